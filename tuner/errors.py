@@ -1,0 +1,94 @@
+"""The client's exception tree. Every message is one line: rule, values, remedy; the command line prints it and exits.
+
+    GantuneError                 exit code 2 unless it says otherwise
+    ├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
+    ├── UnsupportedError         the manifest is right, but this engine cannot do it (pbt, a Push collector)
+    ├── CommandError             a trial's command cannot be built or found
+    ├── StudyError               the store under .gantune/
+    │   ├── StudyNotFound
+    │   ├── StudyChanged         same name, another manifest
+    │   ├── StudyLocked          another process is at work on it
+    │   └── StudyDamaged         its files cannot be read back
+    └── ClusterError             what the Kubernetes API said (tuner.kube raises these and nothing else)
+        ├── NotFound
+        ├── Conflict
+        ├── Forbidden            which verb on which resource, and the RBAC rule to add
+        ├── Denied               an admission webhook's refusal, with its message
+        ├── Unreachable
+        └── Timeout
+"""
+
+from __future__ import annotations
+
+
+class GantuneError(Exception):
+    """The root. `str(error)` is one line that a user can act upon."""
+
+    exit_code = 2
+
+
+class ManifestError(GantuneError):
+    """A manifest that cannot be read or breaks a rule, with the place where it does."""
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, path: str = "", rule: str = "") -> None:
+        where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        super().__init__(where + message)
+        self.message, self.file, self.line, self.path, self.rule = message, file, line, path, rule
+
+
+class UnsupportedError(GantuneError):
+    """The manifest is valid, but the chosen engine cannot run it."""
+
+
+class CommandError(GantuneError):
+    """A trial's command cannot be built from the template, or its program cannot be found."""
+
+
+class StudyError(GantuneError):
+    """The store of studies under .gantune/."""
+
+
+class StudyNotFound(StudyError):
+    """No study of that name in the store."""
+
+
+class StudyChanged(StudyError):
+    """The store holds a study of that name with another manifest."""
+
+
+class StudyLocked(StudyError):
+    """Another process is at work on the study."""
+
+
+class StudyDamaged(StudyError):
+    """The study's files cannot be read back."""
+
+
+class ClusterError(GantuneError):
+    """What the Kubernetes API, or the way to it, said."""
+
+    exit_code = 1
+
+
+class NotFound(ClusterError):
+    """The object does not exist."""
+
+
+class Conflict(ClusterError):
+    """The object exists already, or changed meanwhile."""
+
+
+class Forbidden(ClusterError):
+    """RBAC refuses the verb."""
+
+
+class Denied(ClusterError):
+    """An admission webhook refused the object."""
+
+
+class Unreachable(ClusterError):
+    """No API server answers."""
+
+
+class Timeout(ClusterError):
+    """The deadline passed first."""

@@ -1,0 +1,182 @@
+"""What a search yields, whichever engine ran it: trials, and the one definition of "best".
+
+`Result.to_json` is a documented, stable shape (docs/result.md):
+{"name", "state", "objective", "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best"}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from tuner.space import Value
+
+
+class TrialState(StrEnum):
+    """Katib's trial conditions (trial_types.go), and WAITING for a trial that has been asked but not begun."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    EARLY_STOPPED = "EarlyStopped"
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    FAILED = "Failed"
+    KILLED = "Killed"
+
+    @property
+    def ended(self) -> bool:
+        """True when the trial will not change any more."""
+        return self not in (TrialState.WAITING, TrialState.RUNNING)
+
+
+class StudyState(StrEnum):
+    """How the whole search stands."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+class Goal(StrEnum):
+    """Which way the objective is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One value of one metric, as the trial printed it. `time` is None where the line bore no RFC3339 time."""
+
+    metric: str
+    value: float
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One trial. `metrics` holds one finite float per metric, after its strategy (min, max, latest)."""
+
+    number: int
+    name: str
+    state: TrialState
+    parameters: Mapping[str, Value]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    started: datetime | None = None
+    ended: datetime | None = None
+    reason: str = ""  # why it failed or does not run, one line
+    node: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial in the documented shape; keys beyond it (reason, node) only where they say something."""
+        shape: dict[str, Any] = {
+            "number": self.number,
+            "name": self.name,
+            "state": self.state.value,
+            "parameters": dict(self.parameters),
+            "metrics": dict(self.metrics),
+            "started": _time_to_json(self.started),
+            "ended": _time_to_json(self.ended),
+        }
+        return shape | {key: text for key in ("reason", "node") if (text := getattr(self, key))}
+
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> Trial:
+        """The inverse of `to_json`."""
+        return cls(
+            number=int(shape["number"]),
+            name=str(shape["name"]),
+            state=TrialState(shape["state"]),
+            parameters=dict(shape["parameters"]),
+            metrics={name: float(value) for name, value in shape["metrics"].items()},
+            started=_time_from_json(shape.get("started")),
+            ended=_time_from_json(shape.get("ended")),
+            reason=str(shape.get("reason", "")),
+            node=str(shape.get("node", "")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The metric that decides, which way, and the goal at which the search ends."""
+
+    metric: str
+    goal_type: Goal
+    goal: float | None = None
+
+    def better(self, a: float, b: float) -> bool:
+        """True when `a` is strictly better than `b`."""
+        return a < b if self.goal_type is Goal.MINIMIZE else a > b
+
+    def reached(self, value: float) -> bool:
+        """True when `value` is as good as the goal; never without one."""
+        return self.goal is not None and not self.better(self.goal, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A search: its name, how it stands, and all its trials in order of their numbers."""
+
+    name: str
+    state: StudyState
+    objective: Objective
+    trials: tuple[Trial, ...] = ()
+    reason: str = ""
+
+    @property
+    def best(self) -> Trial | None:
+        """The ended trial with the best finite objective; the first of equals. Failed trials are never best."""
+        best: Trial | None = None
+        for trial in self.trials:
+            value = trial.metrics.get(self.objective.metric, math.nan)
+            if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) or not math.isfinite(value):
+                continue
+            if best is None or self.objective.better(value, best.metrics[self.objective.metric]):
+                best = trial
+        return best
+
+    def with_trial(self, trial: Trial) -> Result:
+        """This result with `trial` put in the place of the one of the same number, or added."""
+        others = [t for t in self.trials if t.number != trial.number]
+        return replace(self, trials=tuple(sorted([*others, trial], key=lambda t: t.number)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented shape."""
+        best = self.best
+        shape: dict[str, Any] = {
+            "name": self.name,
+            "state": self.state.value,
+            "objective": {
+                "metric": self.objective.metric,
+                "type": self.objective.goal_type.value,
+                "goal": self.objective.goal,
+            },
+            "trials": [trial.to_json() for trial in self.trials],
+            "best": best.to_json() if best else None,
+        }
+        return shape | ({"reason": self.reason} if self.reason else {})
+
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> Result:
+        """The inverse of `to_json`."""
+        objective = shape["objective"]
+        return cls(
+            name=str(shape["name"]),
+            state=StudyState(shape["state"]),
+            objective=Objective(str(objective["metric"]), Goal(objective["type"]), objective.get("goal")),
+            trials=tuple(Trial.from_json(trial) for trial in shape["trials"]),
+            reason=str(shape.get("reason", "")),
+        )
+
+
+def _time_to_json(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _time_from_json(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
