@@ -208,7 +208,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile) or "images" not in arrays:
                 raise DataError(f"{path} must be an .npz with an array `images`")
-            images, labels = arrays["images"], arrays["labels"] if "labels" in arrays else None
+            images, labels = arrays["images"], arrays.get("labels")
     except DataError:
         raise
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
