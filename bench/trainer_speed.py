@@ -4,10 +4,10 @@
 
 MNIST-shaped data (60,000 random images of 28x28), batch 64, `--preset seed`: the article's two networks.
 
-article    torchvision's MNIST with ToTensor and Normalize, a shuffling DataLoader, BCELoss on a Sigmoid, torch.optim.Adam,
+article    torchvision's MNIST with ToTensor and Normalize, a shuffling DataLoader, BCELoss on a Sigmoid, Adam,
            `.item()` after each step
-plain      the same networks as nn.Sequential, images resident as one uint8 tensor, logits, no discriminator gradients in
-           the generator's step, torch.optim.Adam(fused=True)
+plain      the same networks as nn.Sequential, images resident as one uint8 tensor, logits, no discriminator gradients
+           in the generator's step, torch.optim.Adam(fused=True)
 ours       trainer.step.Step, E = 1
 stacked    trainer.step.Step, E = --stack, in trial-steps per second
 """
@@ -25,11 +25,11 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
-
-from bench.provenance import line
 from trainer.config import Config
 from trainer.models import Arch
 from trainer.step import Step
+
+from bench.provenance import line
 
 IMAGES, BATCH, LATENT, PIXELS = 60_000, 64, 100, 784
 
@@ -151,7 +151,7 @@ def _write_idx(folder: Path, images: torch.Tensor) -> None:
     raw.mkdir(parents=True)
     for part, pictures in (("train", images), ("t10k", images[:100])):
         labels = bytes(i for i, _ in zip(cycle(range(10)), pictures, strict=False))
-        for name, header, body in (
+        for name, head, body in (
             (
                 f"{part}-images-idx3-ubyte",
                 struct.pack(">IIII", 2051, len(pictures), 28, 28),
@@ -159,9 +159,9 @@ def _write_idx(folder: Path, images: torch.Tensor) -> None:
             ),
             (f"{part}-labels-idx1-ubyte", struct.pack(">II", 2049, len(labels)), labels),
         ):
-            (raw / name).write_bytes(header + body)
+            (raw / name).write_bytes(head + body)
             with gzip.open(raw / f"{name}.gz", "wb", compresslevel=1) as packed:
-                packed.write(header + body)
+                packed.write(head + body)
 
 
 if __name__ == "__main__":
