@@ -1,0 +1,5 @@
+"""`gantune`."""
+
+
+def main() -> None:
+    """Run it."""
