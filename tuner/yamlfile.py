@@ -88,13 +88,17 @@ def show(path: Path) -> str:
 
 def read(file: str | FilePath) -> list[Document]:
     """All documents of a file; ManifestError where it cannot be read or is not YAML."""
+    return parse(read_bytes(file), str(file))
+
+
+def read_bytes(file: str | FilePath) -> bytes:
+    """A file's content, not much beyond MAX_BYTES; ManifestError where it cannot be read."""
     try:
         with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ManifestError(f"cannot read the manifest: {reason}", file=str(file), rule="unreadable") from error
-    return parse(data, str(file))
 
 
 def parse(data: bytes, file: str) -> list[Document]:

@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Rule",
     "Severity",
+    "check_data",
     "check_document",
     "check_documents",
     "check_file",
@@ -45,13 +46,15 @@ def check_file(file: str | FilePath) -> list[Problem]:
 
     Raises ManifestError where the file cannot be read at all.
     """
+    return check_data(yamlfile.read_bytes(file), str(file))
+
+
+def check_data(data: bytes, file: str) -> list[Problem]:
+    """`check_file` for what is already in memory; `file` is its name in the problems."""
     try:
-        documents = yamlfile.read(file)
+        return check_documents(yamlfile.parse(data, file))
     except ManifestError as error:
-        if error.rule == "unreadable":
-            raise
-        return [Problem(str(file), error.line, Severity.ERROR, error.rule, error.message)]
-    return check_documents(documents)
+        return [Problem(file, error.line, Severity.ERROR, error.rule, error.message)]
 
 
 def check_documents(documents: list[Document]) -> list[Problem]:

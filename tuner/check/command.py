@@ -62,7 +62,7 @@ def command_newline(draft: Draft) -> Iterator[Finding]:
         if text.endswith("\n"):
             yield (
                 path,
-                "the text ends in a newline, and what Katib adds after it becomes a command of its own; write |- instead of |",
+                "the text ends in a newline, and what Katib adds becomes a command of its own; write |- instead of |",
             )
 
 
@@ -117,7 +117,7 @@ def command_split(draft: Draft) -> Iterator[Finding]:
             shown = f"{text[:40]!r}"
             yield (
                 path,
-                f"argument {shown} has {special.group()!r}, and Katib passes it to a shell unquoted; avoid it, or use sh -c",
+                f"argument {shown} has {special.group()!r}, which a shell reads under Katib; avoid it, or use sh -c",
             )
 
 
@@ -135,7 +135,7 @@ def value_in_shell(draft: Draft) -> Iterator[Finding]:
                 where = (*path, "list", i)
                 yield (
                     where,
-                    f"value {value[:40]!r} of {name!r} reaches {by} unquoted; use letters, digits and . _ - / : = , only",
+                    f"value {value[:40]!r} of {name!r} reaches {by} unquoted; use letters, digits and ._-/:=, only",
                 )
 
 
@@ -147,28 +147,68 @@ def value_in_json(draft: Draft) -> Iterator[Finding]:
                 where = (*path, "list", i)
                 yield (
                     where,
-                    f"value {value[:40]!r} of {name!r} has a quote, backslash or control character, which breaks the trial's JSON",
+                    f"value {value[:40]!r} of {name!r} has a quote, backslash or control character",
                 )
 
 
 RULES = (
-    warning("command-missing", "With a wrapping collector, Katib's controller fetches the image's ENTRYPOINT from the "
-            "registry when the container has no command.", f"{UTILS}; https://github.com/kubeflow/katib/issues/1309",
-            command_missing),
-    warning("command-shell-path", "Only exactly `sh -c` or `bash -c` is recognised; with /bin/sh the script is split at its "
-            "blanks by a second shell.", UTILS, command_shell_path),
-    warning("command-newline", "A YAML block `|` ends in a newline; Katib's `1>metrics.log && echo completed` then stands "
-            "on a line of its own, and the metrics file stays empty.", UTILS, command_newline),
-    warning("command-exec", "exec replaces the shell, so the completion marker is never written and the collector fails the "
-            "trial.", UTILS, command_exec),
-    warning("command-sequence", "Katib appends its redirection to the script's end: of `a; b` only b's output is "
-            "collected.", UTILS, command_sequence),
-    warning("command-pipeline", "With early stopping the collector dies when the shell has more than one child.",
-            "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:288", command_pipeline),
-    warning("command-split", "Katib joins command and args with blanks and no quotes into one shell text, so blanks, "
-            "quotes and $ are read again by the shell.", UTILS, command_split),
-    warning("value-in-shell", "A value is data, but under a shell `; rm -rf /` is a command. The local engine passes "
-            "arguments without a shell unless the manifest calls one.", f"{UTILS}; generator.go:109-197", value_in_shell),
-    error("value-in-json", "Katib replaces placeholders in the template's JSON text without escaping the value.",
-          "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/experiment/manifest/generator.go:109-197", value_in_json),
-)  # fmt: skip
+    warning(
+        "command-missing",
+        "With a wrapping collector, Katib's controller fetches the image's ENTRYPOINT from the registry when the "
+        "container has no command.",
+        f"{UTILS}; https://github.com/kubeflow/katib/issues/1309",
+        command_missing,
+    ),
+    warning(
+        "command-shell-path",
+        "Only exactly `sh -c` or `bash -c` is recognised; with /bin/sh the script is split at its blanks by a "
+        "second shell.",
+        UTILS,
+        command_shell_path,
+    ),
+    warning(
+        "command-newline",
+        "A YAML block `|` ends in a newline; Katib's `1>metrics.log && echo completed` then stands on a line of "
+        "its own, and the metrics file stays empty.",
+        UTILS,
+        command_newline,
+    ),
+    warning(
+        "command-exec",
+        "exec replaces the shell, so the completion marker is never written and the collector fails the trial.",
+        UTILS,
+        command_exec,
+    ),
+    warning(
+        "command-sequence",
+        "Katib appends its redirection to the script's end: of `a; b` only b's output is collected.",
+        UTILS,
+        command_sequence,
+    ),
+    warning(
+        "command-pipeline",
+        "With early stopping the collector dies when the shell has more than one child.",
+        "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:288",
+        command_pipeline,
+    ),
+    warning(
+        "command-split",
+        "Katib joins command and args with blanks and no quotes into one shell text, so blanks, quotes and $ are "
+        "read again by the shell.",
+        UTILS,
+        command_split,
+    ),
+    warning(
+        "value-in-shell",
+        "A value is data, but under a shell `; rm -rf /` is a command. The local engine passes arguments without "
+        "a shell unless the manifest calls one.",
+        f"{UTILS}; generator.go:109-197",
+        value_in_shell,
+    ),
+    error(
+        "value-in-json",
+        "Katib replaces placeholders in the template's JSON text without escaping the value.",
+        "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/experiment/manifest/generator.go:109-197",
+        value_in_json,
+    ),
+)

@@ -162,10 +162,8 @@ def nearest(word: str, known: Any) -> str:
 def _fits(value: Any, kind: str) -> bool:
     if kind == "string":
         return isinstance(value, str)
-    if kind == "bool":
-        return isinstance(value, bool)
-    if isinstance(value, bool):
-        return False
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
     if kind in ("int", "int32"):
         return isinstance(value, int) and abs(value) < 2 ** (31 if kind == "int32" else 63)
     if kind == "float":

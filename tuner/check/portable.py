@@ -1,4 +1,4 @@
-"""Warnings where a manifest means different things to different services: the portable subset, duplicates, lost state."""
+"""Warnings where a manifest means different things to different services, which repeat points or lose state."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def step(draft: Draft) -> Iterator[Finding]:
             if not space.get("step") or (kind == "int" and space["step"] == "1"):
                 continue
             if space.get("distribution") in ("logUniform", "logNormal"):
-                text = f"step with {space['distribution']} of {name!r}: hyperopt yields values of exactly 0, optuna ignores it"
+                text = f"step with {space['distribution']} of {name!r}: hyperopt yields exact zeros, optuna ignores it"
                 yield (*path, "step"), f"{text}; leave step out"
             else:
                 text = f"step of {kind} {name!r} is honoured by grid alone everywhere; {draft.algorithm} may ignore it"
@@ -123,7 +123,7 @@ def resume_state(draft: Draft) -> Iterator[Finding]:
 def service_memory(draft: Draft) -> Iterator[Finding]:
     """skopt's memory."""
     if draft.algorithm == "bayesianoptimization" and (draft.max_trials or 0) > MEMORY_TRIALS:
-        text = f"{draft.max_trials} trials: Katib's skopt pod (limit 100Mi) is killed after {MEMORY_TRIALS} to 60 and the search hangs"
+        text = f"{draft.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
         yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
 
 
@@ -138,30 +138,66 @@ def gan_loss(draft: Draft) -> Iterator[Finding]:
 
 
 RULES = (
-    warning("distribution-ignored", "In 0.19 skopt, goptuna, hyperband and grid do not read `distribution`, and optuna drops "
-            "or refuses normal and logNormal: the cluster then searches another space than the manifest states.",
-            f"{SERVICES}/skopt/base_service.py:58-87, goptuna/converter.go:110-184, optuna/base_service.py:110-172; "
-            "https://github.com/kubeflow/katib/pull/2689", distribution_ignored),
-    warning("distribution-explicit", "Uniform is the default. For a rate that spans decades it puts nine points of ten into "
-            "the last decade.", "kubeflow/katib 33c8ff4, experiment_defaults.go, setDefaultParameterDistribution",
-            explicit_distribution),
-    warning("distribution-outside", "hyperopt draws normal with sigma (max-min)/6 and does not truncate: 0.2 to 0.3 % of the "
-            "values lie outside min and max.", f"{SERVICES}/hyperopt/base_service.py:62-148", wide_uniform),
-    warning("skopt-bound", "Every double is log-uniform to skopt in 0.19, so a min of 0 or below is a ValueError.",
-            f"{SERVICES}/skopt/base_service.py:58-87", skopt_bound),
-    warning("step-portable", "A step means something to grid in every service; hyperopt rounds a log-uniform value to "
-            "multiples of it (23.7 % exactly 0 with step 1e-4 on [1e-5, 1e-2]), skopt and optuna ignore it.",
-            f"{SERVICES}/hyperopt/base_service.py:62-148, internal/search_space.py:95", step),
-    warning("parallel-duplicates", "hyperopt's tpe asks once with one seed for each of N parallel trials: 15 distinct points "
-            "of 20 on a live cluster with parallelTrialCount 3. bayesianoptimization proposed 7 distinct of 15 over a 3 x 3 "
-            "list.", f"{SERVICES}/hyperopt/base_service.py:302-314; https://github.com/kubeflow/katib/issues/1329, 2571",
-            parallel_duplicates),
-    warning("resume-state", "After a restart of its pod, optuna's grid begins again, goptuna fails for ever; FromVolume's "
-            "volume is read by pbt alone.", "https://github.com/kubeflow/katib/issues/1293, 1893", resume_state),
-    warning("service-memory", "Suggestion pods have 100Mi. skopt passes that between 45 and 60 trials, is OOMKilled again and "
-            "again, and the Experiment stays Running.", "https://github.com/kubeflow/katib/issues/2260; seen on a live cluster",
-            service_memory),
-    warning("gan-loss", "The two losses of a GAN play against each other: a low generator loss can mean that the "
-            "discriminator has collapsed, and the minimum over a search finds such runs.",
-            "Lucic et al. 2018, Are GANs Created Equal?, arXiv:1711.10337", gan_loss),
-)  # fmt: skip
+    warning(
+        "distribution-ignored",
+        "In 0.19 skopt, goptuna, hyperband and grid do not read `distribution`, and optuna drops or refuses "
+        "normal and logNormal: the cluster then searches another space than the manifest states.",
+        f"{SERVICES}/skopt/base_service.py:58-87, goptuna/converter.go:110-184, optuna/base_service.py:110-172; "
+        "https://github.com/kubeflow/katib/pull/2689",
+        distribution_ignored,
+    ),
+    warning(
+        "distribution-explicit",
+        "Uniform is the default. For a rate that spans decades it puts nine points of ten into the last decade.",
+        "kubeflow/katib 33c8ff4, experiment_defaults.go, setDefaultParameterDistribution",
+        explicit_distribution,
+    ),
+    warning(
+        "distribution-outside",
+        "hyperopt draws normal with sigma (max-min)/6 and does not truncate: 0.2 to 0.3 % of the values lie "
+        "outside min and max.",
+        f"{SERVICES}/hyperopt/base_service.py:62-148",
+        wide_uniform,
+    ),
+    warning(
+        "skopt-bound",
+        "Every double is log-uniform to skopt in 0.19, so a min of 0 or below is a ValueError.",
+        f"{SERVICES}/skopt/base_service.py:58-87",
+        skopt_bound,
+    ),
+    warning(
+        "step-portable",
+        "A step means something to grid in every service; hyperopt rounds a log-uniform value to multiples of it "
+        "(23.7 % exactly 0 with step 1e-4 on [1e-5, 1e-2]), skopt and optuna ignore it.",
+        f"{SERVICES}/hyperopt/base_service.py:62-148, internal/search_space.py:95",
+        step,
+    ),
+    warning(
+        "parallel-duplicates",
+        "hyperopt's tpe asks once with one seed for each of N parallel trials: 15 distinct points of 20 on a live"
+        " cluster with parallelTrialCount 3. bayesianoptimization proposed 7 distinct of 15 over a 3 x 3 list.",
+        f"{SERVICES}/hyperopt/base_service.py:302-314; https://github.com/kubeflow/katib/issues/1329, 2571",
+        parallel_duplicates,
+    ),
+    warning(
+        "resume-state",
+        "After a restart of its pod, optuna's grid begins again, goptuna fails for ever; FromVolume's volume is "
+        "read by pbt alone.",
+        "https://github.com/kubeflow/katib/issues/1293, 1893",
+        resume_state,
+    ),
+    warning(
+        "service-memory",
+        "Suggestion pods have 100Mi. skopt passes that between 45 and 60 trials, is OOMKilled again and again, "
+        "and the Experiment stays Running.",
+        "https://github.com/kubeflow/katib/issues/2260; seen on a live cluster",
+        service_memory,
+    ),
+    warning(
+        "gan-loss",
+        "The two losses of a GAN play against each other: a low generator loss can mean that the discriminator "
+        "has collapsed, and the minimum over a search finds such runs.",
+        "Lucic et al. 2018, Are GANs Created Equal?, arXiv:1711.10337",
+        gan_loss,
+    ),
+)

@@ -19,7 +19,7 @@ Finding: TypeAlias = tuple[Path, str]  # where, and one line: what holds, what w
 
 
 class Severity(StrEnum):
-    """An error makes Katib refuse the Experiment or fail on it; a warning makes it mean something else than it seems."""
+    """An error: Katib refuses the Experiment or fails on it. A warning: it does something else than it seems."""
 
     ERROR = "error"
     WARNING = "warning"

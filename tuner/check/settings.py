@@ -1,4 +1,4 @@
-"""Rules on algorithmSettings: checked by the suggestion services only after admission, when the Experiment then fails."""
+"""Rules on algorithmSettings, which suggestion services check only after admission, when the Experiment then fails."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def nas(draft: Draft) -> Iterator[Finding]:
     if draft.algorithm in ("enas", "darts") and "nasConfig" not in draft.spec:
         yield (
             at,
-            f"{draft.algorithm} searches network architectures and needs spec.nasConfig; for parameters use tpe or random",
+            f"{draft.algorithm} searches architectures and needs spec.nasConfig; for parameters use tpe or random",
         )
 
 
@@ -143,18 +143,36 @@ def pbt(draft: Draft) -> Iterator[Finding]:
 RULES = (
     error(
         "algorithm-setting",
-        "The webhook does not look at settings. The suggestion service refuses unknown names and values after admission, and "
-        "the Experiment fails. bayesianoptimization also takes n_initial_points 0 and acq_func EIps or PIps, and then dies of "
-        "them; goptuna (cmaes, sobol) ignores unknown names.",
+        "The webhook does not look at settings. The suggestion service refuses unknown names and values after "
+        "admission, and the Experiment fails. bayesianoptimization also takes n_initial_points 0 and acq_func "
+        "EIps or PIps, and then dies of them; goptuna (cmaes, sobol) ignores unknown names.",
         f"{SERVICES}/hyperopt/service.py:102-150, optuna/service.py:138-240, skopt/service.py:116-165, "
-        "goptuna/converter.go:38-68, hyperband/service.py:251-297; pkg/earlystopping/v1beta1/medianstop/service.py:93-118",
+        "goptuna/converter.go:38-68, hyperband/service.py:251-297; "
+        "pkg/earlystopping/v1beta1/medianstop/service.py:93-118",
         algorithm_setting,
     ),
-    error("hyperband", "A bracket is asked for at once, so it must fit into parallelTrialCount.",
-          f"{SERVICES}/hyperband/service.py:251-297", hyperband),
-    error("cmaes-dimensions", "CMA-ES adapts a covariance; with one dimension the service refuses.",
-          f"{SERVICES}/goptuna/service.go:187", cmaes_dimensions),
-    error("nas", "enas and darts read nasConfig only.", f"{VALIDATOR}:165", nas),
-    warning("pbt", "resample_probability is compared with a text, and int values arrive as '10.0'.",
-            f"{SERVICES}/pbt/service.py", pbt),
-)  # fmt: skip
+    error(
+        "hyperband",
+        "A bracket is asked for at once, so it must fit into parallelTrialCount.",
+        f"{SERVICES}/hyperband/service.py:251-297",
+        hyperband,
+    ),
+    error(
+        "cmaes-dimensions",
+        "CMA-ES adapts a covariance; with one dimension the service refuses.",
+        f"{SERVICES}/goptuna/service.go:187",
+        cmaes_dimensions,
+    ),
+    error(
+        "nas",
+        "enas and darts read nasConfig only.",
+        f"{VALIDATOR}:165",
+        nas,
+    ),
+    warning(
+        "pbt",
+        "resample_probability is compared with a text, and int values arrive as '10.0'.",
+        f"{SERVICES}/pbt/service.py",
+        pbt,
+    ),
+)

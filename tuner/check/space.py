@@ -93,7 +93,7 @@ def discrete_number(draft: Draft) -> Iterator[Finding]:
                 where = (*path, "list", i)
                 yield (
                     where,
-                    f"parameter {name!r} is discrete, so {str(value)[:60]!r} must be a number; use categorical for words",
+                    f"parameter {name!r} is discrete: {str(value)[:60]!r} must be a number; use categorical for words",
                 )
 
 
@@ -172,7 +172,7 @@ def grid_end(draft: Draft) -> Iterator[Finding]:
 
 
 def grid_points(draft: Draft) -> int | None:
-    """How many points the grid has, or None where a bound says nothing. The end counts when it is hit within 1e-6 steps."""
+    """How many points the grid has, or None where a bound says nothing. The end counts when hit within 1e-6 steps."""
     total = 1
     for _, _, space in draft.spaces(*LISTED):
         total *= len(space.get("list", []))
@@ -197,33 +197,92 @@ def numeric(draft: Draft) -> Iterator[tuple[Path, str, dict[str, str], float, fl
 
 
 RULES = (
-    error("parameters", "The webhook wants parameters or nasConfig, not both. It lets two parameters of one name pass, "
-          "though a trial can have only one value for it.", f"{VALIDATOR}:165-180; {LIVE}", parameters),
-    error("parameter-type", "double, int, discrete or categorical. The webhook also lets `unknown` pass, which no "
-          "suggestion service can read.", f"{VALIDATOR}:257-268", parameter_type),
-    error("distribution", "The webhook knows four distributions, and `unknown`, which means none.", f"{VALIDATOR}:270-280",
-          distribution),
-    error("bounds-missing", "The webhook wants min and max for double and int, and neither of them, nor step, for lists.",
-          f"{VALIDATOR}:282-302", bounds_missing),
-    error("list-empty", "The webhook does not look into lists; the suggestion service fails on an empty one.", LIVE,
-          list_empty),
-    error("list-duplicate", "A value that stands twice is drawn twice as often, and counted as two grid points; Optuna "
-          "refuses it.", LIVE, list_duplicate),
-    error("discrete-number", "Discrete values are numbers in text form: the services parse them.",
-          "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/goptuna/converter.go:110-184", discrete_number),
-    error("bounds-number", "Bounds are text in a manifest, and the webhook does not parse them; the suggestion service "
-          "does, after admission, and then the Experiment fails.", f"{SPACE}:80; {LIVE}", bounds_number),
-    error("bounds-order", "The webhook does not compare min with max; the suggestion service fails, or never proposes "
-          "anything.", LIVE, bounds_order),
-    error("step-range", "A step of 0 or below, or one longer than the interval, makes no grid.", f"{SPACE}:52-70; {LIVE}",
-          step_range),
-    error("log-bound", "There is no logarithm of 0. The webhook lets it pass; services fail, or move the bound in silence "
-          "(Optuna's to 1e-10).", f"kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/base_service.py:110-172; {LIVE}",
-          log_bound),
-    error("grid-step", "Katib's grid asks for a step of every double and fails without one. Int steps are 1 unless given.",
-          f"{SPACE}:57-62", grid_step),
-    error("grid-size", "The grid service refuses more trials than it has points, after admission.",
-          "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/service.py:242", grid_size),
-    warning("grid-end", "Where the step does not divide the interval, max itself is never tried.", f"{SPACE}:52-70",
-            grid_end),
-)  # fmt: skip
+    error(
+        "parameters",
+        "The webhook wants parameters or nasConfig, not both. It lets two parameters of one name pass, though a "
+        "trial can have only one value for it.",
+        f"{VALIDATOR}:165-180; {LIVE}",
+        parameters,
+    ),
+    error(
+        "parameter-type",
+        "double, int, discrete or categorical. The webhook also lets `unknown` pass, which no suggestion service "
+        "can read.",
+        f"{VALIDATOR}:257-268",
+        parameter_type,
+    ),
+    error(
+        "distribution",
+        "The webhook knows four distributions, and `unknown`, which means none.",
+        f"{VALIDATOR}:270-280",
+        distribution,
+    ),
+    error(
+        "bounds-missing",
+        "The webhook wants min and max for double and int, and neither of them, nor step, for lists.",
+        f"{VALIDATOR}:282-302",
+        bounds_missing,
+    ),
+    error(
+        "list-empty",
+        "The webhook does not look into lists; the suggestion service fails on an empty one.",
+        LIVE,
+        list_empty,
+    ),
+    error(
+        "list-duplicate",
+        "A value that stands twice is drawn twice as often, and counted as two grid points; Optuna refuses it.",
+        LIVE,
+        list_duplicate,
+    ),
+    error(
+        "discrete-number",
+        "Discrete values are numbers in text form: the services parse them.",
+        "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/goptuna/converter.go:110-184",
+        discrete_number,
+    ),
+    error(
+        "bounds-number",
+        "Bounds are text in a manifest, and the webhook does not parse them; the suggestion service does, after "
+        "admission, and then the Experiment fails.",
+        f"{SPACE}:80; {LIVE}",
+        bounds_number,
+    ),
+    error(
+        "bounds-order",
+        "The webhook does not compare min with max; the suggestion service fails, or never proposes anything.",
+        LIVE,
+        bounds_order,
+    ),
+    error(
+        "step-range",
+        "A step of 0 or below, or one longer than the interval, makes no grid.",
+        f"{SPACE}:52-70; {LIVE}",
+        step_range,
+    ),
+    error(
+        "log-bound",
+        "There is no logarithm of 0. The webhook lets it pass; services fail, or move the bound in silence "
+        "(Optuna's to 1e-10).",
+        f"kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/base_service.py:110-172; {LIVE}",
+        log_bound,
+    ),
+    error(
+        "grid-step",
+        "Katib's grid asks for a step of every double and fails without one. Int steps are 1 unless given.",
+        f"{SPACE}:57-62",
+        grid_step,
+    ),
+    error(
+        "grid-size",
+        "The grid service refuses more trials than it has points, after admission.",
+        "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/service.py:242",
+        grid_size,
+    ),
+    warning(
+        "grid-end",
+        "Where the step does not divide the interval, max itself is never tried.",
+        f"{SPACE}:52-70",
+        grid_end,
+    ),
+)

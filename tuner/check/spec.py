@@ -162,34 +162,56 @@ def explicit_resume_policy(draft: Draft) -> Iterator[Finding]:
 RULES = (
     error(
         "name",
-        "Katib takes a name of 40 characters of a-z, 0-9 and '-' that begins with a letter. Its regular expression is not "
-        "anchored at the end, so other names pass the webhook, and fail when Services and Jobs are named after them.",
+        "Katib takes a name of 40 characters of a-z, 0-9 and '-' that begins with a letter. Its regular "
+        "expression is not anchored at the end, so other names pass the webhook, and fail when Services and Jobs "
+        "are named after them.",
         f"{VALIDATOR}:81-90; names with a dot or '_' seen on a live cluster",
         name,
     ),
-    error("count-range", "The webhook refuses counts that are not positive; only maxFailedTrialCount may be 0.",
-          f"{VALIDATOR}:92-100", count_range),
-    error("failed-above-max", "The webhook refuses more allowed failures than trials.", f"{VALIDATOR}:102-107",
-          failed_above_max),
+    error(
+        "count-range",
+        "The webhook refuses counts that are not positive; only maxFailedTrialCount may be 0.",
+        f"{VALIDATOR}:92-100",
+        count_range,
+    ),
+    error(
+        "failed-above-max",
+        "The webhook refuses more allowed failures than trials.",
+        f"{VALIDATOR}:102-107",
+        failed_above_max,
+    ),
     error(
         "parallel-above-max",
-        "The webhook refuses more parallel trials than trials, after it has set parallelTrialCount to 3 where it is "
-        "left out: maxTrialCount: 2 alone is refused.",
+        "The webhook refuses more parallel trials than trials, after it has set parallelTrialCount to 3 where it "
+        "is left out: maxTrialCount: 2 alone is refused.",
         f"{VALIDATOR}:108-113; {DEFAULTS}:32",
         parallel_above_max,
     ),
-    error("objective", "The webhook asks for an objective's type and metric, and that the metric is not listed twice.",
-          f"{VALIDATOR}:187-206", objective),
+    error(
+        "objective",
+        "The webhook asks for an objective's type and metric, and that the metric is not listed twice.",
+        f"{VALIDATOR}:187-206",
+        objective,
+    ),
     error(
         "metric-strategy",
-        "Katib takes any text as a strategy and any name as its metric. A value that is not min, max or latest, or a "
-        "misspelt name, is ignored, and the trial is then judged by another value than was meant.",
+        "Katib takes any text as a strategy and any name as its metric. A value that is not min, max or latest, "
+        "or a misspelt name, is ignored, and the trial is then judged by another value than was meant.",
         "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/trial/trial_controller_util.go; seen on a live cluster",
         metric_strategy,
     ),
-    error("algorithm", "The webhook looks algorithms up in katib-config; these are the ones it ships with.",
-          f"{VALIDATOR}:208-240; {CONFIG}", algorithm),
-    error("resume-policy", "The webhook knows Never, LongRunning and FromVolume.", f"{VALIDATOR}:242-255", resume_policy),
+    error(
+        "algorithm",
+        "The webhook looks algorithms up in katib-config; these are the ones it ships with.",
+        f"{VALIDATOR}:208-240; {CONFIG}",
+        algorithm,
+    ),
+    error(
+        "resume-policy",
+        "The webhook knows Never, LongRunning and FromVolume.",
+        f"{VALIDATOR}:242-255",
+        resume_policy,
+    ),
     warning(
         "explicit-counts",
         "Without maxTrialCount a search never ends, without maxFailedTrialCount failures never end it, and "
@@ -199,8 +221,8 @@ RULES = (
     ),
     warning(
         "explicit-strategy",
-        "Katib's default strategy is the best value that a metric ever had, not the last one. A GAN's best moment is "
-        "seldom the checkpoint that is kept.",
+        "Katib's default strategy is the best value that a metric ever had, not the last one. A GAN's best moment"
+        " is seldom the checkpoint that is kept.",
         f"{DEFAULTS}:45-96",
         explicit_strategy,
     ),
@@ -210,4 +232,4 @@ RULES = (
         f"{DEFAULTS}:39; experiment_types.go, ResumePolicyType",
         explicit_resume_policy,
     ),
-)  # fmt: skip
+)

@@ -42,7 +42,7 @@ def template(draft: Draft) -> Iterator[Finding]:
             if not draft.template.get(key):
                 yield (
                     AT,
-                    f"trialTemplate.{key} must be given unless trialSpec is of a kind that Katib knows ({', '.join(KINDS)})",
+                    f"trialTemplate.{key} must be given: trialSpec is of none of the kinds {', '.join(KINDS)}",
                 )
 
 
@@ -56,12 +56,12 @@ def trial_parameters(draft: Draft) -> Iterator[Finding]:
         if not name or not reference or "{" in name or "}" in name:
             yield (
                 path,
-                f"a trialParameter needs a name without braces and a reference, got name={name!r}, reference={reference!r}",
+                f"a trialParameter needs a name (no braces) and a reference, got {name!r} and {reference!r}",
             )
         elif name in names:
             yield (*path, "name"), f"two trialParameters are named {name!r}; names must differ"
         elif reference in references:
-            remedy = f"use one trialParameter and its placeholder twice"
+            remedy = "use one trialParameter and its placeholder twice"
             yield (*path, "reference"), f"two trialParameters refer to {reference!r}; {remedy}"
         elif known and reference not in known and not META.search(reference):
             yield (
@@ -207,7 +207,7 @@ def metric_name(draft: Draft) -> Iterator[Finding]:
             read = f"reads it as {end!r}" if end else "never matches it"
             yield (
                 path,
-                f"metric {metric[:60]!r}: Katib's default filter {read}; use letters, digits, _, - and |, or give a filter",
+                f"metric {metric[:60]!r}: Katib's default filter {read}; use letters, digits and _, or give a filter",
             )
 
 
@@ -243,33 +243,83 @@ def arguments(draft: Draft) -> list[str]:
 
 
 RULES = (
-    error("template", "What the webhook wants of trialTemplate. Conditions are filled in for Job, TrainJob and the Kubeflow "
-          "v1 jobs when trialSpec is inline.", f"{VALIDATOR}:305-345; {DEFAULTS}:98-137", template),
-    error("trial-parameter", "The webhook wants names and references, each once, and references that exist. (A reference "
-          "may also be ${trialSpec.Name} and the like.)", f"{VALIDATOR}:355-395", trial_parameters),
-    error("placeholder", "The webhook wants every trialParameter to replace something, and every placeholder to have a "
-          "trialParameter.", f"{VALIDATOR}:397-415", placeholder),
-    error("parameter-unused", "The webhook lets it pass; then no trial can be made, because Katib wants as many values as "
-          "trialParameters.", "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/experiment/manifest/generator.go:109-197",
-          unreferenced),
-    error("trial-spec", "The webhook wants apiVersion and kind, and no name: Katib names trials. A kind that is not in "
-          "katib-config's trialResources is never watched, so its trial never ends.", f"{VALIDATOR}:417-432; {CONFIG}",
-          trial_spec),
-    error("pod", "The webhook does not look for the primary container; the pod webhook does, and every trial fails. A Job "
-          "whose restartPolicy is Always, the default of a pod, is refused by the API server.",
-          "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:173; kubernetes pkg/apis/batch/validation", pod),
-    error("collector", "StdOut, File, TensorFlowEvent, Custom, Push. None is gone since 0.18, and PrometheusMetric is "
-          "refused with the katib-config that ships.", f"{VALIDATOR}:487-556; {CONFIG}", collector),
-    error("collector-filter", "The webhook checks filters under File and Custom only; under StdOut a bad one passes and the "
-          "collector dies. Filters travel joined with ';'.",
-          f"{VALIDATOR}:557-572; kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/inject_webhook.go:314", collector_filter),
-    error("metric-name", "The default filter reads names of word characters, '-' and '|': val/fid is read as fid, and the "
-          "objective is never found.", "kubeflow/katib 33c8ff4, pkg/metricscollector/v1beta1/common/const.go:47", metric_name),
-    error("early-stopping-collector", "The stopping watcher lives in the sidecar that reads the metrics file.",
-          "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:336-386",
-          early_stopping_collector),
-    warning("backoff-limit", "A Job's backoffLimit is 6 unless given: six retries on a GPU before Katib sees a failure.",
-            "https://github.com/kubeflow/katib/issues/2452", backoff_limit),
-    warning("deadline", "Katib has no time limit for a trial; the Job's activeDeadlineSeconds is the only one.",
-            "https://github.com/kubeflow/katib/issues/1151", deadline),
-)  # fmt: skip
+    error(
+        "template",
+        "What the webhook wants of trialTemplate. Conditions are filled in for Job, TrainJob and the Kubeflow v1 "
+        "jobs when trialSpec is inline.",
+        f"{VALIDATOR}:305-345; {DEFAULTS}:98-137",
+        template,
+    ),
+    error(
+        "trial-parameter",
+        "The webhook wants names and references, each once, and references that exist. (A reference may also be "
+        "${trialSpec.Name} and the like.)",
+        f"{VALIDATOR}:355-395",
+        trial_parameters,
+    ),
+    error(
+        "placeholder",
+        "The webhook wants every trialParameter to replace something, and every placeholder to have a trialParameter.",
+        f"{VALIDATOR}:397-415",
+        placeholder,
+    ),
+    error(
+        "parameter-unused",
+        "The webhook lets it pass; then no trial can be made, because Katib wants as many values as trialParameters.",
+        "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/experiment/manifest/generator.go:109-197",
+        unreferenced,
+    ),
+    error(
+        "trial-spec",
+        "The webhook wants apiVersion and kind, and no name: Katib names trials. A kind that is not in "
+        "katib-config's trialResources is never watched, so its trial never ends.",
+        f"{VALIDATOR}:417-432; {CONFIG}",
+        trial_spec,
+    ),
+    error(
+        "pod",
+        "The webhook does not look for the primary container; the pod webhook does, and every trial fails. A Job "
+        "whose restartPolicy is Always, the default of a pod, is refused by the API server.",
+        "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:173; kubernetes pkg/apis/batch/validation",
+        pod,
+    ),
+    error(
+        "collector",
+        "StdOut, File, TensorFlowEvent, Custom, Push. None is gone since 0.18, and PrometheusMetric is refused "
+        "with the katib-config that ships.",
+        f"{VALIDATOR}:487-556; {CONFIG}",
+        collector,
+    ),
+    error(
+        "collector-filter",
+        "The webhook checks filters under File and Custom only; under StdOut a bad one passes and the collector "
+        "dies. Filters travel joined with ';'.",
+        f"{VALIDATOR}:557-572; kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/inject_webhook.go:314",
+        collector_filter,
+    ),
+    error(
+        "metric-name",
+        "The default filter reads names of word characters, '-' and '|': val/fid is read as fid, and the "
+        "objective is never found.",
+        "kubeflow/katib 33c8ff4, pkg/metricscollector/v1beta1/common/const.go:47",
+        metric_name,
+    ),
+    error(
+        "early-stopping-collector",
+        "The stopping watcher lives in the sidecar that reads the metrics file.",
+        "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:336-386",
+        early_stopping_collector,
+    ),
+    warning(
+        "backoff-limit",
+        "A Job's backoffLimit is 6 unless given: six retries on a GPU before Katib sees a failure.",
+        "https://github.com/kubeflow/katib/issues/2452",
+        backoff_limit,
+    ),
+    warning(
+        "deadline",
+        "Katib has no time limit for a trial; the Job's activeDeadlineSeconds is the only one.",
+        "https://github.com/kubeflow/katib/issues/1151",
+        deadline,
+    ),
+)
