@@ -4,7 +4,7 @@ SHELL := /bin/sh
 
 # The manifest to search, and what may be given on the command line: make tune WORKERS=2 SEED=7 MAX_TRIALS=40
 MANIFEST ?= manifests/bayes.yaml
-NAME     ?= gan-bayes
+NAME     ?= gan-$(basename $(notdir $(MANIFEST)))
 WORKERS  ?= auto
 SEED     ?=
 MAX_TRIALS ?=
