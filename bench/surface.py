@@ -2,8 +2,8 @@
 
     python -m bench.surface [--images 250000] [--seeds 2]      writes bench/surface.json; about ten minutes on 2 cores
 
-`--preset seed`, the article's GAN, on digits: 13 learning rates in 1e-5..1e-2, 5 batch sizes in 32..128, the same number
-of images each. All learning rates and seeds of one batch size are trained side by side in one stack.
+`--preset seed`, the article's GAN, on digits: 13 learning rates in 1e-5..1e-2, 5 batch sizes in 32..128, the same
+number of images each. All learning rates and seeds of one batch size are trained side by side in one stack.
 """
 
 import argparse
