@@ -1,21 +1,21 @@
 """The client's exception tree. Every message is one line: rule, values, remedy; the command line prints it and exits.
 
-    GantuneError                 exit code 2 unless it says otherwise
-    ├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
-    ├── UnsupportedError         the manifest is right, but this engine cannot do it (pbt, a Push collector)
-    ├── CommandError             a trial's command cannot be built or found
-    ├── StudyError               the store under .gantune/
-    │   ├── StudyNotFound
-    │   ├── StudyChanged         same name, another manifest
-    │   ├── StudyLocked          another process is at work on it
-    │   └── StudyDamaged         its files cannot be read back
-    └── ClusterError             what the Kubernetes API said (tuner.kube raises these and nothing else)
-        ├── NotFound
-        ├── Conflict
-        ├── Forbidden            which verb on which resource, and the RBAC rule to add
-        ├── Denied               an admission webhook's refusal, with its message
-        ├── Unreachable
-        └── Timeout
+GantuneError                 exit code 2 unless it says otherwise
+├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
+├── UnsupportedError         the manifest is right, but this engine cannot do it (pbt, a Push collector)
+├── CommandError             a trial's command cannot be built or found
+├── StudyError               the store under .gantune/
+│   ├── StudyNotFound
+│   ├── StudyChanged         same name, another manifest
+│   ├── StudyLocked          another process is at work on it
+│   └── StudyDamaged         its files cannot be read back
+└── ClusterError             what the Kubernetes API said (tuner.kube raises these and nothing else)
+    ├── NotFound
+    ├── Conflict
+    ├── Forbidden            which verb on which resource, and the RBAC rule to add
+    ├── Denied               an admission webhook's refusal, with its message
+    ├── Unreachable
+    └── Timeout
 """
 
 from __future__ import annotations
