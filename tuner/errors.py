@@ -28,12 +28,25 @@ class GantuneError(Exception):
 
 
 class ManifestError(GantuneError):
-    """A manifest that cannot be read or breaks a rule, with the place where it does."""
+    """A manifest that cannot be read or breaks a rule, with the place where it does.
 
-    def __init__(self, message: str, *, file: str = "", line: int = 0, path: str = "", rule: str = "") -> None:
-        where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
-        super().__init__(where + message)
+    `path` is for people (`spec.parameters[0].name`), `where` the same as keys and indices.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str = "",
+        line: int = 0,
+        path: str = "",
+        rule: str = "",
+        where: tuple[str | int, ...] = (),
+    ) -> None:
+        place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        super().__init__(place + message)
         self.message, self.file, self.line, self.path, self.rule = message, file, line, path, rule
+        self.where = where
 
 
 class UnsupportedError(GantuneError):

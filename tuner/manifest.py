@@ -1,21 +1,28 @@
 """A Katib Experiment (kubeflow.org/v1beta1) as frozen Python: what every engine reads.
 
 `load(path)` reads one file, refuses what `gantune check` calls an error, and applies the defaults of Katib's webhook
-(experiment_defaults.go), so that an Experiment always holds what the controller would see.
+(experiment_defaults.go), so that an Experiment always holds what the controller would see. `from_document(object)`
+takes an Experiment that an API server holds already; it asks only that the object can be understood.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Any, TypeVar
 
-from tuner.result import Objective
-from tuner.space import Parameter
+from tuner import check, yamlfile
+from tuner.errors import ManifestError
+from tuner.result import Goal, Objective
+from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
+from tuner.yamlfile import Document, Path, show
 
 API_VERSION = "kubeflow.org/v1beta1"
 DEFAULT_PARALLEL_TRIALS = 3  # Katib's constants.go
+DEFAULT_METRICS_FILE = "/var/log/katib/metrics.log"  # common_types.go
+DEFAULT_EVENT_DIRECTORY = "/var/log/katib/tfevent/"
 
 
 class Strategy(StrEnum):
@@ -64,7 +71,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class TrialTemplate:
-    """How a trial is made. `references` maps a trialParameter's name to the search parameter, or `${trialSpec...}` key."""
+    """How a trial is made. `references` maps a trialParameter to a search parameter or a `${trialSpec...}` key."""
 
     spec: Mapping[str, Any]
     primary_container: str
@@ -93,3 +100,264 @@ class Experiment:
     generate_name: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
+
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+
+def load(path: str | FilePath, name: str | None = None) -> Experiment:
+    """The Experiment of a file, or the one called `name` where the file holds several.
+
+    Raises ManifestError, with file and line, for the first thing that `gantune check` calls an error.
+    """
+    return choose(yamlfile.read(path), str(path), name)
+
+
+def choose(documents: list[Document], file: str, name: str | None = None) -> Experiment:
+    """The one Experiment among a file's documents, or the one called `name`."""
+    found = [document for document in documents if is_experiment(document.value)]
+    if not found:
+        for document in documents:  # a misspelt kind or apiVersion
+            _refuse(document)
+        raise ManifestError(f"no Experiment ({API_VERSION}) in this file", file=file, rule="no-experiment")
+    names = [_name_of(document.value) for document in found]
+    wanted = [document for document, its in zip(found, names, strict=True) if name is None or its == name]
+    if len(wanted) == 1:
+        return from_read(wanted[0])
+    known = ", ".join(its or "(no name)" for its in names)
+    if not wanted:
+        raise ManifestError(f"no Experiment named {name!r} here; it holds {known}", file=file, rule="no-experiment")
+    if name is None:
+        message = f"{len(wanted)} Experiments in this file ({known}); name the one to run"
+        raise ManifestError(message, file=file, line=wanted[1].start, rule="several-experiments")
+    message = f"{len(wanted)} Experiments are named {name!r}; names must differ"
+    raise ManifestError(message, file=file, line=wanted[1].start, rule="duplicate-name")
+
+
+def is_experiment(value: Any) -> bool:
+    """True for an object of Katib's kind Experiment, whatever is in it."""
+    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
+
+
+def from_read(document: Document) -> Experiment:
+    """One document that was read from a file; ManifestError with its line where a rule says error."""
+    _refuse(document)
+    try:
+        experiment = from_document(document.value)
+    except ManifestError as error:
+        line = document.line(error.where)
+        raise ManifestError(
+            error.message, file=document.file, line=line, path=error.path, rule=error.rule, where=error.where
+        ) from error
+    return replace(experiment, file=document.file)
+
+
+def _refuse(document: Document) -> None:
+    """ManifestError for the first error that the rules find."""
+    problems = [found for found in check.check_document(document) if found.severity is check.Severity.ERROR]
+    if problems:
+        first = min(problems, key=lambda problem: problem.line)
+        more = f" (and {len(problems) - 1} more: gantune check {document.file})" if len(problems) > 1 else ""
+        raise ManifestError(
+            first.message + more,
+            file=first.file,
+            line=first.line,
+            path=show(first.where),
+            rule=first.rule,
+            where=first.where,
+        )
+
+
+def from_document(document: Mapping[str, Any]) -> Experiment:
+    """An Experiment object (as YAML or the API server gives it), defaulted; ManifestError with the path."""
+    if not is_experiment(document):
+        raise ManifestError(f"not an Experiment of {API_VERSION}", rule="no-experiment")
+    metadata = _get(document, "metadata", dict, ()) or {}
+    spec = _need(document, "spec", dict, ())
+    at: Path = ("spec",)
+    objective, additional, strategies = _objective(_need(spec, "objective", dict, at), (*at, "objective"))
+    early = _get(spec, "earlyStopping", dict, at)
+    return Experiment(
+        name=_get(metadata, "name", str, ("metadata",)) or "",
+        namespace=_get(metadata, "namespace", str, ("metadata",)) or "",
+        generate_name=_get(metadata, "generateName", str, ("metadata",)) or "",
+        objective=objective,
+        additional_metrics=additional,
+        strategies=strategies,
+        algorithm=_algorithm(_need(spec, "algorithm", dict, at), (*at, "algorithm")),
+        early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
+        parameters=tuple(
+            _parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
+        ),
+        template=_template(_need(spec, "trialTemplate", dict, at), (*at, "trialTemplate")),
+        collector=_collector(_get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")),
+        parallel_trials=_or(_get(spec, "parallelTrialCount", int, at), DEFAULT_PARALLEL_TRIALS),
+        max_trials=_get(spec, "maxTrialCount", int, at),
+        max_failed_trials=_get(spec, "maxFailedTrialCount", int, at),
+        resume_policy=_get(spec, "resumePolicy", str, at) or "Never",
+        document=document,
+    )
+
+
+def _objective(spec: Mapping[str, Any], at: Path) -> tuple[Objective, tuple[str, ...], dict[str, Strategy]]:
+    goal_type = _enum(Goal, _need(spec, "type", str, at), (*at, "type"))
+    goal = spec.get("goal")
+    if goal is not None and (isinstance(goal, bool) or not isinstance(goal, int | float)):
+        raise _wrong(goal, "a number", (*at, "goal"))
+    objective = Objective(_need(spec, "objectiveMetricName", str, at), goal_type, None if goal is None else float(goal))
+    additional = tuple(_items(spec, "additionalMetricNames", str, at))
+    default = Strategy.MIN if goal_type is Goal.MINIMIZE else Strategy.MAX
+    strategies = dict.fromkeys((objective.metric, *additional), default)
+    for i, item in enumerate(_items(spec, "metricStrategies", dict, at)):
+        here = (*at, "metricStrategies", i)
+        strategy = _enum(Strategy, _need(item, "value", str, here), (*here, "value"))
+        strategies[_need(item, "name", str, here)] = strategy
+    return objective, additional, strategies
+
+
+def _algorithm(spec: Mapping[str, Any], at: Path) -> Algorithm:
+    settings: dict[str, str] = {}
+    for i, item in enumerate(_items(spec, "algorithmSettings", dict, at)):
+        here = (*at, "algorithmSettings", i)
+        settings[_need(item, "name", str, here)] = _get(item, "value", str, here) or ""
+    return Algorithm(_need(spec, "algorithmName", str, at), settings)
+
+
+def _parameter(spec: Mapping[str, Any], at: Path) -> Parameter:
+    name = _need(spec, "name", str, at)
+    kind = _need(spec, "parameterType", str, at)
+    space = _need(spec, "feasibleSpace", dict, at)
+    at = (*at, "feasibleSpace")
+    if kind in ("categorical", "discrete"):
+        choices = tuple(_items(space, "list", str, at))
+        if not choices:
+            raise ManifestError(
+                f"{show(at)}.list must hold a value, got none", path=show(at), where=at, rule="list-empty"
+            )
+        return Categorical(name, choices) if kind == "categorical" else Discrete(name, choices)
+    distribution = _enum(Distribution, _get(space, "distribution", str, at) or "uniform", (*at, "distribution"))
+    step = _get(space, "step", str, at) or None
+    low, high = _need(space, "min", str, at), _need(space, "max", str, at)
+    if kind == "double":
+        return Double(
+            name, _float(low, "min", at), _float(high, "max", at), step and _float(step, "step", at), distribution
+        )
+    if kind == "int":
+        return Int(name, _int(low, "min", at), _int(high, "max", at), step and _int(step, "step", at), distribution)
+    where = (*at[:-1], "parameterType")
+    message = f"{show(where)} must be double, int, discrete or categorical, got {kind!r}"
+    raise ManifestError(message, path=show(where), where=where, rule="parameter-type")
+
+
+def _template(spec: Mapping[str, Any], at: Path) -> TrialTemplate:
+    references: dict[str, str] = {}
+    for i, item in enumerate(_items(spec, "trialParameters", dict, at)):
+        here = (*at, "trialParameters", i)
+        references[_need(item, "name", str, here)] = _need(item, "reference", str, here)
+    if "trialSpec" not in spec and "configMap" in spec:
+        where = (*at, "configMap")
+        message = f"{show(where)}: a template in a ConfigMap cannot be read here; write it out as trialSpec"
+        raise ManifestError(message, path=show(where), where=where, rule="trial-source")
+    return TrialTemplate(
+        spec=_need(spec, "trialSpec", dict, at),
+        primary_container=_need(spec, "primaryContainerName", str, at),
+        references=references,
+        retain=bool(_get(spec, "retain", bool, at)),
+    )
+
+
+def _collector(spec: Mapping[str, Any], at: Path) -> Collector:
+    collector = _get(spec, "collector", dict, at)
+    kind_at = (*at, "collector", "kind")
+    name = "StdOut" if collector is None else _need(collector, "kind", str, kind_at[:-1])
+    kind = _enum(CollectorKind, name, kind_at)
+    source = _get(spec, "source", dict, at) or {}
+    at = (*at, "source")
+    filters = tuple(_items(_get(source, "filter", dict, at) or {}, "metricsFormat", str, (*at, "filter")))
+    files = _get(source, "fileSystemPath", dict, at) or {}
+    at = (*at, "fileSystemPath")
+    default = {CollectorKind.FILE: DEFAULT_METRICS_FILE, CollectorKind.TF_EVENT: DEFAULT_EVENT_DIRECTORY}.get(kind, "")
+    path = _get(files, "path", str, at) or default
+    text_format = _enum(FileFormat, _get(files, "format", str, at) or "TEXT", (*at, "format"))
+    return Collector(kind, path, text_format, filters)
+
+
+def _name_of(document: Mapping[str, Any]) -> str:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+_KINDS: dict[type, str] = {
+    str: "text (quote it)",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "a mapping",
+    list: "a list",
+}
+
+
+def _wrong(value: Any, wanted: str, at: Path) -> ManifestError:
+    shown = repr(value)
+    got = shown if len(shown) < 60 else type(value).__name__
+    return ManifestError(f"{show(at)} must be {wanted}, got {got}", path=show(at), where=at, rule="wrong-type")
+
+
+def _get(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> T | None:
+    value = mapping.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _wrong(value, _KINDS[kind], (*at, key))
+    return value
+
+
+def _need(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> T:
+    value = _get(mapping, key, kind, at)
+    if value is None or value == "":
+        where = (*at, key)
+        raise ManifestError(f"{show(where)} must be given", path=show(where), where=where, rule="required")
+    return value
+
+
+def _items(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> list[T]:
+    items = _get(mapping, key, list, at) or []
+    for i, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise _wrong(item, _KINDS[kind], (*at, key, i))
+    return items
+
+
+def _enum(kind: type[E], value: str, at: Path) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(kind)
+        message = f"{show(at)} must be one of {names}, got {value!r}"
+        raise ManifestError(message, path=show(at), where=at, rule="unknown-value") from None
+
+
+def _float(text: str, key: str, at: Path) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number - number != 0:
+        where = (*at, key)
+        message = f"{show(where)} must be a finite number, got {text!r}"
+        raise ManifestError(message, path=show(where), where=where, rule="bounds-number")
+    return number
+
+
+def _int(text: str, key: str, at: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        where = (*at, key)
+        message = f"{show(where)} must be a whole number, got {text[:60]!r}"
+        raise ManifestError(message, path=show(where), where=where, rule="bounds-number") from None
