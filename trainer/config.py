@@ -43,7 +43,7 @@ metrics, one line per evaluation and a final one:
   images_per_second    training images per second of training time
   diverged             1: training became non-finite and the values are those of the untrained generator
 
-exit codes: 0 done, 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM (resumable)
+exit codes: 0 done, 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM
 """
 
 
@@ -102,13 +102,13 @@ class Config:
     spectral_norm: bool = _flag(False, "divide each weight of D by its largest singular value")
     # data and budget
     dataset: str = _flag("digits", "digits (bundled), mnist, fashion-mnist, a folder of images, or a .npz file")
-    data_dir: Path | None = _flag(None, "where `python -m trainer.prepare` put the data set and its feature extractor")
+    data_dir: Path | None = _flag(None, "where python -m trainer.prepare put the data set and its extractor")
     epochs: float | None = _flag(
         None, f"passes over the training images; default as many as make {IMAGES_PER_TRIAL:,} images",
         low=1e-6, high=1e6,
     )  # fmt: skip
     evals: int = _flag(8, "evaluations, evenly spaced, the last one at the end", low=1, high=10000)
-    samples: int = _flag(2000, "generated images per evaluation", unit="images", low=64, high=1_000_000)
+    samples: int = _flag(2000, "generated images per score", unit="images", low=64, high=1_000_000)
     seed: int = _flag(0, "of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True)
     # where and how it runs
     device: str = _flag("auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "cuda"))
@@ -116,7 +116,9 @@ class Config:
     threads: int = _flag(0, "CPU threads; 0: what the cgroup and OMP_NUM_THREADS allow", low=0, high=1024)
     output_dir: Path | None = _flag(None, "weights, samples.png, run.json, metrics.jsonl and the checkpoint go here")
     metrics_file: Path | None = _flag(None, "metric lines go here too (Katib's File collector, format TEXT)")
-    metrics_port: int = _flag(0, "serve the metrics to Prometheus on this port; 0: do not", low=0, high=65535)
+    metrics_port: int | None = _flag(
+        None, "serve the metrics to Prometheus on this port; 0: any free one", low=0, high=65535
+    )
     checkpoint_interval: float = _flag(
         30.0, "time between checkpoints in --output-dir; 0: one after each step", unit="seconds", low=0.0, high=1e6
     )
@@ -228,7 +230,7 @@ def _widths(text: str) -> tuple[int, ...]:
 
 _integer.__name__, _widths.__name__ = "whole number", "comma-separated list of whole numbers"
 _TYPES: dict[Any, Any] = {
-    int: _integer, float: float, str: str, Path: Path, Path | None: Path, float | None: float,
+    int: _integer, int | None: _integer, float: float, str: str, Path: Path, Path | None: Path, float | None: float,
     tuple[int, ...] | None: _widths,
 }  # fmt: skip
 

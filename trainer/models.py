@@ -8,12 +8,13 @@ dcgan  after Radford et al. 2015 (arXiv 1511.06434), small and without batch nor
        entry of g_hidden is a resolution, doubled by repetition; each entry of d_hidden halves it by stride 2.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
 Params = dict[str, Tensor]
@@ -93,7 +94,9 @@ def initialise(into: Params, generators: Sequence[torch.Generator]) -> None:
 
 def singular_vectors(shapes: Shapes) -> Shapes:
     """Name -> shape of the power iteration's vector for each weight, for `spectral_normalise`."""
-    return {k: (_matrix(torch.empty(1, *s, device="meta")).shape[2],) for k, s in shapes.items() if k.endswith("weight")}
+    return {
+        k: (_matrix(torch.empty(1, *s, device="meta")).shape[2],) for k, s in shapes.items() if k.endswith("weight")
+    }
 
 
 @torch.no_grad()
@@ -121,14 +124,14 @@ def _matrix(w: Tensor) -> Tensor:
 
 def _dense(*sizes: int) -> Shapes:
     shapes: Shapes = {}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
         shapes |= {f"linear{i}.weight": (a, b), f"linear{i}.bias": (1, b)}
     return shapes
 
 
 def _convs(*channels: int) -> Shapes:
     shapes: Shapes = {}
-    for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(channels)):
         shapes |= {f"conv{i}.weight": (b, a, 3, 3), f"conv{i}.bias": (b,)}
     return shapes
 

@@ -1,7 +1,7 @@
 """One optimisation step of E GANs side by side; the command line is E = 1, and there is no other code path.
 
-Shapes: E trials, B batch, Z latent, N parameters of one network. Weights live in one [E, N] tensor per network, of which
-the parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
+Shapes: E trials, B batch, Z latent, N parameters of one network. Weights are one [E, N] tensor per network, of which the
+parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
 operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its course does
 not depend on its neighbours, and what is not finite in one stays there.
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from trainer import losses, models
-from trainer.config import Config, flag, per_trial_fields
-from trainer.data import to_uint8, to_unit
+from trainer.config import Config
+from trainer.data import from_unit, to_unit
 
 ALIGNED = 16  # floats: each parameter starts on a 64-byte boundary, as a tensor of its own would
 NO_BIAS_CORRECTION = 1e9  # a step count at which Adam's bias correction is 1: RMSprop is Adam with beta1 = 0 and this
@@ -44,7 +44,7 @@ class Stack:
 
 
 class Optimizer:
-    """torch's fused kernels over each trial's slices, so that every trial has its own rates and one pass over memory."""
+    """torch's fused kernels over each trial's slices: every trial has its own rates, in one pass over memory."""
 
     def __init__(self, stack: Stack, configs: Sequence[Config], rates: Sequence[float]) -> None:
         self.kind = configs[0].optimizer
@@ -81,7 +81,6 @@ class Step:
 
     def __init__(self, arch: models.Arch, configs: Sequence[Config], images: Tensor) -> None:
         self.config = c = configs[0]
-        _check_stackable(configs)
         self.arch, self.images, self.device = arch, images, images.device
         self.trials = e = len(configs)
         self.generators = [torch.Generator(self.device).manual_seed(c.seed) for c in configs]
@@ -120,7 +119,7 @@ class Step:
         """Images of one trial's evaluated generator (the running mean): noise [S, Z] -> uint8 [S, C, H, W]."""
         params = {k: p[trial : trial + 1] for k, p in self.g.like(self.ema if weights is None else weights).items()}
         with torch.no_grad():
-            parts = [to_uint8(self.arch.generate(params, part.unsqueeze(0))[0]) for part in z.split(1024)]
+            parts = [from_unit(self.arch.generate(params, part.unsqueeze(0))[0]) for part in z.split(1024)]
         return torch.cat(parts)
 
     def current_losses(self, z: Tensor) -> Tensor:
@@ -242,14 +241,3 @@ class Step:
 
     def _column(self, configs: Sequence[Config], name: str) -> Tensor:
         return torch.tensor([[getattr(c, name)] for c in configs], device=self.device)
-
-
-def _check_stackable(configs: Sequence[Config]) -> None:
-    free = {*per_trial_fields(), "preset", "output_dir", "metrics_file", "metrics_port", "resume", "on_divergence"}
-    for c in configs[1:]:
-        for name, first in vars(configs[0]).items():
-            if name not in free and getattr(c, name) != first:
-                raise ValueError(
-                    f"trials side by side must share {flag(name)}, got {first} and {getattr(c, name)};"
-                    " train them in separate stacks"
-                )
