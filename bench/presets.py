@@ -10,10 +10,9 @@ import argparse
 import math
 from dataclasses import replace
 
+from bench.provenance import line
 from trainer.config import Config
 from trainer.loop import train
-
-from bench.provenance import line
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 

@@ -12,10 +12,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from bench.provenance import line
 from trainer.config import Config
 from trainer.loop import train
-
-from bench.provenance import line
 
 PATH = Path(__file__).with_suffix(".json")
 RATES = [10 ** (-5 + 3 * i / 12) for i in range(13)]
