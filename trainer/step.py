@@ -71,7 +71,7 @@ class Optimizer:
         for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
             g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
             if self.kind == "sgd":
-                torch._fused_sgd_(p, g, first, **options)
+                torch._fused_sgd_(p, g, first if options["momentum"] else [], **options)
             else:
                 kernel(p, g, first, second, [], [self.steps[e]] * len(p), **options)
 
