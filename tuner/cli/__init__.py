@@ -1,5 +1,114 @@
-"""`gantune`."""
+"""The command line: `gantune`, also `python -m tuner`.
+
+Sub-commands are imported when they are called, so that `gantune --help` costs no more than click. A command returns
+its exit code, or None for 0; what it raises becomes one line on stderr here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from tuner import __version__
+from tuner.errors import GantuneError
+
+# Name -> the module that holds the click command of that name, and its line in `gantune --help`.
+COMMANDS = {
+    "check": ("tuner.cli.check", "Say what is wrong with Experiment manifests, with file and line."),
+    "run": ("tuner.cli.run", "Search: on the cluster if there is one with Katib, otherwise here."),
+    "submit": ("tuner.cli.cluster", "Create an Experiment on the cluster and return."),
+    "watch": ("tuner.cli.cluster", "Follow an Experiment on the cluster until it ends."),
+    "list": ("tuner.cli.study", "List the studies of the store."),
+    "status": ("tuner.cli.study", "Show how a study stands, trial by trial."),
+    "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
+    "report": ("tuner.cli.study", "Write one HTML page: history, parameter importances, trials."),
+    "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),
+    "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
+    "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),
+    "delete": ("tuner.cli.cluster", "Collect an Experiment's results, then delete it from the cluster."),
+}
+ATTRIBUTES = {"list": "list_"}  # where the command cannot have its own name in Python
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
-def main() -> None:
-    """Run it."""
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of work, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
+        assert isinstance(command, click.Command)  # noqa: S101 - a fault of ours, not of the user
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with the command that was probably meant."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
+            ctx.fail(f"no such command {args[0]!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table above and without an import."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="gantune")
+def gantune() -> None:
+    """Tune generative models with one Katib Experiment manifest: on a Kubernetes cluster, or on this machine.
+
+    \b
+    gantune check manifests/bayes.yaml          is it right?
+    gantune run manifests/bayes.yaml --local    search here, with Optuna
+    gantune best gan-bayes --format args        flags for the final training
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `gantune` with `argv` (default: the process's own) and exit.
+
+    Exit codes: 0 done, 1 what was asked about is not well (errors in a manifest, a failed search), 2 wrong usage or
+    input, 130 interrupted. Each error is one line on stderr.
+    """
+    try:
+        code = gantune.main(args=argv, prog_name="gantune", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _complain(error.format_message(), error.exit_code)
+    except GantuneError as error:
+        code = _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `gantune list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = PIPE_CLOSED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _complain(f"{where}{error.strerror or error}", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    """Print one line to stderr and hand back the exit code."""
+    click.echo(f"gantune: error: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,61 @@
+# The trainer's image, and the client's (--target client). Any OCI builder; nothing but a base image and a Python index is fetched.
+#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu .                         CPU
+#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda --build-arg VARIANT=cuda .
+#   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
+# BASE: pin it by digest where builds must repeat (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
+# VARIANT=cpu leaves the CUDA libraries out that torch's wheels of the default index depend on; TORCH_INDEX may name an index
+# whose wheels are built for the CPU alone, which saves more. DATASET is baked in as the last, small layer.
+ARG BASE=python:3.12.12-slim-bookworm
+FROM ${BASE} AS build
+ARG VARIANT=cpu
+ARG TORCH=2.15.0
+ARG TORCH_INDEX=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+RUN python3 -m venv /opt/venv
+# torch first: it is the big layer, and changes least.
+COPY .ci/image-torch.sh /tmp/
+RUN sh /tmp/image-torch.sh "${VARIANT}" "${TORCH}" "${TORCH_INDEX}"
+
+FROM build AS build-trainer
+RUN /opt/venv/bin/pip install "numpy==2.4.6" "safetensors==0.8.0" "pillow==13.0.0" "prometheus-client==0.26.0" \
+ && /opt/venv/bin/pip uninstall -y pip
+
+FROM ${BASE} AS build-client
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+RUN python3 -m venv /opt/venv
+# The client in a cluster submits, watches and reports; it needs no torch there.
+RUN /opt/venv/bin/pip install "optuna>=5.0,<6" "ruamel.yaml>=0.18.6" "click>=8.1.7" "rich>=13.7" "kubernetes>=35,<37" \
+    "kubeflow-katib>=0.19,<0.20" "plotly>=5.22" \
+ && /opt/venv/bin/pip uninstall -y pip
+
+FROM ${BASE} AS client
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="gan-tuner client" \
+      org.opencontainers.image.description="gantune: submits Katib Experiments, watches them, collects the best trial" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-client /opt/venv /opt/venv
+COPY tuner/ /app/tuner/
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "tuner"]
+
+FROM ${BASE} AS trainer
+ARG VERSION=0.1.0
+ARG VARIANT=cpu
+ARG DATASET=digits
+LABEL org.opencontainers.image.title="gan-tuner trainer (${VARIANT})" \
+      org.opencontainers.image.description="Trains one GAN and prints its scores as Katib metrics" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-trainer /opt/venv /opt/venv
+COPY trainer/ /app/trainer/
+# Everything a run writes goes to volumes (/output, /tmp, Katib's /var/log/katib): the root file system may be read-only.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /app
+# digits is part of the package; another data set and its feature extractor are prepared here, so that no trial downloads.
+RUN if [ "${DATASET}" != digits ]; then python -m trainer.prepare --dataset "${DATASET}" --data-dir /data; else mkdir -p /data; fi
+USER 65532:65532
+# No ENTRYPOINT: Katib wraps the manifest's own command in `sh -c`, and must never look it up in a registry.
+CMD ["python", "-m", "trainer", "--help"]

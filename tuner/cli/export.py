@@ -1,0 +1,122 @@
+"""The best trial's parameters in the forms that the next command wants: flags, or shell variables.
+
+`args` are those elements of the trial's own command that carry search parameters, so that
+`python -m trainer $(gantune best gan-bayes --format args) --epochs 200` is the final training. Values are data: each is
+quoted for the shell.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from tuner.errors import CommandError
+from tuner.manifest import Experiment, TrialTemplate
+from tuner.space import Value, text
+
+PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
+META = re.compile(r"\$\{trial(?:Spec|Parameters)\.[^}]*\}")
+SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
+
+
+def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
+    """The argv elements that carry `parameters`, with the values in place.
+
+    Raises CommandError where flags cannot be told apart: a shell script, a positional value, a parameter that reaches
+    the trial in another way.
+    """
+    container = primary_container(experiment.template)
+    argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
+    if argv and PurePosixPath(argv[0]).name in SHELLS:
+        raise CommandError(
+            f"flags cannot be taken out of a shell script ({argv[0]}), the command of {experiment.name}'s trials: "
+            "use --format env or json"
+        )
+    found: list[str] = []
+    given: set[str] = set()
+    for index, element in enumerate(argv):
+        names = _carried(element, experiment.template, parameters)
+        if not names:
+            continue
+        if not element.startswith("-"):
+            flag = argv[index - 1] if index > 0 else ""
+            if not _is_flag(flag):
+                raise CommandError(
+                    f"{element!r} is not the value of a flag in the command of {experiment.name}'s trials, so its place "
+                    "matters: use --format env or json"
+                )
+            found.append(flag)
+        found.append(_filled(element, experiment.template, parameters))
+        given |= names
+    if missing := [name for name in parameters if name not in given]:
+        raise CommandError(
+            f"no flag of {experiment.name}'s trials carries {', '.join(missing)}: use --format env or json"
+        )
+    return found
+
+
+def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, str]:
+    """Variables: under the container's own name where an env entry carries the parameter, else the parameter's name.
+
+    Characters that a shell name cannot have become `_`. Raises CommandError where two would share a name.
+    """
+    variables: dict[str, str] = {}
+    given: set[str] = set()
+    for entry in primary_container(experiment.template).get("env") or []:
+        value = str(entry.get("value", ""))
+        if names := _carried(value, experiment.template, parameters):
+            variables[_shell_name(str(entry["name"]))] = _filled(value, experiment.template, parameters)
+            given |= names
+    for name, chosen in parameters.items():
+        if name in given:
+            continue
+        if (variable := _shell_name(name)) in variables:
+            raise CommandError(f"two parameters would be the variable {variable}: use --format json")
+        variables[variable] = text(chosen)
+    return variables
+
+
+def quoted(argv: Sequence[str]) -> tuple[str, bool]:
+    """`argv` as one line of shell, and whether a plain `$(...)` would split one of its elements wrongly."""
+    return shlex.join(argv), any(shlex.quote(element) != element for element in argv)
+
+
+def primary_container(template: TrialTemplate) -> Mapping[str, Any]:
+    """The container of that name, wherever the trial's kind keeps its pod template (Job, PyTorchJob, TrainJob)."""
+    found = _find_container(template.spec, template.primary_container)
+    if found is None:
+        raise CommandError(f"the trial template has no container named {template.primary_container!r}")
+    return found
+
+
+def _find_container(node: object, name: str) -> Mapping[str, Any] | None:
+    if isinstance(node, Mapping):
+        for container in node.get("containers") or []:
+            if isinstance(container, Mapping) and container.get("name") == name:
+                return container
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
+    return next((found for child in children if (found := _find_container(child, name)) is not None), None)
+
+
+def _carried(element: str, template: TrialTemplate, parameters: Mapping[str, Value]) -> set[str]:
+    """The search parameters in `element`; none where it also holds what differs from trial to trial (its name)."""
+    references = [template.references.get(name, "") for name in PLACEHOLDER.findall(element)]
+    if len(references) != len(META.findall(element)) or not all(name in parameters for name in references):
+        return set()
+    return set(references)
+
+
+def _filled(element: str, template: TrialTemplate, parameters: Mapping[str, Value]) -> str:
+    return PLACEHOLDER.sub(lambda match: text(parameters[template.references[match[1]]]), element)
+
+
+def _is_flag(element: str) -> bool:
+    return element.startswith("-") and element != "-m" and "=" not in element and not META.search(element)
+
+
+def _shell_name(name: str) -> str:
+    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return cleaned if not cleaned[:1].isdigit() else f"_{cleaned}"

@@ -1,0 +1,212 @@
+"""What people see while a search runs: a live table, plain lines where stdout is no terminal, or JSON events.
+
+`follow(engine.watch(name), ...)` draws the events of either engine and returns the last Result.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import click
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.cli import table
+from tuner.engine import Event, EventKind
+from tuner.result import Result, Trial, TrialState
+
+REFRESHES = 4  # per second; the table is drawn between events too, for its clocks
+CHROME = 8  # lines of the screen that are not trials: title, bar, best, header, note, and room below
+
+
+class Output(StrEnum):
+    """How a search is shown."""
+
+    LIVE = "live"
+    LINES = "lines"
+    JSON = "json"
+
+    @classmethod
+    def choose(cls, as_json: bool) -> Output:
+        """JSON when asked for; the live table on a terminal; lines elsewhere."""
+        if as_json:
+            return cls.JSON
+        return cls.LIVE if Console().is_terminal and not Console().is_dumb_terminal else cls.LINES
+
+
+def follow(events: Iterable[Event], *, total: int | None, output: Output, note: Callable[[], str] = str) -> Result:
+    """Show `events` until they end and return the last Result.
+
+    `total` is the number of trials at which the search ends, None where it has no limit. `note` is asked at each
+    drawing for a line to show below (what a Ctrl-C has set off). Warnings go to stderr in every mode but JSON.
+    """
+    if output is Output.JSON:
+        return _each(events, lambda event: print(json.dumps(event_json(event)), flush=True))
+    if output is Output.LINES:
+        return _each(events, lambda event: _print_line(event, total))
+    screen = Screen(total, note)
+    console = Console(highlight=False)
+    with Live(screen, console=console, refresh_per_second=REFRESHES, transient=True) as live:
+
+        def draw(event: Event) -> None:
+            if event.kind is EventKind.WARNING:
+                live.console.print(Text(f"warning: {event.message}", style="yellow"))
+            screen.update(event.result)
+
+        return _each(events, draw)
+
+
+def _each(events: Iterable[Event], show: Callable[[Event], None]) -> Result:
+    result: Result | None = None
+    for event in events:
+        show(event)
+        result = event.result
+    if result is None:
+        raise RuntimeError("an engine's watch() must end with a STUDY_ENDED event")
+    return result
+
+
+def event_json(event: Event) -> dict[str, object]:
+    """An event as `--json` prints it, one per line (docs/result.md)."""
+    best = event.result.best
+    shape: dict[str, object] = {
+        "event": event.kind.value,
+        "time": datetime.now(UTC).isoformat(),
+        "study": event.result.name,
+        "state": event.result.state.value,
+        "best": best.number if best else None,
+    }
+    if event.trial is not None:
+        shape["trial"] = event.trial.to_json()
+    if event.message:
+        shape["message"] = event.message
+    if event.kind is EventKind.STUDY_ENDED:
+        shape["result"] = event.result.to_json()
+    return shape
+
+
+def line(event: Event, total: int | None) -> str:
+    """An event as a plain line; empty for those that would only make noise (each report of a running trial)."""
+    trial, result = event.trial, event.result
+    if event.kind is EventKind.TRIAL_STARTED and trial:
+        return f"{_of(trial, total)} started  {table.assignments(trial)}"
+    if event.kind is EventKind.TRIAL_REPORTED and trial and trial.reason:
+        return f"{_of(trial, total)} waits: {trial.reason}"
+    if event.kind is EventKind.TRIAL_ENDED and trial:
+        return _ended(trial, result, total)
+    return ""
+
+
+def _ended(trial: Trial, result: Result, total: int | None) -> str:
+    metric = result.objective.metric
+    word, _ = table.WORDS[trial.state]
+    value = f"  {metric}={table.number(trial.metrics[metric])}" if metric in trial.metrics else ""
+    reason = f"  ({trial.reason})" if trial.reason else ""
+    is_best = result.best is not None and result.best.number == trial.number
+    mark = "  <- best so far" if is_best else ""
+    return f"{_of(trial, total)} {word}{value}  {table.assignments(trial)}  {table.took(trial)}{reason}{mark}"
+
+
+def _of(trial: Trial, total: int | None) -> str:
+    width = len(str(total or ""))
+    return f"trial {trial.number:>{width}}"
+
+
+def _print_line(event: Event, total: int | None) -> None:
+    if event.kind is EventKind.WARNING:
+        click.echo(f"warning: {event.message}", err=True)
+    elif text := line(event, total):
+        print(text, flush=True)
+
+
+class Screen:
+    """The live picture: title, progress, best so far, the trials that fit, and a note. Rich draws it from a thread."""
+
+    def __init__(self, total: int | None, note: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic):
+        self.total, self.note, self.clock = total, note, clock
+        self.began = clock()
+        self.result: Result | None = None
+        self.ended_before = 0  # trials that an earlier run of the same study had finished
+        self.ended = 0
+
+    def update(self, result: Result) -> None:
+        """Show `result` from the next drawing on."""
+        ended = sum(trial.state.ended for trial in result.trials)
+        if self.result is None:
+            self.ended_before = max(0, ended - 1) if ended else 0
+        self.ended, self.result = ended, result
+
+    def left(self) -> str:
+        """`about 1:40 left`, from the pace of this run; empty until a trial has ended in it."""
+        here = self.ended - self.ended_before
+        if self.total is None or here < 1 or self.ended >= self.total:
+            return ""
+        pace = (self.clock() - self.began) / here
+        return f"about {table.duration(pace * (self.total - self.ended))} left"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw."""
+        if self.result is None:
+            yield Text("starting ...", style="dim")
+            return
+        result, width = self.result, options.max_width
+        rows = max(3, console.size.height - CHROME)
+        shown = table.choose(result, rows)
+        yield Text.assemble((result.name, "bold"), f"  {table.goal(result)}")
+        yield self._progress(width)
+        best = table.best_line(result)
+        best.truncate(width, overflow="ellipsis")
+        yield best
+        yield Text("")
+        yield table.trials(result, shown, width)
+        notes = [self.note()] if self.note() else []
+        if len(shown) < len(result.trials):
+            notes.append(f"{len(shown)} of {len(result.trials)} trials shown: those at work, the best 3, the newest")
+        yield Group(*(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in notes))
+
+    def _progress(self, width: int) -> Table:
+        assert self.result is not None  # noqa: S101
+        elapsed = table.duration(self.clock() - self.began)
+        of = f"/{self.total}" if self.total else ""
+        failed = sum(trial.state in table.FAILURES for trial in self.result.trials)
+        running = sum(trial.state is TrialState.RUNNING for trial in self.result.trials)
+        parts = [f"{self.ended}{of} trials", f"{running} running", f"{failed} failed" if failed else "", elapsed]
+        words = ", ".join(part for part in [*parts, self.left()] if part)
+        grid = Table.grid(padding=(0, 1), expand=False)
+        bar = ProgressBar(
+            total=self.total or 1,
+            completed=self.ended if self.total else 0,
+            width=max(8, min(30, width - len(words) - 2)),
+        )
+        grid.add_row(bar, Text(words, no_wrap=True, overflow="ellipsis"))
+        return grid
+
+
+def final(result: Result, width: int, rows: int = 20) -> RenderResult:
+    """What stays on the screen at the end: the best trials, the counts, the best."""
+    shown = result.trials if len(result.trials) <= rows else sorted(table.ranked(result)[:rows], key=lambda t: t.number)
+    yield table.trials(result, list(shown), width)
+    if len(shown) < len(result.trials):
+        yield Text(f"the best {len(shown)} of {len(result.trials)} trials", style="dim")
+    yield Text("")
+    yield Text(f"{result.name}: {result.state.value.lower()}, {table.counts(result)}")
+    if result.reason:
+        yield Text(result.reason, style="dim")
+    yield table.best_line(result)
+
+
+def print_final(result: Result, store_option: str = "") -> None:
+    """Print `final`, and the command that comes next."""
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    for part in final(result, console.size.width):
+        console.print(part)
+    if result.best:
+        console.print(Text(f"next: gantune best {result.name}{store_option} --format args", style="dim"))

@@ -1,0 +1,280 @@
+"""One cluster: requests with typed errors, GETs that are tried again, and watch streams as they come over the wire.
+
+A GET is tried up to four times with a backoff capped at a few seconds; a create, patch or delete once, but for a
+create that a silent webhook stopped (nothing was created then; KATIB.md section 12).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tuner.errors import GantuneError, Timeout, Unreachable
+from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, one_line
+from tuner.kube.resources import EXPERIMENTS, PODS, Resource
+
+Json = dict[str, Any]
+T = TypeVar("T")
+_TRIES = 4
+_PAGE = 250  # objects a page: 2,000 trials never stand in memory as JSON at once
+_MERGE = "application/merge-patch+json"
+
+
+class Cluster:
+    """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none."""
+
+    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, backoff: float = 0.5) -> None:
+        self._api, self.namespace, self._timeout, self._backoff = api, namespace, timeout, backoff
+
+    @classmethod
+    def connect(cls, context: str | None = None, *, timeout: float = 30.0) -> Cluster:
+        """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
+
+        Raises Unreachable where there is neither, or the context does not exist. Sends nothing yet.
+        """
+        from kubernetes import client, config
+
+        configuration = client.Configuration()
+        configuration.retries = False  # ours alone: urllib3 must not send a create twice
+        try:
+            config.load_kube_config(context=context, client_configuration=configuration)
+            namespace = _context_namespace(config, context)
+        except (config.ConfigException, OSError, ValueError, TypeError) as error:
+            if context:
+                raise Unreachable(f"kubeconfig has no usable context {context}: {one_line(str(error))}") from error
+            try:
+                config.load_incluster_config(client_configuration=configuration)
+            except config.ConfigException:
+                raise Unreachable(
+                    "no cluster: no kubeconfig and not in a pod; set KUBECONFIG or pass --local"
+                ) from error
+            namespace = _pod_namespace()
+        return cls(client.ApiClient(configuration), namespace, timeout=timeout)
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._api.configuration.host)
+
+    @property
+    def api(self) -> Any:
+        """The kubernetes ApiClient, for this package's port-forward."""
+        return self._api
+
+    def get(self, resource: Resource, name: str, *, namespace: str = "") -> Json:
+        """One object. Raises NotFound, Forbidden, Unreachable, Timeout."""
+        request = Request("get", resource, namespace, name)
+        return self._read(request, resource.path(namespace, name))
+
+    def pages(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Iterator[Json]:
+        """The lists of one LIST, page by page, each with `items` and `metadata.resourceVersion`."""
+        query = {"limit": str(_PAGE)} | _selectors(labels, fields)
+        request, path = Request("list", resource, namespace), resource.path(namespace)
+        while True:
+            page = self._read(request, path, query)
+            yield page
+            after = page.get("metadata", {}).get("continue")
+            if not after:
+                return
+            query = {**query, "continue": after}
+
+    def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Iterator[Json]:
+        """The objects of one LIST; a list that expires between two pages is begun again once."""
+        seen: set[str] = set()
+        for attempt in range(2):
+            try:
+                for page in self.pages(resource, namespace=namespace, labels=labels, fields=fields):
+                    for item in page.get("items") or ():
+                        if (name := item["metadata"]["name"]) not in seen:
+                            seen.add(name)
+                            yield item
+                return
+            except Expired:
+                if attempt:
+                    raise
+
+    def create(self, resource: Resource, body: Json, *, namespace: str) -> Json:
+        """Create, once. Raises Denied with the webhook's message, Conflict where the name is taken."""
+        from kubernetes.client import CustomObjectsApi
+
+        request = Request("create", resource, namespace, body.get("metadata", {}).get("name", ""))
+        api = CustomObjectsApi(self._api)
+        arguments = (resource.group, resource.version, namespace, resource.plural, body)
+
+        def send() -> Json:
+            with _translated(request, self.server):
+                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._timeout)
+                return made
+
+        try:
+            return send()
+        except WebhookDown:
+            time.sleep(self._backoff * 4)
+            return send()
+
+    def patch(self, resource: Resource, name: str, body: Json, *, namespace: str, sub: str = "") -> Json:
+        """A merge patch, once."""
+        request = Request("patch", resource, namespace, name, sub)
+        return self._json(request, "PATCH", resource.path(namespace, name, sub), body=body, content_type=_MERGE)
+
+    def delete(self, resource: Resource, name: str, *, namespace: str) -> None:
+        """Delete, once; what depends on the object goes in the background."""
+        request = Request("delete", resource, namespace, name)
+        self._json(request, "DELETE", resource.path(namespace, name), query={"propagationPolicy": "Background"})
+
+    def watch(
+        self, resource: Resource, version: str, *, namespace: str, labels: str = "", fields: str = "", seconds: int = 60
+    ) -> Iterator[Json]:
+        """Changes since `version` as {"type", "object"}, until the server ends the stream after `seconds`.
+
+        Raises Expired on 410 (an ERROR event in a stream that began with 200), Unreachable when it is cut.
+        """
+        query = _selectors(labels, fields) | {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        request = Request("watch", resource, namespace)
+        query["allowWatchBookmarks"] = "true"
+        for line in self._lines(request, resource.path(namespace), query, seconds + 10):
+            event = _event(line, request)
+            if event["type"] == "ERROR":
+                status = event["object"]
+                raise from_status(int(status.get("code", 500)), json.dumps(status), request)
+            yield event
+
+    def log(self, pod: str, container: str, *, namespace: str, tail: int | None = None) -> str:
+        """A container's log so far. Raises NotFound where the pod is gone, Denied where it has not begun."""
+        query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
+        request = Request("get", PODS, namespace, pod, "log")
+        return self._try(lambda: self._text(request, "GET", PODS.path(namespace, pod, "log"), query=query))
+
+    def log_lines(self, pod: str, container: str, *, namespace: str) -> Iterator[str]:
+        """A container's log, line by line as it is written, until the container ends."""
+        request = Request("get", PODS, namespace, pod, "log")
+        query = {"container": container, "follow": "true"}
+        for line in self._lines(request, PODS.path(namespace, pod, "log"), query, None):
+            yield line.decode("utf-8", "replace")
+
+    def _read(self, request: Request, path: str, query: Mapping[str, str] | None = None) -> Json:
+        return self._try(lambda: self._json(request, "GET", path, query=query))
+
+    def _try(self, send: Callable[[], T]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return send()
+            except (Unreachable, Timeout):
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(min(self._backoff * 2**attempt, 5.0))
+        raise AssertionError("unreachable")
+
+    def _json(self, request: Request, method: str, path: str, **how: Any) -> Json:
+        text = self._text(request, method, path, **how)
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise Unreachable(f"{self.server} does not answer as an API server does: {one_line(text, 80)}") from error
+        if not isinstance(answer, dict):
+            raise Unreachable(f"{self.server} does not answer as an API server does: {one_line(text, 80)}")
+        return answer
+
+    def _text(self, request: Request, method: str, path: str, **how: Any) -> str:
+        with _translated(request, self.server):
+            response = self._open(method, path, timeout=self._timeout, **how)
+            try:
+                return str(response.data.decode("utf-8", "replace"))
+            finally:
+                response.release_conn()
+
+    def _lines(self, request: Request, path: str, query: Mapping[str, str], timeout: float | None) -> Iterator[bytes]:
+        with _translated(request, self.server):
+            response = self._open("GET", path, query=query, timeout=(self._timeout, timeout))
+            rest = b""
+            try:
+                for chunk in response.stream(65536):
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from (line for line in whole if line.strip())
+                if rest.strip():
+                    yield rest
+            finally:
+                response.close()
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: Any,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "",
+    ) -> Any:
+        headers = {"Accept": "application/json, */*"} | ({"Content-Type": content_type} if content_type else {})
+        return self._api.call_api(
+            path,
+            method,
+            query_params=[*(query or {}).items()],
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _return_http_data_only=True,
+            _request_timeout=timeout,
+        )
+
+
+def has_katib(context: str | None = None, *, timeout: float = 3.0) -> tuple[bool, str]:
+    """Whether the kubeconfig reaches a cluster that has Katib, and the reason in words. Never raises a ClusterError."""
+    try:
+        cluster = Cluster.connect(context, timeout=timeout)
+        root = EXPERIMENTS.path().rsplit("/", 1)[0]
+        groups = cluster._json(Request("get", EXPERIMENTS), "GET", root)
+    except GantuneError as error:
+        return False, str(error)
+    if not any(resource.get("name") == "experiments" for resource in groups.get("resources", ())):
+        return False, f"{cluster.server} has no Katib (no CRD experiments.kubeflow.org)"
+    return True, f"{cluster.server} has Katib"
+
+
+@contextmanager
+def _translated(request: Request, server: str) -> Iterator[None]:
+    """The kubernetes client's and urllib3's exceptions become ClusterErrors, causes chained."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+        if error.status:
+            raise from_status(int(error.status), body, request) from error
+        raise from_exception(error, request, server) from error
+    except (HTTPError, OSError) as error:
+        raise from_exception(error, request, server) from error
+
+
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    pairs = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in pairs.items() if value}
+
+
+def _event(line: bytes, request: Request) -> Json:
+    try:
+        event = json.loads(line)
+        return {"type": str(event["type"]), "object": dict(event["object"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreachable(f"{request}: a watch event that cannot be read: {one_line(repr(line), 80)}") from error
+
+
+def _context_namespace(config: Any, context: str | None) -> str:
+    contexts, active = config.list_kube_config_contexts()
+    chosen = next((c for c in contexts if c["name"] == context), None) if context else active
+    return str(((chosen or {}).get("context") or {}).get("namespace") or "")
+
+
+def _pod_namespace() -> str:
+    try:
+        with open("/var/run/secrets/kubernetes.io/serviceaccount/namespace", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,104 @@
+"""What went wrong, in our words: the kubernetes client's exceptions become tuner.errors' ClusterError tree.
+
+Statuses are those of a real API server (tests/tuner/recordings/responses.json): an admission webhook's refusal is 400,
+the API server's own check of a name 422, and a webhook that does not answer 500.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NotFound, Timeout, Unreachable
+from tuner.kube.resources import Resource
+
+INSTALL_KATIB = (
+    'kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=v0.19.0"'
+)
+RETRIABLE = frozenset({429, 500, 502, 503, 504})
+_WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
+
+
+class Expired(ClusterError):
+    """410: the resourceVersion is too old to watch from; list again."""
+
+
+class WebhookDown(Unreachable):
+    """An admission webhook did not answer, so nothing was created: the one failed create that is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked, for the message: `create experiments/gan-bayes in namespace gan`."""
+
+    verb: str
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    sub: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.resource.plural}/{self.name}" if self.name else self.resource.plural
+        return f"{self.verb} {what}" + (f" in namespace {self.namespace}" if self.namespace else "")
+
+
+def from_status(code: int, body: str, request: Request) -> ClusterError:
+    """The error for an answer outside 2xx; `body` is a Status object, or plain text from what stands in front."""
+    message = one_line(_message(body))
+    webhook = _WEBHOOK.match(message)
+    if code in (400, 422):
+        says = f"{webhook[1]} refused: {message[webhook.end() :]}" if webhook else message
+        error: ClusterError = Denied(f"{request}: {says}")
+    elif code == 401:
+        error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
+    elif code == 403:
+        rule = request.resource.rule(request.verb, request.sub)
+        error = Forbidden(f"{message or f'not allowed to {request}'}; the RBAC rule to add: {rule}")
+    elif code == 404:
+        error = NotFound(_not_found(message, body, request))
+    elif code == 409:
+        error = Conflict(f"{request}: {message}")
+    elif code == 410:
+        error = Expired(message)
+    elif code == 500 and "failed calling webhook" in message:
+        error = WebhookDown(f"{request}: {message}; Katib's controller may be restarting, try again in a minute")
+    elif code == 504:
+        error = Timeout(f"{request}: the API server took too long: {message}")
+    elif code in RETRIABLE:
+        error = Unreachable(f"{request}: the API server answers {code}: {message}")
+    else:
+        error = ClusterError(f"{request}: the API server answers {code}: {message}")
+    return error
+
+
+def from_exception(error: Exception, request: Request, server: str) -> ClusterError:
+    """The error for a request that got no answer: refused, reset, wrong certificate, timed out."""
+    name = type(error).__name__
+    if "Timeout" in name:
+        return Timeout(f"{request}: {server} did not answer in time")
+    if "SSL" in name or "certificate" in str(error):
+        return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
+    return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
+
+
+def one_line(text: str, limit: int = 600) -> str:
+    """`text` with its whitespace folded, cut at `limit` characters."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= limit else folded[: limit - 3] + "..."
+
+
+def _not_found(message: str, body: str, request: Request) -> str:
+    if request.resource.group == "kubeflow.org" and not body.lstrip().startswith("{"):
+        return f"this cluster has no Katib (no CRD {request.resource.plural}.kubeflow.org); install it: {INSTALL_KATIB}"
+    where = f" in namespace {request.namespace}" if request.namespace and "namespace" not in message else ""
+    return (message or f"{request}: not found") + where
+
+
+def _message(body: str) -> str:
+    try:
+        status: Any = json.loads(body)
+    except ValueError:
+        return body
+    return str(status.get("message", body)) if isinstance(status, dict) else body

@@ -1,0 +1,86 @@
+"""List, then watch, then list again when it must be: a kind of object followed for as long as one likes.
+
+    for change in follow(cluster, TRIALS, stop, namespace="gan", labels="katib.kubeflow.org/experiment=gan-bayes"): ...
+
+A stream that the server ends in good order goes on from the last resourceVersion; one that is cut, or too old (410),
+begins with a new list. Between failures it waits 1, 2, 4 ... 30 seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tuner.errors import Timeout, Unreachable
+from tuner.kube.client import Cluster
+from tuner.kube.failures import Expired
+from tuner.kube.resources import Resource
+
+_LONGEST_WAIT = 30.0
+
+
+class ChangeKind(StrEnum):
+    """What a change says of its object."""
+
+    LISTED = "listed"  # it exists, as a list says
+    SYNCED = "synced"  # the list is complete; `object` is empty, what was not listed is gone
+    PUT = "put"  # added or modified
+    DELETED = "deleted"
+    LOST = "lost"  # the connection; `object` holds {"message"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step in what is known of `resource`."""
+
+    kind: ChangeKind
+    resource: Resource
+    object: dict[str, Any]
+
+
+def follow(
+    cluster: Cluster,
+    resource: Resource,
+    stop: threading.Event,
+    *,
+    namespace: str,
+    labels: str = "",
+    fields: str = "",
+    first_wait: float = 1.0,
+) -> Iterator[Change]:
+    """Changes until `stop` is set. Raises what will not mend by itself (Forbidden, NotFound) and a first list's failure."""
+    version, wait, listed = "", first_wait, False
+    where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            if not version:
+                for page in cluster.pages(resource, **where):
+                    for item in page.get("items") or ():
+                        yield Change(ChangeKind.LISTED, resource, item)
+                    version = page["metadata"]["resourceVersion"]
+                yield Change(ChangeKind.SYNCED, resource, {})
+                listed = True
+            for event in cluster.watch(resource, version, **where):
+                version = event["object"].get("metadata", {}).get("resourceVersion", version)
+                wait = first_wait
+                if event["type"] != "BOOKMARK":
+                    kind = ChangeKind.DELETED if event["type"] == "DELETED" else ChangeKind.PUT
+                    yield Change(kind, resource, event["object"])
+                if stop.is_set():
+                    return
+            if time.monotonic() - began > first_wait:
+                continue
+        except Expired:
+            version = ""
+        except (Unreachable, Timeout) as error:
+            if not listed:
+                raise
+            version = ""
+            yield Change(ChangeKind.LOST, resource, {"message": str(error)})
+        stop.wait(wait)
+        wait = min(wait * 2, _LONGEST_WAIT)

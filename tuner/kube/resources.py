@@ -1,0 +1,38 @@
+"""The kinds of object that the client reads or writes, and where the API server keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind: its API group ("" for the core), version and plural."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
+        """The URL path, for example /apis/kubeflow.org/v1beta1/namespaces/gan/trials/NAME."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        parts = [root + scope, self.plural, *(quote(part, safe="") for part in (name, sub) if part)]
+        return "/".join(parts)
+
+    def rule(self, verb: str, sub: str = "") -> str:
+        """The RBAC rule that allows `verb`, as YAML in one line."""
+        plural = f"{self.plural}/{sub}" if sub else self.plural
+        return f'{{apiGroups: ["{self.group}"], resources: ["{plural}"], verbs: ["{verb}"]}}'
+
+
+EXPERIMENTS = Resource("kubeflow.org", "v1beta1", "experiments")
+TRIALS = Resource("kubeflow.org", "v1beta1", "trials")
+SUGGESTIONS = Resource("kubeflow.org", "v1beta1", "suggestions")
+JOBS = Resource("batch", "v1", "jobs")
+PODS = Resource("", "v1", "pods")
+EVENTS = Resource("", "v1", "events")
+NODES = Resource("", "v1", "nodes")
+NAMESPACES = Resource("", "v1", "namespaces")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
