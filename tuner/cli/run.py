@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from tuner.result import Result
 
 AUTO = "auto"
+KATIB_NAMESPACE = "kubeflow"
 PATIENCE = 3.0  # seconds to find out whether a cluster answers
 
 
@@ -78,7 +77,9 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     if here:
         return _run_here(experiment, options, output, store_dir)
     _refuse_local_options(options)
-    return _run_on_cluster(experiment, output, store_dir)
+    from tuner.cli import cluster
+
+    return cluster.run(experiment, cluster.engine("", None, KATIB_NAMESPACE, store_dir), as_json=as_json)
 
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
@@ -125,7 +126,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
         seed=options.seed,
         max_trials=options.max_trials,
         fresh=options.fresh,
-        from_=options.warm_start,
+        warm_start=options.warm_start,
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
@@ -141,30 +142,6 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
 def again(argv: list[str]) -> str:
     """The line that continues what `argv` began: the same, but for --fresh."""
     return shlex.join(["gantune", *(word for word in argv if word != "--fresh")])
-
-
-def _run_on_cluster(experiment: Experiment, output: Output, store_dir: Path) -> int:
-    from tuner.cli.live import follow
-    from tuner.engines.katib import KatibEngine
-    from tuner.kube import Cluster
-    from tuner.store import Store
-
-    engine = KatibEngine(Cluster.connect(), Store(store_dir))
-    name = engine.submit(experiment)
-    with _detached(name):
-        result = follow(engine.watch(name), total=experiment.max_trials, output=output)
-    _conclude(result, output, store_dir)
-    return _exit_code(result)
-
-
-@contextmanager
-def _detached(name: str) -> Iterator[None]:
-    """Ctrl-C leaves an Experiment on the cluster alone, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo(f"{name} goes on, on the cluster: gantune watch {name}, or end it: gantune stop {name}", err=True)
-        raise
 
 
 def _refuse_local_options(options: Options) -> None:
