@@ -139,7 +139,7 @@ def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
     Small images are enlarged by a whole factor to at least 32 pixels a side, so that a person can see them.
     """
-    from PIL import Image  # noqa: PLC0415 - pillow is needed once a run, at its end
+    from PIL import Image
 
     count, channels, height, width = images.shape
     columns = columns or max(1, round(count**0.5))

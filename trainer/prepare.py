@@ -121,7 +121,7 @@ def read(dataset: str, data_dir: Path) -> Source:
 def read_digits() -> Source:
     """The bundled digits from scikit-learn, which ships them: how assets/digits.npz was made."""
     try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 - a dev dependency
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError("remaking the bundled digits needs scikit-learn: pip install scikit-learn") from error
     bunch = load_digits()
@@ -133,7 +133,7 @@ def read_digits() -> Source:
 def read_downloadable(dataset: str, data_dir: Path) -> Source:
     """mnist or fashion-mnist through torchvision: kept raw IDX files are read, else downloaded and checked by MD5."""
     try:
-        from torchvision import datasets  # noqa: PLC0415 - slow to import, and only here
+        from torchvision import datasets
     except ImportError as error:
         raise DataError(f"--dataset {dataset} needs torchvision: pip install 'gan-tuner[train]'") from error
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
@@ -188,7 +188,7 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _decode(path: Path) -> np.ndarray:
     """One image file as uint8 [H, W] or [H, W, 3]."""
-    from PIL import Image  # noqa: PLC0415 - slow to import, and only here
+    from PIL import Image
 
     try:
         with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG")) as image:

@@ -140,7 +140,7 @@ class Gauges:
     def __enter__(self) -> Self:
         if self.port is None:
             return self
-        from prometheus_client import CollectorRegistry, Gauge, start_http_server  # noqa: PLC0415 - only with the flag
+        from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
         registry = CollectorRegistry()
         self._gauges = {metric: Gauge(name, text, registry=registry) for metric, (name, text) in GAUGES.items()}

@@ -94,7 +94,7 @@ def test_values_are_data_to_a_shell(value, tmp_path):
 def test_variables_survive_eval(value, tmp_path):
     (name, text), *_ = export.env(experiment(["x"]), {"act-fn": value}).items()
     run = subprocess.run(
-        ["sh", "-c", f"eval {shlex.quote(f'{name}={shlex.quote(text)}')}; printf %s. \"$act_fn\""],
+        ["sh", "-c", f'eval {shlex.quote(f"{name}={shlex.quote(text)}")}; printf %s. "$act_fn"'],
         cwd=tmp_path,
         capture_output=True,
         text=True,

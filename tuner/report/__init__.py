@@ -48,7 +48,7 @@ def page(result: Result, experiment: Experiment, *, now: datetime | None = None)
 def _sections(result: Result, experiment: Experiment) -> list[html.Section]:
     """History and importances, each with a sentence instead where there is too little to plot."""
     try:
-        from tuner.report import plots  # noqa: PLC0415 - plotly is an extra
+        from tuner.report import plots
     except ImportError as error:
         raise _no_plotly() from error
     if not _has_plotly():
@@ -77,7 +77,7 @@ def _sections(result: Result, experiment: Experiment) -> list[html.Section]:
 
 def _has_plotly() -> bool:
     try:
-        import plotly  # noqa: F401, PLC0415
+        import plotly  # noqa: F401
     except ImportError:
         return False
     return True

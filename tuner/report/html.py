@@ -99,7 +99,7 @@ def _section(index: int, section: Section) -> str:
 
 
 def _library() -> str:
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415 - 4.5 MB, and only where something is plotted
+    from plotly.offline import get_plotlyjs
 
     return f"<script>{get_plotlyjs()}</script>"
 
