@@ -182,7 +182,9 @@ class Screen:
         words = ", ".join(part for part in [*parts, self.left()] if part)
         grid = Table.grid(padding=(0, 1), expand=False)
         bar = ProgressBar(
-            total=self.total or 1, completed=self.ended if self.total else 0, width=max(8, min(30, width - len(words) - 2))
+            total=self.total or 1,
+            completed=self.ended if self.total else 0,
+            width=max(8, min(30, width - len(words) - 2)),
         )
         grid.add_row(bar, Text(words, no_wrap=True, overflow="ellipsis"))
         return grid

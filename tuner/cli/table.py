@@ -70,6 +70,12 @@ def best_line(result: Result) -> Text:
     )
 
 
+def best_text(result: Result) -> str:
+    """`fd 21.4  lr=0.0004 bs=64`, or empty."""
+    best, metric = result.best, result.objective.metric
+    return f"{metric} {number(best.metrics[metric])}  {assignments(best)}" if best else ""
+
+
 def goal(result: Result) -> str:
     """`minimise fd` and, where there is one, `to 20`."""
     verb = "minimise" if result.objective.goal_type is Goal.MINIMIZE else "maximise"

@@ -29,7 +29,9 @@ def swagger(version: str) -> dict[str, Any]:
     """The definitions of one release, from the Go module k8s.io/kubernetes."""
     command = ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"]
     folder = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["Dir"]
-    definitions: dict[str, Any] = json.loads((Path(folder) / "api/openapi-spec/swagger.json").read_text())["definitions"]
+    definitions: dict[str, Any] = json.loads((Path(folder) / "api/openapi-spec/swagger.json").read_text())[
+        "definitions"
+    ]
     return definitions
 
 
@@ -78,7 +80,11 @@ def write(version: str) -> None:
     names = {file: name for file, name in names.items() if name in definitions}
     found = closure(definitions, list(names.values()))
     for file, name in names.items():
-        group = "" if name.startswith("io.k8s.api.core") else definitions[name]["x-kubernetes-group-version-kind"][0]["group"]
+        group = (
+            ""
+            if name.startswith("io.k8s.api.core")
+            else definitions[name]["x-kubernetes-group-version-kind"][0]["group"]
+        )
         found[name]["properties"] |= {
             "apiVersion": {"const": f"{group}/v1" if group else "v1"},
             "kind": {"const": name.rsplit(".", 1)[1]},
