@@ -23,12 +23,12 @@ put() {
   echo "$2" >"$bin/.$1.version"
   echo "tools.sh: $1 $2 (${SECONDS}s)"
 }
-# install NAME VERSION PACKAGE: go install PACKAGE@VERSION as .bin/NAME
+# install NAME VERSION PACKAGE [LDFLAGS]: go install PACKAGE@VERSION as .bin/NAME
 install() {
   have "$1" "$2" && return
   local out=$scratch/$1
   mkdir -p "$out"
-  GOBIN=$out go install -ldflags "-s -w" "$3@$2"
+  GOBIN=$out go install -ldflags "-s -w ${4:-}" "$3@$2"
   put "$1" "$2" "$out/$(basename "$3")"
 }
 # helm-unittest's go.mod has replace directives, which `go install` refuses: build it in a copy of its module.
@@ -48,7 +48,9 @@ if [ "${1:-}" = e2e ]; then
   install kind "$KIND" sigs.k8s.io/kind
 fi
 install kubeconform "$KUBECONFORM" github.com/yannh/kubeconform/cmd/kubeconform
-install helm "$HELM" helm.sh/helm/v3/cmd/helm
+# Without these two, a helm 3 from source takes Kubernetes for 1.20 when it renders without a cluster.
+package=helm.sh/helm/v3/pkg/chartutil
+install helm "$HELM" helm.sh/helm/v3/cmd/helm "-X $package.k8sVersionMajor=1 -X $package.k8sVersionMinor=36"
 unittest
 install helm4 "$HELM4" helm.sh/helm/v4/cmd/helm
 if ! command -v shellcheck >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
