@@ -42,7 +42,9 @@ def compiled(filters: Sequence[str]) -> tuple[re.Pattern[str], ...]:
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     if "[[:" in pattern:
-        raise UnsupportedError(f"metricsFormat {pattern!r} uses a POSIX class, which a local run cannot read: write \\w")
+        raise UnsupportedError(
+            f"metricsFormat {pattern!r} uses a POSIX class, which a local run cannot read: write \\w"
+        )
     try:
         regex = re.compile(pattern, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:

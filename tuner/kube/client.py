@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from tuner.errors import ClusterError, GantuneError, Timeout, Unreachable
+from tuner.errors import GantuneError, Timeout, Unreachable
 from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, one_line
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
 

@@ -25,7 +25,7 @@ class Expired(ClusterError):  # noqa: N818 (the tree's names say what happened)
     """410: the resourceVersion is too old to watch from; list again."""
 
 
-class WebhookDown(Unreachable):  # noqa: N818
+class WebhookDown(Unreachable):
     """An admission webhook did not answer, so nothing was created: the one failed create that is tried again."""
 
 
