@@ -33,6 +33,7 @@ COMMANDS = {
     "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),
     "delete": ("tuner.cli.cluster", "Collect an Experiment's results, then delete it from the cluster."),
 }
+ATTRIBUTES = {"list": "list_"}  # where the command cannot have its own name in Python
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
@@ -48,7 +49,7 @@ class LazyGroup(click.Group):
         """Import it."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)  # noqa: S101 - a fault of ours, not of the user
         return command
 

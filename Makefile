@@ -1,0 +1,68 @@
+# gan-tuner: `make tune` runs a search on this machine, `make test` the tests. Both set up .venv first, once.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The manifest to search, and what may be given on the command line: make tune WORKERS=2 SEED=7 MAX_TRIALS=40
+MANIFEST ?= manifests/bayes.yaml
+NAME     ?= gan-$(basename $(notdir $(MANIFEST)))
+WORKERS  ?= auto
+SEED     ?=
+MAX_TRIALS ?=
+FRESH    ?=
+STORE    ?= .gantune
+TESTS    ?=
+# Python 3.11 or newer: PYTHON=/path/to/python3.12 decides, else the newest that is found.
+PYTHON   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help tune report test lint format types check clean
+
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# What `make tune` needs: the package with its trainer, client and report.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[report]'
+	@touch $@
+
+# What `make test` needs beyond that.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@sh .ci/venv.sh '$(VENV)' '$(PYTHON)'
+
+tune: $(VENV)/.installed ## Search here, with Optuna: the main job (FRESH=1 starts over; WORKERS, SEED, MAX_TRIALS, MANIFEST)
+	@$(BIN)/gantune run '$(MANIFEST)' --local --store '$(STORE)' --workers '$(WORKERS)' \
+		$(if $(SEED),--seed '$(SEED)') $(if $(MAX_TRIALS),--max-trials '$(MAX_TRIALS)') $(if $(FRESH),--fresh)
+	@$(BIN)/gantune best '$(NAME)' --store '$(STORE)'
+	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
+	@echo "run again: make tune continues, make tune FRESH=1 starts over"
+
+report: $(VENV)/.installed ## Write report.html of the last search (NAME=gan-bayes)
+	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
+
+test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner for some of them)
+	$(BIN)/python -m pytest -q $(TESTS)
+
+lint: $(VENV)/.installed-dev ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev ## Check the client's types
+	$(BIN)/mypy
+
+check: $(VENV)/.installed ## Check the manifests
+	$(BIN)/gantune check manifests/*.yaml
+
+clean: ## Remove .venv and what tools left; studies under .gantune stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,245 @@
+"""Commands that read a study, whichever engine ran it: `gantune list`, `status`, `best`, `report`."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tuner.errors import StudyError, StudyNotFound
+
+if TYPE_CHECKING:
+    from tuner.result import Result, Trial
+    from tuner.store import Store
+
+DEFAULT_STORE = Path(".gantune")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def store_option(command: Command) -> Command:
+    """`--store DIR`, the same on every command that reads a study."""
+    return click.option(
+        "--store",
+        "store_dir",
+        metavar="DIR",
+        envvar="GANTUNE_STORE",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_STORE,
+        show_default=True,
+        help="Where studies are kept.",
+    )(command)
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """`--format`, the first of `formats` by default."""
+    return click.option(
+        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print it."
+    )
+
+
+def open_store(directory: Path) -> Store:
+    """The store at `directory`, which need not exist yet."""
+    from tuner.store import Store
+
+    return Store(directory)
+
+
+def read(store: Store, name: str) -> Result:
+    """The study's Result; StudyNotFound says which names are near, or how to begin."""
+    names = store.names()
+    if name in names:
+        return store.result(name)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
+    hint = (
+        f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
+    )
+    raise StudyNotFound(f"no study {name!r} in {store.root}: {hint}")
+
+
+@click.command("list")
+@format_option("table", "json")
+@store_option
+def list_(form: str, store_dir: Path) -> None:
+    """List the studies of the store."""
+    store = open_store(store_dir)
+    results: list[Result] = []
+    for name in store.names():
+        try:
+            results.append(store.result(name))
+        except StudyError as error:  # one damaged study does not hide the others
+            click.echo(f"warning: {' '.join(str(error).split())}", err=True)
+    if form == "json":
+        click.echo(json.dumps([_summary(result) for result in results], indent=2))
+    elif not results:
+        click.echo(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
+    else:
+        _print_list(results)
+
+
+def _summary(result: Result) -> dict[str, object]:
+    best = result.best
+    return {
+        "name": result.name,
+        "state": result.state.value,
+        "objective": result.to_json()["objective"],
+        "trials": len(result.trials),
+        "ended": sum(trial.state.ended for trial in result.trials),
+        "best": best.to_json() if best else None,
+    }
+
+
+def _print_list(results: list[Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from tuner.cli import table
+
+    listing = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "state", "trials", "best"):
+        listing.add_column(heading, overflow="ellipsis", no_wrap=True)
+    for result in results:
+        ended = sum(trial.state.ended for trial in result.trials)
+        cells = result.name, result.state.value, f"{ended}/{len(result.trials)}", table.best_text(result)
+        listing.add_row(*(Text(cell) for cell in cells))
+    Console(highlight=False).print(listing)
+
+
+@click.command()
+@click.argument("name")
+@format_option("table", "json")
+@store_option
+def status(name: str, form: str, store_dir: Path) -> None:
+    """Show how the study NAME stands, trial by trial."""
+    store = open_store(store_dir)
+    result = read(store, name)
+    if form == "json":
+        click.echo(json.dumps(result.to_json(), indent=2))
+        return
+    from rich.console import Console
+
+    from tuner.cli import live, table
+
+    console = Console(highlight=False)
+    console.print(f"{result.name}: {table.goal(result)}", markup=False)
+    for part in live.final(result, console.size.width, rows=len(result.trials)):
+        console.print(part)
+
+
+@click.command()
+@click.argument("name")
+@format_option("table", "json", "yaml", "args", "env")
+@store_option
+def best(name: str, form: str, store_dir: Path) -> None:
+    """Print the best trial of the study NAME.
+
+    \b
+    args  flags of the trial's own command:  python -m trainer $(gantune best NAME --format args) --epochs 200
+    env   shell variables:                   eval "$(gantune best NAME --format env)"
+    """
+    store = open_store(store_dir)
+    result = read(store, name)
+    trial = _best_of(result)
+    if form == "json":
+        click.echo(json.dumps(trial.to_json(), indent=2))
+    elif form == "yaml":
+        click.echo(_yaml(trial.to_json()), nl=False)
+    elif form == "args":
+        _print_args(store, name, trial)
+    elif form == "env":
+        from tuner.cli import export
+
+        for variable, value in export.env(store.experiment(name), trial.parameters).items():
+            click.echo(f"{variable}={shlex.quote(value)}")
+    else:
+        _print_trial(result, trial)
+
+
+def _best_of(result: Result) -> Trial:
+    if (best := result.best) is not None:
+        return best
+    from tuner.cli import table
+
+    failed = [trial for trial in result.trials if trial.reason]
+    last = f"; trial {failed[-1].number}: {failed[-1].reason}" if failed else ""
+    raise StudyError(
+        f"{result.name} has no trial with a finite {result.objective.metric}: {table.counts(result)}{last}"
+    )
+
+
+def _print_args(store: Store, name: str, trial: Trial) -> None:
+    from tuner.cli import export
+
+    line, split = export.quoted(export.args(store.experiment(name), trial.parameters))
+    click.echo(line)
+    if split:
+        click.echo(
+            'note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`', err=True
+        )
+
+
+def _print_trial(result: Result, trial: Trial) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from tuner.cli import table
+    from tuner.space import text
+
+    grid = Table.grid(padding=(0, 2))
+    objective = result.objective.metric
+    rows = [("study", result.name), ("trial", f"{trial.number} of {len(result.trials)} ({trial.name})")]
+    rows += [(objective, text(trial.metrics[objective]))]
+    rows += [("took", table.took(trial))] if table.took(trial) else []
+    rows += [("", ""), *((name, text(value)) for name, value in trial.parameters.items())]
+    others = [(name, text(value)) for name, value in trial.metrics.items() if name != objective]
+    rows += [("", ""), *others] if others else []
+    for name, value in rows:
+        grid.add_row(Text(name, style="dim"), Text(value, style="bold green" if name == objective else ""))
+    Console(highlight=False).print(grid)
+
+
+def _yaml(shape: object) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    writer.dump(shape, stream)
+    return stream.getvalue()
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+    default="report.html",
+    show_default=True,
+    help="The page to write; - is stdout.",
+)
+@store_option
+def report(name: str, output: Path, store_dir: Path) -> None:
+    """Write one self-contained HTML page: history, parameter importances, trials.
+
+    Needs plotly: pip install 'gan-tuner[report]'
+    """
+    store = open_store(store_dir)
+    result = read(store, name)
+    from tuner.report import page
+
+    document = page(result, store.experiment(name))
+    if str(output) == "-":
+        sys.stdout.write(document)
+        return
+    output.write_text(document, encoding="utf-8")
+    click.echo(f"{output}: {len(result.trials)} trials of {name}", err=True)
