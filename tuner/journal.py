@@ -143,7 +143,7 @@ class Journal:
         self._backend = Backend(path, writable=writable)
         self._path = path
         try:
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
             self._storage = JournalStorage(self._backend)
             studies = self._storage.get_all_studies()
             self._study = self._storage.get_study_id_from_name(studies[0].study_name) if studies else None

@@ -161,6 +161,7 @@ class Model:
         known: Sequence[tuple[Mapping[str, Any], float]],
         replayed: bool,
     ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.axes, self._seed, self._make, self._replayed = axes, seed, make, replayed
         self._direction = "maximize" if maximize else "minimize"
         self._worst = min if maximize else max
@@ -272,7 +273,7 @@ def _sobol(seed: int, number: int, attempt: int, count: int) -> Sequence[float]:
     engine = qmc.Sobol(count, scramble=True, seed=derived(seed, "sobol"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that one point is no balanced set
-        us: list[float] = engine.fast_forward(number).random(1)[0].tolist()
+        us: list[float] = engine.random(number + 1)[-1].tolist()
     return us
 
 
