@@ -45,10 +45,12 @@ class Command:
     def inside(self, folder: Path) -> Command:
         """The same command with every mount path replaced by its directory under `folder`."""
 
-        def local(text: str) -> str:
-            for mount in sorted(self.mounts, key=len, reverse=True):
-                text = _path_pattern(mount).sub(lambda _, m=mount: str(place(folder, m)), text)  # type: ignore[misc]
-            return text
+        if not self.mounts:
+            return self
+        pattern = _paths_pattern(self.mounts)
+
+        def local(text: str) -> str:  # in one pass: `folder` may itself lie under a mount, as /tmp
+            return pattern.sub(lambda match: str(place(folder, match[1])), text)
 
         env = {name: local(value) for name, value in self.env.items()}
         return replace(self, argv=tuple(map(local, self.argv)), env=env, cwd=local(self.cwd))
@@ -226,6 +228,7 @@ def _volumes(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from _volumes(item)
 
 
-def _path_pattern(path: str) -> re.Pattern[str]:
-    """`path` as a whole path or the head of a longer one: /out in `--dir=/out/a`, not in `/layout` or `/output`."""
-    return re.compile(rf"(?<![\w./-]){re.escape(path)}(?=/|$|[^\w.-])")
+def _paths_pattern(paths: Sequence[str]) -> re.Pattern[str]:
+    """One of `paths`, the longest that fits, whole or as a head: /out in `--dir=/out/a`, not in `/layout`."""
+    either = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])({either})(?=/|$|[^\w.-])")

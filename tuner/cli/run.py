@@ -69,6 +69,8 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     from tuner.cli.live import Output
 
     options = Options(**given)  # type: ignore[arg-type]
+    if local is False:
+        _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
     output = Output.choose(as_json)
     here, why = (local, "as asked") if local is not None else _where()
