@@ -69,6 +69,8 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     from tuner.cli.live import Output
 
     options = Options(**given)  # type: ignore[arg-type]
+    if local is False:
+        _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
     output = Output.choose(as_json)
     here, why = (local, "as asked") if local is not None else _where()
@@ -118,6 +120,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine
+    from tuner.result import StudyState
     from tuner.store import Store
 
     engine = LocalEngine(
@@ -133,7 +136,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)
-    if interrupts.exit_code:
+    if interrupts.exit_code and result.state is StudyState.STOPPED:
         click.echo(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code
     return _exit_code(result)
