@@ -17,7 +17,7 @@ COPY .ci/image-torch.sh /tmp/
 RUN sh /tmp/image-torch.sh "${VARIANT}" "${TORCH}" "${TORCH_INDEX}"
 
 FROM build AS build-trainer
-RUN /opt/venv/bin/pip install "numpy==2.4.6" "safetensors==0.8.0" "pillow==12.3.0" "prometheus-client==0.25.0" \
+RUN /opt/venv/bin/pip install "numpy==2.4.6" "safetensors==0.8.0" "pillow==13.0.0" "prometheus-client==0.26.0" \
  && /opt/venv/bin/pip uninstall -y pip
 
 FROM ${BASE} AS build-client

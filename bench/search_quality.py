@@ -3,7 +3,7 @@
     python -m bench.search_quality [--repetitions 100] [--trials 20] [--algorithms random,tpe,...]
 
 The surface is log fd, linear between the tabulated learning rates (on a log scale) and batch sizes; each trial adds
-the noise of a seed, drawn with the spread that the table's own seeds show. The figure is the *noiseless* fd of the trial
+the noise of a seed, drawn with the spread that the table's own seeds show. The figure is the noiseless fd of the trial
 that the search would name best, over the optimum of the surface, as a mean over repetitions. `optuna` is Optuna's own
 default sampler with its own defaults, asked and told one by one, as the yardstick for tpe.
 """
@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from tuner.engines.local.samplers import Past, Sampler, sampler
 
 from bench.provenance import line
 from bench.surface import PATH
+from tuner.engines.local.samplers import Past, Sampler, sampler
 from tuner.manifest import Experiment, from_document
 
 ALGORITHMS = ("random", "sobol", "optuna", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")

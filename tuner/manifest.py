@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from tuner import yamlfile
+from tuner import check, yamlfile
 from tuner.errors import ManifestError
 from tuner.result import Goal, Objective
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
@@ -118,6 +118,8 @@ def choose(documents: list[Document], file: str, name: str | None = None) -> Exp
     """The one Experiment among a file's documents, or the one called `name`."""
     found = [document for document in documents if is_experiment(document.value)]
     if not found:
+        for document in documents:  # a misspelt kind or apiVersion
+            _refuse(document)
         raise ManifestError(f"no Experiment ({API_VERSION}) in this file", file=file, rule="no-experiment")
     names = [_name_of(document.value) for document in found]
     wanted = [document for document, its in zip(found, names, strict=True) if name is None or its == name]
@@ -139,7 +141,8 @@ def is_experiment(value: Any) -> bool:
 
 
 def from_read(document: Document) -> Experiment:
-    """One document that was read from a file; ManifestError with its line."""
+    """One document that was read from a file; ManifestError with its line where a rule says error."""
+    _refuse(document)
     try:
         experiment = from_document(document.value)
     except ManifestError as error:
@@ -148,6 +151,22 @@ def from_read(document: Document) -> Experiment:
             error.message, file=document.file, line=line, path=error.path, rule=error.rule, where=error.where
         ) from error
     return replace(experiment, file=document.file)
+
+
+def _refuse(document: Document) -> None:
+    """ManifestError for the first error that the rules find."""
+    problems = [found for found in check.check_document(document) if found.severity is check.Severity.ERROR]
+    if problems:
+        first = min(problems, key=lambda problem: problem.line)
+        more = f" (and {len(problems) - 1} more: gantune check {document.file})" if len(problems) > 1 else ""
+        raise ManifestError(
+            first.message + more,
+            file=first.file,
+            line=first.line,
+            path=show(first.where),
+            rule=first.rule,
+            where=first.where,
+        )
 
 
 def from_document(document: Mapping[str, Any]) -> Experiment:

@@ -1,7 +1,8 @@
 """What a search yields, whichever engine ran it: trials, and the one definition of "best".
 
 `Result.to_json` is a documented, stable shape (docs/result.md):
-{"name", "state", "objective", "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best"}
+{"name", "state", "objective",
+ "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best"}
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ _NAMED: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
-_YAML_11_BOOL = frozenset(
-    ["y", "Y", "n", "N", "yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"]
-)
+_YAML_11_BOOL = {text for word in ("y", "n", "yes", "no", "on", "off") for text in (word, word.title(), word.upper())}
 _YAML_11_INT = re.compile(r"[-+]?(0[0-7_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]*_[0-9a-fA-F_]*)\Z")
 _TAGS = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
@@ -90,13 +88,17 @@ def show(path: Path) -> str:
 
 def read(file: str | FilePath) -> list[Document]:
     """All documents of a file; ManifestError where it cannot be read or is not YAML."""
+    return parse(read_bytes(file), str(file))
+
+
+def read_bytes(file: str | FilePath) -> bytes:
+    """A file's content, not much beyond MAX_BYTES; ManifestError where it cannot be read."""
     try:
         with open(file, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ManifestError(f"cannot read the manifest: {reason}", file=str(file), rule="unreadable") from error
-    return parse(data, str(file))
 
 
 def parse(data: bytes, file: str) -> list[Document]:

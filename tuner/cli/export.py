@@ -45,8 +45,8 @@ def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
             flag = argv[index - 1] if index > 0 else ""
             if not _is_flag(flag):
                 raise CommandError(
-                    f"{element!r} is not the value of a flag in the command of {experiment.name}'s trials, so its place "
-                    "matters: use --format env or json"
+                    f"{element!r} has no flag in the command of {experiment.name}'s trials, so its place matters: "
+                    "use --format env or json"
                 )
             found.append(flag)
         found.append(_filled(element, experiment.template, parameters))

@@ -198,6 +198,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(f"the best {len(shown)} of {len(result.trials)} trials", style="dim")
     yield Text("")
     yield Text(f"{result.name}: {result.state.value.lower()}, {table.counts(result)}")
+    yield from (Text(text, style="red") for text in table.failures(result))
     if result.reason:
         yield Text(result.reason, style="dim")
     yield table.best_line(result)

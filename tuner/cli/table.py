@@ -59,6 +59,13 @@ def counts(result: Result) -> str:
     return ", ".join(f"{tally[state]} {word}" for state, (word, _) in WORDS.items() if tally[state]) or "no trials yet"
 
 
+def failures(result: Result, most: int = 3) -> list[str]:
+    """`trial 3 failed: exit code 1: ...`, one line per reason, the newest first."""
+    failed = [trial for trial in reversed(result.trials) if trial.state in FAILURES and trial.reason]
+    by_reason = {trial.reason: f"trial {trial.number} {WORDS[trial.state][0]}: {trial.reason}" for trial in failed}
+    return list(by_reason.values())[:most]
+
+
 def best_line(result: Result) -> Text:
     """`best fd 21.4 in trial 7: lr=0.0004 bs=64`, or why there is none."""
     best = result.best

@@ -36,7 +36,7 @@ class Cluster:
 
         Raises Unreachable where there is neither, or the context does not exist. Sends nothing yet.
         """
-        from kubernetes import client, config  # noqa: PLC0415
+        from kubernetes import client, config
 
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
@@ -101,7 +101,7 @@ class Cluster:
 
     def create(self, resource: Resource, body: Json, *, namespace: str) -> Json:
         """Create, once. Raises Denied with the webhook's message, Conflict where the name is taken."""
-        from kubernetes.client import CustomObjectsApi  # noqa: PLC0415
+        from kubernetes.client import CustomObjectsApi
 
         request = Request("create", resource, namespace, body.get("metadata", {}).get("name", ""))
         api = CustomObjectsApi(self._api)
@@ -242,8 +242,8 @@ def has_katib(context: str | None = None, *, timeout: float = 3.0) -> tuple[bool
 @contextmanager
 def _translated(request: Request, server: str) -> Iterator[None]:
     """The kubernetes client's and urllib3's exceptions become ClusterErrors, causes chained."""
-    from kubernetes.client.exceptions import ApiException  # noqa: PLC0415
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
 
     try:
         yield

@@ -21,7 +21,7 @@ RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
 
 
-class Expired(ClusterError):  # noqa: N818 (the tree's names say what happened)
+class Expired(ClusterError):
     """410: the resourceVersion is too old to watch from; list again."""
 
 

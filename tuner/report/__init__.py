@@ -17,8 +17,8 @@ from tuner.space import text
 
 FEW = 10  # trials below which importances are called a hint
 METHOD = (
-    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to 1: "
-    "a parameter's own effect with its interactions, over the whole search space."
+    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to "
+    "1: a parameter's own effect with its interactions, over the whole search space."
 )
 
 
@@ -48,7 +48,7 @@ def page(result: Result, experiment: Experiment, *, now: datetime | None = None)
 def _sections(result: Result, experiment: Experiment) -> list[html.Section]:
     """History and importances, each with a sentence instead where there is too little to plot."""
     try:
-        from tuner.report import plots  # noqa: PLC0415 - plotly is an extra
+        from tuner.report import plots
     except ImportError as error:
         raise _no_plotly() from error
     if not _has_plotly():
@@ -77,7 +77,7 @@ def _sections(result: Result, experiment: Experiment) -> list[html.Section]:
 
 def _has_plotly() -> bool:
     try:
-        import plotly  # noqa: F401, PLC0415
+        import plotly  # noqa: F401
     except ImportError:
         return False
     return True

@@ -1,0 +1,135 @@
+"""`gantune check`: every rule that a Katib Experiment can break, found before it is submitted.
+
+    problems = check_file("manifests/bayes.yaml")      # list[Problem], in the order of the file
+    explain("parallel-duplicates")                     # why, with the upstream source
+
+A document goes through three sieves: what the YAML itself hides (notes), unknown keys and wrong types (fields), and the
+rules. With a wrong type Katib's defaulting webhook refuses the object as a whole, so the rules wait until it is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from tuner import yamlfile
+from tuner.check import command, portable, settings, space, spec, template
+from tuner.check.draft import Draft
+from tuner.check.fields import JOB, nearest, walk
+from tuner.check.reading import RULES as READING
+from tuner.check.rule import Problem, Rule, Severity
+from tuner.errors import GantuneError, ManifestError
+from tuner.yamlfile import Document, Path
+
+__all__ = [
+    "API_VERSION",
+    "RULES",
+    "Problem",
+    "Rule",
+    "Severity",
+    "check_data",
+    "check_document",
+    "check_documents",
+    "check_file",
+    "explain",
+]
+
+API_VERSION = "kubeflow.org/v1beta1"
+_DRAFT_RULES = (*spec.RULES, *space.RULES, *settings.RULES, *template.RULES, *command.RULES, *portable.RULES)
+RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_DRAFT_RULES)}
+_TRIAL: Path = ("spec", "trialTemplate", "trialSpec")
+
+
+def check_file(file: str | FilePath) -> list[Problem]:
+    """All problems of a file's Experiments, by line; a file that is not YAML is one problem.
+
+    Raises ManifestError where the file cannot be read at all.
+    """
+    return check_data(yamlfile.read_bytes(file), str(file))
+
+
+def check_data(data: bytes, file: str) -> list[Problem]:
+    """`check_file` for what is already in memory; `file` is its name in the problems."""
+    try:
+        return check_documents(yamlfile.parse(data, file))
+    except ManifestError as error:
+        return [Problem(file, error.line, Severity.ERROR, error.rule, error.message)]
+
+
+def check_documents(documents: list[Document]) -> list[Problem]:
+    """All problems of the Experiments among `documents`; other kinds are passed over."""
+    found: list[Problem] = []
+    names: dict[tuple[str, str], int] = {}
+    for document in documents:
+        found += check_document(document)
+        if (key := _key(document.value)) is None:
+            continue
+        if key in names:
+            message = f"two Experiments are named {key[1]!r} (the first on line {names[key]}); names must differ"
+            found.append(_problem("duplicate-name", document, ("metadata", "name"), message))
+        names.setdefault(key, document.line(("metadata", "name")))
+    return sorted(found, key=lambda problem: problem.line)
+
+
+def check_document(document: Document) -> list[Problem]:
+    """The problems of one document, in no order; none where it is no Experiment."""
+    value = document.value
+    if not isinstance(value, dict):
+        return []
+    if (kind_problem := _kind(value)) is not None:
+        return [_problem("kind", document, *kind_problem)]
+    if value.get("kind") != "Experiment":
+        return []
+    found = [_problem(note.rule, document, note.path, note.message) for note in document.notes]
+    misfits = list(_misfits(value))
+    found += [_problem(rule, document, path, message) for rule, path, message in misfits]
+    if any(rule == "wrong-type" for rule, _, _ in misfits):
+        return found
+    draft = Draft(value)
+    for rule in _DRAFT_RULES:
+        found += [_problem(rule.name, document, path, message) for path, message in rule.find(draft)]
+    return found
+
+
+def explain(name: str) -> Rule:
+    """The rule of that name; GantuneError, with the nearest one, where there is none."""
+    if name in RULES:
+        return RULES[name]
+    raise GantuneError(f"no rule named {name[:60]!r}{nearest(name, RULES)}; `gantune check --explain all` lists them")
+
+
+def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
+    """What is wrong with apiVersion and kind of something that means to be an Experiment."""
+    kind, version = value.get("kind"), value.get("apiVersion")
+    if kind == "Experiment" and version != API_VERSION and (version is None or "kubeflow.org/" in str(version)):
+        return ("apiVersion",), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"
+    if version == API_VERSION and kind not in ("Experiment", "Trial", "Suggestion", "List", "ExperimentList"):
+        return ("kind",), f"{API_VERSION} has no kind {str(kind)[:60]!r}{nearest(str(kind), ['Experiment'])}"
+    return None
+
+
+def _misfits(value: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
+    if value.get("apiVersion") != API_VERSION:  # another project's Experiment
+        return
+    for rule, path, message in walk(value, "Experiment", ()):
+        if rule != "empty-value":  # Katib's own fields may be empty; metadata and collectors are not round-tripped
+            yield rule, path, message
+    job: Any = value
+    for key in _TRIAL:
+        job = job.get(key) if isinstance(job, dict) else None
+    if isinstance(job, dict) and (job.get("apiVersion"), job.get("kind")) == ("batch/v1", "Job"):
+        for rule, path, message in walk(job, JOB, _TRIAL):
+            yield ("job-empty-value" if rule == "empty-value" else rule), path, message
+
+
+def _problem(rule: str, document: Document, path: Path, message: str) -> Problem:
+    return Problem(document.file, document.line(path), RULES[rule].severity, rule, message, path)
+
+
+def _key(value: Any) -> tuple[str, str] | None:
+    if not isinstance(value, dict) or value.get("kind") != "Experiment" or value.get("apiVersion") != API_VERSION:
+        return None
+    metadata = value.get("metadata")
+    name, namespace = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "namespace"))
+    return (str(namespace or ""), name) if name and isinstance(name, str) else None

@@ -1,0 +1,214 @@
+"""Rules on the primary container's command: what Katib's collector does to it, and what a value can do in it.
+
+For StdOut, File and TensorFlowEvent the webhook joins command and args with blanks, unquoted, into one `sh -c` text
+and adds `&& echo completed > .../PID.pid`; under StdOut also `1>metrics.log 2>&1`. Only a command that begins with
+exactly `sh -c` or `bash -c` is recognised as a shell's already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tuner.check.draft import PLACEHOLDER, Draft, strings
+from tuner.check.rule import Finding, error, warning
+from tuner.check.template import arguments
+from tuner.yamlfile import Path
+
+WRAPPED = ("StdOut", "File", "TensorFlowEvent")
+UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
+_SUBSTITUTED = re.compile(r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
+_SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
+_SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
+
+
+def parts(draft: Draft) -> Iterator[tuple[Path, str]]:
+    """(path, text) of the primary container's command and args where a collector wraps them."""
+    if draft.primary and draft.collector in WRAPPED:
+        path, item = draft.primary
+        for key in ("command", "args"):
+            for i, text in enumerate(strings(item.get(key))):
+                yield (*path, key, i), text
+
+
+def script(draft: Draft) -> tuple[Path, str] | None:
+    """The text after `sh -c`, where the command is one that Katib recognises."""
+    found = list(parts(draft))
+    if len(found) > 2 and found[0][1] in ("sh", "bash") and found[1][1] == "-c":
+        return found[2]
+    return None
+
+
+def command_missing(draft: Draft) -> Iterator[Finding]:
+    """A command is written out."""
+    if draft.primary and draft.collector in WRAPPED and not strings(draft.primary[1].get("command")):
+        path, item = draft.primary
+        what = f"container {item.get('name')!r} has no command: Katib asks the image's registry for its ENTRYPOINT"
+        yield path, f"{what}, which needs egress and pull secrets; write the command"
+
+
+def command_shell_path(draft: Draft) -> Iterator[Finding]:
+    """`sh`, not `/bin/sh`."""
+    found = list(parts(draft))
+    if len(found) > 1 and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1]) and found[1][1].startswith("-"):
+        shell = found[0][1].rsplit("/", 1)[1]
+        plain = "bash" if shell == "bash" else "sh"
+        yield found[0][0], f"{found[0][1]} -c is wrapped in a second shell, which takes the script apart; write {plain}"
+
+
+def command_newline(draft: Draft) -> Iterator[Finding]:
+    """No newline at the end of the script."""
+    for path, text in parts(draft):
+        if text.endswith("\n"):
+            yield (
+                path,
+                "the text ends in a newline, and what Katib adds becomes a command of its own; write |- instead of |",
+            )
+
+
+def command_exec(draft: Draft) -> Iterator[Finding]:
+    """No exec."""
+    found = script(draft)
+    first = found or next(iter(parts(draft)), None)
+    if first and re.search(r"(^|[;&|]|\n)\s*exec\s+[^<>0-9&\s]", first[1] if found else f"{first[1]} x"):
+        yield (
+            first[0],
+            "exec replaces the shell that must write Katib's completion marker, and the trial fails; leave exec out",
+        )
+
+
+def command_sequence(draft: Draft) -> Iterator[Finding]:
+    """Under StdOut, one command."""
+    found = script(draft)
+    if draft.collector != "StdOut" or not found:
+        return
+    text = found[1].strip()
+    if text.startswith(("(", "{")) and text.endswith((")", "}")):
+        return
+    if re.search(r"[;\n]|&&|\|\|", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)):
+        yield (
+            found[0],
+            "under StdOut only the last command is redirected to the metrics file; put ( ... ) around the script",
+        )
+
+
+def command_pipeline(draft: Draft) -> Iterator[Finding]:
+    """No pipeline with early stopping."""
+    found = script(draft)
+    if (
+        found
+        and "earlyStopping" in draft.spec
+        and re.search(r"(?<!\|)\|(?!\|)", re.sub(r"'[^']*'|\"[^\"]*\"", "", found[1]))
+    ):
+        yield (
+            found[0],
+            "a pipeline has several processes, and early stopping wants exactly one; write to a file instead",
+        )
+
+
+def command_split(draft: Draft) -> Iterator[Finding]:
+    """Without a shell, no argument has blanks or characters that mean something to one."""
+    found = list(parts(draft))
+    if script(draft) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
+        return
+    for path, text in found:
+        plain = _SUBSTITUTED.sub("", text)
+        if (special := _SPECIAL.search(plain)) and not text.endswith("\n"):
+            shown = f"{text[:40]!r}"
+            yield (
+                path,
+                f"argument {shown} has {special.group()!r}, which a shell reads under Katib; avoid it, or use sh -c",
+            )
+
+
+def value_in_shell(draft: Draft) -> Iterator[Finding]:
+    """Categorical values that mean something to a shell, where a shell sees them."""
+    command = " ".join(arguments(draft))
+    used = {draft.references.get(name, "") for name in PLACEHOLDER.findall(command)}
+    shell = re.match(r"(/\S*/)?(sh|bash|dash|ash|zsh) -\w*c\b", command)
+    if not shell and draft.collector not in WRAPPED:
+        return
+    by = "the manifest's own shell" if shell else "the shell in which Katib wraps the command"
+    for path, name, space in draft.spaces("categorical", "discrete"):
+        for i, value in enumerate(space.get("list", [])):
+            if name in used and not _SAFE_VALUE.match(value):
+                where = (*path, "list", i)
+                yield (
+                    where,
+                    f"value {value[:40]!r} of {name!r} reaches {by} unquoted; use letters, digits and ._-/:=, only",
+                )
+
+
+def value_in_json(draft: Draft) -> Iterator[Finding]:
+    """Values that break the JSON of the template."""
+    for path, name, space in draft.spaces("categorical", "discrete"):
+        for i, value in enumerate(space.get("list", [])):
+            if re.search(r"[\"\\\x00-\x1f]", value):
+                where = (*path, "list", i)
+                yield (
+                    where,
+                    f"value {value[:40]!r} of {name!r} has a quote, backslash or control character",
+                )
+
+
+RULES = (
+    warning(
+        "command-missing",
+        "With a wrapping collector, Katib's controller fetches the image's ENTRYPOINT from the registry when the "
+        "container has no command.",
+        f"{UTILS}; https://github.com/kubeflow/katib/issues/1309",
+        command_missing,
+    ),
+    warning(
+        "command-shell-path",
+        "Only exactly `sh -c` or `bash -c` is recognised; with /bin/sh the script is split at its blanks by a "
+        "second shell.",
+        UTILS,
+        command_shell_path,
+    ),
+    warning(
+        "command-newline",
+        "A YAML block `|` ends in a newline; Katib's `1>metrics.log && echo completed` then stands on a line of "
+        "its own, and the metrics file stays empty.",
+        UTILS,
+        command_newline,
+    ),
+    warning(
+        "command-exec",
+        "exec replaces the shell, so the completion marker is never written and the collector fails the trial.",
+        UTILS,
+        command_exec,
+    ),
+    warning(
+        "command-sequence",
+        "Katib appends its redirection to the script's end: of `a; b` only b's output is collected.",
+        UTILS,
+        command_sequence,
+    ),
+    warning(
+        "command-pipeline",
+        "With early stopping the collector dies when the shell has more than one child.",
+        "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:288",
+        command_pipeline,
+    ),
+    warning(
+        "command-split",
+        "Katib joins command and args with blanks and no quotes into one shell text, so blanks, quotes and $ are "
+        "read again by the shell.",
+        UTILS,
+        command_split,
+    ),
+    warning(
+        "value-in-shell",
+        "A value is data, but under a shell `; rm -rf /` is a command. The local engine passes arguments without "
+        "a shell unless the manifest calls one.",
+        f"{UTILS}; generator.go:109-197",
+        value_in_shell,
+    ),
+    error(
+        "value-in-json",
+        "Katib replaces placeholders in the template's JSON text without escaping the value.",
+        "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/experiment/manifest/generator.go:109-197",
+        value_in_json,
+    ),
+)

@@ -1,0 +1,124 @@
+"""One Experiment as it was written, with safe access to its parts: what the rules read.
+
+Empty values (null) are left out, as Go's decoder treats them. Rules run only on documents whose Katib fields have the
+right types (tuner.check.fields); what lies in trialSpec may be anything, so it is reached through `dig` and friends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from tuner.yamlfile import Path
+
+PLACEHOLDER = re.compile(r"\$\{trialParameters\.(.+?)\}")  # consts.TrialTemplateParamReplaceFormatRegex
+NUMERIC = ("double", "int")
+LISTED = ("categorical", "discrete")
+DEFAULT_PARALLEL = 3
+MAPPING: dict[str, Any] = {}
+
+
+def bare(value: Any) -> Any:
+    """A copy without nulls in mappings."""
+    if isinstance(value, dict):
+        return {key: bare(item) for key, item in value.items() if item is not None}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
+def dig(value: Any, *keys: str) -> Any:
+    """The value below some keys, or None where something on the way is missing or no mapping."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def strings(value: Any) -> list[str]:
+    """The texts of what should be a list of texts."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def number(text: Any) -> float | None:
+    """A finite number from its text, as Python's and Go's parsers agree on it; None where it is none."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if value - value == 0 and "_" not in str(text) and str(text).strip() == str(text) else None
+
+
+class Draft:
+    """The parts of one Experiment. Lists of (path, item) keep the place in the file."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = bare(document)
+        self.metadata: dict[str, Any] = self.document.get("metadata", MAPPING)
+        self.spec: dict[str, Any] = self.document.get("spec", MAPPING)
+        self.objective: dict[str, Any] = self.spec.get("objective", MAPPING)
+        self.template: dict[str, Any] = self.spec.get("trialTemplate", MAPPING)
+        self.algorithm: str = dig(self.spec, "algorithm", "algorithmName") or ""
+        self.parallel: int = self.spec.get("parallelTrialCount", DEFAULT_PARALLEL)
+        self.max_trials: int | None = self.spec.get("maxTrialCount")
+        self.source: dict[str, Any] = dig(self.spec, "metricsCollectorSpec", "source") or {}
+        collector = dig(self.spec, "metricsCollectorSpec", "collector")
+        self.collector: str = "StdOut" if collector is None else collector.get("kind", "")
+
+    @cached_property
+    def parameters(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Every search parameter with its path."""
+        return [(("spec", "parameters", i), item) for i, item in enumerate(self.spec.get("parameters", [])) if item]
+
+    def spaces(self, *kinds: str) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+        """(path of feasibleSpace, name, feasibleSpace) of the parameters of some types."""
+        for path, item in self.parameters:
+            if item.get("parameterType") in kinds:
+                yield (*path, "feasibleSpace"), item.get("name", ""), item.get("feasibleSpace", MAPPING)
+
+    def settings(self, of: str = "algorithm") -> list[tuple[Path, str, str]]:
+        """(path of the value, name, value) of the settings of `algorithm` or `earlyStopping`."""
+        items = dig(self.spec, of, "algorithmSettings") or []
+        path: Path = ("spec", of, "algorithmSettings")
+        return [((*path, i), item.get("name", ""), item.get("value", "")) for i, item in enumerate(items) if item]
+
+    @cached_property
+    def trial_parameters(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Every trialParameter with its path."""
+        path: Path = ("spec", "trialTemplate", "trialParameters")
+        return [((*path, i), item) for i, item in enumerate(self.template.get("trialParameters", [])) if item]
+
+    @cached_property
+    def job(self) -> dict[str, Any] | None:
+        """The trialSpec, or None."""
+        job: dict[str, Any] | None = self.template.get("trialSpec")
+        return job
+
+    @property
+    def is_batch_job(self) -> bool:
+        """True for a Job of batch/v1, the one kind whose fields the webhook knows."""
+        return self.job is not None and (self.job.get("apiVersion"), self.job.get("kind")) == ("batch/v1", "Job")
+
+    @cached_property
+    def job_text(self) -> str:
+        """The trialSpec as JSON, in which Katib replaces the placeholders."""
+        return json.dumps(self.job, ensure_ascii=False) if self.job is not None else ""
+
+    @cached_property
+    def containers(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The pod's containers, where the trial is a batch/v1 Job."""
+        path: Path = ("spec", "trialTemplate", "trialSpec", "spec", "template", "spec", "containers")
+        items = dig(self.job, "spec", "template", "spec", "containers") if self.is_batch_job else None
+        found = enumerate(items if isinstance(items, list) else [])
+        return [((*path, i), item) for i, item in found if isinstance(item, dict)]
+
+    @cached_property
+    def primary(self) -> tuple[Path, dict[str, Any]] | None:
+        """The container that Katib wraps, or None."""
+        name = self.template.get("primaryContainerName")
+        return next(((path, item) for path, item in self.containers if item.get("name") == name), None)
+
+    @cached_property
+    def references(self) -> dict[str, str]:
+        """trialParameter name -> search parameter name."""
+        return {item.get("name", ""): item.get("reference", "") for _, item in self.trial_parameters}

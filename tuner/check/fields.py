@@ -1,0 +1,187 @@
+"""The fields of an Experiment and of a Job, and a walk that finds unknown keys and values of the wrong type.
+
+Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so nothing upstream says which keys exist: an unknown
+key of the Experiment is dropped in silence, one of the Job is refused by the validating webhook. TYPES transcribes
+experiment_types.go and common_types.go in the notation of assets/job-fields.json (see .ci/job_fields.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from tuner.yamlfile import Path, show
+
+TYPES: dict[str, dict[str, str]] = {
+    "Experiment": {
+        "apiVersion": "string",
+        "kind": "string",
+        "metadata": "meta.ObjectMeta",
+        "spec": "ExperimentSpec",
+        "status": "any",
+    },
+    "ExperimentSpec": {
+        "parameters": "[]ParameterSpec",
+        "objective": "ObjectiveSpec",
+        "algorithm": "AlgorithmSpec",
+        "earlyStopping": "AlgorithmSpec",
+        "trialTemplate": "TrialTemplate",
+        "parallelTrialCount": "int32",
+        "maxTrialCount": "int32",
+        "maxFailedTrialCount": "int32",
+        "metricsCollectorSpec": "MetricsCollectorSpec",
+        "nasConfig": "NasConfig",
+        "resumePolicy": "string",
+    },
+    "ParameterSpec": {"name": "string", "parameterType": "string", "feasibleSpace": "FeasibleSpace"},
+    "FeasibleSpace": {
+        "min": "string",
+        "max": "string",
+        "step": "string",
+        "list": "[]string",
+        "distribution": "string",
+    },
+    "ObjectiveSpec": {
+        "type": "string",
+        "goal": "float",
+        "objectiveMetricName": "string",
+        "additionalMetricNames": "[]string",
+        "metricStrategies": "[]MetricStrategy",
+    },
+    "MetricStrategy": {"name": "string", "value": "string"},
+    "AlgorithmSpec": {"algorithmName": "string", "algorithmSettings": "[]AlgorithmSetting"},
+    "AlgorithmSetting": {"name": "string", "value": "string"},
+    "TrialTemplate": {
+        "retain": "bool",
+        "trialSpec": "TrialSpec",
+        "configMap": "ConfigMapSource",
+        "trialParameters": "[]TrialParameterSpec",
+        "primaryPodLabels": "{}string",
+        "primaryContainerName": "string",
+        "successCondition": "string",
+        "failureCondition": "string",
+    },
+    "ConfigMapSource": {"configMapName": "string", "configMapNamespace": "string", "templatePath": "string"},
+    "TrialParameterSpec": {"name": "string", "description": "string", "reference": "string"},
+    "MetricsCollectorSpec": {"source": "SourceSpec", "collector": "CollectorSpec"},
+    "SourceSpec": {"httpGet": "core.HTTPGetAction", "fileSystemPath": "FileSystemPath", "filter": "FilterSpec"},
+    "FilterSpec": {"metricsFormat": "[]string"},
+    "FileSystemPath": {"path": "string", "kind": "string", "format": "string"},
+    "CollectorSpec": {"kind": "string", "customCollector": "core.Container"},
+    "NasConfig": {"graphConfig": "GraphConfig", "operations": "[]Operation"},
+    "GraphConfig": {"numLayers": "int32", "inputSizes": "[]int32", "outputSizes": "[]int32"},
+    "Operation": {"operationType": "string", "parameters": "[]ParameterSpec"},
+}
+JOB = "batch.Job"
+
+_QUANTITY = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?\d+)?\Z")
+_WANTED = {
+    "string": "text",
+    "bool": "true or false",
+    "int": "a whole number",
+    "int32": "a whole number",
+    "float": "a finite number",
+    "quantity": "a quantity such as 500m or 2Gi",
+    "int-or-string": "a whole number or text",
+}
+
+
+@cache
+def table() -> Mapping[str, Mapping[str, str]]:
+    """Every type by name: Katib's, and those of k8s.io/api that a Job reaches."""
+    asset = json.loads((files("tuner") / "assets" / "job-fields.json").read_text())
+    types: dict[str, dict[str, str]] = asset["types"]
+    return {**types, **TYPES}
+
+
+def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
+    """(`unknown-key` | `wrong-type` | `empty-value`, where, what) for everything that does not fit the type `kind`."""
+    lost_if_empty, kind = kind.endswith("-"), kind.rstrip("-")
+    if value is None or kind == "any":
+        return
+    if kind == "TrialSpec":
+        if not isinstance(value, dict):
+            yield "wrong-type", path, _wrong(path, "a mapping", value)
+    elif kind.startswith("[]"):
+        yield from _walk_list(value, kind[2:], path)
+    elif kind.startswith("{}"):
+        yield from _walk_map(value, kind[2:], path)
+    elif (fields := table().get(kind)) is not None:
+        yield from _walk_fields(value, fields, path)
+    elif not _fits(value, kind):
+        yield "wrong-type", path, _wrong(path, _WANTED[kind], value)
+    if lost_if_empty and value in ("", 0, [], {}):
+        yield (
+            "empty-value",
+            path,
+            f"{show(path)} is {json.dumps(value)}, which is lost when Katib writes the Job; leave it out",
+        )
+
+
+def _walk_list(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
+    if not isinstance(value, list):
+        yield "wrong-type", path, _wrong(path, "a list", value)
+        return
+    for i, item in enumerate(value):
+        yield from walk(item, kind, (*path, i))
+
+
+def _walk_map(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
+    if not isinstance(value, dict):
+        yield "wrong-type", path, _wrong(path, "a mapping", value)
+        return
+    for key, item in value.items():
+        yield from walk(item, kind, (*path, key))
+
+
+def _walk_fields(value: Any, fields: Mapping[str, str], path: Path) -> Iterator[tuple[str, Path, str]]:
+    if not isinstance(value, dict):
+        yield "wrong-type", path, _wrong(path, "a mapping", value)
+        return
+    for key, item in value.items():
+        if key in fields:
+            yield from walk(item, fields[key], (*path, key))
+        else:
+            where = f"in {show(path)}" if path else "at the top"
+            yield "unknown-key", (*path, key), f"unknown key {key!r} {where}{nearest(key, fields)}"
+
+
+def nearest(word: str, known: Any) -> str:
+    """`; did you mean 'x'?`, or nothing where no known word is near."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word[:80].lower(), by_lower, 1, 0.6)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "string":
+        return isinstance(value, str)
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    if kind in ("int", "int32"):
+        return isinstance(value, int) and abs(value) < 2 ** (31 if kind == "int32" else 63)
+    if kind == "float":
+        return isinstance(value, int | float) and abs(value) < 1e308 and math.isfinite(value)
+    if kind == "quantity":
+        return isinstance(value, int | float) or (isinstance(value, str) and bool(_QUANTITY.match(value)))
+    return isinstance(value, int | str)  # int-or-string
+
+
+def _wrong(path: Path, wanted: str, value: Any) -> str:
+    if isinstance(value, dict | list):
+        got, remedy = ("a mapping" if isinstance(value, dict) else "a list"), ""
+    elif isinstance(value, str):
+        got = f"the text {json.dumps(value[:60])}"
+        remedy = "; write it without quotes" if wanted != "text" and re.fullmatch(r"[-+.\w]{1,30}", value) else ""
+    else:
+        shown = (
+            json.dumps(value) if isinstance(value, bool) else str(value)[:40] if abs(value) < 1e300 else "a huge number"
+        )
+        got, remedy = f"{shown}", f'; quote it: "{shown}"' if wanted == "text" else ""
+    return f"{show(path)} must be {wanted}, got {got}{remedy}"

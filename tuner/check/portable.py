@@ -1,0 +1,203 @@
+"""Warnings where a manifest means different things to different services, which repeat points or lose state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tuner.check.draft import NUMERIC, Draft
+from tuner.check.rule import Finding, warning
+from tuner.check.space import numeric
+from tuner.check.template import arguments
+
+SERVICES = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1"
+HYPEROPT = ("random", "tpe")
+IGNORES_DISTRIBUTION = ("bayesianoptimization", "cmaes", "sobol", "hyperband", "grid")
+LOSES_STATE = {
+    "grid": "optuna",
+    "multivariate-tpe": "optuna",
+    "cmaes": "goptuna",
+    "sobol": "goptuna",
+    "hyperband": "hyperband",
+}
+MEMORY_TRIALS = 45  # OOMKilled between 45 and 60 trials under the default 100Mi
+_ROLE = r"g|d|gen|dis|disc|critic|adv|adversarial|gan|generator|discriminator"
+_GAN_LOSS = re.compile(rf"(?:.*[_-])?(?:(?:{_ROLE})[_-]?loss|loss[_-]?(?:{_ROLE}))", re.I)
+_GAN = re.compile(r"(?:^|[^a-z])(?:[a-z]*gans?)(?:[^a-z]|$)|-m trainer\b", re.I)
+
+
+def distribution_ignored(draft: Draft) -> Iterator[Finding]:
+    """The stock service reads the distribution that the manifest states."""
+    for kind in NUMERIC:
+        for path, name, space in draft.spaces(kind):
+            stated = space.get("distribution") or "uniform"
+            if instead := _instead(draft.algorithm, kind, stated):
+                where = (*path, "distribution") if "distribution" in space else path
+                yield where, f"{draft.algorithm} ignores distribution {stated} of {kind} {name!r}: {instead}"
+
+
+def _instead(algorithm: str, kind: str, stated: str) -> str:
+    if algorithm == "bayesianoptimization":
+        if kind == "double" and stated != "logUniform":
+            return "Katib 0.19's skopt takes every double as log-uniform; write logUniform, or use multivariate-tpe"
+        if kind == "int" and stated != "uniform":
+            return "its ints are uniform; write uniform, or use multivariate-tpe"
+    elif algorithm == "multivariate-tpe" and stated in ("normal", "logNormal"):
+        return "the optuna service knows uniform and logUniform only; write one of them"
+    elif algorithm in ("cmaes", "sobol") and stated != "uniform":
+        return "its points are uniform; search log10 of the value uniformly, or use multivariate-tpe"
+    elif algorithm in ("grid", "hyperband") and stated != "uniform":
+        return "its points follow min, max and step; give a discrete list, or write uniform"
+    return ""
+
+
+def explicit_distribution(draft: Draft) -> Iterator[Finding]:
+    """A distribution written out for doubles."""
+    if draft.algorithm in ("random", "tpe", "multivariate-tpe"):
+        for path, name, space in draft.spaces("double"):
+            if not space.get("distribution"):
+                yield path, f"double {name!r} states no distribution, so it is uniform; write uniform or logUniform"
+
+
+def wide_uniform(draft: Draft) -> Iterator[Finding]:
+    """normal and logNormal are not truncated."""
+    if draft.algorithm in HYPEROPT:
+        for path, name, space in draft.spaces(*NUMERIC):
+            if (stated := space.get("distribution")) in ("normal", "logNormal"):
+                text = f"{stated} of {name!r} is not cut off at min and max by hyperopt: some values lie outside"
+                yield (*path, "distribution"), f"{text}; write uniform or logUniform"
+
+
+def skopt_bound(draft: Draft) -> Iterator[Finding]:
+    """skopt's doubles are log-uniform, so min > 0."""
+    if draft.algorithm == "bayesianoptimization":
+        doubles = {path for path, _, _ in draft.spaces("double")}
+        for path, name, space, low, _, _ in numeric(draft):
+            if path in doubles and low <= 0 and space.get("distribution") not in ("logUniform", "logNormal"):
+                text = f"Katib 0.19's skopt takes double {name!r} as log-uniform and fails on min {space['min']}"
+                yield (*path, "min"), f"{text}; use a min above 0, or multivariate-tpe"
+
+
+def step(draft: Draft) -> Iterator[Finding]:
+    """step outside a grid."""
+    if draft.algorithm == "grid":
+        return
+    for kind in NUMERIC:
+        for path, name, space in draft.spaces(kind):
+            if not space.get("step") or (kind == "int" and space["step"] == "1"):
+                continue
+            if space.get("distribution") in ("logUniform", "logNormal"):
+                text = f"step with {space['distribution']} of {name!r}: hyperopt yields exact zeros, optuna ignores it"
+                yield (*path, "step"), f"{text}; leave step out"
+            else:
+                text = f"step of {kind} {name!r} is honoured by grid alone everywhere; {draft.algorithm} may ignore it"
+                yield (*path, "step"), f"{text}; use a discrete list, or leave step out"
+
+
+def parallel_duplicates(draft: Draft) -> Iterator[Finding]:
+    """Requests for several points at once that are answered with equal ones."""
+    if draft.parallel < 2:
+        return
+    path = ("spec", "parallelTrialCount") if "parallelTrialCount" in draft.spec else ("spec",)
+    if draft.algorithm == "tpe":
+        text = f"Katib's tpe gives the same point to all {draft.parallel} trials of a request"
+        yield path, f"{text}; use parallelTrialCount: 1, or multivariate-tpe"
+    elif draft.algorithm == "bayesianoptimization" and draft.parameters and not list(draft.spaces("double", "int")):
+        text = f"bayesianoptimization over lists only repeats points when {draft.parallel} are asked for at once"
+        yield path, f"{text}; use grid, random or parallelTrialCount: 1"
+
+
+def resume_state(draft: Draft) -> Iterator[Finding]:
+    """resumePolicy with a service whose state is lost."""
+    policy = draft.spec.get("resumePolicy", "Never")
+    if policy != "Never" and (service := LOSES_STATE.get(draft.algorithm)):
+        text = f"resumePolicy {policy} with {draft.algorithm}: the {service} service keeps its state in memory alone"
+        yield ("spec", "resumePolicy"), f"{text} and repeats trials or fails after a restart; write Never"
+    elif policy == "FromVolume":
+        yield (
+            ("spec", "resumePolicy"),
+            "resumePolicy FromVolume makes a volume that only pbt reads; write Never or LongRunning",
+        )
+
+
+def service_memory(draft: Draft) -> Iterator[Finding]:
+    """skopt's memory."""
+    if draft.algorithm == "bayesianoptimization" and (draft.max_trials or 0) > MEMORY_TRIALS:
+        text = f"{draft.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
+        yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
+
+
+def gan_loss(draft: Draft) -> Iterator[Finding]:
+    """An objective that is a GAN's loss."""
+    metric = draft.objective.get("objectiveMetricName", "")
+    about = " ".join([draft.metadata.get("name", ""), *arguments(draft)])
+    if _GAN_LOSS.fullmatch(metric) or (metric.lower() in ("loss", "final_loss", "train_loss") and _GAN.search(about)):
+        where = ("spec", "objective", "objectiveMetricName")
+        text = f"objective {metric!r} is a GAN's loss, which falls when the other side fails, not when images are good"
+        yield where, f"{text}; use a distance to held-out images, such as fd"
+
+
+RULES = (
+    warning(
+        "distribution-ignored",
+        "In 0.19 skopt, goptuna, hyperband and grid do not read `distribution`, and optuna drops or refuses "
+        "normal and logNormal: the cluster then searches another space than the manifest states.",
+        f"{SERVICES}/skopt/base_service.py:58-87, goptuna/converter.go:110-184, optuna/base_service.py:110-172; "
+        "https://github.com/kubeflow/katib/pull/2689",
+        distribution_ignored,
+    ),
+    warning(
+        "distribution-explicit",
+        "Uniform is the default. For a rate that spans decades it puts nine points of ten into the last decade.",
+        "kubeflow/katib 33c8ff4, experiment_defaults.go, setDefaultParameterDistribution",
+        explicit_distribution,
+    ),
+    warning(
+        "distribution-outside",
+        "hyperopt draws normal with sigma (max-min)/6 and does not truncate: 0.2 to 0.3 % of the values lie "
+        "outside min and max.",
+        f"{SERVICES}/hyperopt/base_service.py:62-148",
+        wide_uniform,
+    ),
+    warning(
+        "skopt-bound",
+        "Every double is log-uniform to skopt in 0.19, so a min of 0 or below is a ValueError.",
+        f"{SERVICES}/skopt/base_service.py:58-87",
+        skopt_bound,
+    ),
+    warning(
+        "step-portable",
+        "A step means something to grid in every service; hyperopt rounds a log-uniform value to multiples of it "
+        "(23.7 % exactly 0 with step 1e-4 on [1e-5, 1e-2]), skopt and optuna ignore it.",
+        f"{SERVICES}/hyperopt/base_service.py:62-148, internal/search_space.py:95",
+        step,
+    ),
+    warning(
+        "parallel-duplicates",
+        "hyperopt's tpe asks once with one seed for each of N parallel trials: 15 distinct points of 20 on a live"
+        " cluster with parallelTrialCount 3. bayesianoptimization proposed 7 distinct of 15 over a 3 x 3 list.",
+        f"{SERVICES}/hyperopt/base_service.py:302-314; https://github.com/kubeflow/katib/issues/1329, 2571",
+        parallel_duplicates,
+    ),
+    warning(
+        "resume-state",
+        "After a restart of its pod, optuna's grid begins again, goptuna fails for ever; FromVolume's volume is "
+        "read by pbt alone.",
+        "https://github.com/kubeflow/katib/issues/1293, 1893",
+        resume_state,
+    ),
+    warning(
+        "service-memory",
+        "Suggestion pods have 100Mi. skopt passes that between 45 and 60 trials, is OOMKilled again and again, "
+        "and the Experiment stays Running.",
+        "https://github.com/kubeflow/katib/issues/2260; seen on a live cluster",
+        service_memory,
+    ),
+    warning(
+        "gan-loss",
+        "The two losses of a GAN play against each other: a low generator loss can mean that the discriminator "
+        "has collapsed, and the minimum over a search finds such runs.",
+        "Lucic et al. 2018, Are GANs Created Equal?, arXiv:1711.10337",
+        gan_loss,
+    ),
+)

@@ -1,0 +1,288 @@
+"""Rules on spec.parameters: what the webhook refuses, and the many things that it lets pass and that fail later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tuner.check.draft import LISTED, NUMERIC, Draft, number
+from tuner.check.rule import Finding, error, warning
+from tuner.check.spec import VALIDATOR, one_of
+from tuner.yamlfile import Path
+
+SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
+LIVE = "seen on a live cluster: the webhook lets it pass"
+DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
+TYPES = ("double", "int", "discrete", "categorical")
+
+
+def parameters(draft: Draft) -> Iterator[Finding]:
+    """parameters xor nasConfig; every parameter named, once."""
+    nas = "nasConfig" in draft.spec
+    if not draft.parameters and not nas:
+        yield ("spec", "parameters"), "spec.parameters must hold at least one parameter"
+    if draft.parameters and nas:
+        yield ("spec", "nasConfig"), "only one of spec.parameters and spec.nasConfig can be given; take one out"
+    seen: dict[str, int] = {}
+    for i, (path, item) in enumerate(draft.parameters):
+        name = item.get("name", "")
+        if not name:
+            yield path, f"parameter {i} must have a name"
+        elif name in seen:
+            yield (*path, "name"), f"two parameters are named {name!r}; names must differ"
+        seen[name] = i
+
+
+def parameter_type(draft: Draft) -> Iterator[Finding]:
+    """parameterType."""
+    for path, item in draft.parameters:
+        if (kind := item.get("parameterType", "")) not in TYPES:
+            yield (*path, "parameterType"), f"the type of parameter {item.get('name', '')!r} {one_of(kind, TYPES)}"
+
+
+def distribution(draft: Draft) -> Iterator[Finding]:
+    """feasibleSpace.distribution."""
+    for path, item in draft.parameters:
+        value = item.get("feasibleSpace", {}).get("distribution")
+        if value and value not in DISTRIBUTIONS:
+            where = (*path, "feasibleSpace", "distribution")
+            yield where, f"the distribution of {item.get('name', '')!r} {one_of(value, DISTRIBUTIONS)}"
+
+
+def bounds_missing(draft: Draft) -> Iterator[Finding]:
+    """min and max for numbers, a list for the others, and not both."""
+    for path, item in draft.parameters:
+        name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
+        at = (*path, "feasibleSpace")
+        if kind in NUMERIC:
+            if missing := [key for key in ("min", "max") if not space.get(key)]:
+                yield at, f"parameter {name!r} is {kind}, so feasibleSpace needs {' and '.join(missing)}"
+            if space.get("list"):
+                yield (
+                    (*at, "list"),
+                    f"parameter {name!r} is {kind}, which takes min and max, not list; use discrete for a list",
+                )
+        elif kind in LISTED and (given := [key for key in ("min", "max", "step") if space.get(key)]):
+            yield (*at, given[0]), f"parameter {name!r} is {kind}, which takes list, not {', '.join(given)}"
+
+
+def list_empty(draft: Draft) -> Iterator[Finding]:
+    """A list must hold something."""
+    for path, name, space in draft.spaces(*LISTED):
+        if not space.get("list"):
+            yield (
+                (*path, "list") if "list" in space else path,
+                f"the list of parameter {name!r} must hold a value, got none",
+            )
+
+
+def list_duplicate(draft: Draft) -> Iterator[Finding]:
+    """A list's values differ."""
+    for path, name, space in draft.spaces(*LISTED):
+        values = space.get("list", [])
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                yield (*path, "list", i), f"{str(value)[:60]!r} stands twice in the list of {name!r}; take one out"
+
+
+def discrete_number(draft: Draft) -> Iterator[Finding]:
+    """discrete lists hold numbers."""
+    for path, name, space in draft.spaces("discrete"):
+        for i, value in enumerate(space.get("list", [])):
+            if number(value) is None:
+                where = (*path, "list", i)
+                yield (
+                    where,
+                    f"parameter {name!r} is discrete: {str(value)[:60]!r} must be a number; use categorical for words",
+                )
+
+
+def bounds_number(draft: Draft) -> Iterator[Finding]:
+    """min, max and step are finite numbers, whole for int."""
+    for kind in NUMERIC:
+        for path, name, space in draft.spaces(kind):
+            for key in ("min", "max", "step"):
+                text = space.get(key)
+                if text and (number(text) is None or (kind == "int" and whole(text) is None)):
+                    wanted = "a whole number" if kind == "int" else "a finite number"
+                    yield (*path, key), f"{key} of {kind} parameter {name!r} must be {wanted}, got {text[:60]!r}"
+
+
+def whole(text: str) -> int | None:
+    """A whole number from its text, or None; `1.0` is none, as for Go's Atoi and Python's int."""
+    try:
+        return int(text) if "_" not in text and text.strip() == text else None
+    except ValueError:
+        return None
+
+
+def bounds_order(draft: Draft) -> Iterator[Finding]:
+    """min < max."""
+    for path, name, space, low, high, _ in numeric(draft):
+        if low >= high:
+            got = f"got min={space['min']}, max={space['max']}"
+            yield (*path, "min"), f"min < max must hold for parameter {name!r}, {got}"
+
+
+def step_range(draft: Draft) -> Iterator[Finding]:
+    """0 < step <= max - min."""
+    for path, name, space, low, high, step in numeric(draft):
+        if step is not None and (step <= 0 or (low < high and step > (high - low) * (1 + 1e-9))):
+            wanted = f"step of {name!r} must be above 0 and at most max - min"
+            yield (*path, "step"), f"{wanted} = {high - low:g}, got {space['step']}"
+
+
+def log_bound(draft: Draft) -> Iterator[Finding]:
+    """min > 0 for a distribution on a log scale."""
+    for path, name, space, low, _, _ in numeric(draft):
+        if space.get("distribution") in ("logUniform", "logNormal") and low <= 0:
+            got = f"got {space['min']}"
+            yield (*path, "min"), f"min of {name!r} must be above 0 for distribution {space['distribution']}, {got}"
+
+
+def grid_step(draft: Draft) -> Iterator[Finding]:
+    """A grid over a double needs a step."""
+    if draft.algorithm == "grid":
+        for path, name, space in draft.spaces("double"):
+            if not space.get("step"):
+                yield path, f"grid needs a step for double parameter {name!r}; give step, or make it a discrete list"
+
+
+def grid_size(draft: Draft) -> Iterator[Finding]:
+    """maxTrialCount <= number of grid points."""
+    points = grid_points(draft) if draft.algorithm == "grid" else None
+    if points and draft.max_trials is not None and draft.max_trials > points:
+        got = f"got {draft.max_trials}"
+        yield (
+            ("spec", "maxTrialCount"),
+            f"maxTrialCount must be at most the grid's {points} points, {got}; write {points}",
+        )
+
+
+def grid_end(draft: Draft) -> Iterator[Finding]:
+    """max is a point of a double's grid."""
+    if draft.algorithm == "grid":
+        for path, name, space, low, high, step in numeric(draft):
+            if step is None or step <= 0 or low >= high:
+                continue
+            steps = (high - low) / step
+            if abs(steps - round(steps)) > 1e-6:
+                last = low + math.floor(steps) * step
+                yield (*path, "step"), f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}"
+
+
+def grid_points(draft: Draft) -> int | None:
+    """How many points the grid has, or None where a bound says nothing. The end counts when hit within 1e-6 steps."""
+    total = 1
+    for _, _, space in draft.spaces(*LISTED):
+        total *= len(space.get("list", []))
+    spaces = list(numeric(draft))
+    if len(spaces) != len(list(draft.spaces(*NUMERIC))):
+        return None
+    whole_numbers = {name for _, name, _ in draft.spaces("int")}
+    for _, name, _, low, high, step in spaces:
+        by = step if step is not None else 1.0 if name in whole_numbers else None
+        if by is None or by <= 0 or low > high:
+            return None
+        total *= math.floor(min((high - low) / by + 1e-6, 1e15)) + 1
+    return total
+
+
+def numeric(draft: Draft) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
+    """(path, name, feasibleSpace, min, max, step) of numeric parameters whose bounds are numbers."""
+    for path, name, space in draft.spaces(*NUMERIC):
+        low, high, step = (number(space.get(key)) for key in ("min", "max", "step"))
+        if low is not None and high is not None and (step is not None or not space.get("step")):
+            yield path, name, space, low, high, step
+
+
+RULES = (
+    error(
+        "parameters",
+        "The webhook wants parameters or nasConfig, not both. It lets two parameters of one name pass, though a "
+        "trial can have only one value for it.",
+        f"{VALIDATOR}:165-180; {LIVE}",
+        parameters,
+    ),
+    error(
+        "parameter-type",
+        "double, int, discrete or categorical. The webhook also lets `unknown` pass, which no suggestion service "
+        "can read.",
+        f"{VALIDATOR}:257-268",
+        parameter_type,
+    ),
+    error(
+        "distribution",
+        "The webhook knows four distributions, and `unknown`, which means none.",
+        f"{VALIDATOR}:270-280",
+        distribution,
+    ),
+    error(
+        "bounds-missing",
+        "The webhook wants min and max for double and int, and neither of them, nor step, for lists.",
+        f"{VALIDATOR}:282-302",
+        bounds_missing,
+    ),
+    error(
+        "list-empty",
+        "The webhook does not look into lists; the suggestion service fails on an empty one.",
+        LIVE,
+        list_empty,
+    ),
+    error(
+        "list-duplicate",
+        "A value that stands twice is drawn twice as often, and counted as two grid points; Optuna refuses it.",
+        LIVE,
+        list_duplicate,
+    ),
+    error(
+        "discrete-number",
+        "Discrete values are numbers in text form: the services parse them.",
+        "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/goptuna/converter.go:110-184",
+        discrete_number,
+    ),
+    error(
+        "bounds-number",
+        "Bounds are text in a manifest, and the webhook does not parse them; the suggestion service does, after "
+        "admission, and then the Experiment fails.",
+        f"{SPACE}:80; {LIVE}",
+        bounds_number,
+    ),
+    error(
+        "bounds-order",
+        "The webhook does not compare min with max; the suggestion service fails, or never proposes anything.",
+        LIVE,
+        bounds_order,
+    ),
+    error(
+        "step-range",
+        "A step of 0 or below, or one longer than the interval, makes no grid.",
+        f"{SPACE}:52-70; {LIVE}",
+        step_range,
+    ),
+    error(
+        "log-bound",
+        "There is no logarithm of 0. The webhook lets it pass; services fail, or move the bound in silence "
+        "(Optuna's to 1e-10).",
+        f"kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/base_service.py:110-172; {LIVE}",
+        log_bound,
+    ),
+    error(
+        "grid-step",
+        "Katib's grid asks for a step of every double and fails without one. Int steps are 1 unless given.",
+        f"{SPACE}:57-62",
+        grid_step,
+    ),
+    error(
+        "grid-size",
+        "The grid service refuses more trials than it has points, after admission.",
+        "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/service.py:242",
+        grid_size,
+    ),
+    warning(
+        "grid-end",
+        "Where the step does not divide the interval, max itself is never tried.",
+        f"{SPACE}:52-70",
+        grid_end,
+    ),
+)

@@ -1,0 +1,235 @@
+"""Rules on the Experiment's head: name, counts, objective, algorithm, resume policy (validator.go:69-240)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tuner.check.draft import Draft, dig
+from tuner.check.fields import nearest
+from tuner.check.rule import Finding, error, warning
+
+VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
+CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
+DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/experiment_defaults.go"
+
+ALGORITHMS = (
+    "random", "tpe", "multivariate-tpe", "grid", "bayesianoptimization", "cmaes", "sobol", "hyperband",
+    "pbt", "enas", "darts",
+)  # fmt: skip
+EARLY_STOPPING = ("medianstop",)
+RESUME_POLICIES = ("Never", "LongRunning", "FromVolume")
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+
+
+def one_of(value: Any, known: tuple[str, ...]) -> str:
+    """`must be one of a, b, got 'x'; did you mean 'a'?`"""
+    return f"must be one of {', '.join(known)}, got {str(value)[:60]!r}{nearest(str(value), known)}"
+
+
+def name(draft: Draft) -> Iterator[Finding]:
+    """metadata.name or generateName, fit for the trials' and the suggestion's names too."""
+    given, prefix = draft.metadata.get("name"), draft.metadata.get("generateName")
+    if given:
+        if not _NAME.match(given) or len(given) > 40:
+            wants = "must be at most 40 of a-z, 0-9 and '-', begin with a letter and end with a letter or digit"
+            yield ("metadata", "name"), f"metadata.name {wants}, got {given[:80]!r} ({len(given)} characters)"
+    elif prefix:
+        if not _NAME.match(prefix + "x") or len(prefix) > 35:
+            wants = (
+                "must be at most 35 of a-z, 0-9 and '-' and begin with a letter (the API server adds five characters)"
+            )
+            yield ("metadata", "generateName"), f"metadata.generateName {wants}, got {prefix[:80]!r}"
+    else:
+        yield ("metadata",), "metadata.name must be given"
+
+
+def count_range(draft: Draft) -> Iterator[Finding]:
+    """Counts must be positive, or 0 for failures."""
+    for key, least in (("maxFailedTrialCount", 0), ("maxTrialCount", 1), ("parallelTrialCount", 1)):
+        if (count := draft.spec.get(key)) is not None and count < least:
+            yield ("spec", key), f"spec.{key} must be at least {least}, got {count}"
+
+
+def failed_above_max(draft: Draft) -> Iterator[Finding]:
+    """maxFailedTrialCount <= maxTrialCount."""
+    failed, most = draft.spec.get("maxFailedTrialCount"), draft.max_trials
+    if failed is not None and most is not None and failed > most > 0:
+        yield (
+            ("spec", "maxFailedTrialCount"),
+            f"maxFailedTrialCount must be at most maxTrialCount, got {failed} and {most}; write {most} or less",
+        )
+
+
+def parallel_above_max(draft: Draft) -> Iterator[Finding]:
+    """parallelTrialCount, 3 unless given, <= maxTrialCount."""
+    most, given = draft.max_trials, "parallelTrialCount" in draft.spec
+    if most is not None and draft.parallel > most > 0:
+        got = f"got {draft.parallel}" if given else f"which is {draft.parallel} when left out"
+        path = ("spec", "parallelTrialCount" if given else "maxTrialCount")
+        yield (
+            path,
+            f"parallelTrialCount must be at most maxTrialCount ({most}), {got}; write parallelTrialCount: {most}",
+        )
+
+
+def objective(draft: Draft) -> Iterator[Finding]:
+    """type and objectiveMetricName."""
+    at = ("spec", "objective")
+    if "objective" not in draft.spec:
+        yield at, "spec.objective must be given, with type and objectiveMetricName"
+        return
+    kind = draft.objective.get("type", "")
+    if kind not in ("minimize", "maximize"):
+        yield (*at, "type"), f"spec.objective.type {one_of(kind, ('minimize', 'maximize'))}"
+    metric = draft.objective.get("objectiveMetricName", "")
+    if not metric:
+        yield (*at, "objectiveMetricName"), "spec.objective.objectiveMetricName must be given"
+    additional = draft.objective.get("additionalMetricNames", [])
+    if metric and metric in additional:
+        where = (*at, "additionalMetricNames", additional.index(metric))
+        yield where, f"additionalMetricNames must not hold the objective {metric!r} itself; take it out"
+
+
+def metric_strategy(draft: Draft) -> Iterator[Finding]:
+    """metricStrategies[]: min, max or latest, of a metric that is collected."""
+    metrics = (draft.objective.get("objectiveMetricName", ""), *draft.objective.get("additionalMetricNames", []))
+    for i, item in enumerate(draft.objective.get("metricStrategies", [])):
+        at = ("spec", "objective", "metricStrategies", i)
+        metric, value = dig(item, "name") or "", dig(item, "value") or ""
+        if value not in ("min", "max", "latest"):
+            yield (*at, "value"), f"the strategy of {metric!r} {one_of(value, ('min', 'max', 'latest'))}"
+        if metric not in metrics:
+            known = ", ".join(metrics)
+            yield (
+                (*at, "name"),
+                f"a strategy for {metric!r}, which is not collected (metrics: {known}){nearest(metric, metrics)}",
+            )
+
+
+def algorithm(draft: Draft) -> Iterator[Finding]:
+    """algorithmName and earlyStopping.algorithmName must be in katib-config."""
+    at = ("spec", "algorithm", "algorithmName")
+    if not draft.algorithm:
+        yield at, f"spec.algorithm.algorithmName must be given, one of {', '.join(ALGORITHMS)}"
+    elif draft.algorithm not in ALGORITHMS:
+        yield at, f"spec.algorithm.algorithmName {one_of(draft.algorithm, ALGORITHMS)}"
+    stopping = draft.spec.get("earlyStopping")
+    if stopping is not None and stopping.get("algorithmName") not in EARLY_STOPPING:
+        where = ("spec", "earlyStopping", "algorithmName")
+        yield where, f"spec.earlyStopping.algorithmName {one_of(stopping.get('algorithmName', ''), EARLY_STOPPING)}"
+
+
+def resume_policy(draft: Draft) -> Iterator[Finding]:
+    """resumePolicy."""
+    policy = draft.spec.get("resumePolicy")
+    if policy and policy not in RESUME_POLICIES:
+        yield ("spec", "resumePolicy"), f"spec.resumePolicy {one_of(policy, RESUME_POLICIES)}"
+
+
+def explicit_counts(draft: Draft) -> Iterator[Finding]:
+    """maxTrialCount, maxFailedTrialCount and parallelTrialCount written out."""
+    meaning = {
+        "maxTrialCount": "without it the search never ends by itself",
+        "maxFailedTrialCount": "without it failing trials go on for ever",
+        "parallelTrialCount": "left out it is 3, and a maxTrialCount below 3 is refused",
+    }
+    for key, consequence in meaning.items():
+        if key not in draft.spec:
+            yield ("spec",), f"spec.{key} is not given: {consequence}"
+
+
+def explicit_strategy(draft: Draft) -> Iterator[Finding]:
+    """A strategy for the objective."""
+    metric = draft.objective.get("objectiveMetricName", "")
+    named = [dig(item, "name") for item in draft.objective.get("metricStrategies", [])]
+    if metric and metric not in named:
+        default = "min" if draft.objective.get("type") == "minimize" else "max"
+        message = f"no metricStrategies entry for {metric!r}: Katib takes the {default} ever seen, not the final value"
+        yield ("spec", "objective"), f"{message}; write {{name: {metric}, value: latest}}, or {default} if you mean it"
+
+
+def explicit_resume_policy(draft: Draft) -> Iterator[Finding]:
+    """resumePolicy written out."""
+    if not draft.spec.get("resumePolicy"):
+        yield (
+            ("spec",),
+            "spec.resumePolicy is not given; write resumePolicy: Never, Katib's default, so that readers know",
+        )
+
+
+RULES = (
+    error(
+        "name",
+        "Katib takes a name of 40 characters of a-z, 0-9 and '-' that begins with a letter. Its regular "
+        "expression is not anchored at the end, so other names pass the webhook, and fail when Services and Jobs "
+        "are named after them.",
+        f"{VALIDATOR}:81-90; names with a dot or '_' seen on a live cluster",
+        name,
+    ),
+    error(
+        "count-range",
+        "The webhook refuses counts that are not positive; only maxFailedTrialCount may be 0.",
+        f"{VALIDATOR}:92-100",
+        count_range,
+    ),
+    error(
+        "failed-above-max",
+        "The webhook refuses more allowed failures than trials.",
+        f"{VALIDATOR}:102-107",
+        failed_above_max,
+    ),
+    error(
+        "parallel-above-max",
+        "The webhook refuses more parallel trials than trials, after it has set parallelTrialCount to 3 where it "
+        "is left out: maxTrialCount: 2 alone is refused.",
+        f"{VALIDATOR}:108-113; {DEFAULTS}:32",
+        parallel_above_max,
+    ),
+    error(
+        "objective",
+        "The webhook asks for an objective's type and metric, and that the metric is not listed twice.",
+        f"{VALIDATOR}:187-206",
+        objective,
+    ),
+    error(
+        "metric-strategy",
+        "Katib takes any text as a strategy and any name as its metric. A value that is not min, max or latest, "
+        "or a misspelt name, is ignored, and the trial is then judged by another value than was meant.",
+        "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/trial/trial_controller_util.go; seen on a live cluster",
+        metric_strategy,
+    ),
+    error(
+        "algorithm",
+        "The webhook looks algorithms up in katib-config; these are the ones it ships with.",
+        f"{VALIDATOR}:208-240; {CONFIG}",
+        algorithm,
+    ),
+    error(
+        "resume-policy",
+        "The webhook knows Never, LongRunning and FromVolume.",
+        f"{VALIDATOR}:242-255",
+        resume_policy,
+    ),
+    warning(
+        "explicit-counts",
+        "Without maxTrialCount a search never ends, without maxFailedTrialCount failures never end it, and "
+        "parallelTrialCount is 3 when left out. Written out, both engines and every reader see the same budget.",
+        f"{DEFAULTS}:32-37; pkg/apis/controller/experiments/v1beta1/constants.go",
+        explicit_counts,
+    ),
+    warning(
+        "explicit-strategy",
+        "Katib's default strategy is the best value that a metric ever had, not the last one. A GAN's best moment"
+        " is seldom the checkpoint that is kept.",
+        f"{DEFAULTS}:45-96",
+        explicit_strategy,
+    ),
+    warning(
+        "explicit-resume-policy",
+        "The default is Never, although the comment in Katib's own types says LongRunning.",
+        f"{DEFAULTS}:39; experiment_types.go, ResumePolicyType",
+        explicit_resume_policy,
+    ),
+)

@@ -1,0 +1,92 @@
+"""`gantune check FILE...`: what is wrong with Experiment manifests, with file, line and rule.
+
+Exit code 0 with no error (warnings do not count), 1 with errors, 2 where a file cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import click
+
+from tuner.check import RULES, Problem, Rule, Severity, check_data, check_file, explain
+from tuner.errors import ManifestError
+
+STDIN = "-"
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option(
+    "--format", "shape", type=click.Choice(["text", "json"]), default="text", help="How to print the findings."
+)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Pass over a warning; may be given several times.")
+@click.option(
+    "--explain", "rule", metavar="RULE", help="Say why a rule is one, with its source; `all` lists the rules."
+)
+def check(files: Sequence[str], shape: str, ignore: Sequence[str], rule: str | None) -> int:
+    """Say what is wrong with Experiment manifests, with file and line. `-` reads standard input.
+
+    Errors are what Katib refuses, or takes and then fails on; warnings are what it does otherwise than it seems. Other
+    kinds in a file are passed over.
+
+    \b
+    gantune check manifests/*.yaml
+    gantune check --explain parallel-duplicates
+    """
+    if rule is not None:
+        _explain(rule)
+        return 0
+    if not files:
+        raise click.UsageError("no file given; try: gantune check manifests/*.yaml")
+    for name in ignore:
+        if explain(name).severity is Severity.ERROR:
+            raise click.UsageError(f"{name} is an error, and only warnings can be ignored")
+    problems, unreadable = _check_all(files)
+    problems = [problem for problem in problems if problem.rule not in ignore]
+    if shape == "json":
+        click.echo(json.dumps([problem.to_json() for problem in problems], indent=2))
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+    for error in unreadable:
+        click.echo(f"gantune: error: {error}", err=True)
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    if shape == "text":
+        click.echo(_summary(len(files) - len(unreadable), errors, len(problems) - errors), err=True)
+    return 2 if unreadable else 1 if errors else 0
+
+
+def _check_all(files: Iterable[str]) -> tuple[list[Problem], list[ManifestError]]:
+    """The problems of all files, and the files that could not be read."""
+    problems: list[Problem] = []
+    unreadable: list[ManifestError] = []
+    for file in files:
+        try:
+            problems += check_data(sys.stdin.buffer.read(), "<stdin>") if file == STDIN else check_file(file)
+        except ManifestError as error:
+            unreadable.append(error)
+    return problems, unreadable
+
+
+def _summary(files: int, errors: int, warnings: int) -> str:
+    counts = [
+        f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((errors, "error"), (warnings, "warning")) if count
+    ]
+    return f"{files} file{'s' * (files != 1)} checked: {', '.join(counts) or 'no problems'}"
+
+
+def _explain(name: str) -> None:
+    """Print one rule, or the names of all."""
+    if name == "all":
+        width = max(map(len, RULES))
+        for each in RULES.values():
+            click.echo(f"{each.name:<{width}}  {each.severity}")
+        return
+    rule: Rule = explain(name)
+    click.echo(f"{rule.name} ({rule.severity})\n")
+    click.echo(textwrap.fill(rule.why, 79))
+    click.echo(f"\nSource: {rule.source}")
