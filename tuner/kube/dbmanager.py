@@ -24,7 +24,7 @@ from tuner.result import Observation
 
 PORT = 6789
 _LABEL = "katib.kubeflow.org/component=db-manager"
-_TIMEOUT = 15.0  # seconds a call
+_TIMEOUT = 10.0  # seconds to connect, and seconds a call
 
 
 class DbManager:
