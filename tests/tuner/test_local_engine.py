@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,12 +32,6 @@ SHELL = ["sh", "-c"]
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TRIALS)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def wait_for(condition: Iterator[bool]) -> None:
-    """Until true; the test's own timeout is the limit."""
-    while not next(condition):
-        time.sleep(0.01)
 
 
 def test_events_tell_the_story_of_every_trial(tmp_path: Path) -> None:
@@ -209,23 +203,27 @@ def test_finish_lets_running_trials_end_and_resumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stop_ends_running_trials_and_resumes(workers: int, tmp_path: Path) -> None:
     """stop() comes from a signal handler in the main thread, as the command line's second Ctrl-C does."""
-    gate = tmp_path / "gate"
+    gate, note = tmp_path / "gate", tmp_path / "runs"
     engine = LocalEngine(Store(tmp_path), workers=workers)
-    what = experiment(args=[*ARGS, f"--gate={gate}"], trials=4)
+    what = experiment(args=[*ARGS, f"--gate={gate}", f"--note={note}"], trials=4)
     name = engine.submit(what)
-    previous = signal.signal(signal.SIGALRM, signal.SIG_DFL)
     usual = signal.signal(signal.SIGUSR1, lambda *_: engine.stop(name))
+
+    def second_ctrl_c() -> None:
+        while not note.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=second_ctrl_c)
+    thread.start()
     try:
-        for event in engine.watch(name):
-            if event.kind is EventKind.TRIAL_STARTED:
-                subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -USR1 {os.getpid()}"])
+        *_, last = engine.watch(name)
     finally:
+        thread.join()
         signal.signal(signal.SIGUSR1, usual)
-        signal.signal(signal.SIGALRM, previous)
-    assert event.result.state is StudyState.STOPPED
-    assert not any(trial.state.ended for trial in event.result.trials)
+    assert last.result.state is StudyState.STOPPED
+    assert not any(trial.state.ended for trial in last.result.trials)
     gate.touch()
-    time.sleep(0.5)  # the second signal that two started trials sent
     assert run(tmp_path, what, workers=workers).state is StudyState.SUCCEEDED
 
 
