@@ -47,10 +47,11 @@ class Command:
 
         if not self.mounts:
             return self
-        pattern = _paths_pattern(self.mounts)
+        # all mounts in one pass: `folder` itself may lie under one of them, as in /tmp
+        mounts = _path_pattern(self.mounts)
 
-        def local(text: str) -> str:  # in one pass: `folder` may itself lie under a mount, as /tmp
-            return pattern.sub(lambda match: str(place(folder, match[1])), text)
+        def local(text: str) -> str:
+            return mounts.sub(lambda found: str(place(folder, found.group())), text)
 
         env = {name: local(value) for name, value in self.env.items()}
         return replace(self, argv=tuple(map(local, self.argv)), env=env, cwd=local(self.cwd))
@@ -228,7 +229,7 @@ def _volumes(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from _volumes(item)
 
 
-def _paths_pattern(paths: Sequence[str]) -> re.Pattern[str]:
-    """One of `paths`, the longest that fits, whole or as a head: /out in `--dir=/out/a`, not in `/layout`."""
-    either = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
-    return re.compile(rf"(?<![\w./-])({either})(?=/|$|[^\w.-])")
+def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:
+    """Any of `paths` whole or as the head of a longer one: /out in `--dir=/out/a`, not in `/layout` or `/output`."""
+    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])(?:{longest_first})(?=/|$|[^\w.-])")
