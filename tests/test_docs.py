@@ -104,7 +104,9 @@ def read_by_gantune(argv: list[str]) -> None:
         expanded = (
             [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]] if "*" in str(argv) else argv
         )
-        run = subprocess.run([sys.executable, "-m", "tuner", *expanded], capture_output=True, text=True, cwd=ROOT)
+        run = subprocess.run(
+            [sys.executable, "-m", "tuner", *expanded], capture_output=True, text=True, cwd=ROOT, check=False
+        )
         assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -122,7 +124,7 @@ def read_by_trainer(module: str, argv: list[str]) -> None:
 def read_by_make(argv: list[str]) -> None:
     """Ask make itself whether it knows the target, without doing anything."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env)
+    run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert run.returncode == 0, run.stderr
 
 
