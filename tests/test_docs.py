@@ -101,8 +101,12 @@ def read_by_gantune(argv: list[str]) -> None:
         assert command is not None
         command.make_context(argv[0], [word.replace("FILE", "manifests/bayes.yaml") for word in argv[1:]])
     if argv and argv[0] in RUN and not any(word.isupper() for word in argv):
-        expanded = [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]] if "*" in str(argv) else argv
-        run = subprocess.run([sys.executable, "-m", "tuner", *expanded], capture_output=True, text=True, cwd=ROOT)
+        expanded = (
+            [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]] if "*" in str(argv) else argv
+        )
+        run = subprocess.run(
+            [sys.executable, "-m", "tuner", *expanded], capture_output=True, text=True, cwd=ROOT, check=False
+        )
         assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -120,7 +124,7 @@ def read_by_trainer(module: str, argv: list[str]) -> None:
 def read_by_make(argv: list[str]) -> None:
     """Ask make itself whether it knows the target, without doing anything."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env)
+    run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert run.returncode == 0, run.stderr
 
 
@@ -133,7 +137,9 @@ def test_links_between_pages_hold(page: Path) -> None:
 
 
 def test_the_reader_of_commands() -> None:
-    text = "```sh\n# no\nA=1 make tune  # yes\npython -m trainer $(gantune best x --format args) \\\n  --epochs 2\n```\n"
+    text = (
+        "```sh\n# no\nA=1 make tune  # yes\npython -m trainer $(gantune best x --format args) \\\n  --epochs 2\n```\n"
+    )
     text += "```console\n$ gantune list | head -1\nfd 1\n```\n```yaml\ngantune: no\n```\n"
     found = [words for line in blocks(text) for words in commands(line)]
     assert found == [
