@@ -10,10 +10,9 @@ import argparse
 import math
 from dataclasses import replace
 
-from trainer.config import Config
-from trainer.loop import train
-
 from bench.provenance import line
+from bench.training import digits
+from trainer.config import Config
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -22,7 +21,7 @@ def fd(flags: list[str], seeds: int, images: int) -> tuple[float, list[float]]:
     """The geometric mean over seeds of the final fd, and each of them."""
     config = Config.parse(["--dataset=digits", "--evals=1", f"--epochs={images / 1348}", "--bs=64", *flags])
     last: dict[int, float] = {}
-    for evaluation in train([replace(config, seed=seed) for seed in range(seeds)]):
+    for evaluation in digits([replace(config, seed=seed) for seed in range(seeds)]):
         last[evaluation.trial] = evaluation.values["fd"]
     return math.exp(sum(map(math.log, last.values())) / len(last)), [last[e] for e in sorted(last)]
 

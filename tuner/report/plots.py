@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -101,9 +100,11 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _around(distribution: BaseDistribution, value: object) -> BaseDistribution:
-    """The distribution, widened where the value lies outside it (an endpoint past max, as Katib's services can yield)."""
-    if isinstance(distribution, FloatDistribution | IntDistribution) and isinstance(value, float | int):
+    """The distribution, widened where the value lies outside it (Katib's services can yield an endpoint past max)."""
+    if isinstance(distribution, FloatDistribution) and isinstance(value, float | int):
         low, high = min(distribution.low, value), max(distribution.high, value)
-        if (low, high) != (distribution.low, distribution.high) and math.isfinite(value):
-            return type(distribution)(low, high, log=distribution.log and low > 0)
+        return FloatDistribution(low, high, log=distribution.log and low > 0)
+    if isinstance(distribution, IntDistribution) and isinstance(value, int):
+        lowest, highest = min(distribution.low, value), max(distribution.high, value)
+        return IntDistribution(lowest, highest, log=distribution.log and lowest > 0)
     return distribution
