@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the cluster of kind/versions.env, once; its kubeconfig is kind/kubeconfig, and yours is left alone.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need kind kubectl
 if running; then

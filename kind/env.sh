@@ -1,8 +1,8 @@
-# The environment of the scripts of kind/, sourced by each: the versions, and a kubeconfig of the cluster's own, so that your current context is
-# neither read nor written.
+# The environment of the scripts of kind/, sourced by each: the versions, and a kubeconfig of the cluster's own, so that your
+# current context is neither read nor written.
 # shellcheck shell=bash
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=kind/versions.env
+# shellcheck source-path=SCRIPTDIR source=versions.env
 source "$here/versions.env"
 export KUBECONFIG="$here/kubeconfig"
 export PATH="$here/../.bin:$PATH"

@@ -3,6 +3,7 @@
 # scheduled on a laptop. There is no GPU: the trainer then finds none and trains on the CPU.
 #   fake-gpus.sh [COUNT]    0 takes them away
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need kubectl
 count=${1:-$FAKE_GPUS}

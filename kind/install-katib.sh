@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs Katib, with the configuration of manifests/overlays/katib (memory, security contexts), and waits until it answers.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need kubectl
 kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=$KATIB"

@@ -2,6 +2,7 @@
 # Builds the trainer's CPU image and the client's, and loads them into the cluster, so that no registry is asked for them.
 #   BUILD_ARGS="--build-arg TORCH_INDEX=..." kind/load-image.sh     the small CPU image: see the Dockerfile
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need docker kind
 read -ra arguments <<<"${BUILD_ARGS:-}"
