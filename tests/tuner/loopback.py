@@ -10,6 +10,7 @@ patch, delete and logs, counts requests, and fails on demand: scripted answers, 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -149,10 +150,8 @@ class Loopback:
     def cut_watches(self) -> None:
         """Close every open stream in mid-chunk."""
         for stream in list(self.streams):
-            try:
+            with contextlib.suppress(OSError):
                 stream.shutdown(2)
-            except OSError:
-                pass
 
     def expire(self) -> None:
         """Forget the history: whoever watches from an older version gets 410, and open streams end."""
@@ -289,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             while time.monotonic() < end:
                 with server.changed:
-                    fresh = [c for c in server.history if c[0] > after] or server.changed.wait(0.2) and []
+                    fresh = [c for c in server.history if c[0] > after] or (server.changed.wait(0.2) and [])
                 for version, its, where, kind, item in fresh or ():
                     after = version
                     if its == plural and where == namespace and matches(item, query):

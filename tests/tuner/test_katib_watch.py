@@ -273,7 +273,7 @@ def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine
 
 
 def test_watching_what_does_not_exist_is_not_found(server: Loopback, engine: KatibEngine) -> None:
-    with pytest.raises(NotFound, match='experiments.kubeflow.org "nosuch" not found in namespace gan'):
+    with pytest.raises(NotFound, match=r'experiments\.kubeflow\.org "nosuch" not found in namespace gan'):
         list(engine.watch("nosuch"))
 
 

@@ -27,12 +27,15 @@ _MERGE = "application/merge-patch+json"
 class Cluster:
     """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none."""
 
-    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, backoff: float = 0.5) -> None:
-        self._api, self.namespace, self._timeout, self._backoff = api, namespace, timeout, backoff
+    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, tries: int = _TRIES) -> None:
+        self._api, self.namespace, self._timeout, self._tries = api, namespace, timeout, tries
+        self._backoff = 0.5  # seconds before the second try
 
     @classmethod
-    def connect(cls, context: str | None = None, *, timeout: float = 30.0) -> Cluster:
+    def connect(cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES) -> Cluster:
         """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
+
+        `timeout` is seconds per request, `tries` how often a GET is sent at most.
 
         Raises Unreachable where there is neither, or the context does not exist. Sends nothing yet.
         """
@@ -55,7 +58,7 @@ class Cluster:
                     f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
                 ) from error
             namespace = _pod_namespace()
-        return cls(client.ApiClient(configuration), namespace, timeout=timeout)
+        return cls(client.ApiClient(configuration), namespace, timeout=timeout, tries=tries)
 
     @property
     def server(self) -> str:
@@ -162,11 +165,11 @@ class Cluster:
         return self._try(lambda: self._json(request, "GET", path, query=query))
 
     def _try(self, send: Callable[[], T]) -> T:
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             try:
                 return send()
             except (Unreachable, Timeout):
-                if attempt == _TRIES - 1:
+                if attempt >= self._tries - 1:
                     raise
                 time.sleep(min(self._backoff * 2**attempt, 5.0))
         raise AssertionError("unreachable")

@@ -268,7 +268,7 @@ def _sobol(seed: int, number: int, attempt: int, count: int) -> Sequence[float]:
     """Point `number` of a scrambled Sobol sequence; a point that is taken already falls back to a random one."""
     if attempt:
         return _uniform(seed, number, attempt, count)
-    from scipy.stats import qmc  # noqa: PLC0415  # half a second, for this algorithm alone
+    from scipy.stats import qmc  # half a second, for this algorithm alone
 
     engine = qmc.Sobol(count, scramble=True, seed=derived(seed, "sobol"))
     with warnings.catch_warnings():
