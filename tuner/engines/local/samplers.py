@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
@@ -163,7 +164,7 @@ class Model:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.axes, self._seed, self._make, self._replayed = axes, seed, make, replayed
-        self._direction = "maximize" if maximize else "minimize"
+        self._direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._worst = min if maximize else max
         self._known = list(known)
         self._distributions = {a.name: a.distribution for a in axes}
@@ -268,7 +269,7 @@ def _sobol(seed: int, number: int, attempt: int, count: int) -> Sequence[float]:
     """Point `number` of a scrambled Sobol sequence; a point that is taken already falls back to a random one."""
     if attempt:
         return _uniform(seed, number, attempt, count)
-    from scipy.stats import qmc  # noqa: PLC0415  # half a second, for this algorithm alone
+    from scipy.stats import qmc  # half a second, for this algorithm alone
 
     engine = qmc.Sobol(count, scramble=True, seed=derived(seed, "sobol"))
     with warnings.catch_warnings():
