@@ -69,7 +69,7 @@ class Optimizer:
         self.steps.add_(1)
         kernel = torch._fused_adamw_ if self.kind == "adamw" else torch._fused_adam_
         for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
-            g = [x[e] for x in gradients]
+            g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
             if self.kind == "sgd":
                 torch._fused_sgd_(p, g, first, **options)
             else:

@@ -101,7 +101,7 @@ class Store:
                 return Result.from_json(_read(folder / _RESULT))
             except (KeyError, TypeError, ValueError) as error:
                 raise StudyDamaged(f"{folder / _RESULT} is no result ({error}): collect it again") from error
-        from tuner.journal import Journal  # noqa: PLC0415  # Optuna's import is for those who need it
+        from tuner.journal import Journal  # Optuna's import is for those who need it
 
         alive = Lock.held(folder)
         result = Journal(folder).result(alive=alive)

@@ -37,7 +37,7 @@ def template(draft: Draft) -> Iterator[Finding]:
     keys = ("configMapName", "configMapNamespace", "templatePath")
     if by_map is not None and (missing := [key for key in keys if not by_map.get(key)]):
         yield (*AT, "configMap"), f"trialTemplate.configMap must hold {', '.join(missing)} too"
-    if dig(draft.job, "kind") not in KINDS:
+    if dig(draft.job, "kind") not in list(KINDS):
         for key in ("successCondition", "failureCondition"):
             if not draft.template.get(key):
                 yield (

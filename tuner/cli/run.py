@@ -123,8 +123,13 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     from tuner.result import StudyState
     from tuner.store import Store
 
+    store = Store(store_dir)
+    if options.warm_start:
+        from tuner.cli.cluster import refresh
+
+        refresh(store, options.warm_start)
     engine = LocalEngine(
-        Store(store_dir),
+        store,
         workers=options.workers,
         seed=options.seed,
         max_trials=options.max_trials,

@@ -53,6 +53,9 @@ def open_store(directory: Path) -> Store:
 
 def read(store: Store, name: str) -> Result:
     """The study's Result; StudyNotFound says which names are near, or how to begin."""
+    from tuner.cli.cluster import refresh
+
+    refresh(store, name)
     names = store.names()
     if name in names:
         return store.result(name)

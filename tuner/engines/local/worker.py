@@ -69,7 +69,7 @@ def takes_argv(module: str) -> bool:
     source = Path(spec.origin or "")
     if source.suffix != ".py":
         return False
-    import ast  # noqa: PLC0415  # for the client alone
+    import ast  # for the client alone
 
     try:
         tree = ast.parse(source.read_bytes())
