@@ -27,7 +27,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def python(folder: Path, name: str, *, old: bool = False, has_venv: bool = True) -> None:
-    """A program called `name` that is this Python, but says it is 3.10, or has no venv module; -m venv only notes it."""
+    """A program called `name` that is this Python, but says it is 3.10 or without venv; `-m venv` only notes it."""
     lies = f"case $2 in *version_info*3,\\ 11*) exit {int(old)};; *ensurepip*) exit {int(not has_venv)};; esac"
     script = folder / name
     venv_made = f'if [ "$1 $2" = "-m venv" ]; then mkdir "$3"; echo {name} > "$3/by"; exit; fi'
