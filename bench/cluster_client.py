@@ -75,7 +75,7 @@ def main() -> None:
             server.put(plural, item)
         runs = [client(BEST, str(folder / "best")) for _ in range(REPEATS)]
         wall, cpu = (statistics.median(float(run[column]) for run in runs) for column in (0, 1))
-        print(f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of it the client's processor time")
+        print(f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of processor time")
         print(f"    (target: under 2 s); load average {os.getloadavg()[0]:.1f}")
         running = copy.deepcopy(server.objects["experiments", "gan", "big"])
         running["status"]["conditions"] = running["status"]["conditions"][:1]
