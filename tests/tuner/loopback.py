@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.tuner import websocket
+
 RECORDINGS = Path(__file__).parent / "recordings"
 RESPONSES: dict[str, Any] = json.loads((RECORDINGS / "responses.json").read_text())
 SCENARIOS = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
@@ -47,6 +49,7 @@ class Loopback:
         self.version, self.oldest = 1000, 0
         self.changed = threading.Condition()
         self.streams: set[Any] = set()
+        self.forwards: dict[str, tuple[str, int]] = {}  # where a pod's forwarded port leads
         self.katib = True
         self.silent = False  # when True, connections are closed unanswered, as by a restarting API server
         for name in ("namespace", "katib-config"):
@@ -263,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, self.loopback.remove(plural, namespace, name))
             elif sub == "log":
                 self._log(name, query)
+            elif sub == "portforward":
+                websocket.forward(self, int(query["ports"]), self.loopback.forwards[name])
             else:
                 self._send(200, item)
 

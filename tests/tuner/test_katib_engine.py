@@ -314,6 +314,24 @@ def test_a_trial_unknown_to_the_db_manager_has_no_curve(
         assert database.observations("nosuch") == []
 
 
+def test_from_outside_the_db_manager_is_reached_by_port_forward(
+    server: Loopback, kubeconfig: Path, db_manager: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"katib.kubeflow.org/component": "db-manager"}
+    metadata = {"name": "katib-db-manager-1", "namespace": "kubeflow", "labels": labels}
+    server.put("pods", {"metadata": metadata, "status": {"phase": "Running"}})
+    host, _, port = db_manager.partition(":")
+    server.forwards["katib-db-manager-1"] = (host, int(port))
+    with DbManager.open(Cluster.connect()) as database:
+        assert len(database.observations("bayes-ok-6mtkqbkk")) == 6
+    assert server.count("GET", "/pods/katib-db-manager-1/portforward?ports=6789") == 1
+
+
+def test_without_a_db_manager_the_port_forward_says_so(server: Loopback, kubeconfig: Path) -> None:
+    with pytest.raises(NotFound, match="no running pod of Katib's DB manager"), DbManager.open(Cluster.connect()):
+        pass
+
+
 def test_curves_come_from_the_logs_where_the_db_manager_is_out_of_reach(
     server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:

@@ -112,7 +112,7 @@ class Cluster:
 
         def send() -> Json:
             with _translated(request, self.server):
-                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._timeout)
+                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._both)
                 return made
 
         try:
@@ -161,6 +161,11 @@ class Cluster:
         for line in self._lines(request, PODS.path(namespace, pod, "log"), query, None):
             yield line.decode("utf-8", "replace")
 
+    @property
+    def _both(self) -> tuple[float, float]:
+        """The timeout to connect and to read: kubernetes 35 passes over a single one that is a float."""
+        return self._timeout, self._timeout
+
     def _read(self, request: Request, path: str, query: Mapping[str, str] | None = None) -> Json:
         return self._try(lambda: self._json(request, "GET", path, query=query))
 
@@ -186,7 +191,7 @@ class Cluster:
 
     def _text(self, request: Request, method: str, path: str, **how: Any) -> str:
         with _translated(request, self.server):
-            response = self._open(method, path, timeout=self._timeout, **how)
+            response = self._open(method, path, timeout=self._both, **how)
             try:
                 return str(response.data.decode("utf-8", "replace"))
             finally:
