@@ -103,8 +103,9 @@ def load_extractor(images: Images, data_dir: Path | None) -> Extractor:
 class Evaluator:
     """Scores generated images; everything that depends on real images alone is computed once, here.
 
-    samples: how many generated images S a score is made from; it moves the score (the bias of fd falls with it), so keep
-    it fixed. Precision, recall, density and coverage want as many samples as held-out images: they use the first N.
+    samples: how many generated images S a score is made from; it moves the score (the bias of fd falls with it), so
+    keep it fixed. Precision, recall, density and coverage want as many as there are held-out images, and use the first
+    N of them.
     """
 
     def __init__(self, images: Images, extractor: Extractor, samples: int) -> None:
@@ -184,9 +185,9 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = PROJECTION
     directions = F.normalize(torch.randn(projections, real.shape[1], generator=generator, dtype=torch.float64), dim=1)
     directions = directions.to(real)
     values, order = torch.cat([directions @ real.T, directions @ fake.T], dim=1).sort(dim=1)
-    step = torch.where(order < len(real), 1.0 / len(real), -1.0 / len(fake))  # of the difference of the two CDFs
-    gaps = step.cumsum(1)[:, :-1].abs() * values.diff(dim=1)
-    return float(gaps.sum(1).double().mean())
+    step = torch.tensor([1 / len(real), -1 / len(fake)], dtype=torch.float64, device=real.device)
+    difference = step[(order >= len(real)).long()].cumsum(1)[:, :-1]  # of the two distribution functions
+    return float((difference.abs() * values.diff(dim=1)).sum(1).mean())
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
