@@ -111,7 +111,7 @@ def test_divergence_may_fail_without_a_metric(tmp_path, capsys):
     [
         (["--output-dir=/proc/nowhere"], ["--output-dir=/proc/nowhere"]),
         (["--metrics-file=/proc/nowhere/m.log"], ["--metrics-file", "/proc/nowhere"]),
-        (["--metrics-file=/dev/full"], ["No space left"]),
+        (["--metrics-file=/dev/full"], ["/dev/full", "No space left", "free some space"]),
         (["--dataset=mnist", "--data-dir=/nowhere"], ["mnist", "trainer.prepare"]),
         (["--bs=7.5"], ["--bs", "7.5"]),
     ],
