@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.tuner.samples import experiment
 from tuner.cli import export
+from tuner.command import Command
 from tuner.errors import CommandError
 
 BOTH = {"lr": "lr", "bs": "bs"}
@@ -61,13 +63,6 @@ def test_what_cannot_be_flags_is_refused_with_the_remedy(command, says):
     assert "--format env or json" in str(error.value)
 
 
-def test_a_template_without_the_primary_container_is_an_error():
-    with pytest.raises(CommandError, match="no container named 'main'"):
-        export.primary_container(
-            type(experiment([]).template)({"spec": {"containers": [{"name": "other"}]}}, "main", {})
-        )
-
-
 HOSTILE = ["; rm -rf /", "$(touch pwned)", "`touch pwned`", "a b", "'", '"', "*", "\n", "&& touch pwned", "-", "é"]
 
 
@@ -112,6 +107,11 @@ def test_variables_have_the_names_that_the_container_uses():
 def test_two_parameters_cannot_share_a_variable():
     with pytest.raises(CommandError, match="variable a_b"):
         export.env(experiment(["x"]), {"a-b": 1, "a_b": 2})
+
+
+def test_a_trials_directory_may_lie_under_one_of_its_own_mounts():
+    command = Command(argv=("x", "--out=/output/a", "/tmp"), mounts=("/tmp", "/output"))
+    assert command.inside(Path("/tmp/s")).argv == ("x", "--out=/tmp/s/mounts/output/a", "/tmp/s/mounts/tmp")
 
 
 def test_floats_read_back_exactly():

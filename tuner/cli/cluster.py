@@ -19,6 +19,7 @@ from tuner.result import Result, StudyState
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.manifest import Experiment
+    from tuner.store import Store
 
 FAILED, STOPPED, DELETED, DEADLINE = 1, 3, 4, 5
 Command = Callable[..., Any]
@@ -85,6 +86,27 @@ def follow(katib: KatibEngine, name: str, total: int | None, *, as_json: bool = 
     return exit_code(result)
 
 
+def refresh(store: Store, name: str) -> None:
+    """Bring what the store holds of a search on the cluster up to date, where the cluster answers at once.
+
+    A local study, and one that has ended, is left alone. Where the cluster is out of reach, what was collected last is
+    shown with a warning; a name that neither knows is for the caller to refuse.
+    """
+    from tuner.engines.katib import KatibEngine
+    from tuner.errors import ClusterError
+    from tuner.kube import Cluster
+    from tuner.store import EngineKind
+
+    known = name in store.names()
+    if known and (store.engine(name) is EngineKind.LOCAL or store.result(name).state is not StudyState.RUNNING):
+        return
+    try:
+        KatibEngine(Cluster.connect(timeout=3.0, tries=1), store).collect(name, with_curves=False)
+    except ClusterError as error:
+        if known:
+            click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
+
+
 def exit_code(result: Result) -> int:
     """The exit code of a watch that came to its end."""
     if result.state is StudyState.STOPPED:
@@ -93,14 +115,14 @@ def exit_code(result: Result) -> int:
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--experiment", "which", default=None, help="The Experiment to take where FILE holds several.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--name", "which", default=None, help="Which Experiment, where FILE holds several.")
 @cluster_options
 def submit(file: str, which: str | None, **where: Any) -> None:
     """Create the Experiment of FILE on the cluster, or join the one that is there with the same spec."""
-    from tuner.manifest import load
+    from tuner.cli.run import load
 
-    name = engine(**where).submit(load(file, which))
+    name = engine(**where).submit(load(Path(file), which, warnings=True))
     click.echo(name)
     click.echo(f"next: gantune watch {name}", err=True)
 

@@ -44,7 +44,7 @@ class Options:
 
 
 @click.command("run")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--local/--cluster", "local", default=None, help="Where; without either, the cluster if it has Katib.")
 @click.option("--name", help="Which Experiment, where FILE holds several.")
 @click.option(
@@ -69,6 +69,8 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     from tuner.cli.live import Output
 
     options = Options(**given)  # type: ignore[arg-type]
+    if local is False:
+        _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
     output = Output.choose(as_json)
     here, why = (local, "as asked") if local is not None else _where()
@@ -118,10 +120,16 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine
+    from tuner.result import StudyState
     from tuner.store import Store
 
+    store = Store(store_dir)
+    if options.warm_start:
+        from tuner.cli.cluster import refresh
+
+        refresh(store, options.warm_start)
     engine = LocalEngine(
-        Store(store_dir),
+        store,
         workers=options.workers,
         seed=options.seed,
         max_trials=options.max_trials,
@@ -133,7 +141,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)
-    if interrupts.exit_code:
+    if interrupts.exit_code and result.state is StudyState.STOPPED:
         click.echo(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code
     return _exit_code(result)

@@ -24,7 +24,7 @@ from tuner.result import Observation
 
 PORT = 6789
 _LABEL = "katib.kubeflow.org/component=db-manager"
-_TIMEOUT = 15.0  # seconds a call
+_TIMEOUT = 10.0  # seconds to connect, and seconds a call
 
 
 class DbManager:
@@ -38,8 +38,8 @@ class DbManager:
     def open(cls, cluster: Cluster, namespace: str = "kubeflow", address: str = "") -> Iterator[DbManager]:
         """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError where none works."""
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
-        import grpc  # noqa: PLC0415
-        from kubeflow.katib import katib_api_pb2, katib_api_pb2_grpc  # noqa: PLC0415
+        import grpc
+        from kubeflow.katib import katib_api_pb2, katib_api_pb2_grpc
 
         with ExitStack() as stack:
             if not address and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -55,7 +55,7 @@ class DbManager:
 
     def observations(self, trial: str) -> list[Observation]:
         """Every value of a trial, oldest first; values that are no number are NaN. Empty for an unknown trial."""
-        import grpc  # noqa: PLC0415
+        import grpc
 
         request = self._messages.GetObservationLogRequest(trial_name=trial)
         try:
@@ -112,8 +112,8 @@ def _accept(cluster: Cluster, listener: socket.socket, pod: str, namespace: str,
 
 
 def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
-    from kubernetes.client import CoreV1Api  # noqa: PLC0415
-    from kubernetes.stream import portforward  # noqa: PLC0415
+    from kubernetes.client import CoreV1Api
+    from kubernetes.stream import portforward
 
     connect = CoreV1Api(cluster.api).connect_get_namespaced_pod_portforward
     return portforward(connect, pod, namespace, ports=str(port)).socket(port)

@@ -49,6 +49,8 @@ def history(result: Result, held: Study) -> go.Figure:
     for trace in figure.data:
         if len(trace.x or ()) == len(scored(result)):
             trace.x = [trial.number for trial, _ in scored(result)]  # Optuna numbers only those it was given
+        if trace.mode == "lines":
+            trace.line.shape = "hv"  # the best so far changes at a trial, not between two
     values = [value for _, value in scored(result)]
     if min(values) > 0 and max(values) > 10 * min(values):
         figure.update_yaxes(type="log", dtick="D2" if max(values) < 1000 * min(values) else None)

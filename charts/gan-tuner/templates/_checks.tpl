@@ -38,6 +38,20 @@
 {{- if has .e.objective.metric .e.objective.additionalMetrics -}}
 {{- fail (printf "objective.metric must not be in objective.additionalMetrics for experiment %s, got %s: remove it there" .name .e.objective.metric) -}}
 {{- end -}}
+{{- $known := dict
+  "grid" (list "random_state")
+  "random" (list "random_state")
+  "tpe" (list "gamma" "prior_weight" "n_EI_candidates" "random_state")
+  "multivariate-tpe" (list "n_startup_trials" "n_ei_candidates" "random_state")
+  "bayesianoptimization" (list "base_estimator" "n_initial_points" "acq_func" "acq_optimizer" "random_state")
+  "cmaes" (list "random_state" "sigma" "restart_strategy")
+  "sobol" list
+  "hyperband" (list "r_l" "resource_name" "eta") -}}
+{{- range $setting, $value := .e.algorithm.settings -}}
+{{- if and (not (kindIs "invalid" $value)) (not (has $setting (get $known $.e.algorithm.name))) -}}
+{{- fail (printf "algorithm.settings.%s is not one of %s's (%s) for experiment %s, and would end the search: set experiments.%s.algorithm.settings.%s=null" $setting $.e.algorithm.name (get $known $.e.algorithm.name | join ", ") $.name $.name $setting) -}}
+{{- end -}}
+{{- end -}}
 {{- $points := 1 -}}
 {{- range .e.parameters -}}
 {{- if and (has .type (list "double" "int")) (or .list (not .min) (not .max)) -}}

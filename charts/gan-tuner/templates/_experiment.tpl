@@ -20,8 +20,10 @@ algorithm:
   {{- with .e.algorithm.settings }}
   algorithmSettings:
   {{- range $name, $value := . }}
+  {{- if not (kindIs "invalid" $value) }}
   - name: {{ $name }}
     value: {{ $value | quote }}
+  {{- end }}
   {{- end }}
   {{- end }}
 resumePolicy: {{ .e.resumePolicy }}

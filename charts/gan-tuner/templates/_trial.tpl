@@ -20,6 +20,7 @@ spec:
     - action: Ignore
       onPodConditions:
       - type: DisruptionTarget
+        status: "True"
     - action: FailJob
       onExitCodes:
         containerName: trainer

@@ -86,7 +86,7 @@ class KatibEngine:
             except NotFound:
                 result = replace(watcher.result(), state=StudyState.STOPPED, reason=DELETED)
                 self.store.save_result(result)
-            for message in self.doubts(name, result):
+            for message in [*self.doubts(name, result), *_left_running(result)]:
                 yield Event(EventKind.WARNING, result, message=message)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
@@ -310,6 +310,13 @@ class KatibEngine:
         if not namespace:
             raise NotFound("no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE")
         return namespace
+
+
+def _left_running(result: Result) -> Iterator[str]:
+    """Katib leaves running trials alone when the goal is reached or the search fails."""
+    running = sum(not trial.state.ended for trial in result.trials)
+    if running and result.state is not StudyState.RUNNING:
+        yield f"the search has ended, {running} of its trials still run: `gantune stop {result.name}` ends them"
 
 
 def _renumbered(trials: list[Trial]) -> tuple[Trial, ...]:

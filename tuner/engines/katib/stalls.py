@@ -85,11 +85,11 @@ def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> N
         about = event.get("involvedObject") or {}
         message, name = str(event.get("message", "")), str(about.get("name", ""))
         if about.get("kind") == "ReplicaSet" and name.startswith(service) and "" not in has_pod:
-            text = f"the suggestion service's pod is refused: {_brief(message)}; {_refusal_remedy(message, snapshot)}"
-            if text not in findings.warnings:
-                findings.warnings.append(text)
+            has_pod.add("")  # said once: each attempt leaves an event with another pod's name
+            remedy = _refusal_remedy(message, snapshot)
+            findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(message)}; {remedy}")
         elif about.get("kind") == "Job" and name in waiting:
-            findings.reasons[name] = f"pod refused: {_brief(message)}"
+            findings.reasons[name] = f"pod refused: {_refusal(message)}"
 
 
 def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -176,6 +176,11 @@ def _remedy(reason: str) -> str:
         "CrashLoop": "see its log with `kubectl logs --previous`",
     }
     return next((text for key, text in remedies.items() if key in reason), "see `kubectl describe pod`")
+
+
+def _refusal(message: str) -> str:
+    """An event's message without the name of the pod, which changes with each attempt."""
+    return _brief(message.partition(" is forbidden: ")[2] or message)
 
 
 def _brief(message: str) -> str:

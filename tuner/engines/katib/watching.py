@@ -58,6 +58,7 @@ class Watcher:
         self.deleted = False
         self._trials: dict[str, _Seen] = {}
         self._pods: dict[str, PodView] = {}
+        self._pod_of: dict[str, str] = {}  # the newest pod of each trial
         self._reasons: dict[str, str] = {}  # by trial, from a look: a suspended Job, a refused pod
         self._listing: dict[Resource, set[str]] = {}
         self._said: set[str] = set()
@@ -207,6 +208,7 @@ class Watcher:
         if view != self._pods.get(view.name):
             self._pods[view.name] = view
             if view.trial:
+                self._pod_of[view.trial] = view.name
                 self._reasons.pop(view.trial, None)
                 if not view.reason:
                     self._progress()
@@ -217,8 +219,7 @@ class Watcher:
 
     def _placed(self, trial: Trial) -> Trial:
         """The trial with its pod's node and reason. Only a failed or waiting trial has a pod's reason."""
-        views = [view for view in self._pods.values() if view.trial == trial.name] if self._pods else []
-        view = views[-1] if views else None
+        view = self._pods.get(self._pod_of.get(trial.name, ""))
         node = (view.node if view else "") or trial.node
         reason = view.reason if view else ""
         if trial.state is TrialState.FAILED:

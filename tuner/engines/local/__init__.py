@@ -26,7 +26,7 @@ __all__ = ["LocalEngine"]
 
 def __getattr__(name: str) -> object:  # a worker imports this package, and must not pay for Optuna
     if name == "LocalEngine":
-        from tuner.engines.local.engine import LocalEngine  # noqa: PLC0415
+        from tuner.engines.local.engine import LocalEngine
 
         return LocalEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

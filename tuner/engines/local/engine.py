@@ -74,11 +74,15 @@ class LocalEngine:
         folder = self._store.submit(experiment, EngineKind.LOCAL, fresh=self._fresh)
         self._fresh = False
         self._hold(folder)
-        journal = Journal(folder, writable=True)
         try:
-            self._begin(experiment, journal)
-        finally:
-            journal.close()
+            journal = Journal(folder, writable=True)
+            try:
+                self._begin(experiment, journal)
+            finally:
+                journal.close()
+        except BaseException:
+            self._release()
+            raise
         return experiment.name
 
     def watch(self, name: str) -> Iterator[Event]:
@@ -86,14 +90,16 @@ class LocalEngine:
         experiment = self._store.experiment(name)
         folder = self._store.folder(name)
         self._hold(folder)
-        journal = Journal(folder, writable=True)
         try:
-            yield from self._run(experiment, journal, folder)
+            journal = Journal(folder, writable=True)
+            try:
+                yield from self._run(experiment, journal, folder)
+            finally:
+                if self._runner is not None:
+                    self._runner.close()
+                self._runner = self._search = None
+                journal.close()
         finally:
-            if self._runner is not None:
-                self._runner.close()
-            self._runner = self._search = None
-            journal.close()
             self._release()
         yield Event(EventKind.STUDY_ENDED, result := self.collect(name), message=result.reason)
 
@@ -150,7 +156,8 @@ class LocalEngine:
 
     def _known(self, experiment: Experiment) -> list[tuple[Mapping[str, Any], float]]:
         """The points of the study to start from that lie in this space, in the sampler's coordinates."""
-        axes, known, outside = [axis(parameter) for parameter in experiment.parameters], [], 0
+        axes, outside = [axis(parameter) for parameter in experiment.parameters], 0
+        known: list[tuple[Mapping[str, Any], float]] = []
         for trial in self._store.result(self._warm_start or "").trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:

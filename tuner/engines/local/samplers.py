@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
@@ -163,7 +164,7 @@ class Model:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.axes, self._seed, self._make, self._replayed = axes, seed, make, replayed
-        self._direction = "maximize" if maximize else "minimize"
+        self._direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._worst = min if maximize else max
         self._known = list(known)
         self._distributions = {a.name: a.distribution for a in axes}
@@ -208,7 +209,7 @@ class Model:
     def _rebuild(self, history: Sequence[Past], penalty: float | None) -> None:
         self._study = optuna.create_study(direction=self._direction, sampler=optuna.samplers.RandomSampler(0))
         for coordinates, value in self._known:
-            self._study.add_trial(self._trial(coordinates, value))
+            self._study.add_trial(self._trial(coordinates, value, told=True))
         self._held = []
         if self._replayed:
             self._replay(history)
@@ -216,7 +217,7 @@ class Model:
         for past in history:
             self._held.append(past)
             if not past.told:
-                self._study.add_trial(self._trial(past.point, None))
+                self._study.add_trial(self._trial(past.point, None, told=False))
             else:
                 self._study.add_trial(self._trial(past.point, penalty if past.value is None else past.value, told=True))
 
@@ -239,7 +240,7 @@ class Model:
         self._study.tell(number + len(self._known), value, state=state)
         self._held[number] = past
 
-    def _trial(self, coordinates: Mapping[str, Any], value: float | None, *, told: bool = True) -> Any:
+    def _trial(self, coordinates: Mapping[str, Any], value: float | None, *, told: bool) -> Any:
         state = OptunaState.COMPLETE if value is not None else OptunaState.FAIL if told else OptunaState.RUNNING
         return create_trial(state=state, params=dict(coordinates), distributions=self._distributions, value=value)
 
@@ -268,7 +269,7 @@ def _sobol(seed: int, number: int, attempt: int, count: int) -> Sequence[float]:
     """Point `number` of a scrambled Sobol sequence; a point that is taken already falls back to a random one."""
     if attempt:
         return _uniform(seed, number, attempt, count)
-    from scipy.stats import qmc  # noqa: PLC0415  # half a second, for this algorithm alone
+    from scipy.stats import qmc  # half a second, for this algorithm alone
 
     engine = qmc.Sobol(count, scramble=True, seed=derived(seed, "sobol"))
     with warnings.catch_warnings():

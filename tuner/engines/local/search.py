@@ -67,10 +67,17 @@ class Search:
         return self._journal.result(alive=True)
 
     def finished(self) -> bool:
-        """Count what has ended, ask what may be asked; True when nothing is left to run."""
-        end = self._settle()
-        while end is None and not self.draining and self._ask():
-            end = self._settle()
+        """Ask what may be asked, count what has ended, one by one; True when nothing is left to run."""
+        end: dict[str, object] | None = None
+        while end is None:
+            while not self.draining and self._ask():
+                pass
+            if self._settled == len(self.entries) or not self.entries[self._settled].state.ended:
+                break
+            end = self._settle(self.entries[self._settled])
+        if end is None and self._limit is not None and self._settled >= self._limit:
+            what = "points of the space have been tried" if self._exhausted else "trials have ended"
+            end = {"state": StudyState.SUCCEEDED.value, "reason": f"all {self._limit} {what}", "last": None}
         self._journal.set(end=end or {})
         return end is not None
 
@@ -152,31 +159,20 @@ class Search:
         counts = entry.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
         return entry.metrics.get(self._experiment.objective.metric) if counts else None
 
-    def _settle(self) -> dict[str, object] | None:
-        """Count ended trials in the order of their numbers; how the search ended, once it has."""
-        while self._settled < len(self.entries) and self.entries[self._settled].state.ended:
-            entry = self.entries[self._settled]
-            if (end := self._end_at(entry)) is not None:
-                self._lower(entry.number)
-                return end
-            self._settled += 1
-            self._failed += entry.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)
-        if self._limit is not None and self._settled >= self._limit:
-            reason = f"all {self._limit} trials have ended"
-            if self._exhausted:
-                reason = f"all {self._limit} points of the space have been tried"
-            return {"state": StudyState.SUCCEEDED.value, "reason": reason, "last": None}
-        return None
-
-    def _end_at(self, entry: Entry) -> dict[str, object] | None:
+    def _settle(self, entry: Entry) -> dict[str, object] | None:
+        """Count the next trial in the order of numbers; how the search ends, where it ends with this one."""
         objective, most = self._experiment.objective, self._experiment.max_failed_trials
         if self._reaches(entry):
+            self._lower(entry.number)
             reason = f"trial {entry.number} reached the goal {objective.goal:g}"
             return {"state": StudyState.SUCCEEDED.value, "reason": reason, "last": entry.number}
-        failed = self._failed + (entry.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE))
-        if most is not None and failed > self._failed and failed >= most:
-            reason = f"{failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
-            return {"state": StudyState.FAILED.value, "reason": reason, "last": entry.number}
+        if entry.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE):
+            self._failed += 1
+            if most is not None and self._failed >= most:
+                self._lower(entry.number)
+                reason = f"{self._failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
+                return {"state": StudyState.FAILED.value, "reason": reason, "last": entry.number}
+        self._settled += 1
         return None
 
     def _reaches(self, entry: Entry) -> bool:
@@ -208,12 +204,11 @@ class Search:
     def _ended(self, number: int, end: Exit) -> Iterator[Event]:
         reader, entry = self._running.pop(number), self.entries[number]
         reader.poll(final=True)
-        stopped = number in self._stopping
         self._stopping.discard(number)
         entry.metrics = {}
         ceiling = self._ceiling is not None and number > self._ceiling
         cut = self._cut(entry, reader)
-        if ceiling or (self.aborting and stopped and (end.code != 0 or end.error) and not cut):
+        if ceiling or (self.aborting and (end.code != 0 or end.error) and not cut):
             entry.state, entry.started = TrialState.WAITING, None
             killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped")
             yield Event(EventKind.TRIAL_ENDED, self.result(), killed)
