@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         time.sleep(options.sleep)
         print("fd=1.5")
         return 0
-    print(line())
+    print(line("optuna"))
     for seconds in map(float, options.seconds.split(",")):
         for workers in map(int, options.workers.split(",")):
             count = options.trials if seconds == 0 else 10 * workers
