@@ -54,6 +54,9 @@ def run(config: Config, stop: StopSwitch) -> int:
         images = data.load(config.dataset, config.data_dir, device)
         extractor = load_extractor(images, config.data_dir)
         training = Training([config], images, Evaluator(images, extractor, config.samples))
+        if not config.threads:
+            weights = training.step.g.flat.shape[1] + training.step.d.flat.shape[1]
+            torch.set_num_threads(machine.threads_for(weights, torch.get_num_threads()))
         identity = {k: v for k, v in config.as_flags().items() if k not in ANYWHERE}
         identity |= {"data": images.sha256, "extractor": extractor.sha256}
         saver = Saver(config, training, identity)

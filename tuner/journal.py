@@ -104,7 +104,7 @@ def _record(line: bytes) -> dict[str, Any]:
 
 @dataclass
 class Entry:
-    """One trial in the journal. `point` is what the sampler proposed, in its own coordinates (tuner.engines.local.axes).
+    """One trial in the journal. `point` is what the sampler proposed, in its own coordinates (engines.local.axes).
 
     `curve` is the objective's values in the order of their reports, up to where early stopping cut it.
     """
@@ -177,7 +177,7 @@ class Journal:
 
     def ask(self, entry: Entry, distributions: Mapping[str, BaseDistribution]) -> None:
         """Add a proposed trial."""
-        assert self._study is not None and entry.number == len(self.entries)  # noqa: S101
+        assert self._study is not None  # noqa: S101
         template = FrozenTrial(
             number=-1,
             trial_id=-1,

@@ -13,7 +13,11 @@ from tuner.result import Result
 from tuner.store import Store
 
 TRIALS = Path(__file__).parent / "trials"  # the directory to run in: it holds surface_trial.py
-LR = {"name": "lr", "parameterType": "double", "feasibleSpace": {"min": "1e-5", "max": "1e-2", "distribution": "logUniform"}}
+LR = {
+    "name": "lr",
+    "parameterType": "double",
+    "feasibleSpace": {"min": "1e-5", "max": "1e-2", "distribution": "logUniform"},
+}
 BS = {"name": "bs", "parameterType": "int", "feasibleSpace": {"min": "32", "max": "128"}}
 GRID_LR = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "5e-4", "1e-3"]}}
 GRID_BS = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64", "128"]}}
@@ -46,7 +50,11 @@ def document(
     default = [GRID_LR, GRID_BS] if algorithm == "grid" else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
     parameters = default if parameters is None else parameters
     settings = {"random_state": "7", **SETTINGS.get(algorithm, {}), **(settings or {})}
-    settings = settings if algorithm not in ("sobol", "hyperband") else {k: v for k, v in settings.items() if k != "random_state"}
+    settings = (
+        settings
+        if algorithm not in ("sobol", "hyperband")
+        else {k: v for k, v in settings.items() if k != "random_state"}
+    )
     main = {"name": "main", "image": "x", "command": command or MODULE, "args": ARGS if args is None else args}
     job: dict[str, Any] = {
         "backoffLimit": 0,
@@ -73,7 +81,11 @@ def document(
             "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": job},
         },
     }
-    for key, value in (("maxTrialCount", trials), ("maxFailedTrialCount", failures), ("metricsCollectorSpec", collector)):
+    for key, value in (
+        ("maxTrialCount", trials),
+        ("maxFailedTrialCount", failures),
+        ("metricsCollectorSpec", collector),
+    ):
         if value is not None:
             spec[key] = value
     if goal is not None:

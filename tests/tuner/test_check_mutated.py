@@ -1,4 +1,5 @@
 """Whatever a manifest is turned into, `check` and `load` answer with problems or one line, never with a traceback."""
+# ruff: noqa: E501 - tables
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ SCALARS = st.one_of(
     st.sampled_from(["", "0", "-1", "1e999", "nan", "9" * 5000, "1_0", " 1", "${trialParameters.lr}", "sh", "-c", "grid", "tpe",
                      "hyperband", "cmaes", "double", "int", "categorical", "StdOut", "JSON", "((((", "logUniform", "Experiment"]),
 )  # fmt: skip
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
 QUICK = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
@@ -54,6 +59,7 @@ def survives(data: bytes) -> None:
 @example([(("spec", "trialTemplate", "trialSpec", "kind"), ["Job"])])
 @example([(("spec", "algorithm", "algorithmName"), "hyperband")])
 @example([(("spec", "objective", "additionalMetricNames", 0), None)])
+@example([(("apiVersion",), []), (("spec",), [])])
 def test_values_replaced_anywhere(edits: list[tuple[yamlfile.Path, Any]]) -> None:
     document = copy.deepcopy(DOCUMENT)
     for path, value in edits:
@@ -88,6 +94,36 @@ def test_keys_taken_out_anywhere(gone: list[yamlfile.Path]) -> None:
 
 
 @QUICK
-@given(st.integers(0, len(CLEAN)), st.integers(0, 40), st.binary(max_size=12) | st.sampled_from([b"\t", b"[", b"{", b"&a ", b"*a", b"<<: ", b"!!x ", b"---\n", b"...", b"? ", b": ", b"- ", b"|", b">", b"%", b"@", b'"', b"'", b"\\", b"\xef\xbb\xbf", b"\r", b"\x85"]))
+@given(
+    st.integers(0, len(CLEAN)),
+    st.integers(0, 40),
+    st.binary(max_size=12)
+    | st.sampled_from(
+        [
+            b"\t",
+            b"[",
+            b"{",
+            b"&a ",
+            b"*a",
+            b"<<: ",
+            b"!!x ",
+            b"---\n",
+            b"...",
+            b"? ",
+            b": ",
+            b"- ",
+            b"|",
+            b">",
+            b"%",
+            b"@",
+            b'"',
+            b"'",
+            b"\\",
+            b"\xef\xbb\xbf",
+            b"\r",
+            b"\x85",
+        ]
+    ),
+)
 def test_bytes_replaced_anywhere(at: int, length: int, new: bytes) -> None:
     survives(CLEAN[:at] + new + CLEAN[at + length :])

@@ -1,4 +1,5 @@
 """Every rule: a manifest that breaks it is reported on the right line, and the clean one is not."""
+# ruff: noqa: E501 - a case is a line
 
 from __future__ import annotations
 
@@ -123,6 +124,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("pbt", algorithm("pbt", "suggestion_trial_dir=/x", "n_population=5", "truncation_threshold=0.2"), "pbt"),
     ("template", [("    primaryContainerName: trainer\n", "")], "trialTemplate:"),
     ("template", [("      kind: Job", "      kind: Workflow")], "trialTemplate:"),
+    ("trial-kind", [("      kind: Job", "      kind: Workflow")], "kind: Workflow"),
     ("trial-parameter", [("reference: bs", "reference: batch")], "reference: batch"),
     ("trial-parameter", [("{name: bs, reference", "{name: lr, reference")], "name: lr, reference: bs"),
     ("trial-parameter", [("reference: bs", "reference: lr")], "name: bs, reference: lr"),

@@ -2,6 +2,7 @@
 
 data/webhook.json holds recorded requests and answers; the lists are the ones of server-side dry runs on that cluster.
 """
+# ruff: noqa: E501 - a case is a line
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def template(experiment: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(*values: str) -> Edit:
-    return lambda e: e["spec"]["parameters"][1].update(parameterType="categorical", feasibleSpace={"list": list(values)})
+    return lambda e: e["spec"]["parameters"][1].update(
+        parameterType="categorical", feasibleSpace={"list": list(values)}
+    )
 
 
 def setting(name: str, value: Any, of: str = "algorithm", algorithm: str = "random") -> Edit:
@@ -70,7 +73,15 @@ def test_recorded_requests_are_judged_as_the_cluster_judged_them(case: dict[str,
 def test_defaulting_is_that_of_the_webhook() -> None:
     ours = manifest.from_document(ACCEPTED["experiment"])
     theirs = manifest.from_document({**ACCEPTED["experiment"], "spec": ACCEPTED["defaulted"]})
-    for field in ("objective", "strategies", "parameters", "collector", "parallel_trials", "resume_policy", "algorithm"):
+    for field in (
+        "objective",
+        "strategies",
+        "parameters",
+        "collector",
+        "parallel_trials",
+        "resume_policy",
+        "algorithm",
+    ):
         assert getattr(ours, field) == getattr(theirs, field)
     bare = copy.deepcopy(ACCEPTED["experiment"])
     for key in ("parallelTrialCount", "resumePolicy", "metricsCollectorSpec"):
@@ -121,7 +132,9 @@ HARMLESS: dict[str, Edit] = {
     "a File collector without a path": put(spec, metricsCollectorSpec={"collector": {"kind": "File"}}),
     "maxTrialCount absent": lambda e: e["spec"].pop("maxTrialCount"),
     "generateName": put(lambda e: e, metadata={"generateName": "made-"}),
-    "GPU resources": lambda e: pod(e)["containers"][0].update(resources={"limits": {"nvidia.com/gpu": 1, "cpu": "500m"}}),
+    "GPU resources": lambda e: pod(e)["containers"][0].update(
+        resources={"limits": {"nvidia.com/gpu": 1, "cpu": "500m"}}
+    ),
     "null fields": put(spec, earlyStopping=None, nasConfig=None),
     "a TrainJob, whose fields the webhook does not know": put(
         template,
@@ -152,7 +165,10 @@ REFUSED: dict[str, Edit] = {
     "fraction for a count": put(spec, maxTrialCount=3.5),
     "count beyond int32": put(spec, maxTrialCount=2**31),
     "text for retain": put(template, retain="yes"),
-    "parallelTrialCount left out, maxTrialCount 2": lambda e: (e["spec"].pop("parallelTrialCount"), spec(e).update(maxTrialCount=2)),
+    "parallelTrialCount left out, maxTrialCount 2": lambda e: (
+        e["spec"].pop("parallelTrialCount"),
+        spec(e).update(maxTrialCount=2),
+    ),
     "misspelt field of the Job": lambda e: template(e)["trialSpec"]["spec"].update(backofflimit=0),
     "misspelt field of a container": lambda e: pod(e)["containers"][0].update(comand=["x"]),
     "number in env": lambda e: pod(e)["containers"][0].update(env=[{"name": "A", "value": 1}]),
@@ -174,7 +190,9 @@ REFUSED: dict[str, Edit] = {
         template, configMap={"configMapName": "a", "configMapNamespace": "b", "templatePath": "c"}
     ),
     "no kind in trialSpec": lambda e: template(e)["trialSpec"].pop("kind"),
-    "trialParameter without its placeholder": lambda e: pod(e)["containers"][0].update(args=["train ${trialParameters.lr}"]),
+    "trialParameter without its placeholder": lambda e: pod(e)["containers"][0].update(
+        args=["train ${trialParameters.lr}"]
+    ),
     "placeholder without its trialParameter": lambda e: pod(e)["containers"][0]["args"].append("${trialParameters.x}"),
     "relative File path": lambda e: e["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"].update(path="x.log"),
 }

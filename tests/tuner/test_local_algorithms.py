@@ -23,7 +23,9 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def played(algorithm: Sampler, count: int, start: Sequence[tuple[Proposal, float | None]] = ()) -> list[tuple[Proposal, float | None]]:
+def played(
+    algorithm: Sampler, count: int, start: Sequence[tuple[Proposal, float | None]] = ()
+) -> list[tuple[Proposal, float | None]]:
     """Ask and tell without trials: fd by a formula, lr above 3e-3 fails. Goes on from `start`."""
     trials = list(start)
     while len(trials) < count:
@@ -36,7 +38,9 @@ def played(algorithm: Sampler, count: int, start: Sequence[tuple[Proposal, float
         if proposal is None:
             break
         lr = float(proposal.values["lr"])
-        trials.append((proposal, None if lr > 3e-3 else abs(lr - 5e-4) * 1e5 + float(proposal.values.get("bs", 0)) / 50))
+        trials.append(
+            (proposal, None if lr > 3e-3 else abs(lr - 5e-4) * 1e5 + float(proposal.values.get("bs", 0)) / 50)
+        )
     return trials
 
 
@@ -64,9 +68,10 @@ class TestEveryAlgorithm:
             for axis in algo.axes:
                 coordinate = proposal.point[axis.name]
                 assert axis.distribution._contains(axis.distribution.to_internal_repr(coordinate))
-                assert axis.value(axis.coordinate(proposal.values[axis.name])) == pytest.approx(
-                    proposal.values[axis.name]
-                ) or axis.value(coordinate) == proposal.values[axis.name]
+                assert (
+                    axis.value(axis.coordinate(proposal.values[axis.name])) == pytest.approx(proposal.values[axis.name])
+                    or axis.value(coordinate) == proposal.values[axis.name]
+                )
 
     def test_another_seed_gives_other_points(self, algorithm: str) -> None:
         first, second = (played(sampler(experiment(algorithm), seed), 4) for seed in (0, 1))
@@ -169,7 +174,9 @@ EPOCHS_WHOLE = int(EPOCHS["feasibleSpace"]["max"])
 
 
 def test_medianstop_is_the_same_however_fast_trials_are_stopped(tmp_path: Path) -> None:
-    what = experiment(args=[*ARGS, "--reports=6"], trials=14, early_stopping={"start_step": "2", "min_trials_required": "3"})
+    what = experiment(
+        args=[*ARGS, "--reports=6"], trials=14, early_stopping={"start_step": "2", "min_trials_required": "3"}
+    )
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
     assert table(results[0]) == table(results[1])
     stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]

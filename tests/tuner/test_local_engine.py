@@ -91,7 +91,9 @@ def test_killed_worker_costs_one_trial(tmp_path: Path) -> None:
     assert states[False].state is TrialState.SUCCEEDED
 
 
-@pytest.mark.parametrize(("strategy", "state"), [("latest", TrialState.METRICS_UNAVAILABLE), ("min", TrialState.SUCCEEDED)])
+@pytest.mark.parametrize(
+    ("strategy", "state"), [("latest", TrialState.METRICS_UNAVAILABLE), ("min", TrialState.SUCCEEDED)]
+)
 def test_nan_is_never_best(strategy: str, state: TrialState, tmp_path: Path) -> None:
     what = experiment(command=SHELL, args=["echo fd=4; echo fd=nan"], trials=1, strategy=strategy)
     result = run(tmp_path, what)
@@ -115,7 +117,9 @@ def test_goal_ends_the_search_and_the_running_trials(tmp_path: Path) -> None:
 def test_goal_stops_a_trial_that_would_never_end(tmp_path: Path) -> None:
     lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1", "2"]}}
     script = 'if [ "$KATIB_TRIAL_NAME" = study-0 ]; then echo fd=1; else sleep 1000; fi'
-    result = run(tmp_path, experiment(command=SHELL, args=[script], parameters=[lr], goal=5, trials=2, parallel=2), workers=2)
+    result = run(
+        tmp_path, experiment(command=SHELL, args=[script], parameters=[lr], goal=5, trials=2, parallel=2), workers=2
+    )
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED, TrialState.KILLED]
 
 
@@ -183,7 +187,10 @@ def test_workers_die_with_a_killed_client(tmp_path: Path) -> None:
     process.wait()
     for line in note.read_text().splitlines():
         with contextlib.suppress(ProcessLookupError):
-            while Path(f"/proc/{line.split()[1]}/stat").exists() and " Z " not in Path(f"/proc/{line.split()[1]}/stat").read_text():
+            while (
+                Path(f"/proc/{line.split()[1]}/stat").exists()
+                and " Z " not in Path(f"/proc/{line.split()[1]}/stat").read_text()
+            ):
                 time.sleep(0.01)
 
 
@@ -334,10 +341,10 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         "except StudyError as error: print(error)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
     assert "journal.log cannot be written" in done.stdout
     assert done.stdout.count("\n") == 1
     assert Store(tmp_path).result("study").best is not None
     assert table(run(tmp_path, experiment())) == table(run(tmp_path / "whole", experiment()))
-
-

@@ -52,7 +52,10 @@ def test_lists_goal_step_and_default_collector(tmp_path: Path) -> None:
     text = TEXT.replace("bayesianoptimization", "random").replace('      - {name: n_initial_points, value: "5"}\n', "")
     text = text.replace("    type: minimize", "    type: maximize\n    goal: 0.5")
     text = text.replace("parameterType: double", "parameterType: discrete")
-    text = text.replace('        min: "1e-5"\n        max: "1e-2"\n        distribution: logUniform\n', "        list: ['1e-4', '1e-3']\n")
+    text = text.replace(
+        '        min: "1e-5"\n        max: "1e-2"\n        distribution: logUniform\n',
+        "        list: ['1e-4', '1e-3']\n",
+    )
     text = text.replace('        max: "128"\n', '        max: "128"\n        step: "32"\n')
     start, end = text.index("  metricsCollectorSpec"), text.index("  trialTemplate")
     experiment = manifest.load(written(tmp_path, text[:start] + text[end:]))
@@ -63,17 +66,25 @@ def test_lists_goal_step_and_default_collector(tmp_path: Path) -> None:
 
 def test_categorical() -> None:
     document = json.loads(json.dumps(manifest.load(CLEAN).document))
-    document["spec"]["parameters"][0] = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["a", "1"]}}
+    document["spec"]["parameters"][0] = {
+        "name": "lr",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": ["a", "1"]},
+    }
     assert manifest.from_document(document).parameters[0] == Categorical("lr", ("a", "1"))
 
 
 def test_the_first_error_is_raised_with_its_place(tmp_path: Path) -> None:
-    path = written(tmp_path, TEXT.replace('min: "32"', 'min: "256"').replace("resumePolicy: Never", "resumePolicy: Ever"))
+    path = written(
+        tmp_path, TEXT.replace('min: "32"', 'min: "256"').replace("resumePolicy: Never", "resumePolicy: Ever")
+    )
     with pytest.raises(ManifestError) as caught:
         manifest.load(path)
     error = caught.value
     assert error.rule == "resume-policy"
-    assert str(error).startswith(f"{path}:{TEXT[: TEXT.index('resumePolicy')].count(chr(10)) + 1}: spec.resumePolicy must be one of")
+    assert str(error).startswith(
+        f"{path}:{TEXT[: TEXT.index('resumePolicy')].count(chr(10)) + 1}: spec.resumePolicy must be one of"
+    )
     assert "and 1 more" in str(error)
     assert error.where == ("spec", "resumePolicy")
 
@@ -107,6 +118,12 @@ def test_an_object_of_the_api_server_needs_only_be_understood() -> None:
     document["metadata"] = {"name": "x", "managedFields": [], "unheardOf": 1}
     assert manifest.from_document(document).name == "x"
     spec = dict(document["spec"])
-    for broken in ({"objective": 1}, {"parameters": [3]}, {"algorithm": None}, {"parallelTrialCount": "2"}, {"trialTemplate": []}):
+    for broken in (
+        {"objective": 1},
+        {"parameters": [3]},
+        {"algorithm": None},
+        {"parallelTrialCount": "2"},
+        {"trialTemplate": []},
+    ):
         with pytest.raises(ManifestError, match=rf"spec\.{next(iter(broken))}"):
             manifest.from_document({**document, "spec": spec | broken})

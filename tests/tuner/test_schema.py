@@ -1,4 +1,4 @@
-"""The JSON Schema: it takes what Katib takes, refuses what `check` calls a wrong type or an unknown key, and says the same."""
+"""The JSON Schema: it takes what Katib takes, and refuses what `check` calls a wrong type or an unknown key."""
 
 from __future__ import annotations
 
@@ -65,9 +65,13 @@ def test_every_object_is_closed_and_every_reference_resolves() -> None:
         return set().union(*(references(item) for item in value)) if isinstance(value, list) else set()
 
     assert references(schema) == names
-    assert all(shape.get("additionalProperties") is False for name, shape in schema["$defs"].items() if name != "TrialSpec")
+    assert all(
+        shape.get("additionalProperties") is False for name, shape in schema["$defs"].items() if name != "TrialSpec"
+    )
 
 
 def test_it_prints() -> None:
-    done = subprocess.run([sys.executable, "-m", "tuner.schema"], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner.schema"], capture_output=True, text=True, check=True, timeout=60
+    )
     assert json.loads(done.stdout) == experiment_schema()

@@ -1,4 +1,5 @@
 """YAML 1.2 with lines: values, places, and clean errors for everything that is none."""
+# ruff: noqa: E501 - tables
 
 from __future__ import annotations
 
@@ -76,13 +77,11 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"a: *y", 1, "before its anchor"),
         (b"? [1]\n: 2", 1, "key must be plain text"),
         (b"a: !foo 1", 1, "tag"),
-        (b"a: !!python/object/apply:os.system [x]", 1, ""),
         (b"[" * 5000, 1, "nested deeper"),
         (b"- " * 5000, 1, "nested deeper"),
         (b"{a: " * 5000, 1, "nested deeper"),
         (LAUGHS.encode(), 6, "once aliases are expanded"),
         (b"<<: 1", 1, "merge key"),
-        (b"a: 1\n--- b\nc", 0, "not YAML"),
         (b"%YAML 3.0\n---\na", 0, "not YAML"),
         (b'a: "\\q"', 1, "not YAML"),
         (b"x" * (yamlfile.MAX_BYTES + 1), 0, "bytes"),
@@ -90,15 +89,12 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ids=lambda value: repr(value)[:24],
 )
 def test_what_is_not_a_manifest_is_one_line(data: bytes, line: int, message: str) -> None:
-    try:
-        documents = yamlfile.parse(data, "f.yaml")
-    except ManifestError as error:
-        assert message in str(error)
-        assert "\n" not in str(error)
-        assert error.rule == "yaml-syntax"
-        assert line in (0, error.line)
-    else:
-        assert data.startswith((b"a: 1\n---", b"a: !!python")), documents  # odd, but YAML, and nothing was run
+    with pytest.raises(ManifestError) as caught:
+        yamlfile.parse(data, "f.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.rule == "yaml-syntax"
+    assert line in (0, caught.value.line)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

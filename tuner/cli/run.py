@@ -44,7 +44,7 @@ class Options:
 
 
 @click.command("run")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--local/--cluster", "local", default=None, help="Where; without either, the cluster if it has Katib.")
 @click.option("--name", help="Which Experiment, where FILE holds several.")
 @click.option(

@@ -156,7 +156,8 @@ class LocalEngine:
 
     def _known(self, experiment: Experiment) -> list[tuple[Mapping[str, Any], float]]:
         """The points of the study to start from that lie in this space, in the sampler's coordinates."""
-        axes, known, outside = [axis(parameter) for parameter in experiment.parameters], [], 0
+        axes, outside = [axis(parameter) for parameter in experiment.parameters], 0
+        known: list[tuple[Mapping[str, Any], float]] = []
         for trial in self._store.result(self._warm_start or "").trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:

@@ -1,7 +1,8 @@
 """Worker processes, one trial each at a time: started, stopped and replaced from the client's side.
 
-A stop is SIGTERM, so that a trainer can write a checkpoint, and SIGKILL for the whole process group after GRACE seconds.
-A worker that dies takes its trial with it, not the search: the trial's exit says how, and the next one gets a new worker.
+A stop is SIGTERM, so that a trainer can write a checkpoint, and SIGKILL for the whole process group after GRACE
+seconds. A worker that dies takes its trial with it, not the search: the trial's exit says how, and the next one gets a
+new worker.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from tuner.errors import CommandError
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 _ROOT = str(Path(__file__).resolve().parents[3])
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from tuner.engines.local.worker import main; main(int(sys.argv[2]), sys.argv[3])"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from tuner.engines.local.worker import main; main(int(sys.argv[2]), sys.argv[3])"
+)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
@@ -163,7 +164,7 @@ class Model:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.axes, self._seed, self._make, self._replayed = axes, seed, make, replayed
-        self._direction = "maximize" if maximize else "minimize"
+        self._direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._worst = min if maximize else max
         self._known = list(known)
         self._distributions = {a.name: a.distribution for a in axes}

@@ -144,6 +144,7 @@ class _Worker:
         self._main: Callable[[list[str]], Any] | None = None
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._current = -1
+        self._cancelled = -1  # the last trial that was asked to stop, maybe before it began
         self._child: subprocess.Popen[bytes] | None = None
 
     def serve(self) -> None:
@@ -178,6 +179,8 @@ class _Worker:
                 assert self._main is not None  # noqa: S101
                 self._current = job.number
                 try:
+                    if self._cancelled == job.number:
+                        raise Stopped
                     return call(self._main, job)
                 finally:
                     self._current = -1
@@ -202,6 +205,8 @@ class _Worker:
         self._send({"pid": self._child.pid})
         self._current = job.number
         try:
+            if self._cancelled == job.number:
+                self._stop()
             return self._child.wait(), ""
         finally:
             self._current = -1
@@ -225,8 +230,10 @@ class _Worker:
                 message: Mapping[str, Any] = json.loads(line)
                 if "run" in message:
                     self._jobs.put(Job(**message["run"]))
-                elif message.get("stop") == self._current:
-                    self._stop()
+                else:
+                    self._cancelled = int(message["stop"])
+                    if self._cancelled == self._current:
+                        self._stop()
         self._kill()
         os.killpg(0, signal.SIGKILL)  # the client has gone
 
