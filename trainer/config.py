@@ -23,11 +23,11 @@ WIDTHS = {"mlp": ((128, 256), (256, 128)), "dcgan": ((64, 32), (32, 64))}
 PRESETS: dict[str, dict[str, Any]] = {
     # the article, to the letter
     "seed": {
-        "loss": "ns", "beta1": 0.9, "beta2": 0.999, "r1_gamma": 0.0, "r2_gamma": 0.0, "ema_decay": 0.0,
+        "lr": 1e-3, "loss": "ns", "beta1": 0.9, "beta2": 0.999, "r1_gamma": 0.0, "r2_gamma": 0.0, "ema_decay": 0.0,
     },
     # what measures best on digits: bench/presets.py; R1: Mescheder et al. 2018, arXiv 1801.04406
     "stable": {
-        "loss": "ns", "beta1": 0.0, "beta2": 0.99, "r1_gamma": 1.0, "r2_gamma": 0.0, "ema_decay": 0.999,
+        "lr": 2e-3, "loss": "ns", "beta1": 0.0, "beta2": 0.99, "r1_gamma": 1.0, "r2_gamma": 0.0, "ema_decay": 0.999,
     },
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ class Config:
 
     preset: str = _flag("stable", "sets flags that are not given: 'seed' is the article's GAN", choices=tuple(PRESETS))
     # optimisation
-    lr: float = _flag(1e-3, "learning rate of the generator", low=1e-8, high=10.0, per_trial=True)
+    lr: float = _flag(2e-3, "learning rate of the generator", low=1e-8, high=10.0, per_trial=True)
     bs: int = _flag(64, "batch size", unit="images", low=2, high=65536)
     optimizer: str = _flag(
         "adam",

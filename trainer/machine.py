@@ -9,6 +9,8 @@ import torch
 
 from trainer.config import Config, UsageError
 
+SMALL = 200_000  # weights of both networks: the default run on digits has 112,000
+
 
 def device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` -> device. Raises UsageError where CUDA was asked for and is not there."""
@@ -56,9 +58,18 @@ def cgroup_quota(root: Path) -> float | None:
     return None
 
 
+def threads_for(weights: int, available: int) -> int:
+    """One thread for a step that is too small to share: at 200,000 weights a second one gains 3 % when it is free, and
+    costs up to 30 times when another process holds the core (measured on 2 cores, docs/trainer.md).
+    """
+    return available if weights > SMALL else 1
+
+
 @contextlib.contextmanager
 def settings(config: Config) -> Iterator[None]:
     """Threads and TF32 as the flags say, and as they were afterwards: a worker runs many trials in one process."""
+    if config.precision == "tf32" and device(config.device).type == "cpu":
+        raise UsageError("--precision=tf32: there is no CUDA device here, and the CPU has no TF32; use fp32 or bf16")
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(threads(config.threads))
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")

@@ -54,6 +54,9 @@ def run(config: Config, stop: StopSwitch) -> int:
         images = data.load(config.dataset, config.data_dir, device)
         extractor = load_extractor(images, config.data_dir)
         training = Training([config], images, Evaluator(images, extractor, config.samples))
+        if not config.threads:
+            weights = training.step.g.flat.shape[1] + training.step.d.flat.shape[1]
+            torch.set_num_threads(machine.threads_for(weights, torch.get_num_threads()))
         identity = {k: v for k, v in config.as_flags().items() if k not in ANYWHERE}
         identity |= {"data": images.sha256, "extractor": extractor.sha256}
         saver = Saver(config, training, identity)
@@ -66,7 +69,10 @@ def run(config: Config, stop: StopSwitch) -> int:
             with Sink(sys.stdout, config.metrics_file, config.output_dir) as sink:
                 last = _train(training, saver, stop, sink, gauges)
             saver.finish(last, record)
-    return DIVERGED if last.diverged and config.on_divergence == "fail" else 0
+    if last.diverged and config.on_divergence == "fail":
+        print(f"trainer: diverged at step {last.values['step']}, no metric reported", file=sys.stderr)
+        return DIVERGED
+    return 0
 
 
 def _train(training: Training, saver: "Saver", stop: StopSwitch, sink: Sink, gauges: Gauges) -> Evaluation:

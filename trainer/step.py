@@ -1,7 +1,7 @@
 """One optimisation step of E GANs side by side; the command line is E = 1, and there is no other code path.
 
-Shapes: E trials, B batch, Z latent, N parameters of one network. Weights are one [E, N] tensor per network, of which the
-parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
+Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one [E, N] tensor, of
+which the parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
 operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its course does
 not depend on its neighbours, and what is not finite in one stays there.
 
@@ -71,7 +71,7 @@ class Optimizer:
         for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
             g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
             if self.kind == "sgd":
-                torch._fused_sgd_(p, g, first, **options)
+                torch._fused_sgd_(p, g, first if options["momentum"] else [], **options)
             else:
                 kernel(p, g, first, second, [], [self.steps[e]] * len(p), **options)
 

@@ -143,13 +143,18 @@ def _epoch(value: object) -> datetime | None:
 
 @dataclass
 class Reader:
-    """Follows one growing file and keeps its observations in the order of the file. `error` once a line is fatal."""
+    """Follows one growing file and keeps its observations in the order of the file; `lines` says of which line each is.
+
+    `error` once a line is fatal.
+    """
 
     path: Path
     metrics: tuple[str, ...]
     collector: Collector
     observations: list[Observation] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
     error: str = ""
+    _count: int = 0
     _offset: int = 0
     _rest: bytes = b""
 
@@ -174,6 +179,7 @@ class Reader:
         return len(self.observations) - before
 
     def _read(self, line: str) -> None:
+        self._count += 1
         if self.error:
             return
         try:
@@ -183,6 +189,7 @@ class Reader:
                 self.observations.extend(parse_text(line, self.metrics, self._filters))
         except JsonLineError as error:
             self.error = str(error)
+        self.lines += [self._count] * (len(self.observations) - len(self.lines))
 
 
 def summary(observations: Iterable[Observation], strategies: Mapping[str, Strategy]) -> dict[str, float]:

@@ -1,0 +1,171 @@
+"""A trial's job: its command with its own directories, its environment, and its share of cores and GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from tuner import command
+from tuner.engines.local.worker import Job, takes_argv
+from tuner.errors import CommandError, StudyError
+from tuner.journal import Entry
+from tuner.manifest import CollectorKind, Experiment
+from tuner.metrics import Reader
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Launcher:
+    """Jobs of one Experiment. `module` is what warm workers import, "" where trials are subprocesses."""
+
+    def __init__(self, experiment: Experiment, folder: Path, *, from_scratch: bool) -> None:
+        self._experiment = experiment
+        self._trials = folder / "trials"
+        self._from_scratch = from_scratch
+        self.module = ""
+        self.warnings: list[str] = []
+
+    def prepare(self, entry: Entry) -> None:
+        """Look at the command before any trial runs: CommandError where its module or program is not here."""
+        built = command.build(self._experiment, entry.name, entry.values)
+        if built.module:
+            with _path_of(Path.cwd()):
+                try:
+                    self.module = built.module if takes_argv(built.module) else ""
+                except ModuleNotFoundError as error:
+                    raise CommandError(
+                        f"python -m {built.module}: {error}; install it here, or run where it is (now {Path.cwd()})"
+                    ) from error
+                except Exception as error:
+                    raise CommandError(f"python -m {built.module} cannot start: {error}") from error
+        else:
+            program = self._argv(built)[0]
+            if shutil.which(program, path=_search_path()) is None:
+                raise CommandError(f"command {program!r} not found here: install it, or submit to a cluster")
+        if built.cwd and not any(_under(built.cwd, mount) for mount in built.mounts) and not Path(built.cwd).is_dir():
+            self.warnings.append(f"workingDir {built.cwd} does not exist here: trials run in {Path.cwd()}")
+
+    def folder(self, entry: Entry) -> Path:
+        """The trial's own directory."""
+        return (self._trials / entry.name).absolute()
+
+    def log(self, entry: Entry) -> Path:
+        """What the trial prints."""
+        return self.folder(entry) / "output.log"
+
+    def job(self, entry: Entry, slot: Mapping[str, str]) -> Job:
+        """The trial's directories, made, and its job. A trial that runs again finds what it left, unless its rungs
+
+        of early stopping count its reports: then it starts from scratch, so that none is counted twice.
+        """
+        folder = self.folder(entry)
+        plain = command.build(self._experiment, entry.name, entry.values)
+        try:
+            if self._from_scratch and folder.exists():
+                shutil.rmtree(folder)
+            for mount in plain.mounts:
+                own = command.place(folder, mount)
+                (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.log(entry).touch()
+            for path in {self.log(entry), self._metrics_file(entry)}:
+                _drop_torn_line(path)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}; run the same line again") from error
+        built = plain.inside(folder)
+        module = self.module if built.module == self.module else ""
+        return Job(
+            number=entry.number,
+            argv=list(built.argv[3:]) if module else self._argv(built),
+            module=module,
+            env={"PATH": _search_path()} | dict(slot) | dict(built.env),
+            cwd=built.cwd if built.cwd and Path(built.cwd).is_dir() else "",
+            log=str(self.log(entry)),
+            deadline=built.deadline,
+        )
+
+    def reader(self, entry: Entry) -> Reader:
+        """What reads the trial's metrics, as they come."""
+        experiment = self._experiment
+        metrics = (experiment.objective.metric, *experiment.additional_metrics)
+        return Reader(self._metrics_file(entry), metrics, experiment.collector)
+
+    def _metrics_file(self, entry: Entry) -> Path:
+        collector = self._experiment.collector
+        if collector.kind is not CollectorKind.FILE:
+            return self.log(entry)
+        mount = command.collector_mount(collector.path)
+        own = command.place(self.folder(entry), mount)
+        return own if mount == collector.path else own / PurePosixPath(collector.path).name
+
+    def _argv(self, built: command.Command) -> list[str]:
+        program, *rest = built.argv
+        return [sys.executable if program in ("python", "python3") else program, *rest]
+
+
+def share(workers: int) -> list[dict[str, str]]:
+    """One environment a worker: an equal share of the cores, and one GPU each where there are any."""
+    threads = str(max(cores() // workers, 1))
+    ids = gpus()
+    slots = []
+    for index in range(workers):
+        slot = {name: os.environ.get(name, threads) if workers == 1 else threads for name in _THREADS}
+        if ids:
+            slot["CUDA_VISIBLE_DEVICES"] = ids[index % len(ids)]
+        slots.append(slot)
+    return slots
+
+
+def auto_workers(parallel: int) -> int:
+    """As many as there are GPUs, or else cores, and no more than the manifest's parallelTrialCount."""
+    return max(min(len(gpus()) or cores(), parallel), 1)
+
+
+def cores() -> int:
+    """The CPUs this process may use: its affinity and its cgroup's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            count = min(count, int(quota) // int(period))
+    return max(count, 1)
+
+
+def gpus() -> list[str]:
+    """The GPUs this process may use, by what CUDA_VISIBLE_DEVICES calls them; found without CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [one for one in visible.split(",") if one and one != "-1"]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(index) for index, _ in enumerate(folder.iterdir())] if folder.is_dir() else []
+
+
+def _search_path() -> str:
+    """PATH with this interpreter first, so that `sh -c "python ..."` finds the same packages."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def _under(path: str, mount: str) -> bool:
+    return PurePosixPath(path).is_relative_to(mount)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a killed trial left unfinished: half a number is another number."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def _path_of(folder: Path) -> Iterator[None]:
+    """Import from `folder` first, as `python -m` does."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))

@@ -1,0 +1,106 @@
+"""What an ended trial amounts to, as Katib's trial controller judges it: a pure function of what the trial left.
+
+Succeeded needs exit code 0 and a finite objective; a trial that exits 0 without one is MetricsUnavailable; any other
+exit is Failed, and its metrics do not count. One that an early-stopping cut applies to is EarlyStopped, whether it was
+stopped in time or had finished already.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.engines.local.stopping import Rules
+from tuner.journal import Entry
+from tuner.manifest import Experiment
+from tuner.metrics import Reader, summary
+from tuner.result import Observation, TrialState
+
+_TAIL = 4096  # bytes of a log that are searched for its last line
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a trial's command ended: its exit code, negative for a signal, or what went wrong instead."""
+
+    code: int | None = 0
+    error: str = ""
+
+
+def curve(observations: Sequence[Observation], metric: str) -> tuple[float, ...]:
+    """The finite values of one metric in the order of their reports."""
+    return tuple(o.value for o in observations if o.metric == metric and math.isfinite(o.value))
+
+
+def cut(reader: Reader, metric: str, reports: int) -> list[Observation]:
+    """The observations up to the line that holds report number `reports` of `metric`."""
+    seen = 0
+    for line, observation in zip(reader.lines, reader.observations, strict=True):
+        seen += observation.metric == metric and math.isfinite(observation.value)
+        if seen == reports:
+            return [o for own, o in zip(reader.lines, reader.observations, strict=True) if own <= line]
+    return reader.observations
+
+
+def judge(experiment: Experiment, rules: Rules | None, entry: Entry, reader: Reader, end: Exit, log: Path) -> None:
+    """Fill in state, metrics, curve and reason of `entry`."""
+    metric = experiment.objective.metric
+    observations = reader.observations
+    whole = curve(observations, metric)
+    stop = rules.stop_at(entry.cuts, whole) if rules and entry.cuts else None
+    if stop is not None:
+        observations, whole = cut(reader, metric, stop), whole[:stop]
+        entry.state = TrialState.EARLY_STOPPED
+        entry.reason = (
+            f"stopped at report {stop}: {metric} had not reached {dict(entry.cuts).get(stop, entry.cuts[0][1]):g}"
+        )
+    elif end.error or end.code != 0:
+        entry.state, entry.reason = TrialState.FAILED, failure(end, log)
+        return
+    found = summary(observations, experiment.strategies)
+    entry.metrics, entry.curve = found, whole
+    if metric not in found:
+        entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
+        entry.reason = _missing(reader, metric, any(o.metric == metric for o in observations))
+    elif stop is None:
+        entry.state = TrialState.SUCCEEDED
+
+
+def _missing(reader: Reader, metric: str, printed: bool) -> str:
+    if reader.error:
+        return reader.error
+    if printed:
+        return f"the value of {metric} that counts is no finite number"
+    what = "no such file" if not reader.path.exists() else f"no {metric}=<number> in it"
+    return f"{metric} was not reported: {what} ({reader.path.name})"
+
+
+def failure(end: Exit, log: Path) -> str:
+    """One line: how the command ended, and the last line it printed."""
+    if end.error:
+        how = end.error
+    elif end.code is not None and end.code < 0:
+        try:
+            how = f"killed by {signal.Signals(-end.code).name}"
+        except ValueError:
+            how = f"killed by signal {-end.code}"
+        how += " (out of memory?)" if end.code == -signal.SIGKILL else ""
+    else:
+        how = f"exit code {end.code}"
+    last = last_line(log)
+    return f"{how}: {last}" if last and last not in how else how
+
+
+def last_line(log: Path) -> str:
+    """The last line with text in a log, cut to 200 characters; "" without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - _TAIL, 0))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    return next((line[:200] for line in reversed(lines) if line), "")

@@ -1,0 +1,249 @@
+"""The studies of this machine: `.gantune/NAME/`, one directory each, for both engines.
+
+manifest.json   the Experiment as it was submitted, and which engine runs it
+journal.log     local engine: every trial (tuner.journal)
+result.json     katib engine: the last state collected from the cluster
+lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
+trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tuner import manifest
+from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
+from tuner.manifest import Experiment
+from tuner.result import Result, StudyState
+
+DEFAULT_ROOT = Path(".gantune")
+_MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
+_BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
+_NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
+
+
+class EngineKind(StrEnum):
+    """Which engine runs a study."""
+
+    LOCAL = "local"
+    KATIB = "katib"
+
+
+class Store:
+    """The studies under one directory. Every method raises StudyError, or one of its kinds, and nothing else."""
+
+    def __init__(self, root: Path | str = DEFAULT_ROOT) -> None:
+        self.root = Path(root)
+
+    def names(self) -> list[str]:
+        """All studies, sorted."""
+        try:
+            return sorted(path.parent.name for path in self.root.glob(f"*/{_MANIFEST}"))
+        except OSError as error:
+            raise StudyError(f"{self.root} cannot be read: {error.strerror}") from error
+
+    def folder(self, name: str) -> Path:
+        """The directory of a study, there or not; a name is a single path component."""
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+            raise StudyNotFound(f"a study's name is letters, digits, dots and dashes, got {name!r}")
+        return self.root / name
+
+    def submit(self, experiment: Experiment, engine: EngineKind, *, fresh: bool = False) -> Path:
+        """Make the study's directory, or join it; with `fresh`, whatever it held is removed first.
+
+        Raises StudyChanged, with the difference, where it holds another manifest or another engine's study.
+        """
+        folder = self.folder(experiment.name)
+        try:
+            if fresh and folder.exists():
+                with Lock(folder):
+                    _clear(folder)
+            held = self._held(experiment.name)
+            if held is not None:
+                _refuse_change(held, experiment, engine)
+            folder.mkdir(parents=True, exist_ok=True)
+            shape = {"engine": engine.value, "experiment": _shape(experiment), "document": experiment.document}
+            _write(folder / _MANIFEST, shape)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
+        return folder
+
+    def engine(self, name: str) -> EngineKind:
+        """Which engine runs the study."""
+        return EngineKind(self._known(name)["engine"])
+
+    def experiment(self, name: str) -> Experiment:
+        """The Experiment as it was submitted last."""
+        document = self._known(name)["document"]
+        file = str(self.folder(name) / _MANIFEST)
+        try:
+            return replace(manifest.from_document(document), name=name, file=file)
+        except GantuneError as error:
+            raise StudyDamaged(f"{file} holds no valid Experiment ({error}): start over with --fresh") from error
+
+    def result(self, name: str) -> Result:
+        """How the study stands: from the journal, or the last state collected from the cluster."""
+        folder = self.folder(name)
+        if self.engine(name) is EngineKind.KATIB:
+            if not (folder / _RESULT).exists():
+                return Result(name, StudyState.RUNNING, self.experiment(name).objective)
+            try:
+                return Result.from_json(_read(folder / _RESULT))
+            except (KeyError, TypeError, ValueError) as error:
+                raise StudyDamaged(f"{folder / _RESULT} is no result ({error}): collect it again") from error
+        from tuner.journal import Journal  # Optuna's import is for those who need it
+
+        alive = Lock.held(folder)
+        result = Journal(folder).result(alive=alive)
+        if not result.name:  # submitted, and nothing asked yet
+            state = StudyState.RUNNING if alive else StudyState.STOPPED
+            return Result(name, state, self.experiment(name).objective)
+        return result
+
+    def save_result(self, result: Result) -> None:
+        """Keep a collected result; the file is replaced as a whole."""
+        folder = self.folder(result.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / _RESULT, result.to_json())
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
+
+    def delete(self, name: str) -> None:
+        """Remove a study and everything its trials wrote."""
+        self._known(name)
+        folder = self.folder(name)
+        with Lock(folder):
+            _clear(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _held(self, name: str) -> dict[str, Any] | None:
+        path = self.folder(name) / _MANIFEST
+        return _read(path) if path.exists() else None
+
+    def _known(self, name: str) -> dict[str, Any]:
+        held = self._held(name)
+        if held is not None:
+            return held
+        names = self.names()
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it holds {', '.join(names)}" if names else "it is empty"
+        raise StudyNotFound(f"no study {name!r} in {self.root}: {hint}")
+
+
+class Lock:
+    """One process at a time on a study, by flock: the kernel lets go when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _LOCK
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._file)
+            who = f"process {owner}" if owner else "another process"
+            raise StudyLocked(f"study {folder.name} is at work in {who}: wait for it, or stop it") from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    @staticmethod
+    def held(folder: Path) -> bool:
+        """True where a process, this one included, is at work on the study."""
+        try:
+            file = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(file)
+        return False
+
+    def release(self) -> None:
+        """Let go; harmless when repeated."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _refuse_change(held: Mapping[str, Any], experiment: Experiment, engine: EngineKind) -> None:
+    if held.get("engine") != engine.value:
+        raise StudyChanged(
+            f"study {experiment.name} belongs to the {held.get('engine')} engine: "
+            "rename the Experiment, or start over with --fresh"
+        )
+    changes = list(_difference(held.get("experiment"), _shape(experiment), ""))
+    if changes:
+        raise StudyChanged(
+            f"study {experiment.name} has another manifest ({'; '.join(changes[:6])}"
+            f"{' ...' if len(changes) > 6 else ''}): rename it, or start over with --fresh"
+        )
+
+
+def _shape(experiment: Experiment) -> dict[str, Any]:
+    """The Experiment without what may change, as JSON holds it."""
+    bare = replace(experiment, document={})
+    shape = {key: value for key, value in asdict(bare).items() if key not in _NO_MATTER}
+    shape["parameters"] = {
+        parameter.name: {"type": type(parameter).__name__} | asdict(parameter) for parameter in experiment.parameters
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(shape, default=str))
+    return loaded
+
+
+def _difference(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _clear(folder: Path) -> None:
+    """Everything but the lock; the manifest last, so that a removal cut short is still seen as a study."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        shape = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StudyDamaged(f"{path} cannot be read ({error}): restore it, or start over with --fresh") from error
+    if not isinstance(shape, dict):
+        raise StudyDamaged(f"{path} must hold an object: restore it, or start over with --fresh")
+    return shape
+
+
+def _write(path: Path, shape: Mapping[str, Any]) -> None:
+    """Replace the file as a whole, or not at all."""
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(shape, default=str) + "\n", encoding="utf-8")  # indent would cost 20 times as much
+    draft.replace(path)
