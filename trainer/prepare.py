@@ -17,6 +17,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import safetensors.torch
@@ -45,9 +46,14 @@ class Source:
     fingerprint: str
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, or 2 after one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.prepare", description=(__doc__ or "").split("\n")[0])
+    parser = _Parser(prog="python -m trainer.prepare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--dataset", required=True, help="digits, mnist, fashion-mnist, or a folder or .npz of images")
     parser.add_argument("--data-dir", required=True, type=Path, help="directory that holds prepared data sets")
     parser.add_argument("--force", action="store_true", help="prepare again over what is stored")

@@ -1,4 +1,4 @@
-"""`python -m trainer` against what users get wrong: exit 2, one line that names flag, rule and remedy, nothing written."""
+"""`python -m trainer` against what users get wrong: exit 2, one line with flag, rule and remedy, nothing written."""
 
 import os
 import socket
@@ -109,10 +109,13 @@ def test_a_foreign_checkpoint_is_refused_and_kept(tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("module", ["trainer", "trainer.prepare", "trainer.sample"])
-def test_the_real_command_prints_no_traceback(module):
-    done = subprocess.run([sys.executable, "-m", module, "--nonsense"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert "--nonsense" in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize(
+    "command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=."], ["trainer.sample", "--from=."]]
+)
+def test_the_real_command_says_one_line(command, tmp_path):
+    argv = [sys.executable, "-m", *command, "--nonsense"]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--nonsense" in done.stderr
+    assert os.listdir(tmp_path) == []
