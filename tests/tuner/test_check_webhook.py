@@ -226,6 +226,8 @@ ROUND_TRIPS: list[tuple[Edit, bool]] = [
     ),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {}}]), True),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1024Mi"}}]), False),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1.5Gi"}}]), False),
+    (lambda e: template(e)["trialSpec"]["spec"]["template"].update(metadata={"creationTimestamp": None}), False),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1Gi"}}]), True),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1500Mi"}}]), True),
 ]
