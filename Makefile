@@ -66,3 +66,22 @@ check: $(VENV)/.installed ## Check the manifests
 clean: ## Remove .venv and what tools left; studies under .gantune stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A local cluster, for the tests that need one: kind/ has its parts, docs/cluster.md the story.
+.PHONY: tools kind-up e2e kind-down
+
+tools: ## Build helm, helm-unittest, kubeconform and kind into .bin/ (needs Go)
+	.ci/tools.sh e2e
+
+kind-up: ## Make the local cluster: kind, the images, Katib, pretended GPUs
+	kind/create.sh
+	kind/load-image.sh
+	kind/install-katib.sh
+	kind/fake-gpus.sh
+
+e2e: $(VENV)/.installed-dev ## Run the cluster tests on it
+	KUBECONFIG='$(CURDIR)/kind/kubeconfig' PATH='$(CURDIR)/.bin:$(CURDIR)/$(BIN)':"$$PATH" \
+		$(BIN)/python -m pytest -q --with-cluster --timeout=1800 tests/e2e
+
+kind-down: ## Delete the local cluster
+	kind/delete.sh

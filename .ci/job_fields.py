@@ -1,4 +1,4 @@
-"""Make tuner/assets/job-fields.json: every field of a batch/v1 Job, as the Go type that Katib's webhook decodes it into.
+"""Make tuner/assets/job-fields.json: every field of a batch/v1 Job, with the type that Katib's webhook decodes.
 
     go mod download k8s.io/api@v0.34.0 k8s.io/apimachinery@v0.34.0     # the version in Katib's go.mod
     python .ci/job_fields.py "$(go env GOMODCACHE)/k8s.io" v0.34.0 > tuner/assets/job-fields.json

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from tuner.engines.local.samplers import Past, Sampler, sampler
 
 from bench.provenance import line
 from bench.surface import PATH
+from tuner.engines.local.samplers import Past, Sampler, sampler
 from tuner.manifest import Experiment, from_document
 
 ALGORITHMS = ("random", "sobol", "optuna", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")

@@ -12,10 +12,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from trainer.config import Config
-from trainer.loop import train
-
 from bench.provenance import line
+from bench.training import digits
+from trainer.config import Config
 
 PATH = Path(__file__).with_suffix(".json")
 RATES = [10 ** (-5 + 3 * i / 12) for i in range(13)]
@@ -33,7 +32,7 @@ def main() -> None:
         flags = ["--preset=seed", f"--bs={bs}", "--evals=1", f"--epochs={args.images / 1348}"]
         base = Config.parse(flags)
         configs = [replace(base, lr=lr, seed=seed) for lr in RATES for seed in range(args.seeds)]
-        for evaluation in train(configs):
+        for evaluation in digits(configs):
             row, seed = divmod(evaluation.trial, args.seeds)
             table[row][column][seed] = round(evaluation.values["fd"], 3)
         print(f"bs {bs}: best fd {min(min(row[column]) for row in table):.1f}", flush=True)

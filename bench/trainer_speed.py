@@ -25,18 +25,18 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
+
+from bench.provenance import line
 from trainer.config import Config
 from trainer.models import Arch
 from trainer.step import Step
-
-from bench.provenance import line
 
 IMAGES, BATCH, LATENT, PIXELS = 60_000, 64, 100, 784
 
 
 def article(folder: Path) -> Iterator[None]:
     """The article's loop; each `next` is one step."""
-    from torchvision import datasets, transforms  # noqa: PLC0415 - only this side needs it
+    from torchvision import datasets, transforms
 
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     data = datasets.MNIST(folder, train=True, transform=transform)

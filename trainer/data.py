@@ -109,7 +109,7 @@ def _read_prepared(dataset: str, data_dir: Path | None) -> tuple[np.ndarray, np.
         names = f"digits, {', '.join(DOWNLOADABLE)}, or a folder or .npz of images"
         raise DataError(f"{what}; {_remedy(dataset, data_dir)}" if known else f"{what} (known: {names})")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             train, held_out, recorded = arrays["train"], arrays["held_out"], str(arrays["fingerprint"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -103,12 +103,13 @@ def load_extractor(images: Images, data_dir: Path | None) -> Extractor:
 class Evaluator:
     """Scores generated images; everything that depends on real images alone is computed once, here.
 
-    samples: how many generated images S each score is made from (a score depends on it: keep it fixed). Precision,
-    recall, density and coverage want as many samples as held-out images, and so use the first N of them.
+    samples: how many generated images S a score is made from; it moves the score (the bias of fd falls with it), so
+    keep it fixed. Precision, recall, density and coverage want as many as there are held-out images, and use the first
+    N of them.
     """
 
-    def __init__(self, images: Images, extractor: Extractor, samples: int | None = None) -> None:
-        self.samples = samples or sample_count(images)
+    def __init__(self, images: Images, extractor: Extractor, samples: int) -> None:
+        self.samples = samples
         self.extractor = extractor
         with torch.inference_mode(), full_precision():
             train, real = extractor(images.train), extractor(images.held_out[:MAX_SAMPLES])
@@ -134,14 +135,6 @@ class Evaluator:
                 "train_fd": frechet(self._train_moments, moments),
                 "copied": float((ratios < self.copy_threshold).double().mean()),
             }
-
-
-def sample_count(images: Images) -> int:
-    """How many samples a score is made from: four times as many as there are held-out images, at most 10,000.
-
-    The bias of fd falls with the count of samples; the held-out images are what is scarce, samples are not.
-    """
-    return min(4 * len(images.held_out), MAX_SAMPLES)
 
 
 @contextmanager
@@ -192,23 +185,26 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = PROJECTION
     directions = F.normalize(torch.randn(projections, real.shape[1], generator=generator, dtype=torch.float64), dim=1)
     directions = directions.to(real)
     values, order = torch.cat([directions @ real.T, directions @ fake.T], dim=1).sort(dim=1)
-    step = torch.where(order < len(real), 1.0 / len(real), -1.0 / len(fake))  # of the difference of the two CDFs
-    gaps = step.cumsum(1)[:, :-1].abs() * values.diff(dim=1)
-    return float(gaps.sum(1).double().mean())
+    step = torch.tensor([1 / len(real), -1 / len(fake)], dtype=torch.float64, device=real.device)
+    difference = step[(order >= len(real)).long()].cumsum(1)[:, :-1]  # of the two distribution functions
+    return float((difference.abs() * values.diff(dim=1)).sum(1).mean())
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yields (first row, squared distances [<= ROWS, M]) of [N, D] and [M, D], never the whole matrix."""
+def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields (rows, squared distances [rows, M]) of [N, D] and [M, D]; one buffer is reused, never the whole matrix."""
     x_norms, y_norms = x.square().sum(1), y.square().sum(1)
+    buffer = x.new_empty(min(ROWS, len(x)), len(y))
     for start in range(0, len(x), ROWS):
-        block = torch.addmm(y_norms, x[start : start + ROWS], y.T, alpha=-2)
-        yield start, block.add_(x_norms[start : start + ROWS, None]).clamp_min_(0)
+        rows = slice(start, min(start + ROWS, len(x)))
+        block = torch.addmm(y_norms, x[rows], y.T, alpha=-2, out=buffer[: rows.stop - start])
+        yield rows, block.add_(x_norms[rows, None])
 
 
 def kth_distances(x: Tensor, k: int) -> Tensor:
-    """Squared distance [N] of each point to its k-th nearest other point; k < N."""
-    k = min(k, len(x) - 1)
-    return torch.cat([d.topk(k + 1, largest=False, sorted=False).values.amax(1) for _, d in squared_distances(x, x)])
+    """Squared distance [N] of each point to its k-th nearest other point, or to the farthest where k >= N."""
+    k = min(k + 1, len(x))  # each point is nearest to itself
+    nearest = [block.topk(k, largest=False, sorted=False).values.amax(1) for _, block in squared_distances(x, x)]
+    return torch.cat(nearest).clamp_min_(0)
 
 
 def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = None) -> dict[str, float]:
@@ -218,13 +214,14 @@ def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = Non
     """
     real_radii = kth_distances(real, k) if real_radii is None else real_radii
     fake_radii = kth_distances(fake, k)
-    inside = torch.zeros(len(fake), dtype=real.dtype, device=real.device)  # real balls that hold each fake
+    inside = real.new_zeros(len(fake))  # how many balls around real points hold each fake one
+    ones = real.new_ones(ROWS)
     recalled = covered = torch.zeros((), dtype=torch.int64, device=real.device)
-    for start, block in squared_distances(real, fake):
-        radii = real_radii[start : start + ROWS, None]
-        inside += (block < radii).to(real.dtype).sum(0)
-        covered = covered + (block.amin(1) < radii[:, 0]).sum()
-        recalled = recalled + ((block - fake_radii).amin(1) < 0).sum()
+    for rows, block in squared_distances(real, fake):
+        radii = real_radii[rows]
+        covered = covered + (block.amin(1) < radii).sum()
+        inside += ones[: len(block)] @ (block < radii[:, None]).to(real.dtype)  # a sum of booleans is ten times slower
+        recalled = recalled + (block.sub_(fake_radii).amin(1) < 0).sum()
     return {
         "precision": float((inside > 0).double().mean()),
         "recall": int(recalled) / len(real),
@@ -239,8 +236,8 @@ def nearest_ratios(x: Tensor, train: Tensor, k: int = NEAREST_K) -> Tensor:
     A copy has a ratio near 0; a new image lies about as far from its nearest as from its second (ratio near 1).
     The ratio, unlike the distance, does not call every image of a dense region a copy. 0 where both are 0.
     """
-    nearest = [d.topk(min(k, len(train)), largest=False).values.sqrt() for _, d in squared_distances(x, train)]
-    distances = torch.cat(nearest)
+    blocks = (block for _, block in squared_distances(x, train))
+    distances = torch.cat([block.topk(k, largest=False).values for block in blocks]).clamp_min_(0).sqrt_()
     return distances[:, 0] / distances[:, 1:].mean(1).clamp_min(torch.finfo(x.dtype).tiny)
 
 

@@ -9,7 +9,6 @@ classifier of how an image was mirrored (after Gidaris 2018, arXiv 1803.07728), 
 """
 
 import argparse
-import gzip
 import hashlib
 import os
 import shutil
@@ -18,7 +17,6 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import safetensors.torch
@@ -32,6 +30,7 @@ from trainer.evaluate import FEATURES, FORMAT, MAX_SAMPLES, features, full_preci
 STEPS = 2000  # of the extractor's training
 BATCH = 128
 SUFFIXES = (".png", ".jpg", ".jpeg")
+IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 MIN_IMAGES = 100  # 20 of them held out
 
 
@@ -95,8 +94,8 @@ def _write(folder: Path, source: Source, weights: dict[str, Tensor], note: str) 
     if source.train_labels is not None and source.held_out_labels is not None:
         arrays |= {"train_labels": source.train_labels, "held_out_labels": source.held_out_labels}
     np.savez(folder / IMAGES_FILE, **arrays)
-    metadata = {"format": FORMAT, "images": digest(source.train, source.held_out), "task": note}
-    safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, metadata)
+    about = f"{FORMAT}; of images {digest(source.train, source.held_out)}; {note}"
+    safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, {"about": about})  # one key: their order is random
 
 
 def read(dataset: str, data_dir: Path) -> Source:
@@ -138,14 +137,15 @@ def read_downloadable(dataset: str, data_dir: Path) -> Source:
         raise DataError(f"--dataset {dataset} needs torchvision: pip install 'gan-tuner[train]'") from error
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
     raw = data_dir / kind.__name__ / "raw"
+    present = all((raw / name).is_file() for name in IDX_FILES)
     try:
-        parts = [kind(data_dir, train=train, download=True) for train in (True, False)]
+        parts = [kind(data_dir, train=train, download=not present) for train in (True, False)]
         arrays = [(part.data.numpy()[:, None], part.targets.numpy().astype(np.int64)) for part in parts]
-    except (URLError, RuntimeError, TimeoutError, ConnectionError) as error:
+    except Exception as error:  # torchvision's readers and urllib raise a dozen kinds
+        if present:
+            raise DataError(f"the IDX files in {raw} are corrupt ({_reason(error)}): delete them and retry") from error
         remedy = f"try again with a network, or put the four IDX files into {raw}"
         raise DataError(f"cannot download {dataset} ({_reason(error)}): {remedy}") from error
-    except (OSError, ValueError, AssertionError, IndexError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"the IDX files in {raw} are corrupt ({_reason(error)}): delete them and run again") from error
     for images, labels in arrays:
         if images.dtype != np.uint8 or images.shape[1:] != (1, 28, 28) or len(images) != len(labels):
             got = f"{images.dtype} {list(images.shape)} and {len(labels)} labels"
@@ -205,10 +205,10 @@ def _decode(path: Path) -> np.ndarray:
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """An .npz with `images`, uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with C of 1 or 3, and maybe int `labels`."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile) or "images" not in arrays:
                 raise DataError(f"{path} must be an .npz with an array `images`")
-            images, labels = arrays["images"], arrays["labels"] if "labels" in arrays else None
+            images, labels = arrays["images"], arrays.get("labels")
     except DataError:
         raise
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:

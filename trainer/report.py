@@ -82,12 +82,18 @@ class Sink:
     ) -> None:
         self._stream = stream
         self._files: list[IO[str]] = []
+        self._created: list[Path] = []
         try:
-            self._text = self._open("--metrics-file", metrics_file, append)
-            self._json = self._open("--output-dir", output_dir and output_dir / METRICS_JSONL, append)
+            self._text = self._open("--metrics-file", metrics_file)
+            self._json = self._open("--output-dir", output_dir and output_dir / METRICS_JSONL)
         except ReportError:
             self.close()
+            for path in self._created:
+                path.unlink(missing_ok=True)
             raise
+        if not append:
+            for file in self._files:
+                file.truncate(0)
 
     def write(self, time: datetime, values: Mapping[str, float]) -> None:
         """One record, in order of the mapping. Raises ValueError on a non-finite value, and then writes nothing."""
@@ -107,16 +113,18 @@ class Sink:
         for file in self._files:
             file.close()
 
-    def _open(self, flag: str, path: Path | None, append: bool) -> IO[str] | None:
+    def _open(self, flag: str, path: Path | None) -> IO[str] | None:
         if path is None:
             return None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a" if append else "w", encoding="utf-8")
+            new = not path.exists()
+            file = path.open("a", encoding="utf-8")
         except OSError as error:
             remedy = "choose a place that can be written"
             raise ReportError(f"{flag}: cannot write {path} ({error.strerror or error}); {remedy}") from error
         self._files.append(file)
+        self._created += [path] if new else []
         return file
 
     def __enter__(self) -> Self:

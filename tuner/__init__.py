@@ -1,6 +1,30 @@
 """Many trials: one Katib Experiment manifest, run by Katib on a cluster or by Optuna on this machine.
 
-The command line is `gantune`; see tuner.cli.
+The command line is `gantune`; see tuner.cli. The same verbs for Python, imported when they are first used:
+
+    from tuner import Experiment, best, load, run, submit, watch
+
+    result = run("manifests/bayes.yaml", local=True)
+    print(result.best)
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuner.api import best, run, submit, watch
+    from tuner.manifest import Experiment, load
+
 __version__ = "0.1.0"
+__all__ = ["Experiment", "__version__", "best", "load", "run", "submit", "watch"]
+_HOMES = {"Experiment": "manifest", "load": "manifest", "best": "api", "run": "api", "submit": "api", "watch": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb when it is first asked for, so that `import tuner` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tuner' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tuner.{_HOMES[name]}"), name)

@@ -45,10 +45,13 @@ class Command:
     def inside(self, folder: Path) -> Command:
         """The same command with every mount path replaced by its directory under `folder`."""
 
+        if not self.mounts:
+            return self
+        # all mounts in one pass: `folder` itself may lie under one of them, as in /tmp
+        mounts = _path_pattern(self.mounts)
+
         def local(text: str) -> str:
-            for mount in sorted(self.mounts, key=len, reverse=True):
-                text = _path_pattern(mount).sub(lambda _, m=mount: str(place(folder, m)), text)  # type: ignore[misc]
-            return text
+            return mounts.sub(lambda found: str(place(folder, found.group())), text)
 
         env = {name: local(value) for name, value in self.env.items()}
         return replace(self, argv=tuple(map(local, self.argv)), env=env, cwd=local(self.cwd))
@@ -226,6 +229,7 @@ def _volumes(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from _volumes(item)
 
 
-def _path_pattern(path: str) -> re.Pattern[str]:
-    """`path` as a whole path or the head of a longer one: /out in `--dir=/out/a`, not in `/layout` or `/output`."""
-    return re.compile(rf"(?<![\w./-]){re.escape(path)}(?=/|$|[^\w.-])")
+def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:
+    """Any of `paths` whole or as the head of a longer one: /out in `--dir=/out/a`, not in `/layout` or `/output`."""
+    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])(?:{longest_first})(?=/|$|[^\w.-])")

@@ -245,5 +245,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, shape: Mapping[str, Any]) -> None:
     """Replace the file as a whole, or not at all."""
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(shape, indent=1, default=str) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(shape, default=str) + "\n", encoding="utf-8")  # indent would cost 20 times as much
     draft.replace(path)

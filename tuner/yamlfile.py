@@ -18,7 +18,7 @@ from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -28,6 +28,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from tuner.errors import ManifestError
 
@@ -121,8 +122,9 @@ def parse(data: bytes, file: str) -> list[Document]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
         raise _error(f"not YAML: {_one_line(error.problem or error.context)}", file, line) from error
-    except YAMLError as error:
-        raise _error(f"not YAML: {_one_line(str(error))}", file, 0) from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _error(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", file, line) from error
     except Exception as error:  # ruamel.yaml raises a handful of others on damaged input (ValueError, IndexError, ...)
         raise _error(f"not YAML: {_one_line(str(error)) or type(error).__name__}", file, reader.line) from error
 

@@ -79,8 +79,8 @@ def check_document(document: Document) -> list[Problem]:
         return []
     if (kind_problem := _kind(value)) is not None:
         return [_problem("kind", document, *kind_problem)]
-    if value.get("kind") != "Experiment":
-        return []
+    if value.get("kind") != "Experiment" or value.get("apiVersion") != API_VERSION:
+        return []  # another kind, or another project's Experiment
     found = [_problem(note.rule, document, note.path, note.message) for note in document.notes]
     misfits = list(_misfits(value))
     found += [_problem(rule, document, path, message) for rule, path, message in misfits]
@@ -110,8 +110,6 @@ def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
 
 
 def _misfits(value: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
-    if value.get("apiVersion") != API_VERSION:  # another project's Experiment
-        return
     for rule, path, message in walk(value, "Experiment", ()):
         if rule != "empty-value":  # Katib's own fields may be empty; metadata and collectors are not round-tripped
             yield rule, path, message

@@ -129,6 +129,8 @@ def _walk_list(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, s
         yield "wrong-type", path, _wrong(path, "a list", value)
         return
     for i, item in enumerate(value):
+        if item is None:
+            yield "wrong-type", (*path, i), f"{show((*path, i))} is empty; write it, or take its '-' out"
         yield from walk(item, kind, (*path, i))
 
 

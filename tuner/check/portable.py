@@ -113,7 +113,7 @@ def resume_state(draft: Draft) -> Iterator[Finding]:
     if policy != "Never" and (service := LOSES_STATE.get(draft.algorithm)):
         text = f"resumePolicy {policy} with {draft.algorithm}: the {service} service keeps its state in memory alone"
         yield ("spec", "resumePolicy"), f"{text} and repeats trials or fails after a restart; write Never"
-    elif policy == "FromVolume":
+    elif policy == "FromVolume" and draft.algorithm != "pbt":
         yield (
             ("spec", "resumePolicy"),
             "resumePolicy FromVolume makes a volume that only pbt reads; write Never or LongRunning",

@@ -37,7 +37,7 @@ def template(draft: Draft) -> Iterator[Finding]:
     keys = ("configMapName", "configMapNamespace", "templatePath")
     if by_map is not None and (missing := [key for key in keys if not by_map.get(key)]):
         yield (*AT, "configMap"), f"trialTemplate.configMap must hold {', '.join(missing)} too"
-    if dig(draft.job, "kind") not in KINDS:
+    if dig(draft.job, "kind") not in list(KINDS):
         for key in ("successCondition", "failureCondition"):
             if not draft.template.get(key):
                 yield (
@@ -104,9 +104,7 @@ def trial_spec(draft: Draft) -> Iterator[Finding]:
     kind, version = draft.job.get("kind"), draft.job.get("apiVersion")
     if not isinstance(kind, str) or not isinstance(version, str) or not kind or not version:
         yield SPEC_AT, "trialSpec must have apiVersion and kind, such as batch/v1 and Job"
-    elif kind not in KINDS:
-        yield (*SPEC_AT, "kind"), f"the kind of trialSpec {one_of(kind, tuple(KINDS))}"
-    elif KINDS[kind] != version:
+    elif KINDS.get(kind, version) != version:
         yield (*SPEC_AT, "apiVersion"), f"the apiVersion of a {kind} must be {KINDS[kind]}, got {version[:60]!r}"
     for key in ("name", "namespace"):
         if dig(draft.job, "metadata", key):
@@ -114,6 +112,17 @@ def trial_spec(draft: Draft) -> Iterator[Finding]:
                 (*SPEC_AT, "metadata", key),
                 f"trialSpec must have no metadata.{key}: Katib names each trial; take it out",
             )
+
+
+def trial_kind(draft: Draft) -> Iterator[Finding]:
+    """A kind that Katib watches as it ships."""
+    kind = dig(draft.job, "kind")
+    if isinstance(kind, str) and kind and kind not in KINDS:
+        known = f"as it ships Katib watches {', '.join(KINDS)}"
+        yield (
+            (*SPEC_AT, "kind"),
+            f"{known}, got {kind[:60]!r}; add it to trialResources in katib-config{nearest(kind, KINDS)}",
+        )
 
 
 def pod(draft: Draft) -> Iterator[Finding]:
@@ -271,10 +280,16 @@ RULES = (
     ),
     error(
         "trial-spec",
-        "The webhook wants apiVersion and kind, and no name: Katib names trials. A kind that is not in "
-        "katib-config's trialResources is never watched, so its trial never ends.",
-        f"{VALIDATOR}:417-432; {CONFIG}",
+        "The webhook wants apiVersion and kind, and no name or namespace: Katib names trials.",
+        f"{VALIDATOR}:417-432",
         trial_spec,
+    ),
+    warning(
+        "trial-kind",
+        "Katib's controller watches the kinds of katib-config's trialResources. A trial of another kind "
+        "is made, and never ends for Katib.",
+        CONFIG,
+        trial_kind,
     ),
     error(
         "pod",

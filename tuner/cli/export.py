@@ -11,8 +11,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
+from tuner.command import primary_container
 from tuner.errors import CommandError
 from tuner.manifest import Experiment, TrialTemplate
 from tuner.space import Value, text
@@ -28,7 +28,7 @@ def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
     Raises CommandError where flags cannot be told apart: a shell script, a positional value, a parameter that reaches
     the trial in another way.
     """
-    container = primary_container(experiment.template)
+    container = primary_container(experiment.template.spec, experiment.template.primary_container)
     argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
     if argv and PurePosixPath(argv[0]).name in SHELLS:
         raise CommandError(
@@ -45,8 +45,8 @@ def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
             flag = argv[index - 1] if index > 0 else ""
             if not _is_flag(flag):
                 raise CommandError(
-                    f"{element!r} is not the value of a flag in the command of {experiment.name}'s trials, so its place "
-                    "matters: use --format env or json"
+                    f"{element!r} has no flag in the command of {experiment.name}'s trials, so its place matters: "
+                    "use --format env or json"
                 )
             found.append(flag)
         found.append(_filled(element, experiment.template, parameters))
@@ -65,7 +65,7 @@ def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, st
     """
     variables: dict[str, str] = {}
     given: set[str] = set()
-    for entry in primary_container(experiment.template).get("env") or []:
+    for entry in primary_container(experiment.template.spec, experiment.template.primary_container).get("env") or []:
         value = str(entry.get("value", ""))
         if names := _carried(value, experiment.template, parameters):
             variables[_shell_name(str(entry["name"]))] = _filled(value, experiment.template, parameters)
@@ -82,23 +82,6 @@ def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, st
 def quoted(argv: Sequence[str]) -> tuple[str, bool]:
     """`argv` as one line of shell, and whether a plain `$(...)` would split one of its elements wrongly."""
     return shlex.join(argv), any(shlex.quote(element) != element for element in argv)
-
-
-def primary_container(template: TrialTemplate) -> Mapping[str, Any]:
-    """The container of that name, wherever the trial's kind keeps its pod template (Job, PyTorchJob, TrainJob)."""
-    found = _find_container(template.spec, template.primary_container)
-    if found is None:
-        raise CommandError(f"the trial template has no container named {template.primary_container!r}")
-    return found
-
-
-def _find_container(node: object, name: str) -> Mapping[str, Any] | None:
-    if isinstance(node, Mapping):
-        for container in node.get("containers") or []:
-            if isinstance(container, Mapping) and container.get("name") == name:
-                return container
-    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
-    return next((found for child in children if (found := _find_container(child, name)) is not None), None)
 
 
 def _carried(element: str, template: TrialTemplate, parameters: Mapping[str, Value]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Ctrl-C during a search: the first lets the running trials finish, the second ends them; SIGTERM is like the second."""
+"""Ctrl-C during a search: the first lets the running trials finish, the second ends them, as does SIGTERM."""
 
 from __future__ import annotations
 

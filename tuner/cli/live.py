@@ -58,8 +58,8 @@ def follow(events: Iterable[Event], *, total: int | None, output: Output, note: 
 
         def draw(event: Event) -> None:
             if event.kind is EventKind.WARNING:
-                live.console.print(Text(f"warning: {event.message}", style="yellow"))
-            screen.update(event.result)
+                live.console.print(Text(f"warning: {table.plain(event.message)}", style="yellow"))
+            screen.update(event.result, ends_trial=event.kind is EventKind.TRIAL_ENDED)
 
         return _each(events, draw)
 
@@ -99,7 +99,7 @@ def line(event: Event, total: int | None) -> str:
     if event.kind is EventKind.TRIAL_STARTED and trial:
         return f"{_of(trial, total)} started  {table.assignments(trial)}"
     if event.kind is EventKind.TRIAL_REPORTED and trial and trial.reason:
-        return f"{_of(trial, total)} waits: {trial.reason}"
+        return f"{_of(trial, total)} waits: {table.plain(trial.reason)}"
     if event.kind is EventKind.TRIAL_ENDED and trial:
         return _ended(trial, result, total)
     return ""
@@ -109,7 +109,7 @@ def _ended(trial: Trial, result: Result, total: int | None) -> str:
     metric = result.objective.metric
     word, _ = table.WORDS[trial.state]
     value = f"  {metric}={table.number(trial.metrics[metric])}" if metric in trial.metrics else ""
-    reason = f"  ({trial.reason})" if trial.reason else ""
+    reason = f"  ({table.plain(trial.reason)})" if trial.reason else ""
     is_best = result.best is not None and result.best.number == trial.number
     mark = "  <- best so far" if is_best else ""
     return f"{_of(trial, total)} {word}{value}  {table.assignments(trial)}  {table.took(trial)}{reason}{mark}"
@@ -122,7 +122,7 @@ def _of(trial: Trial, total: int | None) -> str:
 
 def _print_line(event: Event, total: int | None) -> None:
     if event.kind is EventKind.WARNING:
-        click.echo(f"warning: {event.message}", err=True)
+        click.echo(f"warning: {table.plain(event.message)}", err=True)
     elif text := line(event, total):
         print(text, flush=True)
 
@@ -137,11 +137,11 @@ class Screen:
         self.ended_before = 0  # trials that an earlier run of the same study had finished
         self.ended = 0
 
-    def update(self, result: Result) -> None:
-        """Show `result` from the next drawing on."""
+    def update(self, result: Result, *, ends_trial: bool = False) -> None:
+        """Show `result` from the next drawing on; `ends_trial` where a trial has just ended with it."""
         ended = sum(trial.state.ended for trial in result.trials)
         if self.result is None:
-            self.ended_before = max(0, ended - 1) if ended else 0
+            self.ended_before = ended - ends_trial
         self.ended, self.result = ended, result
 
     def left(self) -> str:
@@ -198,8 +198,9 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(f"the best {len(shown)} of {len(result.trials)} trials", style="dim")
     yield Text("")
     yield Text(f"{result.name}: {result.state.value.lower()}, {table.counts(result)}")
+    yield from (Text(text, style="red") for text in table.failures(result))
     if result.reason:
-        yield Text(result.reason, style="dim")
+        yield Text(table.plain(result.reason), style="dim")
     yield table.best_line(result)
 
 

@@ -53,6 +53,9 @@ def open_store(directory: Path) -> Store:
 
 def read(store: Store, name: str) -> Result:
     """The study's Result; StudyNotFound says which names are near, or how to begin."""
+    from tuner.cli.cluster import refresh
+
+    refresh(store, name)
     names = store.names()
     if name in names:
         return store.result(name)
@@ -168,7 +171,7 @@ def _best_of(result: Result) -> Trial:
     from tuner.cli import table
 
     failed = [trial for trial in result.trials if trial.reason]
-    last = f"; trial {failed[-1].number}: {failed[-1].reason}" if failed else ""
+    last = f"; trial {failed[-1].number}: {table.plain(failed[-1].reason)}" if failed else ""
     raise StudyError(
         f"{result.name} has no trial with a finite {result.objective.metric}: {table.counts(result)}{last}"
     )
@@ -202,7 +205,7 @@ def _print_trial(result: Result, trial: Trial) -> None:
     others = [(name, text(value)) for name, value in trial.metrics.items() if name != objective]
     rows += [("", ""), *others] if others else []
     for name, value in rows:
-        grid.add_row(Text(name, style="dim"), Text(value, style="bold green" if name == objective else ""))
+        grid.add_row(Text(name, style="dim"), Text(table.plain(value), style="bold green" if name == objective else ""))
     Console(highlight=False).print(grid)
 
 

@@ -30,7 +30,12 @@ def number(value: Value) -> str:
     """A value for people: four significant digits, text on one line. Files and flags get tuner.space.text instead."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return " ".join(str(value).split()) if isinstance(value, str) else str(value)
+    return plain(value) if isinstance(value, str) else str(value)
+
+
+def plain(text: str) -> str:
+    """Text of a trial's or a manifest's on one line, without the control characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def assignments(trial: Trial) -> str:
@@ -57,6 +62,15 @@ def counts(result: Result) -> str:
     """`12 done, 3 running, 1 failed`."""
     tally = Counter(trial.state for trial in result.trials)
     return ", ".join(f"{tally[state]} {word}" for state, (word, _) in WORDS.items() if tally[state]) or "no trials yet"
+
+
+def failures(result: Result, most: int = 3) -> list[str]:
+    """`trial 3 failed: exit code 1: ...`, one line per reason, the newest first."""
+    failed = [trial for trial in reversed(result.trials) if trial.state in FAILURES and trial.reason]
+    by_reason = {
+        trial.reason: f"trial {trial.number} {WORDS[trial.state][0]}: {plain(trial.reason)}" for trial in failed
+    }
+    return list(by_reason.values())[:most]
 
 
 def best_line(result: Result) -> Text:
@@ -138,6 +152,6 @@ def _row(
     values = [number(trial.parameters.get(name, "")) for name in names] if apart else [assignments(trial)]
     metrics = [number(trial.metrics[m]) if m in trial.metrics else "" for m in (metric, *others)]
     if not metrics[0] and trial.reason and not apart:
-        values = [f"{values[0]}  {trial.reason}"]
+        values = [f"{values[0]}  {plain(trial.reason)}"]
     cells = [str(trial.number), word, metrics[0], *values, *metrics[1:], took(trial, now)]
     return [Text(cell, style=style if index == 1 else "") for index, cell in enumerate(cells)]

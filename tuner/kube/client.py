@@ -7,6 +7,7 @@ create that a silent webhook stopped (nothing was created then; KATIB.md section
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +27,15 @@ _MERGE = "application/merge-patch+json"
 class Cluster:
     """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none."""
 
-    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, backoff: float = 0.5) -> None:
-        self._api, self.namespace, self._timeout, self._backoff = api, namespace, timeout, backoff
+    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, tries: int = _TRIES) -> None:
+        self._api, self.namespace, self._timeout, self._tries = api, namespace, timeout, tries
+        self._backoff = 0.5  # seconds before the second try
 
     @classmethod
-    def connect(cls, context: str | None = None, *, timeout: float = 30.0) -> Cluster:
+    def connect(cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES) -> Cluster:
         """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
+
+        `timeout` is seconds per request, `tries` how often a GET is sent at most.
 
         Raises Unreachable where there is neither, or the context does not exist. Sends nothing yet.
         """
@@ -39,20 +43,22 @@ class Cluster:
 
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
+        file = os.environ.get("KUBECONFIG") or None  # the library reads the variable only once, when imported
         try:
-            config.load_kube_config(context=context, client_configuration=configuration)
-            namespace = _context_namespace(config, context)
-        except (config.ConfigException, OSError, ValueError, TypeError) as error:
+            config.load_kube_config(file, context=context, client_configuration=configuration)
+            namespace = _context_namespace(config, file, context)
+        except Exception as error:  # its YAML parser, a certificate's file, a login helper: all say one thing
+            why = one_line(str(error), 200)
             if context:
-                raise Unreachable(f"kubeconfig has no usable context {context}: {one_line(str(error))}") from error
+                raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
                 raise Unreachable(
-                    "no cluster: no kubeconfig and not in a pod; set KUBECONFIG or pass --local"
+                    f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
                 ) from error
             namespace = _pod_namespace()
-        return cls(client.ApiClient(configuration), namespace, timeout=timeout)
+        return cls(client.ApiClient(configuration), namespace, timeout=timeout, tries=tries)
 
     @property
     def server(self) -> str:
@@ -106,7 +112,7 @@ class Cluster:
 
         def send() -> Json:
             with _translated(request, self.server):
-                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._timeout)
+                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._both)
                 return made
 
         try:
@@ -155,15 +161,20 @@ class Cluster:
         for line in self._lines(request, PODS.path(namespace, pod, "log"), query, None):
             yield line.decode("utf-8", "replace")
 
+    @property
+    def _both(self) -> tuple[float, float]:
+        """The timeout to connect and to read: kubernetes 35 passes over a single one that is a float."""
+        return self._timeout, self._timeout
+
     def _read(self, request: Request, path: str, query: Mapping[str, str] | None = None) -> Json:
         return self._try(lambda: self._json(request, "GET", path, query=query))
 
     def _try(self, send: Callable[[], T]) -> T:
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             try:
                 return send()
             except (Unreachable, Timeout):
-                if attempt == _TRIES - 1:
+                if attempt >= self._tries - 1:
                     raise
                 time.sleep(min(self._backoff * 2**attempt, 5.0))
         raise AssertionError("unreachable")
@@ -180,7 +191,7 @@ class Cluster:
 
     def _text(self, request: Request, method: str, path: str, **how: Any) -> str:
         with _translated(request, self.server):
-            response = self._open(method, path, timeout=self._timeout, **how)
+            response = self._open(method, path, timeout=self._both, **how)
             try:
                 return str(response.data.decode("utf-8", "replace"))
             finally:
@@ -266,8 +277,8 @@ def _event(line: bytes, request: Request) -> Json:
         raise Unreachable(f"{request}: a watch event that cannot be read: {one_line(repr(line), 80)}") from error
 
 
-def _context_namespace(config: Any, context: str | None) -> str:
-    contexts, active = config.list_kube_config_contexts()
+def _context_namespace(config: Any, file: str | None, context: str | None) -> str:
+    contexts, active = config.list_kube_config_contexts(file)
     chosen = next((c for c in contexts if c["name"] == context), None) if context else active
     return str(((chosen or {}).get("context") or {}).get("namespace") or "")
 

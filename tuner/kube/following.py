@@ -52,7 +52,7 @@ def follow(
     fields: str = "",
     first_wait: float = 1.0,
 ) -> Iterator[Change]:
-    """Changes until `stop` is set. Raises what will not mend by itself (Forbidden, NotFound) and a first list's failure."""
+    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound, a failed first list."""
     version, wait, listed = "", first_wait, False
     where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
     while not stop.is_set():

@@ -17,8 +17,8 @@ from tuner.space import text
 
 FEW = 10  # trials below which importances are called a hint
 METHOD = (
-    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to 1: "
-    "a parameter's own effect with its interactions, over the whole search space."
+    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to "
+    "1: a parameter's own effect with its interactions, over the whole search space."
 )
 
 

@@ -40,7 +40,7 @@ def seconds(result: Result) -> float | None:
 
 
 def table(result: Result) -> Table:
-    """All trials: parameters exactly, metrics to six digits; an empty cell where there is nothing."""
+    """All trials, numbers to six digits (JSON has them exactly); an empty cell where there is nothing."""
     metric = result.objective.metric
     parameters = list(dict.fromkeys(name for trial in result.trials for name in trial.parameters))
     metrics = list(dict.fromkeys([metric, *(name for trial in result.trials for name in trial.metrics)]))
@@ -63,7 +63,7 @@ def _number(value: float | None) -> str:
 
 
 def _text(value: Value | None) -> str:
-    return "" if value is None else text(value)
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else text(value)
 
 
 def _seconds(started: datetime | None, ended: datetime | None) -> str:

@@ -16,18 +16,22 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 48px; color: var(--ink); background: #fff;
        font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 18px; margin: 32px 0 4px; }
-p { margin: 4px 0; } .soft { color: var(--soft); } code { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 20px 0; }
+h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 32px 0 4px; }
+p { margin: 4px 0; } .soft { color: var(--soft); }
+code { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 20px 0; }
 .facts div { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
-.facts b { display: block; font-size: 20px; overflow-wrap: anywhere; } .facts span { color: var(--soft); font-size: 13px; }
+.facts b { display: block; font-size: 17px; overflow-wrap: anywhere; }
+.facts span { color: var(--soft); font-size: 13px; }
 .best { background: var(--good); border-radius: 8px; padding: 10px 14px; }
 .plot { width: 100%; } .scroll { overflow: auto; max-height: 640px; border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
 th { position: sticky; top: 0; background: #f6f8fa; text-align: right; font-weight: 600; }
 th, td { padding: 5px 12px; white-space: nowrap; text-align: right; border-bottom: 1px solid var(--line); }
 th:nth-child(2), td:nth-child(2), td.words, th.words { text-align: left; }
-td.words { max-width: 360px; overflow: hidden; text-overflow: ellipsis; } tr.winner td { background: var(--good); font-weight: 600; }
+td.words { max-width: 360px; overflow: hidden; text-overflow: ellipsis; }
+tr.winner td { background: var(--good); font-weight: 600; }
 @media (max-width: 600px) { body { padding: 16px 12px; } h1 { font-size: 21px; } }
 """
 DRAW = """
@@ -48,7 +52,13 @@ class Section:
 
 
 def page(
-    title: str, subtitle: str, facts: Sequence[tuple[str, str]], best: str, sections: Sequence[Section], trials: Table
+    *,
+    title: str,
+    subtitle: str,
+    facts: Sequence[tuple[str, str]],
+    best: str,
+    sections: Sequence[Section],
+    trials: Table,
 ) -> str:
     """The whole document. All texts are plain; they are escaped here."""
     cards = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in facts)

@@ -1,12 +1,12 @@
 """Which parameters matter: total-effect Sobol indices of a Gaussian process fitted to the trials.
 
-Chosen over Optuna's default (PED-ANOVA) and fANOVA because on 80 simulated studies of a GAN's surface it alone named
-the right parameter from as few as ten trials (docs/gantune.md). A parameter's index is the share of the variance of the
+Chosen over Optuna's default (PED-ANOVA) and fANOVA because with 10 to 20 trials it ranks the right parameter first far
+more often (docs/gantune.md; python -m bench.importances). A parameter's index is the share of the variance of the
 objective over the whole search space that vanishes when the parameter is held, interactions included; so the indices
 may sum to more than 1.
 
-The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17), log-normal priors on the
-scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator (Saltelli et al. 2010, table 2f).
+The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17), log-normal priors on
+the scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator (Saltelli et al. 2010, table 2f).
 Shapes: N trials, P parameters, F features (a categorical of k choices has k), S samples.
 """
 
@@ -63,7 +63,8 @@ def total_effects(
 
 def _thin(values: Array) -> NDArray[np.intp]:
     order = np.argsort(values, kind="stable")
-    return order[np.unique(np.linspace(0, len(order) - 1, min(MAX_TRIALS, len(order))).round().astype(int))]
+    even = np.linspace(0, len(order) - 1, min(MAX_TRIALS, len(order))).round().astype(int)
+    return np.asarray(order[even], dtype=np.intp)
 
 
 def _standardised(values: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,6 +49,8 @@ def history(result: Result, held: Study) -> go.Figure:
     for trace in figure.data:
         if len(trace.x or ()) == len(scored(result)):
             trace.x = [trial.number for trial, _ in scored(result)]  # Optuna numbers only those it was given
+        if trace.mode == "lines":
+            trace.line.shape = "hv"  # the best so far changes at a trial, not between two
     values = [value for _, value in scored(result)]
     if min(values) > 0 and max(values) > 10 * min(values):
         figure.update_yaxes(type="log", dtick="D2" if max(values) < 1000 * min(values) else None)
@@ -101,9 +102,11 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _around(distribution: BaseDistribution, value: object) -> BaseDistribution:
-    """The distribution, widened where the value lies outside it (an endpoint past max, as Katib's services can yield)."""
-    if isinstance(distribution, FloatDistribution | IntDistribution) and isinstance(value, float | int):
+    """The distribution, widened where the value lies outside it (Katib's services can yield an endpoint past max)."""
+    if isinstance(distribution, FloatDistribution) and isinstance(value, float | int):
         low, high = min(distribution.low, value), max(distribution.high, value)
-        if (low, high) != (distribution.low, distribution.high) and math.isfinite(value):
-            return type(distribution)(low, high, log=distribution.log and low > 0)
+        return FloatDistribution(low, high, log=distribution.log and low > 0)
+    if isinstance(distribution, IntDistribution) and isinstance(value, int):
+        lowest, highest = min(distribution.low, value), max(distribution.high, value)
+        return IntDistribution(lowest, highest, log=distribution.log and lowest > 0)
     return distribution

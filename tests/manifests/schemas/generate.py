@@ -1,10 +1,10 @@
-"""Kubernetes' own OpenAPI documents, cut down to the kinds that this repository writes, as strict JSON schemas for kubeconform.
+"""Kubernetes' own OpenAPI documents, cut down to the kinds that this repository writes, as strict JSON schemas.
 
-    python tests/manifests/schemas/generate.py      # needs Go, and the Go module proxy: 105 MB for six versions, seconds
+    python tests/manifests/schemas/generate.py      # needs Go: 105 MB of modules for six versions, seconds
 
-The usual public collection of such schemas is a Git repository of several GiB, looked up over the network at each run. The
-Go module k8s.io/kubernetes holds the same source for each release, and 40 KiB a version is all that is used of it here.
-Strict: an unknown key is an error, as with `kubectl apply --validate=strict`.
+The usual public collection of schemas for kubeconform is a Git repository of several GiB, looked up over the network at
+each run. The Go module k8s.io/kubernetes holds the source of the same for each release, and 100 KiB a version is all
+that is used of it here. Strict: an unknown key is an error, as with `kubectl apply --validate=strict`.
 """
 
 import json
@@ -36,7 +36,7 @@ def swagger(version: str) -> dict[str, Any]:
 
 
 def strict(node: Any) -> Any:
-    """A definition without its prose, closed to unknown keys; int-or-string and quantities as the API server takes them."""
+    """A definition without its prose, closed to unknown keys; int-or-string as the API server takes it."""
     if isinstance(node, list):
         return [strict(item) for item in node]
     if not isinstance(node, dict):

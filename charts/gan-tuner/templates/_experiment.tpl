@@ -1,0 +1,76 @@
+{{/* The spec of one Experiment, without the three counts: dict "root" $ "e" (its values). */}}
+{{- define "gan-tuner.spec" -}}
+objective:
+  type: {{ .e.objective.type }}
+  {{- if not (kindIs "invalid" .e.objective.goal) }}
+  goal: {{ .e.objective.goal }}
+  {{- end }}
+  objectiveMetricName: {{ .e.objective.metric }}
+  {{- with .e.objective.additionalMetrics }}
+  additionalMetricNames:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  metricStrategies: # the score of the weights that are kept, not the best score ever seen
+  {{- range prepend .e.objective.additionalMetrics .e.objective.metric }}
+  - name: {{ . }}
+    value: latest
+  {{- end }}
+algorithm:
+  algorithmName: {{ .e.algorithm.name }}
+  {{- with .e.algorithm.settings }}
+  algorithmSettings:
+  {{- range $name, $value := . }}
+  {{- if not (kindIs "invalid" $value) }}
+  - name: {{ $name }}
+    value: {{ $value | quote }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
+resumePolicy: {{ .e.resumePolicy }}
+parameters:
+{{- range .e.parameters }}
+- name: {{ .name }}
+  parameterType: {{ .type }}
+  feasibleSpace:
+    {{- toYaml (pick . "min" "max" "step" "distribution" "list") | nindent 4 }}
+{{- end }}
+metricsCollectorSpec: # File keeps `kubectl logs` of the trial; StdOut would empty it
+  collector:
+    kind: File
+  source:
+    fileSystemPath:
+      kind: File
+      path: /var/log/katib/metrics.log
+      format: TEXT
+trialTemplate:
+  retain: {{ .root.Values.trial.retain }}
+  primaryContainerName: trainer
+  trialParameters:
+  {{- range .e.parameters }}
+  - name: {{ .name }}
+    reference: {{ .name }}
+  {{- end }}
+  - name: trial
+    reference: ${trialSpec.Name}
+  trialSpec:
+    {{- include "gan-tuner.trial" . | nindent 4 }}
+{{- end }}
+
+{{- define "gan-tuner.counts" -}}
+parallelTrialCount: {{ .e.budget.parallel }}
+maxTrialCount: {{ .e.budget.trials }}
+maxFailedTrialCount: {{ .e.budget.maxFailed }}
+{{- end }}
+
+{{/* RELEASE-NAME-HASH of what Katib would not let change: with resumePolicy Never that is the counts too, once it has ended. */}}
+{{- define "gan-tuner.experimentName" -}}
+{{- $fixed := include "gan-tuner.spec" . -}}
+{{- if eq .e.resumePolicy "Never" -}}
+{{- $fixed = printf "%s\n%s" $fixed (include "gan-tuner.counts" .) -}}
+{{- end -}}
+{{- $name := printf "%s-%s-%s" .root.Release.Name .name (sha256sum $fixed | trunc 8) -}}
+{{- if gt (len $name) 40 -}}
+{{- fail (printf "Katib takes at most 40 characters for an Experiment's name, got %d in %s: shorten the release's name or the experiment's key" (len $name) $name) -}}
+{{- end -}}
+{{- $name -}}
+{{- end }}

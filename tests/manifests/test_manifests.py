@@ -1,0 +1,126 @@
+"""manifests/: each file alone is enough, portable, accepted by the trainer, and safe to run in a shared cluster."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.manifests import rendering as k8s
+from trainer.config import Config
+
+
+def check(*files: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", "check", *map(str, files)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=k8s.ROOT,
+    )
+    return done.stdout + done.stderr
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    return job["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_every_search_of_the_issue_is_there() -> None:
+    assert k8s.SEARCHES == ["bayes", "grid", "loss", "multivariate-tpe", "random", "tpe", "wide"]
+
+
+def test_check_finds_nothing_but_the_warning_that_loss_is_there_to_show() -> None:
+    files = [k8s.MANIFESTS / f"{name}.yaml" for name in k8s.SEARCHES if name != "loss"]
+    assert check(*files).strip().endswith("no problems")
+    loss = check(k8s.MANIFESTS / "loss.yaml")
+    assert "[gan-loss]" in loss
+    assert loss.strip().endswith("1 warning")
+
+
+@pytest.mark.parametrize("name", k8s.SEARCHES)
+def test_one_file_is_all_that_kubectl_needs(name: str) -> None:
+    namespace, experiment = k8s.documents(k8s.search(name))
+    assert namespace["metadata"]["labels"]["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
+    assert experiment["metadata"]["namespace"] == namespace["metadata"]["name"]
+    spec = experiment["spec"]
+    assert {"parallelTrialCount", "maxTrialCount", "maxFailedTrialCount", "resumePolicy"} <= spec.keys()
+    metrics = [spec["objective"]["objectiveMetricName"], *spec["objective"]["additionalMetricNames"]]
+    assert [strategy["name"] for strategy in spec["objective"]["metricStrategies"]] == metrics
+
+
+@pytest.mark.parametrize("name", k8s.SEARCHES)
+def test_the_trainer_accepts_every_pair_of_values(name: str) -> None:
+    experiment = k8s.experiment(k8s.search(name))
+    args = container(k8s.trial(experiment))["args"]
+    spaces = {p["name"]: p["feasibleSpace"] for p in experiment["spec"]["parameters"]}
+    values = {p: space.get("list") or [space["min"], space["max"]] for p, space in spaces.items()}
+    rest = {p: choices[0] for p, choices in values.items()} | {"trial": "gan-x-abcdefgh"}
+    for first, second in itertools.combinations(values, 2):
+        for pair in itertools.product(values[first], values[second]):
+            chosen = rest | dict(zip((first, second), pair, strict=True))
+            argv = [replace(arg, chosen) for arg in args]
+            assert not any("$" in arg for arg in argv)
+            Config.parse(argv)
+
+
+def replace(arg: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        arg = arg.replace("${trialParameters.%s}" % name, value)  # noqa: UP031 - braces
+    return arg
+
+
+def test_searches_share_one_trial_but_for_its_flags() -> None:
+    def without_args(name: str) -> dict[str, Any]:
+        job = k8s.trial(k8s.experiment(k8s.search(name)))
+        del container(job)["args"], job["metadata"]
+        return job
+
+    for name in k8s.SEARCHES:
+        assert without_args(name) == without_args("bayes"), name
+
+
+def test_a_trial_meets_pod_security_restricted() -> None:
+    job = k8s.trial(k8s.experiment(k8s.search("bayes")))
+    pod, trainer = job["spec"]["template"]["spec"], container(job)
+    assert pod["restartPolicy"] == "Never"
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert pod["automountServiceAccountToken"] is False
+    security = trainer["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert trainer["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert not trainer["image"].endswith(":latest")
+    written = {mount["mountPath"] for mount in trainer["volumeMounts"]} | {"/var/log/katib"}  # Katib mounts that one
+    paths = [arg.split("=")[1] for arg in trainer["args"] if "=/" in arg]
+    assert paths
+    assert all(any(path.startswith(mount) for mount in written) for path in paths)
+
+
+def test_base_holds_the_same_files() -> None:
+    for name in k8s.SEARCHES:
+        copy = (k8s.MANIFESTS / "base" / f"{name}.yaml").read_text()
+        assert copy == k8s.search(name), f"cp manifests/{name}.yaml manifests/base/"
+
+
+@pytest.mark.parametrize("version", k8s.VERSIONS)
+def test_searches_and_their_trials_are_valid(version: str, tmp_path: Path) -> None:
+    objects = [document for name in k8s.SEARCHES for document in k8s.documents(k8s.search(name))]
+    trials = [k8s.trial(document) for document in objects if document["kind"] == "Experiment"]
+    k8s.kubeconform(objects + trials, version, tmp_path)
+
+
+def test_validation_notices_a_misspelt_key_at_any_depth(tmp_path: Path) -> None:
+    job = k8s.trial(k8s.experiment(k8s.search("bayes")))
+    job["spec"]["template"]["spec"]["nodeSelektor"] = {}
+    with pytest.raises(AssertionError, match="nodeSelektor"):
+        k8s.kubeconform([job], "1.36", tmp_path)
+    experiment = k8s.experiment(k8s.search("bayes"))
+    experiment["spec"]["objective"]["gaol"] = 1
+    with pytest.raises(AssertionError, match="gaol"):
+        k8s.kubeconform([experiment], "1.36", tmp_path)

@@ -1,0 +1,145 @@
+"""manifests/overlays/: each renders, is valid, says for whom it is, and changes what it says it changes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.manifests import rendering as k8s
+
+
+def pod(name: str) -> dict[str, Any]:
+    return k8s.trial(k8s.experiment(k8s.overlay(name)))["spec"]["template"]["spec"]
+
+
+def limits(name: str) -> dict[str, str]:
+    return pod(name)["containers"][0]["resources"]["limits"]
+
+
+def test_every_pool_of_the_issue_is_there() -> None:
+    wanted = ["aks", "cpu", "dra", "eks", "eks-karpenter", "generic", "gke", "kueue", "mig", "spot"]
+    assert wanted == k8s.OVERLAYS
+
+
+@pytest.mark.parametrize("name", [*k8s.OVERLAYS, "katib"])
+def test_two_lines_say_for_whom_it_is(name: str) -> None:
+    lines = (k8s.MANIFESTS / "overlays" / name / "kustomization.yaml").read_text().splitlines()
+    assert [line.startswith("# ") for line in lines[:3]] == [True, True, False]
+    assert lines[0].startswith("# For ")
+
+
+@pytest.mark.parametrize("name", k8s.OVERLAYS)
+def test_check_finds_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / "rendered.yaml").write_text(k8s.overlay(name))
+    command = [sys.executable, "-m", "tuner", "check", str(tmp_path / "rendered.yaml")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=k8s.ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no problems" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", k8s.VERSIONS)
+def test_overlays_and_their_trials_are_valid(version: str, tmp_path: Path) -> None:
+    objects = []
+    for name in k8s.OVERLAYS:
+        if name == "dra" and version < "1.34":  # resource.k8s.io/v1 came with 1.34, as the overlay says
+            continue
+        rendered = k8s.documents(k8s.overlay(name))
+        objects += rendered + [k8s.trial(document) for document in rendered if document["kind"] == "Experiment"]
+    k8s.kubeconform(objects, version, tmp_path)
+
+
+def test_pools_select_and_tolerate() -> None:
+    selectors = {
+        "gke": {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        "eks": {"eks.amazonaws.com/nodegroup": "gpu"},
+        "eks-karpenter": {"karpenter.k8s.aws/instance-gpu-manufacturer": "nvidia"},
+        "aks": {"kubernetes.azure.com/accelerator": "nvidia"},
+        "generic": {"nvidia.com/gpu.present": "true"},
+    }
+    for name, labels in selectors.items():
+        assert pod(name)["nodeSelector"] == {"kubernetes.io/os": "linux"} | labels
+        assert limits(name)["nvidia.com/gpu"] == "1"
+        assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod(name)["tolerations"])
+
+
+def test_gpus_are_asked_for_once_and_in_one_way() -> None:
+    assert "nvidia.com/gpu" not in limits("cpu")
+    assert "tolerations" not in pod("cpu")
+    assert [key for key in limits("mig") if "nvidia" in key] == ["nvidia.com/mig-1g.10gb"]
+    assert [key for key in limits("dra") if "nvidia" in key] == []
+    claim = pod("dra")["resourceClaims"][0]["resourceClaimTemplateName"]
+    assert claim in [d["metadata"]["name"] for d in k8s.documents(k8s.overlay("dra"))]
+
+
+def test_spot_forgives_the_cluster_and_not_the_trial() -> None:
+    job = k8s.trial(k8s.experiment(k8s.overlay("spot")))
+    ignore, fail = job["spec"]["podFailurePolicy"]["rules"]
+    assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert fail["onExitCodes"]["values"] == [2, 3]
+    claims = [d for d in k8s.documents(k8s.overlay("spot")) if d["kind"] == "PersistentVolumeClaim"]
+    volume = next(v for v in pod("spot")["volumes"] if v["name"] == "output")
+    assert volume["persistentVolumeClaim"]["claimName"] == claims[0]["metadata"]["name"]
+
+
+def test_spot_tells_the_trainer_to_stop_where_the_wrapping_shell_would_not(tmp_path: Path) -> None:
+    """Katib's `sh -c 'command && echo ...'` dies of SIGTERM and leaves its child untold; the preStop hook tells it."""
+    package = tmp_path / "trainer"
+    package.mkdir()
+    (package / "__main__.py").write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "python").symlink_to(sys.executable)
+    wrapped = "python -m trainer --lr=1 && echo completed"
+    environment = {"PATH": f"{bin_}:/usr/bin:/bin"}
+    [sh, flag, script] = pod("spot")["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    with subprocess.Popen(["sh", "-c", wrapped], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as main:
+        assert main.stdout is not None
+        assert main.stdout.readline() == b"ready\n"
+        subprocess.run([sh, flag, script.replace("sleep 5", "true")], env=environment, check=True, capture_output=True)
+        assert main.wait(timeout=10) == 143
+
+
+def test_kueue_queues_the_jobs_suspended() -> None:
+    job = k8s.trial(k8s.experiment(k8s.overlay("kueue")))
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gan-tuner"
+    assert job["spec"]["suspend"] is True
+
+
+@pytest.mark.parametrize(("upper", "lower"), [("spot", "gke"), ("kueue", "spot"), ("dra", "aks"), ("mig", "eks")])
+def test_one_overlay_stands_on_another(upper: str, lower: str, tmp_path: Path) -> None:
+    shutil.copytree(k8s.MANIFESTS, tmp_path / "manifests")
+    folder = tmp_path / "manifests" / "overlays"
+    file = folder / upper / "kustomization.yaml"
+    file.write_text(file.read_text().replace("- ../generic\n", f"- ../{lower}\n"))
+    both = k8s.trial(k8s.experiment(k8s.output(k8s.tool("kubectl"), "kustomize", str(folder / upper))))
+    assert pod(lower)["nodeSelector"].items() <= both["spec"]["template"]["spec"]["nodeSelector"].items()
+
+
+@pytest.mark.parametrize("name", [name for name in k8s.SEARCHES if name != "bayes"])
+def test_any_search_goes_through_an_overlay(name: str, tmp_path: Path) -> None:
+    shutil.copytree(k8s.MANIFESTS, tmp_path / "manifests")
+    file = tmp_path / "manifests" / "base" / "kustomization.yaml"
+    file.write_text(file.read_text().replace("- bayes.yaml", f"- {name}.yaml"))
+    folder = tmp_path / "manifests" / "overlays" / "cpu"
+    rendered = k8s.experiment(k8s.output(k8s.tool("kubectl"), "kustomize", str(folder)))
+    assert rendered["metadata"]["name"] == f"gan-{name}"
+
+
+def test_katib_gets_memory_and_security_contexts() -> None:
+    [config] = k8s.documents(k8s.overlay("katib"))
+    assert (config["metadata"]["name"], config["metadata"]["namespace"]) == ("katib-config", "kubeflow")
+    [katib] = k8s.documents(config["data"]["katib-config.yaml"])
+    assert katib["init"]["controller"]["injectSecurityContext"] is True
+    for service in katib["runtime"]["suggestions"]:
+        assert service["securityContext"]["runAsNonRoot"] is True, service["algorithmName"]
+        assert service["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert service["image"].endswith(":v0.19.0")
+        assert service["resources"]["limits"]["memory"] != "100Mi"

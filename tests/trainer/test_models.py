@@ -1,0 +1,89 @@
+"""Networks of stacked parameters against torch.nn's, trial by trial."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainer import models
+from trainer.models import Arch
+
+MLP = Arch("mlp", (1, 8, 8), 10, (12, 20), (20, 12))
+DCGAN = Arch("dcgan", (3, 10, 7), 10, (8, 6), (6, 8))
+
+
+def stacked(shapes: models.Shapes, trials: int = 3) -> models.Params:
+    params = {k: torch.zeros(trials, *s) for k, s in shapes.items()}
+    models.initialise(params, [torch.Generator().manual_seed(e) for e in range(trials)])
+    return params
+
+
+def dense(p: models.Params, i: int, e: int) -> nn.Linear:
+    w, b = p[f"linear{i}.weight"][e].T, p[f"linear{i}.bias"][e, 0]
+    layer = nn.Linear(w.shape[1], w.shape[0])
+    layer.load_state_dict({"weight": w, "bias": b})
+    return layer
+
+
+def conv(p: models.Params, i: int, e: int, stride: int) -> nn.Conv2d:
+    w, b = p[f"conv{i}.weight"][e], p[f"conv{i}.bias"][e]
+    layer = nn.Conv2d(w.shape[1], w.shape[0], 3, stride, 1)
+    layer.load_state_dict({"weight": w, "bias": b})
+    return layer
+
+
+def test_the_articles_mlp():
+    g, d = stacked(MLP.generator_shapes()), stacked(MLP.discriminator_shapes())
+    z = torch.randn(3, 5, 10)
+    images = MLP.generate(g, z)
+    logits = MLP.discriminate(d, images)
+    for e in range(3):
+        generator = nn.Sequential(dense(g, 0, e), nn.ReLU(), dense(g, 1, e), nn.ReLU(), dense(g, 2, e), nn.Tanh())
+        torch.testing.assert_close(images[e].flatten(1), generator(z[e]))
+        critic = nn.Sequential(dense(d, 0, e), nn.LeakyReLU(0.2), dense(d, 1, e), nn.LeakyReLU(0.2), dense(d, 2, e))
+        torch.testing.assert_close(logits[e], critic(images[e].flatten(1)).squeeze(1))
+
+
+def test_dcgan_is_one_network_per_group():
+    g, d = stacked(DCGAN.generator_shapes()), stacked(DCGAN.discriminator_shapes())
+    z = torch.randn(3, 5, 10)
+    images = DCGAN.generate(g, z)
+    logits = DCGAN.discriminate(d, images)
+    assert images.shape == (3, 5, 3, 10, 7)
+    for e in range(3):
+        up = nn.Upsample(scale_factor=2)
+        head = nn.Sequential(dense(g, 0, e), nn.ReLU(), nn.Unflatten(1, (8, 3, 2)))
+        generator = nn.Sequential(head, up, conv(g, 0, e, 1), nn.ReLU(), up, conv(g, 1, e, 1), nn.Tanh())
+        torch.testing.assert_close(images[e], generator(z[e])[:, :, :10, :7])
+        leaky = nn.LeakyReLU(0.2)
+        critic = nn.Sequential(conv(d, 0, e, 2), leaky, conv(d, 1, e, 2), leaky, nn.Flatten(), dense(d, 0, e))
+        torch.testing.assert_close(logits[e], critic(images[e]).squeeze(1))
+
+
+@pytest.mark.parametrize("image", [(1, 28, 28), (1, 8, 8), (3, 1, 1), (3, 33, 5)])
+@pytest.mark.parametrize("model", ["mlp", "dcgan"])
+def test_any_image_size_fits(model, image):
+    arch = Arch(model, image, 4, (6, 5), (5, 6))
+    images = arch.generate(stacked(arch.generator_shapes(), 1), torch.randn(1, 2, 4))
+    assert images.shape == (1, 2, *image)
+    assert images.abs().max() <= 1
+    assert arch.discriminate(stacked(arch.discriminator_shapes(), 1), images).shape == (1, 2)
+
+
+def test_weights_are_drawn_as_torch_draws_them():
+    p = stacked(Arch("mlp", (1, 8, 8), 100, (128, 256), (256, 128)).generator_shapes(), 1)
+    for i, fan_in in enumerate((100, 128, 256)):
+        for name in ("weight", "bias"):
+            assert 0.9 * fan_in**-0.5 < p[f"linear{i}.{name}"].abs().max() <= fan_in**-0.5
+
+
+@pytest.mark.parametrize("arch", [MLP, DCGAN])
+def test_spectral_norm_makes_the_largest_singular_value_one(arch):
+    p = stacked(arch.discriminator_shapes())
+    u = stacked(models.singular_vectors(arch.discriminator_shapes()))
+    for _ in range(300):
+        models.power_iteration(p, u)
+    normal = models.spectral_normalise(p, u)
+    for name in u:
+        matrices = normal[name] if normal[name].ndim == 3 else normal[name].flatten(2)
+        torch.testing.assert_close(torch.linalg.matrix_norm(matrices, 2), torch.ones(3), rtol=1e-3, atol=0)
+        assert torch.equal(normal[name.replace("weight", "bias")], p[name.replace("weight", "bias")])

@@ -1,0 +1,279 @@
+"""`gantune` as a user meets it: real processes, real studies of small trials, wrong input, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tuner.samples import experiment, search
+from tuner.result import Result
+
+MANIFEST = """\
+apiVersion: kubeflow.org/v1beta1
+kind: Experiment
+metadata: {{name: {name}, namespace: x}}
+spec:
+  objective: {{type: minimize, objectiveMetricName: fd, metricStrategies: [{{name: fd, value: latest}}]}}
+  algorithm: {{algorithmName: random, algorithmSettings: [{{name: random_state, value: "1"}}]}}
+  parallelTrialCount: 2
+  maxTrialCount: {count}
+  maxFailedTrialCount: 2
+  resumePolicy: Never
+  parameters:
+  - {{name: lr, parameterType: double, feasibleSpace: {{min: "0.1", max: "10", distribution: logUniform}}}}
+  - {{name: act, parameterType: categorical, feasibleSpace: {{list: ["; touch pwned", "$(touch pwned)"]}}}}
+  trialTemplate:
+    primaryContainerName: main
+    trialParameters: [{{name: lr, reference: lr}}, {{name: act, reference: act}}]
+    trialSpec:
+      apiVersion: batch/v1
+      kind: Job
+      spec:
+        backoffLimit: 0
+        activeDeadlineSeconds: 60
+        template:
+          spec:
+            restartPolicy: Never
+            containers:
+            - name: main
+              image: example.com/toy:1
+              command: [sh, {script}, "--lr=${{trialParameters.lr}}", "--act=${{trialParameters.act}}"]
+"""
+SCRIPT = """\
+echo "2026-01-02T03:04:05Z fd=${1#--lr=}"
+while [ -e wait ]; do sleep 0.02; done
+"""
+BROKEN = "echo no such luck >&2; exit 7\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A working directory with toy.yaml, whose trials print their lr, and wait while a file named `wait` exists."""
+    (tmp_path / "trial.sh").write_text(SCRIPT)
+    (tmp_path / "toy.yaml").write_text(MANIFEST.format(name="toy", count=4, script=tmp_path / "trial.sh"))
+    return tmp_path
+
+
+def start(home: Path, *argv: str, **how: object) -> subprocess.Popen[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    env = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "GANTUNE_STORE")}
+    env |= {"PYTHONPATH": root, "HOME": str(home), "COLUMNS": "80"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+    return subprocess.Popen([sys.executable, "-m", "tuner", *argv], cwd=home, env=env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def gantune(home: Path, *argv: str) -> tuple[int, str, str]:
+    process = start(home, *argv)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def test_help_imports_nothing_but_click(home):
+    code = "import sys, tuner.cli\ntry: tuner.cli.main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.splitlines()[-1].split()}
+    assert "click" in loaded
+    assert not loaded & {"optuna", "torch", "numpy", "rich", "kubernetes", "ruamel", "plotly", "scipy"}
+
+
+@pytest.mark.parametrize("command", ["run", "list", "status", "best", "report"])
+def test_each_commands_help_is_light(command):
+    code = "import sys, tuner.cli\ntry: tuner.cli.main([{!r}, '--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    code = code.format(command)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(f"Usage: gantune {command}")
+    assert not {"optuna", "torch", "numpy", "kubernetes"} & set(run.stdout.splitlines()[-1].split())
+
+
+def test_run_then_every_way_to_read_it(home):
+    code, out, err = gantune(home, "run", "toy.yaml", "--local")
+    assert (code, out.count("started"), out.count(" done  fd=")) == (0, 4, 4), err
+    assert "next: gantune best toy --format args" in out
+    code, out, _ = gantune(home, "status", "toy", "--format", "json")
+    result = Result.from_json(json.loads(out))
+    assert (code, len(result.trials), result.state) == (0, 4, "Succeeded")
+    best = result.best
+    assert best is not None
+    assert best.metrics["fd"] == min(trial.parameters["lr"] for trial in result.trials)
+    assert json.loads(gantune(home, "best", "toy", "--format", "json")[1]) == best.to_json()
+    assert json.loads(gantune(home, "list", "--format", "json")[1])[0]["best"] == best.to_json()
+    assert "toy" in gantune(home, "list")[1]
+    assert "minimise fd" in gantune(home, "status", "toy")[1]
+    assert repr(best.parameters["lr"]) in gantune(home, "best", "toy")[1]
+    from ruamel.yaml import YAML
+
+    assert YAML(typ="safe").load(gantune(home, "best", "toy", "--format", "yaml")[1]) == best.to_json()
+    code, _, err = gantune(home, "report", "toy", "-o", "page.html")
+    assert code == 0, err
+    assert "<title>toy: minimise fd</title>" in (home / "page.html").read_text()
+    code, _, err = gantune(home, "best", "toy", "--format", "args")
+    assert code == 2
+    assert "shell script" in err
+    line = gantune(home, "best", "toy", "--format", "env")[1]
+    script = f'{line}printf "%s|%s" "$lr" "$act"'
+    shell = subprocess.run(["sh", "-c", script], cwd=home, capture_output=True, text=True, check=True)
+    assert shell.stdout == f"{best.parameters['lr']!r}|{best.parameters['act']}"
+    assert not (home / "pwned").exists()
+
+
+def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
+    gantune(home, "run", "toy.yaml", "--local")
+    first = gantune(home, "status", "toy", "--format", "json")[1]
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local")
+    assert (code, out.count("started")) == (0, 0)
+    assert gantune(home, "status", "toy", "--format", "json")[1] == first
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--max-trials", "6", "--json")
+    kinds = [json.loads(line)["event"] for line in out.splitlines()]
+    assert (code, kinds.count("trial_ended"), kinds[-1]) == (0, 2, "study_ended")
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--fresh")
+    assert (code, out.count("started")) == (0, 4)
+
+
+def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Until that many trials have started, by the lines of the process."""
+    assert process.stdout is not None
+    seen = 0
+    while seen < count:
+        line = process.stdout.readline()
+        assert line, process.stderr.read() if process.stderr else ""
+        seen += "started" in line
+
+
+def test_the_first_ctrl_c_finishes_the_running_trials(home):
+    (home / "wait").touch()
+    process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
+    wait_for_trials(home, process, 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    (home / "wait").unlink()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert out.count(" done  fd=") == 2
+    assert err.splitlines()[-1] == "interrupted; to go on: gantune run toy.yaml --local --workers 2"
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--workers", "2")
+    assert (code, out.count(" done  fd=")) == (0, 2)
+
+
+@pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
+def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
+    (home / "wait").touch()
+    process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
+    wait_for_trials(home, process, 2)
+    for name in signals:
+        process.send_signal(signal.Signals[name])
+        time.sleep(0.2)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert out.count(" done  fd=") == 0
+    (home / "wait").unlink()
+    assert gantune(home, "run", "toy.yaml", "--local")[1].count(" done  fd=") == 4
+
+
+def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
+    (home / "trial.sh").write_text(BROKEN)
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local")
+    assert code == 1
+    assert "no such luck" in out
+    code, _, err = gantune(home, "best", "toy")
+    assert code == 2
+    assert "toy has no trial with a finite fd" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["best", "nothing"], 2, "begin one with `gantune run FILE`"),
+        (["status", "../../etc"], 2, "no study"),
+        (["run", "missing.yaml", "--local"], 2, "missing.yaml"),
+        (["run", "text.yaml", "--local"], 1, "text.yaml"),
+        (["run", "other.yaml", "--local"], 2, "other.yaml: no Experiment"),
+        (["run", ".", "--local"], 2, "."),
+        (["run", "toy.yaml", "--local", "--workers", "0"], 2, "got '0'"),
+        (["run", "toy.yaml", "--local", "--workers", "many"], 2, "got 'many'"),
+        (["run", "toy.yaml", "--local", "--max-trials", "0"], 2, "--max-trials"),
+        (["run", "toy.yaml", "--local", "--from", "nothing"], 2, "nothing"),
+        (["run", "toy.yaml", "--cluster", "--seed", "1"], 2, "--seed is for local runs"),
+        (["run", "toy.yaml", "--local", "--store", "toy.yaml"], 2, "toy.yaml"),
+        (["list", "--store", "absent"], 0, "no studies in absent"),
+        (["statos"], 2, "did you mean 'status'?"),
+        (["--nonsense"], 2, "--nonsense"),
+        (["best"], 2, "NAME"),
+    ],
+)
+def test_wrong_input_is_one_line_and_its_exit_code(home, argv, code, says):
+    (home / "text.yaml").write_text("just: [text\n")
+    (home / "other.yaml").write_text("kind: Namespace\n")
+    found, out, err = gantune(home, *argv)
+    assert found == code, err
+    assert says in err
+    assert out == ""
+    passed_over = ("Usage:", "Try ", "toy.yaml: 2 warnings for use on a cluster")
+    errors = [line for line in err.splitlines() if line and not line.startswith(passed_over)]
+    assert len(errors) == 1, err
+
+
+def test_a_name_near_the_one_that_was_meant(home):
+    gantune(home, "run", "toy.yaml", "--local")
+    assert "there is toy" in gantune(home, "best", "tyo")[2]
+
+
+def test_without_a_flag_it_says_where_it_runs_and_why(home):
+    code, _, err = gantune(home, "run", "toy.yaml")
+    assert code == 0
+    assert "runs here: no cluster" in err
+
+
+def test_a_closed_pipe_is_no_error(home):
+    gantune(home, "run", "toy.yaml", "--local")
+    command = f"{shlex.quote(sys.executable)} -m tuner status toy --format json | head -c 1; echo"
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    run = subprocess.run(["sh", "-c", command], cwd=home, env=env, capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("{\n", "")
+
+
+def test_on_a_terminal_the_table_is_drawn_and_the_cursor_comes_back(home):
+    mine, theirs = pty.openpty()
+    process = start(home, "run", "toy.yaml", "--local", stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            chunk = os.read(mine, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        text += chunk
+    os.close(mine)
+    assert process.wait(30) == 0
+    shown = text.decode()
+    assert "4 done" in shown
+    assert "next: gantune best toy" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_the_page_and_the_flags_are_made_of_the_same_trial():
+    """export and report read the same Result; a Result with a failed better trial must not confuse either."""
+    from tuner.cli import export
+
+    found = search(30)
+    assert found.best is not None
+    names = list(found.best.parameters)
+    flags = export.args(
+        experiment(["x", *(f"--{n}=${{trialParameters.{n}}}" for n in names)], **{n: n for n in names}),
+        found.best.parameters,
+    )
+    assert flags == [f"--{name}={value}" for name, value in found.best.parameters.items()]

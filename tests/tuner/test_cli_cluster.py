@@ -1,0 +1,179 @@
+"""The commands that need a cluster, as a user types them: a real process against the loopback API server."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.tuner.loopback import RESPONSES, Loopback
+from tuner.cli import cluster, study
+from tuner.errors import GantuneError
+from tuner.result import Goal, Objective, Result, StudyState
+
+
+@pytest.fixture
+def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
+    body = copy.deepcopy(RESPONSES["create-201"]["request"]["body"])
+    (tmp_path / "made.yaml").write_text(json.dumps(body))
+    return tmp_path
+
+
+def invoke(command: Any, *words: str) -> Any:
+    result = CliRunner().invoke(command, list(words), standalone_mode=False)
+    if result.exception and not isinstance(result.exception, GantuneError):
+        raise result.exception
+    return result
+
+
+def process(*words: str) -> subprocess.CompletedProcess[str]:
+    """A real `gantune`, with this test's KUBECONFIG and working directory."""
+    path = str(Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-m", "tuner", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": path},
+        check=False,
+    )
+
+
+def test_submit_prints_the_name_and_the_next_command(server: Loopback, folder: Path) -> None:
+    done = process("submit", "made.yaml")
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
+    assert "next: gantune watch made" in done.stderr
+    assert ("experiments", "gan", "made") in server.objects
+
+
+def test_submit_runs_check_first(server: Loopback, folder: Path) -> None:
+    body = json.loads((folder / "made.yaml").read_text())
+    body["spec"]["parallelTrialCount"] = 9
+    (folder / "made.yaml").write_text(json.dumps(body))
+    done = process("submit", "made.yaml")
+    assert done.returncode == 1
+    assert "parallelTrialCount" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert server.requests == []
+
+
+def test_watch_then_best_after_the_experiment_is_gone(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok")
+    watched = invoke(cluster.watch, "random-ok")
+    assert watched.return_value == 0
+    server.remove("experiments", "gan", "random-ok")
+    best = invoke(study.best, "random-ok", "--format", "json")
+    assert json.loads(best.stdout)["name"] == "random-ok-k62kz9k8"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words", "code"),
+    [
+        ("random-ok", (), 0),
+        ("oom-killed", (), 1),
+        ("gpu-unschedulable", ("--timeout", "0.2"), 5),
+    ],
+)
+def test_each_ending_has_its_exit_code(
+    server: Loopback, folder: Path, scenario: str, words: tuple[str, ...], code: int
+) -> None:
+    server.replay(scenario)
+    assert invoke(cluster.watch, scenario, "--json", *words).return_value == code
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code"),
+    [(StudyState.STOPPED, "", 3), (StudyState.STOPPED, "deleted on the cluster while it was watched", 4)],
+)
+def test_stopped_and_deleted_have_their_own(state: StudyState, reason: str, code: int) -> None:
+    result = Result("x", state, Objective("fd", Goal.MINIMIZE), reason=reason)
+    assert cluster.exit_code(result) == code
+
+
+def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    shown = invoke(study.status, "gpu-unschedulable", "--format", "json")
+    trials = json.loads(shown.stdout)["trials"]
+    assert {trial["reason"] for trial in trials} == {"Unschedulable: 1 Insufficient nvidia.com/gpu"}
+
+
+def test_status_without_the_cluster_shows_what_was_collected_last(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    invoke(study.status, "gpu-unschedulable")
+    server.silent = True
+    shown = process("status", "gpu-unschedulable", "--format", "json")
+    assert shown.returncode == 0
+    assert len(json.loads(shown.stdout)["trials"]) == 2
+    assert "is shown as it was collected last: " in shown.stderr
+
+
+def test_stop_extend_and_delete(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    assert invoke(cluster.extend, "gpu-unschedulable", "--max-trials", "40").exception is None
+    assert invoke(cluster.stop, "gpu-unschedulable").exception is None
+    assert not [key for key in server.objects if key[0] == "trials"]
+    assert invoke(cluster.delete, "gpu-unschedulable").exception is None
+    assert not [key for key in server.objects if key[0] == "experiments"]
+
+
+def test_logs_prints_the_trainers_lines(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok")
+    shown = invoke(cluster.logs, "random-ok", "--trial", "random-ok-2p7hm8wp")
+    assert shown.stdout == "step 1\nstep 2\nstep 3\n"
+
+
+@pytest.mark.parametrize("words", [("watch", "x"), ("submit", "made.yaml"), ("logs", "x"), ("delete", "x")])
+def test_without_a_cluster_every_command_says_so_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
+    done = process(*words)
+    assert done.returncode == 1
+    assert "gantune: error: no cluster: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback, folder: Path) -> None:
+    from tuner.engines.local import LocalEngine
+    from tuner.manifest import from_document
+    from tuner.store import Store
+
+    server.replay("random-ok")
+    store = Store(folder / ".gantune")
+    cluster.refresh(store, "random-ok")
+    body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
+    body["metadata"] = {"name": "here"}
+    body["spec"]["maxTrialCount"] = body["spec"]["parallelTrialCount"] = 1
+    body["spec"]["maxFailedTrialCount"] = 1
+    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    container["command"] = ["python", "-c", "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')"]
+    container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
+    engine = LocalEngine(store, warm_start="random-ok", workers=1, in_process=False)
+    events = list(engine.watch(engine.submit(from_document(body))))
+    assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
+
+
+def test_the_python_api_does_the_same(server: Loopback, folder: Path) -> None:
+    import tuner
+    from tuner.manifest import from_document
+
+    server.replay("random-ok")
+    assert tuner.submit("made.yaml") == "made"
+    events = list(tuner.watch("random-ok"))
+    best = tuner.best("random-ok")
+    assert best is not None
+    assert best == events[-1].result.best
+    held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
+    result = tuner.run(from_document(held), local=False, on_event=events.append)  # joins
+    assert result.best == best
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tuner.nothing

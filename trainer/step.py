@@ -1,0 +1,243 @@
+"""One optimisation step of E GANs side by side; the command line is E = 1, and there is no other code path.
+
+Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one [E, N] tensor, of
+which the parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
+operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its course does
+not depend on its neighbours, and what is not finite in one stays there.
+
+    step = Step(arch, configs, images)      # uint8 [n, C, H, W] on the device where everything happens
+    for _ in range(100): step()
+    step.sums / 100                         # [2, E]: mean loss of D and of G
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer import losses, models
+from trainer.config import Config
+from trainer.data import from_unit, to_unit
+
+ALIGNED = 16  # floats: each parameter starts on a 64-byte boundary, as a tensor of its own would
+NO_BIAS_CORRECTION = 1e9  # a step count at which Adam's bias correction is 1: RMSprop is Adam with beta1 = 0 and this
+
+
+class Stack:
+    """E copies of one network: `flat` [E, N], and `params`, views of it that autograd sees as leaves."""
+
+    def __init__(self, shapes: models.Shapes, trials: int, device: torch.device) -> None:
+        sizes = {name: -(-torch.Size(shape).numel() // ALIGNED) * ALIGNED for name, shape in shapes.items()}
+        self.flat = torch.zeros(trials, sum(sizes.values()), device=device)
+        self.params = {}
+        for (name, shape), part in zip(shapes.items(), self.flat.split(list(sizes.values()), 1), strict=True):
+            self.params[name] = part[:, : torch.Size(shape).numel()].unflatten(1, shape).requires_grad_()
+
+    def like(self, flat: Tensor) -> models.Params:
+        """The views of another tensor that is laid out as `flat`, without gradients."""
+        return {
+            k: flat.as_strided(p.shape, p.stride(), p.storage_offset() - self.flat.storage_offset())
+            for k, p in self.params.items()
+        }
+
+
+class Optimizer:
+    """torch's fused kernels over each trial's slices: every trial has its own rates, in one pass over memory."""
+
+    def __init__(self, stack: Stack, configs: Sequence[Config], rates: Sequence[float]) -> None:
+        self.kind = configs[0].optimizer
+        start = NO_BIAS_CORRECTION if self.kind == "rmsprop" else 0.0
+        self.steps = torch.full((len(configs),), start, device=stack.flat.device)
+        self.first = torch.zeros_like(stack.flat)
+        self.second = torch.zeros_like(stack.flat)
+        views = [{k: p.detach() for k, p in stack.params.items()}, stack.like(self.first), stack.like(self.second)]
+        self._slices = [[[p[e] for p in group.values()] for group in views] for e in range(len(configs))]
+        self._options = [self._of(c, lr) for c, lr in zip(configs, rates, strict=True)]
+
+    def _of(self, c: Config, lr: float) -> dict[str, Any]:
+        common: dict[str, Any] = {"lr": lr, "weight_decay": c.weight_decay, "maximize": False}
+        if self.kind == "sgd":
+            return common | {"momentum": c.beta1, "dampening": 0.0, "nesterov": False, "is_first_step": False}
+        beta1 = 0.0 if self.kind == "rmsprop" else c.beta1
+        return common | {"beta1": beta1, "beta2": c.beta2, "eps": 1e-8, "amsgrad": False}
+
+    @torch.no_grad()
+    def __call__(self, gradients: Sequence[Tensor]) -> None:
+        """Gradients [E, ...] in the order of the stack's parameters."""
+        self.steps.add_(1)
+        kernel = torch._fused_adamw_ if self.kind == "adamw" else torch._fused_adam_
+        for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
+            g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
+            if self.kind == "sgd":
+                torch._fused_sgd_(p, g, first if options["momentum"] else [], **options)
+            else:
+                kernel(p, g, first, second, [], [self.steps[e]] * len(p), **options)
+
+
+class Step:
+    """The state of E trials, and `step()`, which moves all of them by one generator step."""
+
+    def __init__(self, arch: models.Arch, configs: Sequence[Config], images: Tensor) -> None:
+        self.config = c = configs[0]
+        self.arch, self.images, self.device = arch, images, images.device
+        self.trials = e = len(configs)
+        self.generators = [torch.Generator(self.device).manual_seed(c.seed) for c in configs]
+        self.g = Stack(arch.generator_shapes(), e, self.device)
+        self.d = Stack(arch.discriminator_shapes(), e, self.device)
+        vectors = models.singular_vectors(arch.discriminator_shapes()) if arch.spectral_norm else {}
+        self.u = {k: torch.zeros(e, *s, device=self.device) for k, s in vectors.items()}
+        with torch.no_grad():
+            for params in (self.g.params, self.d.params, self.u):
+                models.initialise(params, self.generators)
+        self.ema = self.g.flat.clone()
+        self.g_optimizer = Optimizer(self.g, configs, [c.lr for c in configs])
+        self.d_optimizer = Optimizer(self.d, configs, [c.lr * c.d_lr_ratio for c in configs])
+        self.gamma1, self.gamma2 = self._column(configs, "r1_gamma")[:, 0], self._column(configs, "r2_gamma")[:, 0]
+        self.smooth, self.fading = self._column(configs, "label_smoothing"), 1 - self._column(configs, "ema_decay")
+        self.r1, self.r2 = any(c.r1_gamma for c in configs), any(c.r2_gamma for c in configs)
+        self.sums = torch.zeros(2, e, dtype=torch.float64, device=self.device)
+        self.age = torch.zeros(1, device=self.device)  # steps taken, as a number the device knows
+        self.order = torch.zeros(e, len(images), dtype=torch.int64, device=self.device)
+        self.position = len(images)  # how much of `order` is used up
+        self.index = torch.zeros(c.n_critic, e, c.bs, dtype=torch.int64, device=self.device)
+        self.z = torch.zeros(c.n_critic, e, c.bs, c.latent_dim, device=self.device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        """Draw noise and batches, then update every trial. No host synchronisation."""
+        self._draw()
+        if self.device.type == "cuda" and self._graph is None:
+            self._capture()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._update()
+
+    def sample(self, trial: int, z: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Images of one trial's evaluated generator (the running mean): noise [S, Z] -> uint8 [S, C, H, W]."""
+        params = {k: p[trial : trial + 1] for k, p in self.g.like(self.ema if weights is None else weights).items()}
+        with torch.no_grad():
+            parts = [from_unit(self.arch.generate(params, part.unsqueeze(0))[0]) for part in z.split(1024)]
+        return torch.cat(parts)
+
+    def current_losses(self, z: Tensor) -> Tensor:
+        """Losses [2, E] as they stand, on noise [E, B, Z] and the first B images; changes nothing."""
+        with torch.no_grad():
+            real = to_unit(self.images[: z.shape[1]]).expand(self.trials, -1, -1, -1, -1)
+            scores = [self.arch.discriminate(self._d(), x) for x in (real, self.arch.generate(self.g.params, z))]
+            return torch.stack(
+                [
+                    losses.d_loss(self.config.loss, *scores, self.smooth),
+                    losses.g_loss(self.config.loss, scores[1], scores[0]),
+                ]
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a later step depends on: tensors that are safe to store, not to change."""
+        o, p = self.g_optimizer, self.d_optimizer
+        tensors = {
+            "g": self.g.flat, "d": self.d.flat, "ema": self.ema, "sums": self.sums, "age": self.age,
+            "g.first": o.first, "g.second": o.second, "g.steps": o.steps,
+            "d.first": p.first, "d.second": p.second, "d.steps": p.steps,
+            "order": self.order,
+        }  # fmt: skip
+        tensors |= {f"u.{k}": v for k, v in self.u.items()}
+        tensors |= {f"rng.{e}": g.get_state() for e, g in enumerate(self.generators)}
+        return tensors | {"position": torch.tensor(self.position)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`, in place. Raises KeyError or RuntimeError when it is another network's."""
+        with torch.no_grad():
+            for name, own in self.state().items():
+                if name not in ("position", *(f"rng.{e}" for e in range(self.trials))):
+                    own.copy_(state[name])
+        for e, generator in enumerate(self.generators):
+            generator.set_state(state[f"rng.{e}"].cpu())
+        self.position = int(state["position"])
+
+    def _draw(self) -> None:
+        """Fill `z` and `index` from each trial's generator."""
+        for k in range(self.config.n_critic):
+            for e, generator in enumerate(self.generators):
+                torch.randn(self.z.shape[2:], generator=generator, out=self.z[k, e])
+            filled = 0
+            while filled < self.config.bs:  # a batch may straddle two passes over the data; no image is left out
+                if self.position == len(self.images):
+                    self._shuffle()
+                n = min(self.config.bs - filled, len(self.images) - self.position)
+                self.index[k, :, filled : filled + n] = self.order[:, self.position : self.position + n]
+                filled, self.position = filled + n, self.position + n
+
+    def _shuffle(self) -> None:
+        for e, generator in enumerate(self.generators):
+            torch.randperm(len(self.images), generator=generator, out=self.order[e])
+        self.position = 0
+
+    def _update(self) -> None:
+        with self._precision():
+            for k in range(self.config.n_critic):
+                last = k == self.config.n_critic - 1
+                real = to_unit(self.images[self.index[k]])
+                with torch.set_grad_enabled(last):
+                    fake = self.arch.generate(self.g.params, self.z[k])
+                d_value, gradients = self._d_gradients(real, fake.detach())
+                self.d_optimizer(gradients)
+            g_value, gradients = self._g_gradients(real, fake)
+        self.g_optimizer(gradients)
+        with torch.no_grad():
+            # a running mean that starts as a plain mean, so that early evaluations are not of the initial weights
+            self.ema.lerp_(self.g.flat, torch.maximum(self.fading, 9 / (10 + self.age)))
+            self.age.add_(1)
+            self.sums.add_(torch.stack([d_value, g_value]))
+
+    def _d_gradients(self, real: Tensor, fake: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        models.power_iteration(self.d.params, self.u)
+        weights = self._d()
+        if self.r1 or self.r2:
+            x = [real.requires_grad_(self.r1), fake.requires_grad_(self.r2)]
+            scores = [self.arch.discriminate(weights, images).float() for images in x]
+        else:  # one pass over the weights for both halves
+            x = []
+            scores = list(self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1))
+        value = losses.d_loss(self.config.loss, *scores, self.smooth)
+        total = value
+        if self.r1:
+            total = total + self.gamma1 * losses.gradient_penalty(scores[0], x[0])
+        if self.r2:
+            total = total + self.gamma2 * losses.gradient_penalty(scores[1], x[1])
+        return value.detach(), torch.autograd.grad(total.sum(), list(self.d.params.values()))
+
+    def _g_gradients(self, real: Tensor, fake: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        weights = {k: p.detach() for k, p in self._d().items()}
+        scores = None
+        if self.config.loss in losses.NEEDS_REAL:
+            scores = self.arch.discriminate(weights, real.detach()).float()
+        value = losses.g_loss(self.config.loss, self.arch.discriminate(weights, fake).float(), scores)
+        return value.detach(), torch.autograd.grad(value.sum(), list(self.g.params.values()))
+
+    def _d(self) -> models.Params:
+        return models.spectral_normalise(self.d.params, self.u) if self.u else self.d.params
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+
+    def _capture(self) -> None:
+        """Record the update as one CUDA graph: a step this small costs more to launch than to run."""
+        before = {k: v.clone() for k, v in self.state().items()}
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # libraries choose and allocate on first use, which cannot be recorded
+                self._update()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._update()
+        self.load_state(before)
+
+    def _column(self, configs: Sequence[Config], name: str) -> Tensor:
+        return torch.tensor([[getattr(c, name)] for c in configs], device=self.device)

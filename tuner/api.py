@@ -1,0 +1,118 @@
+"""The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/python.md).
+
+Each takes a manifest's path or an Experiment, and a name as the command line does. Every failure is a GantuneError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.engine import Engine, Event
+from tuner.errors import GantuneError
+from tuner.manifest import Experiment, load
+from tuner.result import Result, Trial
+from tuner.store import DEFAULT_ROOT, EngineKind, Store
+
+if TYPE_CHECKING:
+    from tuner.engines.katib import KatibEngine
+
+Source = str | Path | Experiment
+
+
+def run(
+    source: Source,
+    *,
+    local: bool | None = None,
+    store: str | Path = DEFAULT_ROOT,
+    namespace: str = "",
+    context: str | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    max_trials: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Search until it ends and return the Result.
+
+    `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib. `workers`, `seed` and
+    `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` hears each Event.
+
+        result = run("manifests/bayes.yaml", local=True, seed=0)
+        print(result.best.parameters, result.best.metrics["fd"])
+    """
+    experiment = _experiment(source)
+    if local is None:
+        from tuner.kube import has_katib
+
+        local = not has_katib(context)[0]
+    if local:
+        from tuner.engines.local import LocalEngine
+
+        engine: Engine = LocalEngine(Store(store), workers=workers, seed=seed, max_trials=max_trials)
+    else:
+        engine = _katib(store, namespace, context)
+        if max_trials is not None:
+            document = dict(experiment.document)
+            document["spec"] = dict(document["spec"]) | {"maxTrialCount": max_trials}
+            experiment = replace(experiment, max_trials=max_trials, document=document)
+    result: Result | None = None
+    for event in engine.watch(engine.submit(experiment)):
+        result = event.result
+        if on_event:
+            on_event(event)
+    if result is None:
+        raise GantuneError(f"{experiment.name} ended without an event")
+    return result
+
+
+def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> str:
+    """Create the Experiment on the cluster, or join the one with the same spec; returns its name.
+
+    name = submit("manifests/bayes.yaml", namespace="gan-tuner")
+    """
+    return _katib(store, namespace, context).submit(_experiment(source))
+
+
+def watch(
+    name: str,
+    *,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path = DEFAULT_ROOT,
+    deadline: float | None = None,
+) -> Iterator[Event]:
+    """The events of an Experiment on the cluster until it ends; Timeout after `deadline` seconds.
+
+    for event in watch("gan-bayes"):
+        print(event.kind, event.trial, event.message)
+    """
+    engine = _katib(store, namespace, context)
+    engine.deadline = deadline
+    return engine.watch(name)
+
+
+def best(
+    name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
+) -> Trial | None:
+    """The best trial of a study: a cluster's as it stands now where that is known to the store or the cluster.
+
+    trial = best("gan-bayes")
+    print(trial.parameters if trial else "none yet")
+    """
+    keep = Store(store)
+    if name in keep.names() and keep.engine(name) is EngineKind.LOCAL:
+        return keep.result(name).best
+    return _katib(store, namespace, context).collect(name, with_curves=False).best
+
+
+def _experiment(source: Source) -> Experiment:
+    return source if isinstance(source, Experiment) else load(source)
+
+
+def _katib(store: str | Path, namespace: str, context: str | None) -> KatibEngine:
+    from tuner.engines.katib import KatibEngine
+    from tuner.kube import Cluster
+
+    return KatibEngine(Cluster.connect(context), Store(store), namespace=namespace)

@@ -1,0 +1,177 @@
+"""`gantune run FILE`: search, on the cluster or here, and show it until it ends."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tuner.cli.study import DEFAULT_STORE, store_option
+from tuner.errors import ManifestError
+
+if TYPE_CHECKING:
+    from tuner.cli.live import Output
+    from tuner.manifest import Experiment
+    from tuner.result import Result
+
+AUTO = "auto"
+KATIB_NAMESPACE = "kubeflow"
+PATIENCE = 3.0  # seconds to find out whether a cluster answers
+
+
+def workers(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """`auto` (None) or a positive number."""
+    if value == AUTO:
+        return None
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise click.BadParameter(f"a number of workers is {AUTO}, or 1 or more, got {value!r}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line gave, for the local engine."""
+
+    workers: int | None
+    seed: int | None
+    max_trials: int | None
+    fresh: bool
+    warm_start: str | None
+
+
+@click.command("run")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--local/--cluster", "local", default=None, help="Where; without either, the cluster if it has Katib.")
+@click.option("--name", help="Which Experiment, where FILE holds several.")
+@click.option(
+    "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Local: trials at a time."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Local: in place of the manifest's random_state.")
+@click.option("--max-trials", type=click.IntRange(min=1), help="Local: in place of maxTrialCount; extends a study.")
+@click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
+@click.option("--from", "warm_start", metavar="OTHER", help="Local: begin with what the study OTHER has learnt.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@store_option
+def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_dir: Path, **given: object) -> int:
+    """Search for the best trial of the Experiment in FILE, and show it until it ends.
+
+    The same line again continues a local study where it stood, however it ended. The first Ctrl-C lets the running
+    trials finish, the second stops them.
+
+    \b
+    gantune run manifests/bayes.yaml --local --workers 2
+    gantune run manifests/bayes.yaml --local --max-trials 40    then go on
+    """
+    from tuner.cli.live import Output
+
+    options = Options(**given)  # type: ignore[arg-type]
+    if local is False:
+        _refuse_local_options(options)
+    experiment = load(file, name, warnings=local is False)
+    output = Output.choose(as_json)
+    here, why = (local, "as asked") if local is not None else _where()
+    if local is None:
+        click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
+    if here:
+        return _run_here(experiment, options, output, store_dir)
+    _refuse_local_options(options)
+    from tuner.cli import cluster
+
+    return cluster.run(experiment, cluster.engine("", None, KATIB_NAMESPACE, store_dir), as_json=as_json)
+
+
+def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
+    """The Experiment in `file`, checked. Problems go to stderr; errors end it with ManifestError.
+
+    Warnings are about what Katib would do differently; without `warnings` they are counted in one line.
+    """
+    from tuner.check import Severity, check_file
+    from tuner.manifest import load as load_manifest
+
+    problems = check_file(file)
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    others = [problem for problem in problems if problem.severity is not Severity.ERROR]
+    for problem in [*errors[:-1], *(others if warnings or errors else [])]:
+        click.echo(str(problem), err=True)
+    if errors:
+        last = errors[-1]
+        error = ManifestError(f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule)
+        error.exit_code = 1
+        raise error
+    if others and not warnings:
+        count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
+        click.echo(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
+    return load_manifest(file, name)
+
+
+def _where() -> tuple[bool, str]:
+    """Whether to run here, and why."""
+    from tuner.kube import has_katib
+
+    found, why = has_katib(timeout=PATIENCE)
+    return not found, why
+
+
+def _run_here(experiment: Experiment, options: Options, output: Output, store_dir: Path) -> int:
+    from tuner.cli.interrupts import Interrupts
+    from tuner.cli.live import follow
+    from tuner.engines.local import LocalEngine
+    from tuner.result import StudyState
+    from tuner.store import Store
+
+    store = Store(store_dir)
+    if options.warm_start:
+        from tuner.cli.cluster import refresh
+
+        refresh(store, options.warm_start)
+    engine = LocalEngine(
+        store,
+        workers=options.workers,
+        seed=options.seed,
+        max_trials=options.max_trials,
+        fresh=options.fresh,
+        warm_start=options.warm_start,
+    )
+    with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
+        name = engine.submit(experiment)
+        total = options.max_trials or experiment.max_trials
+        result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
+    _conclude(result, output, store_dir)
+    if interrupts.exit_code and result.state is StudyState.STOPPED:
+        click.echo(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
+        return interrupts.exit_code
+    return _exit_code(result)
+
+
+def again(argv: list[str]) -> str:
+    """The line that continues what `argv` began: the same, but for --fresh."""
+    return shlex.join(["gantune", *(word for word in argv if word != "--fresh")])
+
+
+def _refuse_local_options(options: Options) -> None:
+    given = {
+        "--workers": options.workers,
+        "--seed": options.seed,
+        "--max-trials": options.max_trials,
+        "--fresh": options.fresh,
+        "--from": options.warm_start,
+    }
+    if wrong := [flag for flag, value in given.items() if value not in (None, False)]:
+        raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")
+
+
+def _conclude(result: Result, output: Output, store_dir: Path) -> None:
+    from tuner.cli.live import Output, print_final
+
+    if output is not Output.JSON:
+        print_final(result, "" if store_dir == DEFAULT_STORE else f" --store {shlex.quote(str(store_dir))}")
+
+
+def _exit_code(result: Result) -> int:
+    from tuner.result import StudyState
+
+    return 1 if result.state is StudyState.FAILED else 0

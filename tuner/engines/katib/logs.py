@@ -1,0 +1,59 @@
+"""A trial's log, from the container that has it: under the StdOut collector the trainer's own log is empty."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tuner.engines.katib.objects import TRIAL_LABEL, name_of
+from tuner.errors import NotFound
+from tuner.kube import PODS, Cluster
+from tuner.manifest import CollectorKind, Experiment
+from tuner.result import Result, Trial, TrialState
+
+SIDECAR = "metrics-logger-and-collector"
+_KLOG = re.compile(r"^(?:\?\?\? )?[IWEF]\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
+
+
+def container(experiment: Experiment) -> str:
+    """The container whose log holds what the trainer printed."""
+    return SIDECAR if experiment.collector.kind is CollectorKind.STDOUT else experiment.template.primary_container
+
+
+def choose(result: Result, which: str | None, *, best: bool) -> Trial:
+    """The trial of that name or number; the best; else the newest at work; else the newest."""
+    if best:
+        if result.best is None:
+            raise NotFound(f"{result.name} has no best trial yet: no trial has ended with a finite objective")
+        return result.best
+    if which is not None:
+        for trial in result.trials:
+            if which in (trial.name, str(trial.number), trial.name.removeprefix(f"{result.name}-")):
+                return trial
+        raise NotFound(f"{result.name} has no trial {which}: `gantune status {result.name}` lists them")
+    if not result.trials:
+        raise NotFound(f"{result.name} has no trial yet")
+    running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
+    return (running or list(result.trials))[-1]
+
+
+def lines(
+    cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool, name: str = ""
+) -> Iterator[str]:
+    """The log's lines. Raises NotFound, with the remedy, where Katib has removed the pod already."""
+    pods = sorted(
+        cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"),
+        key=lambda item: str(item["metadata"].get("creationTimestamp", "")),
+    )
+    if not pods:
+        raise NotFound(
+            f"trial {trial.name} has no pod"
+            + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.ended else " yet")
+        )
+    pod, name = name_of(pods[-1]), name or container(experiment)
+    if follow:
+        source: Iterator[str] = cluster.log_lines(pod, name, namespace=namespace)
+    else:
+        source = iter(cluster.log(pod, name, namespace=namespace).splitlines())
+    for line in source:
+        yield _KLOG.sub("", line) if name == SIDECAR else line

@@ -1,0 +1,174 @@
+"""Katib's objects as ours: an API server's dicts become Trial, StudyState and PodView. Pure; sends nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tuner.manifest import Experiment, Strategy
+from tuner.metrics import number
+from tuner.result import StudyState, Trial, TrialState
+from tuner.space import Double, Int, Parameter, Value
+
+Object = Mapping[str, Any]
+TRIAL_LABEL, EXPERIMENT_LABEL, SUGGESTION_LABEL = (
+    f"katib.kubeflow.org/{kind}" for kind in ("trial", "experiment", "suggestion")
+)
+STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune stop` completes an Experiment
+SIDECARS = ("metrics-logger-and-collector", "metrics-collector")
+_UNAVAILABLE = "unavailable"  # Katib's consts.UnavailableMetricValue
+_TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13), so what ended it comes first
+    ("EarlyStopped", TrialState.EARLY_STOPPED),
+    ("Killed", TrialState.KILLED),
+    ("Failed", TrialState.FAILED),
+    ("MetricsUnavailable", TrialState.METRICS_UNAVAILABLE),
+    ("Succeeded", TrialState.SUCCEEDED),
+    ("Running", TrialState.RUNNING),
+)
+_QUIET = ("ContainerCreating", "PodInitializing")  # every pod passes through these
+
+
+def name_of(item: Object) -> str:
+    """metadata.name."""
+    return str(item["metadata"]["name"])
+
+
+def conditions(item: Object) -> dict[str, Object]:
+    """The conditions of an object that are True, by type."""
+    found = item.get("status", {}).get("conditions") or ()
+    return {condition["type"]: condition for condition in found if condition.get("status") == "True"}
+
+
+def time_of(text: str | None) -> datetime | None:
+    """An RFC3339 time of the API server, aware; None for none."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def version_of(item: Object) -> int:
+    """resourceVersion as a number, by which an older state of the same object is told from a newer; -1 if opaque."""
+    text = str(item.get("metadata", {}).get("resourceVersion", ""))
+    return int(text) if text.isdigit() else -1
+
+
+def trial(item: Object, experiment: Experiment, number_: int) -> Trial:
+    """One Katib Trial. A Succeeded one whose objective is no finite number is MetricsUnavailable here."""
+    status = item.get("status", {})
+    true = conditions(item)
+    state = next((state for kind, state in _TRIAL_ORDER if kind in true), TrialState.WAITING)
+    metrics = observed(status.get("observation") or {}, experiment)
+    reason = ""
+    if state is TrialState.SUCCEEDED and experiment.objective.metric not in metrics:
+        state = TrialState.METRICS_UNAVAILABLE
+        reason = f"{experiment.objective.metric} is no finite number, though Katib calls the trial Succeeded"
+    elif state is TrialState.FAILED:
+        reason = str(true["Failed"].get("message", ""))
+    assignments = item.get("spec", {}).get("parameterAssignments") or ()
+    kinds = {parameter.name: parameter for parameter in experiment.parameters}
+    return Trial(
+        number=number_,
+        name=name_of(item),
+        state=state,
+        parameters={a["name"]: _value(str(a["value"]), kinds.get(a["name"])) for a in assignments},
+        metrics=metrics,
+        started=time_of(status.get("startTime")),
+        ended=time_of(status.get("completionTime")),
+        reason=reason,
+    )
+
+
+def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
+    """The finite value of each metric under its strategy, as Katib's getObjectiveMetricValue reads it.
+
+    Texts such as "", "unavailable" and "nan" are left out.
+    """
+    found: dict[str, float] = {}
+    for metric in observation.get("metrics") or ():
+        strategy = experiment.strategies.get(metric["name"], Strategy.LATEST)
+        text = str(metric.get(strategy.value, ""))
+        if text == _UNAVAILABLE and strategy is not Strategy.LATEST:
+            text = str(metric.get("latest", ""))
+        if math.isfinite(value := number(text)):
+            found[metric["name"]] = value
+    return found
+
+
+def study_state(item: Object) -> tuple[StudyState, str]:
+    """How an Experiment stands, and why in Katib's words. Restarting counts as Running."""
+    true = conditions(item)
+    if "Succeeded" in true:
+        stopped = true["Succeeded"].get("reason") == STOPPED_REASON
+        return StudyState.STOPPED if stopped else StudyState.SUCCEEDED, str(true["Succeeded"].get("message", ""))
+    if "Failed" in true:
+        return StudyState.FAILED, str(true["Failed"].get("message", ""))
+    return StudyState.RUNNING, ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What of a pod matters here. `reason` says why it does not run, or why it ended; empty when all is well."""
+
+    name: str
+    trial: str  # the trial it runs; "" for the suggestion service's pod
+    node: str
+    phase: str
+    reason: str
+
+
+def pod(item: Object) -> PodView:
+    """A pod of an Experiment: a trial's, or the suggestion service's."""
+    status, labels = item.get("status", {}), item["metadata"].get("labels") or {}
+    return PodView(
+        name=name_of(item),
+        trial=str(labels.get(TRIAL_LABEL, "")),
+        node=str(item.get("spec", {}).get("nodeName", "")),
+        phase=str(status.get("phase", "")),
+        reason=_pod_reason(status),
+    )
+
+
+def _pod_reason(status: Object) -> str:
+    if status.get("reason"):  # Evicted, NodeLost, DeadlineExceeded
+        return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            message = str(condition.get("message", "")).split(". ")[0].partition(" nodes are available: ")
+            return f"{condition.get('reason', 'Unschedulable')}: {message[2] or message[0]}"
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    containers.sort(key=lambda container: container["name"] in SIDECARS)  # the trainer's own reason comes first
+    return next((reason for reason in map(_container_reason, containers) if reason), "")
+
+
+def _container_reason(container: Object) -> str:
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    killed = (last.get("terminated") or {}).get("reason", "")
+    if waiting := state.get("waiting"):
+        reason = str(waiting.get("reason", ""))
+        if reason in _QUIET:
+            return ""
+        if reason == "CrashLoopBackOff":
+            why = killed or f"exit code {(last.get('terminated') or {}).get('exitCode', '?')}"
+            return f"{reason}: container {container['name']} ended again and again ({why})"
+        return f"{reason}: {_short(str(waiting.get('message', '')))}".rstrip(": ")
+    if ended := state.get("terminated"):
+        if ended.get("reason") == "OOMKilled":
+            return f"OOMKilled: container {container['name']} passed its memory limit"
+        if ended.get("exitCode"):
+            return f"exit code {ended['exitCode']} (container {container['name']})"
+    return ""
+
+
+def _short(message: str) -> str:
+    """The first quotation of an image error says which image; the rest repeats it."""
+    return message if len(message) <= 120 else message.partition(": ")[0]
+
+
+def _value(text: str, parameter: Parameter | None) -> Value:
+    if isinstance(parameter, Double | Int) and math.isfinite(value := number(text)):
+        return int(value) if isinstance(parameter, Int) else value
+    return text

@@ -1,0 +1,105 @@
+"""An Experiment's spec as Katib's webhook would complete it, to compare what is written with what a cluster holds.
+
+Source: experiment_defaults.go. Verified against a real server's answers (tests/tuner/recordings/responses.json).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Object = Mapping[str, Any]
+_BUDGET = ("maxTrialCount", "maxFailedTrialCount", "parallelTrialCount")  # what Katib lets one edit
+_CONDITION = 'status.conditions.#(type=="{}")#|#(status=="True")#'
+_DONE = {"Job": "Complete", "TrainJob": "Complete"}  # every other kind that Katib knows: Succeeded
+_PODS = {
+    "TrainJob": {"jobset.sigs.k8s.io/replicatedjob-name": "node", "batch.kubernetes.io/job-completion-index": "0"},
+    "TFJob": {"training.kubeflow.org/job-role": "master"},
+    "PyTorchJob": {"training.kubeflow.org/job-role": "master"},
+    "XGBoostJob": {"training.kubeflow.org/job-role": "master"},
+    "MPIJob": {"training.kubeflow.org/job-role": "master"},
+}
+
+
+def defaulted(spec: Object) -> dict[str, Any]:
+    """A copy of `spec` with the webhook's defaults."""
+    full = copy.deepcopy(dict(spec))
+    full.setdefault("parallelTrialCount", 3)
+    full.setdefault("resumePolicy", "Never")
+    _objective(full.get("objective") or {})
+    for parameter in full.get("parameters") or ():
+        parameter.setdefault("feasibleSpace", {}).setdefault("distribution", "uniform")
+    template = full.get("trialTemplate") or {}
+    if isinstance(trial := template.get("trialSpec"), dict):
+        kind = str(trial.get("kind", ""))
+        template.setdefault("successCondition", _CONDITION.format(_DONE.get(kind, "Succeeded")))
+        template.setdefault("failureCondition", _CONDITION.format("Failed"))
+        if kind in _PODS:
+            template.setdefault("primaryPodLabels", dict(_PODS[kind]))
+    collector = full.setdefault("metricsCollectorSpec", {})
+    _collector(collector)
+    return full
+
+
+def _objective(objective: dict[str, Any]) -> None:
+    default = {"minimize": "min", "maximize": "max"}.get(str(objective.get("type")), "latest")
+    strategies = objective.setdefault("metricStrategies", [])
+    named = {strategy.get("name") for strategy in strategies}
+    for metric in [objective.get("objectiveMetricName"), *(objective.get("additionalMetricNames") or ())]:
+        if metric not in named:
+            strategies.append({"name": metric, "value": default})
+
+
+def _collector(collector: dict[str, Any]) -> None:
+    kind = collector.setdefault("collector", {}).setdefault("kind", "StdOut")
+    paths = {
+        "File": ("File", "/var/log/katib/metrics.log"),
+        "TensorFlowEvent": ("Directory", "/var/log/katib/tfevent/"),
+    }
+    if kind in paths:
+        place = collector.setdefault("source", {}).setdefault("fileSystemPath", {})
+        place.setdefault("kind", paths[kind][0])
+        place.setdefault("path", paths[kind][1])
+        if kind == "File":
+            place.setdefault("format", "TEXT")
+
+
+def difference(held: Object, written: Object) -> list[str]:
+    """`path: held -> written` for each place where the two specs differ after defaulting, budget apart."""
+    ours, theirs = defaulted(written), defaulted(held)
+    for key in _BUDGET[:2]:
+        ours.pop(key, None)
+        theirs.pop(key, None)
+    return list(_differences(theirs, ours, "spec"))
+
+
+def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
+    elif isinstance(old, list) and isinstance(new, list):
+        for i in range(max(len(old), len(new))):
+            yield from _differences(old[i] if i < len(old) else None, new[i] if i < len(new) else None, f"{path}[{i}]")
+    elif old != new and (old or new):  # an absent key and an empty value are the same to the API server
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def completed(item: Object, reason: str, message: str) -> dict[str, Any]:
+    """The status of an Experiment that is marked Succeeded now, as MarkExperimentStatusSucceeded does it."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    kept = [dict(c) for c in item.get("status", {}).get("conditions") or () if c["type"] != "Succeeded"]
+    for condition in kept:
+        if condition["type"] in ("Running", "Restarting"):
+            condition |= {"status": "False", "lastUpdateTime": now, "lastTransitionTime": now}
+    done = {"type": "Succeeded", "status": "True", "reason": reason, "message": message}
+    return {
+        "conditions": [*kept, done | {"lastUpdateTime": now, "lastTransitionTime": now}],
+        "completionTime": now,
+    }
