@@ -1,4 +1,4 @@
-"""The manifests and the chart on a real cluster with Katib: `make kind-up e2e`, or KUBECONFIG=... pytest --with-cluster.
+"""The manifests and the chart on a cluster with Katib: `make kind-up e2e`, or KUBECONFIG=... pytest --with-cluster.
 
 Every test works in a namespace of its own and deletes it. The images must be in the cluster (kind/load-image.sh).
 """
