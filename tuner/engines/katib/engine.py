@@ -81,7 +81,15 @@ class KatibEngine:
         """
         namespace, item, experiment = self._find(name)
         numbers = {trial.name: trial.number for trial in self._stored(name, item)}
-        watcher = Watcher(self.cluster, experiment, item, namespace=namespace, deadline=self.deadline, pace=self.pace)
+        watcher = Watcher(
+            self.cluster,
+            experiment,
+            item,
+            namespace=namespace,
+            deadline=self.deadline,
+            pace=self.pace,
+            numbers=numbers,
+        )
         try:
             yield from watcher.events()
         finally:
