@@ -9,8 +9,10 @@ between. A value is a finite decimal that reads back as the same float. Katib re
 can become the best trial, so a non-finite value is refused here, whoever asks.
 """
 
+import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -93,7 +95,8 @@ class Sink:
             raise
         if not append:
             for file in self._files:
-                file.truncate(0)
+                if os.fstat(file.fileno()).st_size:  # a pipe or a device has no size, and cannot be cut
+                    file.truncate(0)
 
     def write(self, time: datetime, values: Mapping[str, float]) -> None:
         """One record, in order of the mapping. Raises ValueError on a non-finite value, and then writes nothing."""
@@ -105,13 +108,18 @@ class Sink:
             (self._json, json.dumps(record, allow_nan=False)),
         ):
             if stream is not None:
-                stream.write(written + "\n")
-                stream.flush()
+                try:
+                    stream.write(written + "\n")
+                    stream.flush()
+                except OSError as error:
+                    remedy = "free some space or choose another place"
+                    raise ReportError(f"cannot write {stream.name} ({error.strerror or error}); {remedy}") from error
 
     def close(self) -> None:
-        """Closes the files; the stream is the caller's."""
+        """Closes the files; the stream is the caller's. What a full disk refused has been said by `write`."""
         for file in self._files:
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _open(self, flag: str, path: Path | None) -> IO[str] | None:
         if path is None:

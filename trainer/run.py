@@ -69,7 +69,10 @@ def run(config: Config, stop: StopSwitch) -> int:
             with Sink(sys.stdout, config.metrics_file, config.output_dir) as sink:
                 last = _train(training, saver, stop, sink, gauges)
             saver.finish(last, record)
-    return DIVERGED if last.diverged and config.on_divergence == "fail" else 0
+    if last.diverged and config.on_divergence == "fail":
+        print(f"trainer: diverged at step {last.values['step']}, no metric reported", file=sys.stderr)
+        return DIVERGED
+    return 0
 
 
 def _train(training: Training, saver: "Saver", stop: StopSwitch, sink: Sink, gauges: Gauges) -> Evaluation:
