@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import safetensors
 import safetensors.torch
@@ -25,9 +26,14 @@ class SampleError(ValueError):
     """The folder is not a trial's, or the picture cannot be written; the message is one line."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, or 2 after one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.sample", description=(__doc__ or "").split("\n")[0])
+    parser = _Parser(prog="python -m trainer.sample", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--from", dest="folder", required=True, type=Path, help="--output-dir of a finished trial")
     parser.add_argument("-n", type=int, default=64, help=f"how many images, 1 to {MAX_SAMPLES:,} (default 64)")
     parser.add_argument("-o", "--output", type=Path, default=Path("grid.png"), help="PNG to write (default grid.png)")

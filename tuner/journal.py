@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
 
 FILE = "journal.log"
+SYNC = 1.0  # seconds of ended trials that a power cut may lose; they run again
 
 
 class Backend(BaseJournalBackend):
@@ -56,6 +58,7 @@ class Backend(BaseJournalBackend):
                     f"{path}:{number} cannot be read ({error}): restore the file, or start over with --fresh"
                 ) from error
             good += len(line) + 1
+        self._synced = 0.0
         self._file: int | None = None
         if writable:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -84,13 +87,15 @@ class Backend(BaseJournalBackend):
         self._logs.extend(json.loads(json.dumps(logs)))
 
     def sync(self) -> None:
-        """Make what was written survive a power cut."""
-        if self._file is not None:
+        """Make what was written survive a power cut, at most every SYNC seconds; a killed process loses nothing."""
+        if self._file is not None and time.monotonic() - self._synced > SYNC:
             os.fdatasync(self._file)
+            self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, with everything on the disk."""
         if self._file is not None:
+            os.fdatasync(self._file)
             os.close(self._file)
             self._file = None
 
@@ -152,7 +157,7 @@ class Journal:
             self.entries = [_entry(trial) for trial in frozen]
             ids = self._storage.get_trial_id_from_study_id_trial_number
             self._ids = [] if self._study is None else [ids(self._study, trial.number) for trial in frozen]
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        except Exception as error:  # whatever Optuna's replay makes of lines that it did not write
             message = str(error) or type(error).__name__
             raise StudyDamaged(f"{path} makes no study ({message}): restore it, or start over with --fresh") from error
 
@@ -169,11 +174,12 @@ class Journal:
     def set(self, **attributes: Any) -> None:
         """Change attributes of the study."""
         assert self._study is not None  # noqa: S101  # create() comes first
-        for key, value in attributes.items():
-            if self.attributes.get(key, ...) != value:
-                self._storage.set_study_user_attr(self._study, key, value)
-                self.attributes[key] = value
-        self._backend.sync()
+        changed = {key: value for key, value in attributes.items() if self.attributes.get(key, ...) != value}
+        for key, value in changed.items():
+            self._storage.set_study_user_attr(self._study, key, value)
+            self.attributes[key] = value
+        if changed:
+            self._backend.sync()
 
     def ask(self, entry: Entry, distributions: Mapping[str, BaseDistribution]) -> None:
         """Add a proposed trial."""
@@ -200,7 +206,7 @@ class Journal:
         self._storage.set_trial_user_attr(self._ids[entry.number], "started", started)
 
     def end(self, entry: Entry) -> None:
-        """Note how a trial ended; on disk when this returns."""
+        """Note how a trial ended."""
         outcome = {
             "state": entry.state.value,
             "metrics": entry.metrics,

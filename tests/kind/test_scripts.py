@@ -1,4 +1,4 @@
-"""kind/: the scripts are clean, and never touch the user's own cluster; stand-ins for kind, kubectl and docker record."""
+"""kind/: the scripts are clean, and never touch the user's own cluster; stand-ins of the programs record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ exit "${FAIL:-0}"
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Path:
-    """A copy of kind/ with a PATH of recorders and the usual programs, and a user's kubeconfig that must stay as it is."""
+    """A copy of kind/, recorders on the PATH, and a user's kubeconfig that must stay as it is."""
     shutil.copytree(KIND, tmp_path / "kind", ignore=shutil.ignore_patterns("kubeconfig"))
     (tmp_path / "programs").mkdir()
     for name in ("kind", "kubectl", "docker"):

@@ -41,6 +41,13 @@ def output(*command: str) -> str:
     return done.stdout
 
 
+def check(*files: Path) -> str:
+    """What `gantune check` says, on either stream."""
+    command = [sys.executable, "-m", "tuner", "check", *map(str, files)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    return (done.stdout + done.stderr).strip()
+
+
 def documents(text: str) -> list[dict[str, Any]]:
     """The objects of a YAML text, by YAML 1.2."""
     return [document for document in YAML(typ="safe", pure=True).load_all(text) if document]

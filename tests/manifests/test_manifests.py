@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,6 @@ import pytest
 
 from tests.manifests import rendering as k8s
 from trainer.config import Config
-
-
-def check(*files: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tuner", "check", *map(str, files)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=k8s.ROOT,
-    )
-    return done.stdout + done.stderr
 
 
 def container(job: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +22,8 @@ def test_every_search_of_the_issue_is_there() -> None:
 
 def test_check_finds_nothing_but_the_warning_that_loss_is_there_to_show() -> None:
     files = [k8s.MANIFESTS / f"{name}.yaml" for name in k8s.SEARCHES if name != "loss"]
-    assert check(*files).strip().endswith("no problems")
-    loss = check(k8s.MANIFESTS / "loss.yaml")
+    assert k8s.check(*files).strip().endswith("no problems")
+    loss = k8s.check(k8s.MANIFESTS / "loss.yaml")
     assert "[gan-loss]" in loss
     assert loss.strip().endswith("1 warning")
 

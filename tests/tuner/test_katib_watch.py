@@ -300,10 +300,27 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
     engine.pace = 1.0
-    seen = until(engine.watch("big"), lambda event: len(event.result.trials) == 2000)
+    seen = until(engine.watch("big"), lambda event: sum(trial.state.ended for trial in event.result.trials) == 2000)
     assert seen[-1].result.best is not None
     assert seen[-1].result.best.name == "big-00001999"
     at_rest = len(server.requests)
     assert at_rest <= 1 + 1 + 8 + 1 + 3  # the Experiment, three lists in pages, three watches
     time.sleep(2)
     assert len(server.requests) - at_rest <= 3
+
+
+def test_numbers_stay_from_the_first_event_to_the_store(server: Loopback, engine: KatibEngine) -> None:
+    play(server, "random-ok")
+    numbers: dict[str, int] = {}
+    for event in engine.watch("random-ok"):
+        for trial in event.result.trials:
+            assert numbers.setdefault(trial.name, trial.number) == trial.number
+    assert sorted(numbers.values()) == list(range(6))
+    again = engine.collect("random-ok")
+    assert {trial.name: trial.number for trial in again.trials} == numbers
+
+
+def test_what_was_stopped_is_still_known_when_it_is_deleted(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    engine.stop("gpu-unschedulable")
+    assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [TrialState.KILLED] * 2

@@ -11,7 +11,16 @@ from tuner.engine import Event, EventKind
 from tuner.engines.katib import curves, logs, objects, preflight, spec, stalls
 from tuner.engines.katib.objects import EXPERIMENT_LABEL, STOPPED_REASON, name_of
 from tuner.engines.katib.watching import DELETED, Watcher
-from tuner.errors import ClusterError, Conflict, ManifestError, NotFound, StudyChanged, StudyNotFound, UnsupportedError
+from tuner.errors import (
+    ClusterError,
+    Conflict,
+    ManifestError,
+    NotFound,
+    StudyChanged,
+    StudyDamaged,
+    StudyNotFound,
+    UnsupportedError,
+)
 from tuner.kube import EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
 from tuner.kube.failures import one_line
 from tuner.manifest import API_VERSION, Experiment, from_document
@@ -71,33 +80,46 @@ class KatibEngine:
         The result is stored at the end, whichever it is.
         """
         namespace, item, experiment = self._find(name)
-        watcher = Watcher(self.cluster, experiment, item, namespace=namespace, deadline=self.deadline, pace=self.pace)
+        stored = self._stored(name, item)
+        numbers = {trial.name: trial.number for trial in stored}
+        watcher = Watcher(
+            self.cluster,
+            experiment,
+            item,
+            namespace=namespace,
+            deadline=self.deadline,
+            pace=self.pace,
+            numbers=numbers,
+        )
         try:
             yield from watcher.events()
         finally:
-            if watcher.deleted or watcher.state is StudyState.RUNNING:
-                self.store.save_result(watcher.result())
+            seen = watcher.result()
+            seen = replace(seen, trials=_joined(seen.trials, stored, complete=False))
+            self.store.save_result(seen)  # collect goes on from its numbers
         if watcher.deleted:
-            result = replace(watcher.result(), state=StudyState.STOPPED, reason=DELETED)
+            result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
             self.store.save_result(result)
         else:
             try:
                 result = self.collect(name)
             except NotFound:
-                result = replace(watcher.result(), state=StudyState.STOPPED, reason=DELETED)
+                result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
                 self.store.save_result(result)
-            for message in [*self.doubts(name, result), *_left_running(result)]:
-                yield Event(EventKind.WARNING, result, message=message)
+            else:
+                for message in [*self.doubts(name, result), *_left_running(result)]:
+                    yield Event(EventKind.WARNING, result, message=message)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
         """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory."""
         namespace, item, experiment = self._find(name)
-        result = self._read(namespace, item, experiment)
+        found = self._read(namespace, item, experiment)
+        result = replace(found, trials=_joined(found.trials, self._stored(name, item)))
         self.store.save_result(result)
         if with_curves and result.trials:
             folder = self.store.folder(name)
-            found = curves.collect(
+            missing = curves.collect(
                 self.cluster,
                 experiment,
                 result,
@@ -106,8 +128,8 @@ class KatibEngine:
                 katib_namespace=self.katib_namespace,
                 address=self.db_manager,
             )
-            if found:
-                self.notify(found)
+            if missing:
+                self.notify(missing)
         self._item = item
         return result
 
@@ -151,10 +173,12 @@ class KatibEngine:
             except NotFound:
                 continue
         result = self._read(namespace, *self._find(name)[1:])
-        gone = {t.name: replace(t, state=TrialState.KILLED, reason="stopped") for t in running}
-        left = [trial for trial in result.trials if trial.name not in gone]
-        trials = sorted([*left, *gone.values()], key=lambda trial: trial.number)
-        self.store.save_result(replace(result, trials=_renumbered(trials)))
+        gone = [replace(trial, state=TrialState.KILLED, reason="stopped") for trial in running]
+        left = [trial for trial in result.trials if trial.name not in {trial.name for trial in running}]
+        known = _joined((*before.trials,), self._stored(name, item))
+        numbers = {trial.name: trial.number for trial in known}
+        trials = _joined((*left, *gone), tuple(replace(t, number=numbers[t.name]) for t in known))
+        self.store.save_result(replace(result, trials=trials))
 
     def extend(self, name: str, max_trials: int) -> None:
         """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""
@@ -291,6 +315,15 @@ class KatibEngine:
             self._keep(experiment, _body(experiment, namespace))
         return namespace, item, experiment
 
+    def _stored(self, name: str, item: dict[str, Any]) -> tuple[Trial, ...]:
+        """The trials that the store holds of this very Experiment, not of an earlier one under the same name."""
+        made = objects.time_of(item["metadata"].get("creationTimestamp"))
+        try:
+            trials = self.store.result(name).trials
+        except StudyDamaged:
+            return ()
+        return tuple(t for t in trials if t.started is None or made is None or t.started >= made)
+
     def _keep(self, experiment: Experiment, body: dict[str, Any]) -> None:
         self.store.submit(replace(experiment, document=body), EngineKind.KATIB)
 
@@ -321,6 +354,28 @@ def _left_running(result: Result) -> Iterator[str]:
 
 def _renumbered(trials: list[Trial]) -> tuple[Trial, ...]:
     return tuple(replace(trial, number=number) for number, trial in enumerate(trials))
+
+
+def _joined(found: tuple[Trial, ...], stored: tuple[Trial, ...], *, complete: bool = True) -> tuple[Trial, ...]:
+    """What the cluster holds now and what was stored before: numbers stay, and so do trials that are gone since.
+
+    Where `found` is not `complete`, a trial that is missing from it may still run.
+    """
+    numbers = {trial.name: trial.number for trial in stored}
+    free = max(numbers.values(), default=-1) + 1
+    for trial in found:
+        if trial.name not in numbers:
+            numbers[trial.name], free = free, free + 1
+    here = {trial.name for trial in found}
+    gone = [
+        trial
+        if trial.state.ended or not complete
+        else replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
+        for trial in stored
+        if trial.name not in here
+    ]
+    trials = (replace(trial, number=numbers[trial.name]) for trial in [*found, *gone])
+    return tuple(sorted(trials, key=lambda trial: trial.number))
 
 
 def _body(experiment: Experiment, namespace: str) -> dict[str, Any]:

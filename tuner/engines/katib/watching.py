@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,7 @@ class Watcher:
         namespace: str,
         deadline: float | None = None,
         pace: float = 1.0,
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
         self.cluster, self.experiment, self.namespace, self.deadline, self.pace = (
             cluster,
@@ -56,6 +57,7 @@ class Watcher:
         self._uid, self._version = item["metadata"].get("uid"), version_of(item)
         self.state, self.reason = objects.study_state(item)
         self.deleted = False
+        self._numbers = dict(numbers or {})  # by trial, from an earlier watch; the next one is free
         self._trials: dict[str, _Seen] = {}
         self._pods: dict[str, PodView] = {}
         self._pod_of: dict[str, str] = {}  # the newest pod of each trial
@@ -68,7 +70,7 @@ class Watcher:
 
     def result(self) -> Result:
         """Everything as it stands."""
-        trials = tuple(seen.trial for seen in self._trials.values())
+        trials = tuple(seen.trial for seen in self._trials.values())  # in the order of their numbers, but for a rejoin
         return Result(self.experiment.name, self.state, self.experiment.objective, trials, self.reason)
 
     def events(self) -> Iterator[Event]:
@@ -187,7 +189,7 @@ class Watcher:
         seen = self._trials.get(name)
         if seen and (version < seen.version or (seen.trial.state.ended and not objects.conditions(item))):
             return
-        fresh = objects.trial(item, self.experiment, seen.trial.number if seen else len(self._trials))
+        fresh = objects.trial(item, self.experiment, seen.trial.number if seen else self._number(name))
         if seen and seen.trial.state.ended and not fresh.state.ended:
             return
         fresh = self._placed(fresh)
@@ -196,6 +198,10 @@ class Watcher:
         if before is None or before.state is not fresh.state:
             self._progress()
         if fresh.state.ended:
+            if before is None or before.state is TrialState.WAITING:  # its start was not seen: say it now
+                self._trials[name].trial = replace(fresh, state=TrialState.RUNNING, metrics={}, ended=None, reason="")
+                yield self._event(EventKind.TRIAL_STARTED, self._trials[name].trial)
+                self._trials[name].trial = fresh
             if before is None or not before.state.ended:
                 yield self._event(EventKind.TRIAL_ENDED, fresh)
         elif fresh.state is TrialState.RUNNING and (before is None or before.state is TrialState.WAITING):
@@ -216,6 +222,9 @@ class Watcher:
         if seen and (fresh := self._placed(seen.trial)) != seen.trial:
             seen.trial = fresh
             yield self._event(EventKind.TRIAL_REPORTED, fresh)
+
+    def _number(self, name: str) -> int:
+        return self._numbers.setdefault(name, max(self._numbers.values(), default=-1) + 1)
 
     def _placed(self, trial: Trial) -> Trial:
         """The trial with its pod's node and reason. Only a failed or waiting trial has a pod's reason."""

@@ -1,0 +1,80 @@
+"""What every engine must do, as one class: subclass it as TestX with an `engine` and a `manifest` fixture.
+
+engine: a fresh tuner.engine.Engine on an empty store. manifest: an Experiment that it can run to its end in seconds,
+whose trials succeed. `changed` gives the same name with another search space.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from tuner.engine import Engine, EventKind
+from tuner.errors import GantuneError, StudyChanged
+from tuner.manifest import Experiment
+from tuner.result import Result, StudyState
+
+
+class EngineContract:
+    """Holds for the local engine and for Katib's."""
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """The engine under test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def manifest(self) -> Experiment:
+        """What it runs."""
+        raise NotImplementedError
+
+    def test_study_ended_comes_once_and_last(self, engine: Engine, manifest: Experiment) -> None:
+        kinds = [event.kind for event in engine.watch(engine.submit(manifest))]
+        assert kinds.index(EventKind.STUDY_ENDED) == len(kinds) - 1
+
+    def test_each_trial_starts_before_it_ends_and_ends_once(self, engine: Engine, manifest: Experiment) -> None:
+        events = list(engine.watch(engine.submit(manifest)))
+        for trial in events[-1].result.trials:
+            kinds = [event.kind for event in events if event.trial and event.trial.name == trial.name]
+            assert kinds.count(EventKind.TRIAL_ENDED) == 1
+            assert EventKind.TRIAL_STARTED in kinds[: kinds.index(EventKind.TRIAL_ENDED)]
+
+    def test_every_event_holds_the_whole_result(self, engine: Engine, manifest: Experiment) -> None:
+        for event in engine.watch(engine.submit(manifest)):
+            assert event.result.name == manifest.name
+            if event.trial:
+                assert event.trial.number in {trial.number for trial in event.result.trials}
+
+    def test_collect_gives_what_the_last_event_gave(self, engine: Engine, manifest: Experiment) -> None:
+        name = engine.submit(manifest)
+        *_, last = engine.watch(name)
+        assert engine.collect(name) == last.result
+        assert last.result.state is StudyState.SUCCEEDED
+
+    def test_best_is_finite_and_the_first_of_the_best(self, engine: Engine, manifest: Experiment) -> None:
+        *_, last = engine.watch(engine.submit(manifest))
+        best, metric = last.result.best, manifest.objective.metric
+        assert best is not None
+        assert math.isfinite(best.metrics[metric])
+        values = [t.metrics[metric] for t in last.result.trials if metric in t.metrics]
+        assert not any(manifest.objective.better(value, best.metrics[metric]) for value in values)
+
+    def test_result_survives_json(self, engine: Engine, manifest: Experiment) -> None:
+        *_, last = engine.watch(engine.submit(manifest))
+        assert Result.from_json(json.loads(json.dumps(last.result.to_json()))) == last.result
+
+    def test_submitting_again_joins_the_same_study(self, engine: Engine, manifest: Experiment) -> None:
+        *_, last = engine.watch(engine.submit(manifest))
+        *_, again = engine.watch(engine.submit(manifest))
+        assert [trial.name for trial in again.result.trials] == [trial.name for trial in last.result.trials]
+
+    def test_another_manifest_under_the_name_is_refused(self, engine: Engine, manifest: Experiment) -> None:
+        list(engine.watch(engine.submit(manifest)))
+        other = replace(manifest, parameters=manifest.parameters[:1])
+        with pytest.raises(StudyChanged) as caught:
+            engine.submit(other)
+        assert isinstance(caught.value, GantuneError)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,129 @@
+"""The store of studies, and the journal that Optuna's own tools can open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.tuner.experiments import TRIALS, experiment, run
+from tuner.errors import StudyChanged, StudyDamaged, StudyLocked, StudyNotFound
+from tuner.journal import Journal
+from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.store import EngineKind, Lock, Store
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TRIALS)
+
+
+def test_names_and_near_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.names() == []
+    with pytest.raises(StudyNotFound, match="it is empty"):
+        store.result("study")
+    store.submit(experiment(name="gan-bayes"), EngineKind.LOCAL)
+    assert store.names() == ["gan-bayes"]
+    with pytest.raises(StudyNotFound, match="did you mean gan-bayes"):
+        store.result("gan-bayse")
+    with pytest.raises(StudyNotFound, match="letters, digits"):
+        store.result("../etc")
+
+
+def test_submitted_experiment_is_read_back(tmp_path: Path) -> None:
+    store, what = Store(tmp_path), experiment("tpe", goal=3.0)
+    store.submit(what, EngineKind.LOCAL)
+    assert replace(store.experiment("study"), file="") == what
+    assert store.result("study").state is StudyState.STOPPED
+
+
+def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.submit(experiment(trials=5), EngineKind.LOCAL)
+    store.submit(experiment(trials=8, failures=3), EngineKind.LOCAL)
+    assert store.experiment("study").max_trials == 8
+    with pytest.raises(StudyChanged, match="parallel_trials: 3 -> 2"):
+        store.submit(experiment(trials=8, parallel=2), EngineKind.LOCAL)
+    with pytest.raises(StudyChanged, match="belongs to the local engine"):
+        store.submit(experiment(), EngineKind.KATIB)
+    store.submit(experiment(parallel=2), EngineKind.KATIB, fresh=True)
+    assert store.engine("study") is EngineKind.KATIB
+
+
+def test_result_of_a_cluster_is_kept_as_a_whole(tmp_path: Path) -> None:
+    store, what = Store(tmp_path), experiment()
+    store.submit(what, EngineKind.KATIB)
+    assert store.result("study").state is StudyState.RUNNING
+    trial = Trial(0, "study-abc", TrialState.SUCCEEDED, {"lr": 0.1}, {"fd": 2.0})
+    result = Result("study", StudyState.SUCCEEDED, what.objective, (trial,))
+    store.save_result(result)
+    assert store.result("study") == result
+    (tmp_path / "study" / "result.json").write_text("{")
+    with pytest.raises(StudyDamaged, match=r"result\.json cannot be read"):
+        store.result("study")
+
+
+def test_lock_is_one_process_and_dies_with_it(tmp_path: Path) -> None:
+    assert not Lock.held(tmp_path)
+    program = (
+        "import sys, pathlib; from tuner.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=TRIALS.parents[2],
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert Lock.held(tmp_path)
+        with pytest.raises(StudyLocked, match=f"process {other.pid}"):
+            Lock(tmp_path)
+        other.kill()
+    with Lock(tmp_path):
+        assert Lock.held(tmp_path)
+
+
+def test_delete_removes_everything(tmp_path: Path) -> None:
+    run(tmp_path, experiment(trials=2, parallel=1))
+    Store(tmp_path).delete("study")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_journal_opens_in_optuna(tmp_path: Path) -> None:
+    result = run(tmp_path, experiment(trials=5))
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study" / "journal.log"))
+    study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
+    assert [trial.params["lr"] for trial in study.trials] == [trial.parameters["lr"] for trial in result.trials]
+    assert study.best_value == result.best.metrics["fd"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code": 8', b"{}\n", b"\x00\x00\n"])
+def test_torn_last_line_is_cut_off(torn: bytes, tmp_path: Path) -> None:
+    first = run(tmp_path, experiment(trials=3))
+    path = tmp_path / "study" / "journal.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    assert Store(tmp_path).result("study") == first
+    Journal(tmp_path / "study", writable=True).close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"op_code": 99}', b'{"op_code": 8, "worker_id": "x"}', b"[1]", b'{"op_code": null}']
+)
+def test_any_other_damage_is_said_in_one_line(line: bytes, tmp_path: Path) -> None:
+    run(tmp_path, experiment(trials=2, parallel=1))
+    path = tmp_path / "study" / "journal.log"
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    with pytest.raises(StudyDamaged) as caught:
+        Store(tmp_path).result("study")
+    assert "\n" not in str(caught.value)
+    assert "--fresh" in str(caught.value)

@@ -1,0 +1,18 @@
+"""The table of docs/check.md: `python -m tuner.check.page` prints it, and a test holds the page to it."""
+
+from __future__ import annotations
+
+from tuner.check import RULES
+
+
+def rule_table() -> str:
+    """Every rule in Markdown: name, severity, why, source."""
+    lines = ["| rule | | why | source |", "| --- | --- | --- | --- |"]
+    for rule in RULES.values():
+        cells = (f"`{rule.name}`", rule.severity.value, rule.why, rule.source)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(rule_table())
