@@ -87,7 +87,7 @@ class Backend(BaseJournalBackend):
         self._logs.extend(json.loads(json.dumps(logs)))
 
     def sync(self) -> None:
-        """Make what was written survive a power cut, at most once in SYNC seconds: a killed process loses nothing anyway."""
+        """Make what was written survive a power cut, at most every SYNC seconds; a killed process loses nothing."""
         if self._file is not None and time.monotonic() - self._synced > SYNC:
             os.fdatasync(self._file)
             self._synced = time.monotonic()

@@ -22,7 +22,8 @@ from tuner.manifest import Collector, FileFormat, Strategy
 from tuner.result import Observation
 
 DEFAULT_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"  # metricscollector/v1beta1/common/const.go
-LINE_LIMIT = 16_384  # characters of a line that filters see: bounds the cost of a quadratic filter
+LINE_LIMIT = 4096  # characters of a longer line that a filter sees at a time: bounds the cost of a quadratic filter
+_BETWEEN = re.compile(r"(?<![=\s])\s+(?![\s=])")  # white space that no match of the default filter spans
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -86,14 +87,21 @@ def parse_text(line: str, metrics: Sequence[str], filters: Sequence[re.Pattern[s
     """The observations of one line; a leading RFC3339 time dates them."""
     if not any(metric in line for metric in metrics):
         return
-    line = line[:LINE_LIMIT]
     first, space, _ = line.partition(" ")
     time = _time(first) if space else None
     for regex in filters:
-        for match in regex.finditer(line):
-            name = (match[1] or "").strip()
-            if name in metrics:
-                yield Observation(name, number(match[2] or ""), time)
+        for piece in _pieces(line, regex):
+            for match in regex.finditer(piece):
+                name = (match[1] or "").strip()
+                if name in metrics:
+                    yield Observation(name, number(match[2] or ""), time)
+
+
+def _pieces(line: str, regex: re.Pattern[str]) -> Iterator[str]:
+    """A long line cut into words for the default filter (a progress bar ends no line); its head for a custom one."""
+    whole = len(line) <= LINE_LIMIT
+    for piece in [line] if whole or regex.pattern != DEFAULT_FILTER else _BETWEEN.split(line):
+        yield piece[:LINE_LIMIT]
 
 
 def parse_json(line: str, metrics: Sequence[str]) -> Iterator[Observation]:

@@ -16,7 +16,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Loopback:
         self.version, self.oldest = 1000, 0
         self.changed = threading.Condition()
         self.streams: set[Any] = set()
+        self.controller: Callable[[dict[str, Any]], None] = lambda item: None  # hears of each object created by POST
         self.forwards: dict[str, tuple[str, int]] = {}  # where a pod's forwarded port leads
         self.katib = True
         self.silent = False  # when True, connections are closed unanswered, as by a restarting API server
@@ -124,13 +125,15 @@ class Loopback:
         self.history.append((self.version, plural, namespace, kind, copy.deepcopy(item)))
         self.changed.notify_all()
 
-    def steps(self, scenario: str, namespace: str = "gan") -> Iterator[dict[str, Any]]:
-        """Replay a scenario, one recorded change a step, in `namespace`."""
+    def steps(self, scenario: str, namespace: str = "gan", uid: str = "") -> Iterator[dict[str, Any]]:
+        """Replay a scenario, one recorded change a step, in `namespace`; `uid` is the Experiment's where it exists."""
         recorded, logs = changes(scenario)
         self.logs.update(logs)
         for change in recorded:
             item = copy.deepcopy(change["object"])
             item["metadata"]["namespace"] = namespace
+            if uid and change["kind"] == "experiments":
+                item["metadata"]["uid"] = uid
             if change["type"] == "DELETED":
                 self.remove(change["kind"], namespace, item["metadata"]["name"])
             else:
@@ -314,7 +317,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(409, answer)
             return
         metadata["namespace"] = namespace
-        self._send(201, body if query.get("dryRun") else self.loopback.put(plural, body))
+        if query.get("dryRun"):
+            self._send(201, body)
+            return
+        made = copy.deepcopy(self.loopback.put(plural, body))
+        self._send(201, made)
+        self.loopback.controller(made)
 
     def _patch(self, plural: str, item: dict[str, Any], sub: str, body: Any) -> None:
         asked = body.get("metadata", {}).get("resourceVersion")

@@ -72,7 +72,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("wrong-type", [("maxTrialCount: 20", 'maxTrialCount: "20"')], "maxTrialCount"),
     ("wrong-type", [('value: "1"}', "value: 1}")], "random_state"),
     ("wrong-type", [("backoffLimit: 0", "backoffLimit: ${trialParameters.bs}")], "backoffLimit"),
-    ("job-empty-value", [("restartPolicy: Never", "restartPolicy: Never\n            hostNetwork: false")], "hostNetwork"),
+    ("job-round-trip", [("restartPolicy: Never", "restartPolicy: Never\n            hostNetwork: false")], "hostNetwork"),
     ("name", [("name: gan-bayes", "name: Gan_Bayes")], "Gan_Bayes"),
     ("name", [("name: gan-bayes", "name: gan.bayes")], "gan.bayes"),
     ("name", [("name: gan-bayes", "name: " + "a" * 41)], "name: aaa"),

@@ -204,3 +204,35 @@ def test_what_the_webhooks_refuse_is_an_error_here(edit: Edit) -> None:
     assert found
     with pytest.raises(manifest.ManifestError):
         manifest.choose(manifest.yamlfile.parse(json.dumps(after(edit)).encode(), "m.json"), "m.json")
+
+
+# Answers of the webhook's own code (validatePatchJob's steps, compiled with k8s.io/api v0.34.0) to changes of one Job.
+ROUND_TRIPS: list[tuple[Edit, bool]] = [
+    (lambda e: pod(e).update(hostNetwork=False), False),
+    (lambda e: pod(e).update(automountServiceAccountToken=False), True),
+    (lambda e: pod(e).update(terminationGracePeriodSeconds=0), True),
+    (lambda e: template(e)["trialSpec"]["spec"].update(suspend=False), True),
+    (lambda e: template(e)["trialSpec"]["spec"]["template"].update(metadata={"labels": {}}), False),
+    (lambda e: pod(e)["containers"][0].update(command=[]), False),
+    (lambda e: pod(e)["containers"][0].update(env=[{"name": "x", "value": ""}]), False),
+    (lambda e: pod(e)["containers"][0].update(resources={}), True),
+    (lambda e: pod(e)["containers"][0].update(resources={"limits": {"cpu": 1, "memory": "1024Mi"}}), True),
+    (lambda e: pod(e)["containers"][0].update(resources={"limits": {}}), False),
+    (lambda e: pod(e)["containers"][0].update(securityContext={}), True),
+    (lambda e: pod(e)["containers"][0].update(workingDir=None), False),
+    (
+        lambda e: pod(e)["containers"][0].update(volumeMounts=[{"name": "a", "mountPath": "/x", "readOnly": False}]),
+        False,
+    ),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {}}]), True),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1024Mi"}}]), False),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1.5Gi"}}]), False),
+    (lambda e: template(e)["trialSpec"]["spec"]["template"].update(metadata={"creationTimestamp": None}), False),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1Gi"}}]), True),
+    (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1500Mi"}}]), True),
+]
+
+
+@pytest.mark.parametrize(("edit", "taken"), ROUND_TRIPS)
+def test_a_job_survives_the_round_trip_as_in_the_webhook(edit: Edit, taken: bool) -> None:
+    assert (errors(after(edit)) == []) is taken

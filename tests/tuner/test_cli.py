@@ -277,3 +277,28 @@ def test_the_page_and_the_flags_are_made_of_the_same_trial():
         found.best.parameters,
     )
     assert flags == [f"--{name}={value}" for name, value in found.best.parameters.items()]
+
+
+def test_a_clusters_study_reads_as_a_local_one(home):
+    """What the katib engine stored is read by the same commands, without a cluster."""
+    from dataclasses import replace
+
+    from tuner.manifest import load
+    from tuner.store import EngineKind, Store
+
+    store = Store(home / ".gantune")
+    store.submit(load(home / "toy.yaml"), EngineKind.KATIB)
+    assert "Running" in gantune(home, "list")[1]
+    trials = [
+        replace(trial, parameters={"lr": trial.parameters["lr"], "act": "; touch pwned"}, node="gpu-1")
+        for trial in search(10).trials
+    ]
+    found = replace(search(0), name="toy", trials=tuple(trials))
+    store.save_result(found)
+    assert Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])) == found
+    assert found.best is not None
+    assert json.loads(gantune(home, "best", "toy", "--format", "json")[1])["name"] == found.best.name
+    assert gantune(home, "report", "toy")[0] == 0
+    code, _, err = gantune(home, "run", "toy.yaml", "--local")
+    assert code == 2
+    assert "katib" in err

@@ -177,3 +177,17 @@ def test_the_python_api_does_the_same(server: Loopback, folder: Path) -> None:
     assert result.best == best
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tuner.nothing
+
+
+def test_the_table_says_who_waits_and_where_trials_ran(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    server.replay("gpu-unschedulable")
+    shown = process("status", "gpu-unschedulable").stdout
+    assert "waits" in shown
+    assert "trials 0, 1 wait: Unschedulable: 1 Insufficient nvidia.com/gpu" in shown
+    server.replay("failing")
+    failed = process("status", "failing").stdout
+    assert "node" in failed
+    assert " lab" in failed

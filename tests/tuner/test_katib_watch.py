@@ -300,7 +300,7 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
     engine.pace = 1.0
-    seen = until(engine.watch("big"), lambda event: len(event.result.trials) == 2000)
+    seen = until(engine.watch("big"), lambda event: sum(trial.state.ended for trial in event.result.trials) == 2000)
     assert seen[-1].result.best is not None
     assert seen[-1].result.best.name == "big-00001999"
     at_rest = len(server.requests)

@@ -126,5 +126,10 @@ def test_json_file_with_another_line_is_an_error(tmp_path: Path) -> None:
     assert "'hello'" in reader.error
 
 
-def test_long_line_costs_little() -> None:
-    assert seen("fd=1 " + "a" * 10_000_000) == [("fd", 1.0)]
+def test_metric_after_a_progress_bar_is_found() -> None:
+    bar = "".join(f"\r{percent}%|###  | loss = 0.5" for percent in range(1000))
+    assert seen(f"{bar}\rfd = 12.5 done") == [*[("loss", 0.5)] * 1000, ("fd", 12.5)]
+
+
+def test_long_word_costs_little() -> None:
+    assert seen("fd=1 " + "a" * 10_000_000 + " fd=2") == [("fd", 1.0), ("fd", 2.0)]

@@ -111,14 +111,14 @@ def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
 
 def _misfits(value: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
     for rule, path, message in walk(value, "Experiment", ()):
-        if rule != "empty-value":  # Katib's own fields may be empty; metadata and collectors are not round-tripped
+        if rule != "round-trip":  # Katib's own fields may be empty; metadata and collectors are not round-tripped
             yield rule, path, message
     job: Any = value
     for key in _TRIAL:
         job = job.get(key) if isinstance(job, dict) else None
     if isinstance(job, dict) and (job.get("apiVersion"), job.get("kind")) == ("batch/v1", "Job"):
         for rule, path, message in walk(job, JOB, _TRIAL):
-            yield ("job-empty-value" if rule == "empty-value" else rule), path, message
+            yield ("job-round-trip" if rule == "round-trip" else rule), path, message
 
 
 def _problem(rule: str, document: Document, path: Path, message: str) -> Problem:

@@ -81,6 +81,7 @@ TYPES: dict[str, dict[str, str]] = {
 JOB = "batch.Job"
 
 _QUANTITY = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?\d+)?\Z")
+_EXEMPT = {"limits", "requests"}  # validator.go: device plugins' resources are not compared
 _WANTED = {
     "string": "text",
     "bool": "true or false",
@@ -101,8 +102,10 @@ def table() -> Mapping[str, Mapping[str, str]]:
 
 
 def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
-    """(`unknown-key` | `wrong-type` | `empty-value`, where, what) for everything that does not fit the type `kind`."""
+    """(`unknown-key` | `wrong-type` | `round-trip`, where, what) for everything that does not fit the type `kind`."""
     lost_if_empty, kind = kind.endswith("-"), kind.rstrip("-")
+    if value is None:
+        yield "round-trip", path, f"{show(path)} is null, which is lost when Katib writes the Job; leave it out"
     if value is None or kind == "any":
         return
     if kind == "TrialSpec":
@@ -117,11 +120,24 @@ def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
     elif not _fits(value, kind):
         yield "wrong-type", path, _wrong(path, _WANTED[kind], value)
     if lost_if_empty and value in ("", 0, [], {}):
-        yield (
-            "empty-value",
-            path,
-            f"{show(path)} is {json.dumps(value)}, which is lost when Katib writes the Job; leave it out",
-        )
+        lost = f"{show(path)} is {json.dumps(value)}"
+        yield "round-trip", path, f"{lost}, which is lost when Katib writes the Job; leave it out"
+    if kind == "quantity" and not _EXEMPT.intersection(path) and (canonical := _canonical(value)) != value:
+        wanted = f"write {canonical}" if canonical else "write a whole number with a suffix, such as 1536Mi"
+        yield "round-trip", path, f"{show(path)} is {value}, which Katib writes otherwise and then refuses; {wanted}"
+
+
+def _canonical(value: Any) -> Any:
+    """A whole quantity with the largest suffix that keeps it whole, as Kubernetes writes it: 1024Mi is 1Gi."""
+    match = re.fullmatch(r"(\d{1,15})([kMGTPE]|[KMGTPE]i)?", value) if isinstance(value, str) else None
+    if match is None:
+        return value if isinstance(value, str) and "." not in value else None
+    number, suffix = int(match[1]), match[2] or ""
+    scale = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] if suffix.endswith("i") else ["", "k", "M", "G", "T", "P", "E"]
+    base, at = (1024 if suffix.endswith("i") else 1000), scale.index(suffix)
+    while number and number % base == 0 and at + 1 < len(scale):
+        number, at = number // base, at + 1
+    return f"{number}{scale[at]}"
 
 
 def _walk_list(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:

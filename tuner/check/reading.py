@@ -67,10 +67,11 @@ RULES = (
         _elsewhere,
     ),
     error(
-        "job-empty-value",
-        "The webhook decodes the Job, encodes it again and refuses what got lost. Empty values of fields marked "
-        "omitempty get lost: hostNetwork: false, command: [], labels: {}.",
-        f"{VALIDATOR}:440-485 (validatePatchJob); k8s.io/api v0.34.0",
+        "job-round-trip",
+        "The webhook decodes the Job, encodes it again and refuses what differs. Nulls and empty values of "
+        "fields marked omitempty get lost (hostNetwork: false, command: [], labels: {}), and quantities outside of "
+        "resources are written in their shortest form (sizeLimit: 1024Mi is 1Gi).",
+        f"{VALIDATOR}:440-485 (validatePatchJob), run on each of these with k8s.io/api v0.34.0",
         _elsewhere,
     ),
 )

@@ -158,7 +158,7 @@ class Screen:
             yield Text("starting ...", style="dim")
             return
         result, width = self.result, options.max_width
-        rows = max(3, console.size.height - CHROME)
+        rows = max(3, console.size.height - CHROME - len(table.waiting(result)))
         shown = table.choose(result, rows)
         yield Text.assemble((result.name, "bold"), f"  {table.goal(result)}")
         yield self._progress(width)
@@ -168,6 +168,7 @@ class Screen:
         yield Text("")
         yield table.trials(result, shown, width)
         notes = [self.note()] if self.note() else []
+        notes.extend(table.waiting(result))
         if len(shown) < len(result.trials):
             notes.append(f"{len(shown)} of {len(result.trials)} trials shown: those at work, the best 3, the newest")
         yield Group(*(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in notes))
@@ -201,6 +202,8 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     yield from (Text(text, style="red") for text in table.failures(result))
     if result.reason:
         yield Text(table.plain(result.reason), style="dim")
+    for text in table.waiting(result):
+        yield Text(text, style="yellow")
     yield table.best_line(result)
 
 

@@ -64,6 +64,23 @@ def counts(result: Result) -> str:
     return ", ".join(f"{tally[state]} {word}" for state, (word, _) in WORDS.items() if tally[state]) or "no trials yet"
 
 
+def waits(trial: Trial) -> bool:
+    """True for a trial that the cluster calls running while its pod does not run."""
+    return trial.state is TrialState.RUNNING and bool(trial.reason)
+
+
+def waiting(result: Result, most: int = 3) -> list[str]:
+    """`trials 0, 1 wait: Unschedulable: ...`, one line per reason."""
+    numbers: dict[str, list[str]] = {}
+    for trial in filter(waits, result.trials):
+        numbers.setdefault(plain(trial.reason), []).append(str(trial.number))
+    lines = []
+    for reason, who in list(numbers.items())[:most]:
+        some = ", ".join(who[:5]) + (f" and {len(who) - 5} more" if len(who) > 5 else "")
+        lines.append(f"trial{'s' if len(who) > 1 else ''} {some} wait{'' if len(who) > 1 else 's'}: {reason}")
+    return lines
+
+
 def failures(result: Result, most: int = 3) -> list[str]:
     """`trial 3 failed: exit code 1: ...`, one line per reason, the newest first."""
     failed = [trial for trial in reversed(result.trials) if trial.state in FAILURES and trial.reason]
@@ -138,17 +155,21 @@ def trials(result: Result, shown: Sequence[Trial], width: int, *, now: datetime 
     for name in others:
         table.add_column(Text(name, style="dim"), justify="right", no_wrap=True, overflow="ellipsis")
     table.add_column("time", justify="right", no_wrap=True)
+    nodes = apart and len(names) + len(others) < room and any(trial.node for trial in shown)
+    if nodes:
+        table.add_column(Text("node", style="dim"), no_wrap=True, overflow="ellipsis", max_width=COLUMN_WIDTH * 3)
     best = result.best
     for trial in shown:
         is_best = best is not None and trial.number == best.number
-        table.add_row(*_row(trial, metric, names, others, apart, now), style="bold green" if is_best else "")
+        cells = _row(trial, metric, names, others, apart, now) + ([Text(plain(trial.node))] if nodes else [])
+        table.add_row(*cells, style="bold green" if is_best else "")
     return table
 
 
 def _row(
     trial: Trial, metric: str, names: list[str], others: list[str], apart: bool, now: datetime | None
 ) -> list[Text]:
-    word, style = WORDS[trial.state]
+    word, style = ("waits", "yellow") if waits(trial) else WORDS[trial.state]
     values = [number(trial.parameters.get(name, "")) for name in names] if apart else [assignments(trial)]
     metrics = [number(trial.metrics[m]) if m in trial.metrics else "" for m in (metric, *others)]
     if not metrics[0] and trial.reason and not apart:

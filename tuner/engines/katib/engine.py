@@ -80,23 +80,35 @@ class KatibEngine:
         The result is stored at the end, whichever it is.
         """
         namespace, item, experiment = self._find(name)
-        numbers = {trial.name: trial.number for trial in self._stored(name, item)}
-        watcher = Watcher(self.cluster, experiment, item, namespace=namespace, deadline=self.deadline, pace=self.pace)
+        stored = self._stored(name, item)
+        numbers = {trial.name: trial.number for trial in stored}
+        watcher = Watcher(
+            self.cluster,
+            experiment,
+            item,
+            namespace=namespace,
+            deadline=self.deadline,
+            pace=self.pace,
+            numbers=numbers,
+        )
         try:
             yield from watcher.events()
         finally:
-            self.store.save_result(watcher.result())  # collect goes on from its numbers
+            seen = watcher.result()
+            seen = replace(seen, trials=_joined(seen.trials, stored, complete=False))
+            self.store.save_result(seen)  # collect goes on from its numbers
         if watcher.deleted:
-            result = replace(watcher.result(), state=StudyState.STOPPED, reason=DELETED)
+            result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
             self.store.save_result(result)
         else:
             try:
                 result = self.collect(name)
             except NotFound:
-                result = replace(watcher.result(), state=StudyState.STOPPED, reason=DELETED)
+                result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
                 self.store.save_result(result)
-            for message in [*self.doubts(name, result), *_left_running(result)]:
-                yield Event(EventKind.WARNING, result, message=message)
+            else:
+                for message in [*self.doubts(name, result), *_left_running(result)]:
+                    yield Event(EventKind.WARNING, result, message=message)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
@@ -344,8 +356,11 @@ def _renumbered(trials: list[Trial]) -> tuple[Trial, ...]:
     return tuple(replace(trial, number=number) for number, trial in enumerate(trials))
 
 
-def _joined(found: tuple[Trial, ...], stored: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """What the cluster holds now and what was stored before: numbers stay, and so do trials that are gone since."""
+def _joined(found: tuple[Trial, ...], stored: tuple[Trial, ...], *, complete: bool = True) -> tuple[Trial, ...]:
+    """What the cluster holds now and what was stored before: numbers stay, and so do trials that are gone since.
+
+    Where `found` is not `complete`, a trial that is missing from it may still run.
+    """
     numbers = {trial.name: trial.number for trial in stored}
     free = max(numbers.values(), default=-1) + 1
     for trial in found:
@@ -353,7 +368,9 @@ def _joined(found: tuple[Trial, ...], stored: tuple[Trial, ...]) -> tuple[Trial,
             numbers[trial.name], free = free, free + 1
     here = {trial.name for trial in found}
     gone = [
-        trial if trial.state.ended else replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
+        trial
+        if trial.state.ended or not complete
+        else replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
         for trial in stored
         if trial.name not in here
     ]

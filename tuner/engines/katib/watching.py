@@ -198,6 +198,10 @@ class Watcher:
         if before is None or before.state is not fresh.state:
             self._progress()
         if fresh.state.ended:
+            if before is None or before.state is TrialState.WAITING:  # its start was not seen: say it now
+                self._trials[name].trial = replace(fresh, state=TrialState.RUNNING, metrics={}, ended=None, reason="")
+                yield self._event(EventKind.TRIAL_STARTED, self._trials[name].trial)
+                self._trials[name].trial = fresh
             if before is None or not before.state.ended:
                 yield self._event(EventKind.TRIAL_ENDED, fresh)
         elif fresh.state is TrialState.RUNNING and (before is None or before.state is TrialState.WAITING):
