@@ -20,60 +20,7 @@ from torch import Tensor
 from trainer import losses, models
 from trainer.config import Config
 from trainer.data import from_unit, to_unit
-
-ALIGNED = 16  # floats: each parameter starts on a 64-byte boundary, as a tensor of its own would
-NO_BIAS_CORRECTION = 1e9  # a step count at which Adam's bias correction is 1: RMSprop is Adam with beta1 = 0 and this
-
-
-class Stack:
-    """E copies of one network: `flat` [E, N], and `params`, views of it that autograd sees as leaves."""
-
-    def __init__(self, shapes: models.Shapes, trials: int, device: torch.device) -> None:
-        sizes = {name: -(-torch.Size(shape).numel() // ALIGNED) * ALIGNED for name, shape in shapes.items()}
-        self.flat = torch.zeros(trials, sum(sizes.values()), device=device)
-        self.params = {}
-        for (name, shape), part in zip(shapes.items(), self.flat.split(list(sizes.values()), 1), strict=True):
-            self.params[name] = part[:, : torch.Size(shape).numel()].unflatten(1, shape).requires_grad_()
-
-    def like(self, flat: Tensor) -> models.Params:
-        """The views of another tensor that is laid out as `flat`, without gradients."""
-        return {
-            k: flat.as_strided(p.shape, p.stride(), p.storage_offset() - self.flat.storage_offset())
-            for k, p in self.params.items()
-        }
-
-
-class Optimizer:
-    """torch's fused kernels over each trial's slices: every trial has its own rates, in one pass over memory."""
-
-    def __init__(self, stack: Stack, configs: Sequence[Config], rates: Sequence[float]) -> None:
-        self.kind = configs[0].optimizer
-        start = NO_BIAS_CORRECTION if self.kind == "rmsprop" else 0.0
-        self.steps = torch.full((len(configs),), start, device=stack.flat.device)
-        self.first = torch.zeros_like(stack.flat)
-        self.second = torch.zeros_like(stack.flat)
-        views = [{k: p.detach() for k, p in stack.params.items()}, stack.like(self.first), stack.like(self.second)]
-        self._slices = [[[p[e] for p in group.values()] for group in views] for e in range(len(configs))]
-        self._options = [self._of(c, lr) for c, lr in zip(configs, rates, strict=True)]
-
-    def _of(self, c: Config, lr: float) -> dict[str, Any]:
-        common: dict[str, Any] = {"lr": lr, "weight_decay": c.weight_decay, "maximize": False}
-        if self.kind == "sgd":
-            return common | {"momentum": c.beta1, "dampening": 0.0, "nesterov": False, "is_first_step": False}
-        beta1 = 0.0 if self.kind == "rmsprop" else c.beta1
-        return common | {"beta1": beta1, "beta2": c.beta2, "eps": 1e-8, "amsgrad": False}
-
-    @torch.no_grad()
-    def __call__(self, gradients: Sequence[Tensor]) -> None:
-        """Gradients [E, ...] in the order of the stack's parameters."""
-        self.steps.add_(1)
-        kernel = torch._fused_adamw_ if self.kind == "adamw" else torch._fused_adam_
-        for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
-            g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
-            if self.kind == "sgd":
-                torch._fused_sgd_(p, g, first if options["momentum"] else [], **options)
-            else:
-                kernel(p, g, first, second, [], [self.steps[e]] * len(p), **options)
+from trainer.optimizer import Optimizer, Stack
 
 
 class Step:
