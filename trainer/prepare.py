@@ -243,8 +243,8 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     """Trains the classifier whose features the metrics use; returns its weights without the head, and a note.
 
     AdamW, one-cycle cosine, images shifted by up to a pixel; fixed seed, so the same machine, thread count and versions
-    give the same file. No label smoothing: it draws each class together (Kornblith 2021, arXiv 2010.16402), and the
-    metric would be blind to what differs within a class.
+    give the same file. No label smoothing: it draws each class together (Kornblith 2021, arXiv 2010.16402), which may
+    hide from the metric what differs within a class; docs/metrics.md has the trainings that were compared.
     """
     generator = torch.Generator().manual_seed(0)
     images, labels, task = _task(source.train, source.train_labels)
