@@ -100,7 +100,7 @@ def read_by_gantune(argv: list[str]) -> None:
         command = gantune.get_command(click.Context(gantune), argv[0])
         assert command is not None
         command.make_context(argv[0], [word.replace("FILE", "manifests/bayes.yaml") for word in argv[1:]])
-    if argv and argv[0] in RUN and not any(word.isupper() for word in argv):
+    if argv and argv[0] in RUN and "--cluster" not in argv and not any(word.isupper() for word in argv):
         expanded = (
             [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]] if "*" in str(argv) else argv
         )
