@@ -13,7 +13,7 @@ import time
 import torch
 
 from trainer.data import Images, load
-from trainer.evaluate import Evaluator, Extractor, kid, load_extractor
+from trainer.evaluate import Evaluator, Extractor, kid, load_extractor, weight_shapes
 
 REPEATS = 5
 
@@ -34,8 +34,9 @@ def main() -> None:
     for name, fakes in _wrong(images, generator).items():
         _show(name, [evaluator(fakes)])
     print("copied at threshold", round(evaluator.copy_threshold, 4))
-    held, half = extractor(images.held_out), extractor(images.train[:449])
-    print(f"kid of training against held-out images: {kid(held, half):.5f}")
+    held, real = extractor(images.held_out), extractor(images.train[orders[0][:449]])
+    noise = extractor(_wrong(images, generator)["uniform noise"][:449])
+    print(f"kid against held-out images: training images {kid(held, real):.4f}, uniform noise {kid(held, noise):.4f}")
     _time()
 
 
@@ -61,8 +62,6 @@ def _time() -> None:
 
     def noise(count: int) -> torch.Tensor:
         return torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
-
-    from trainer.evaluate import weight_shapes
 
     weights = {name: torch.randn(shape, generator=generator) / 30 for name, shape in weight_shapes(1, 28, 28).items()}
     evaluator = Evaluator(Images("noise", noise(60_000), noise(10_000), ""), Extractor(weights, ""), 10_000)

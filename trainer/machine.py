@@ -68,6 +68,8 @@ def threads_for(weights: int, available: int) -> int:
 @contextlib.contextmanager
 def settings(config: Config) -> Iterator[None]:
     """Threads and TF32 as the flags say, and as they were afterwards: a worker runs many trials in one process."""
+    if config.precision == "tf32" and device(config.device).type == "cpu":
+        raise UsageError("--precision=tf32: there is no CUDA device here, and the CPU has no TF32; use fp32 or bf16")
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(threads(config.threads))
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")

@@ -1,7 +1,7 @@
 """The weights of E networks in one tensor, and the optimisers as torch's fused kernels over each trial's part of it.
 
-Shapes: E trials, N parameters of one network (padded). Why fused: at 784 pixels Adam moves 13.5 MB a step and trial,
-and arithmetic on whole tensors would pass over it six times.
+Shapes: E trials, N parameters of one network (padded). Why fused: at 784 pixels Adam moves 13.5 MB a step and
+trial, and arithmetic on whole tensors would pass over it six times.
 """
 
 from collections.abc import Sequence

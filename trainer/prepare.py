@@ -9,6 +9,7 @@ classifier of how an image was mirrored (after Gidaris 2018, arXiv 1803.07728), 
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
@@ -80,6 +81,7 @@ def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = S
     try:
         part.mkdir(parents=True)
         source = read(dataset, data_dir)
+        print(f"training the feature extractor on {len(source.train)} images; this takes minutes", file=sys.stderr)
         weights, note = train_extractor(source, steps)
         _write(part, source, weights, note)
         if target.exists():
@@ -150,6 +152,9 @@ def read_downloadable(dataset: str, data_dir: Path) -> Source:
     except Exception as error:  # torchvision's readers and urllib raise a dozen kinds
         if present:
             raise DataError(f"the IDX files in {raw} are corrupt ({_reason(error)}): delete them and retry") from error
+        for folder in (raw, raw.parent):
+            with contextlib.suppress(OSError):  # not empty: another download's
+                folder.rmdir()
         remedy = f"try again with a network, or put the four IDX files into {raw}"
         raise DataError(f"cannot download {dataset} ({_reason(error)}): {remedy}") from error
     for images, labels in arrays:
@@ -238,8 +243,8 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     """Trains the classifier whose features the metrics use; returns its weights without the head, and a note.
 
     AdamW, one-cycle cosine, images shifted by up to a pixel; fixed seed, so the same machine, thread count and versions
-    give the same file. No label smoothing: it draws each class together (Kornblith 2021, arXiv 2010.16402), and the
-    metric would be blind to what differs within a class.
+    give the same file. No label smoothing: it draws each class together (Kornblith 2021, arXiv 2010.16402), which may
+    hide from the metric what differs within a class; docs/metrics.md has the trainings that were compared.
     """
     generator = torch.Generator().manual_seed(0)
     images, labels, task = _task(source.train, source.train_labels)

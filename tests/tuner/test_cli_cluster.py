@@ -191,3 +191,10 @@ def test_the_table_says_who_waits_and_where_trials_ran(
     failed = process("status", "failing").stdout
     assert "node" in failed
     assert " lab" in failed
+
+
+def test_list_shows_the_experiments_of_the_cluster(server: Loopback, folder: Path) -> None:
+    for scenario in ("random-ok", "failing"):
+        server.replay(scenario)
+    assert invoke(study.list_, "--cluster").stdout == "failing  Failed\nrandom-ok  Succeeded\n"
+    assert json.loads(invoke(study.list_, "--cluster", "-n", "gan", "--format", "json").stdout)[0]["state"] == "Failed"

@@ -36,7 +36,7 @@ class TestKatibEngine(EngineContract):
 
         server.controller = controller
         store = Store(tmp_path / "store")
-        return KatibEngine(Cluster.connect(), store, pace=0.02, deadline=20, db_manager="127.0.0.1:9")
+        return KatibEngine(Cluster.connect(), store, pace=0.02, deadline=60, db_manager="127.0.0.1:9")
 
     @pytest.fixture
     def manifest(self) -> Experiment:

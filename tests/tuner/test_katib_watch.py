@@ -25,7 +25,7 @@ NOWHERE = "127.0.0.1:9"  # no DB manager
 @pytest.fixture
 def engine(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return KatibEngine(Cluster.connect(), Store(tmp_path / "store"), pace=PACE, deadline=3, db_manager=NOWHERE)
+    return KatibEngine(Cluster.connect(), Store(tmp_path / "store"), pace=PACE, deadline=60, db_manager=NOWHERE)
 
 
 def play(server: Loopback, scenario: str) -> threading.Thread:

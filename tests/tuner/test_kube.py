@@ -19,7 +19,7 @@ BODY = RESPONSES["create-201"]["request"]["body"]
 
 @pytest.fixture
 def cluster(kubeconfig: Path) -> Cluster:
-    cluster = Cluster.connect(timeout=5)
+    cluster = Cluster.connect(timeout=30)
     cluster._backoff = 0.01
     return cluster
 
@@ -166,9 +166,9 @@ def test_an_unknown_context_is_named(kubeconfig: Path) -> None:
 
 
 def test_has_katib_says_yes_and_why_not(server: Loopback, kubeconfig: Path) -> None:
-    assert has_katib() == (True, f"{server.url} has Katib")
+    assert has_katib(timeout=30) == (True, f"{server.url} has Katib")
     server.katib = False
-    found, why = has_katib()
+    found, why = has_katib(timeout=30)
     assert not found
     assert "this cluster has no Katib" in why
 

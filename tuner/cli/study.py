@@ -68,10 +68,21 @@ def read(store: Store, name: str) -> Result:
 
 @click.command("list")
 @format_option("table", "json")
+@click.option("--cluster", "on_cluster", is_flag=True, help="The Experiments of a namespace on the cluster instead.")
+@click.option("-n", "--namespace", default="", help="With --cluster: the namespace; else the kubeconfig context's.")
 @store_option
-def list_(form: str, store_dir: Path) -> None:
-    """List the studies of the store."""
+def list_(form: str, on_cluster: bool, namespace: str, store_dir: Path) -> None:
+    """List the studies of the store, or with --cluster the Experiments of a namespace."""
     store = open_store(store_dir)
+    if on_cluster:
+        from tuner.cli.cluster import engine
+
+        found = engine(namespace, None, "kubeflow", store_dir).names()
+        if form == "json":
+            click.echo(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
+        for name, state in found if form != "json" else ():
+            click.echo(f"{name}  {state.value}")
+        return
     results: list[Result] = []
     for name in store.names():
         try:

@@ -1,0 +1,47 @@
+"""The image, and who names it: one version everywhere, built from the trainer alone, and never as root."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from tests.manifests import rendering as k8s
+
+DOCKERFILE = (k8s.ROOT / "Dockerfile").read_text()
+STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+
+
+def test_project_chart_manifests_and_kind_name_one_version() -> None:
+    version = tomllib.loads((k8s.ROOT / "pyproject.toml").read_text())["project"]["version"]
+    [chart] = k8s.documents((k8s.ROOT / "charts" / "gan-tuner" / "Chart.yaml").read_text())
+    assert chart["appVersion"] == version
+    images = set()
+    for rendered in (k8s.search("bayes"), k8s.overlay("cpu"), (k8s.ROOT / "kind" / "versions.env").read_text()):
+        images |= set(re.findall(r"ghcr\.io/gan-tuner/[\w.:-]+", rendered))
+    tags = {f"trainer:{version}-cuda", f"trainer:{version}-cpu", f"client:{version}"}
+    assert images == {f"ghcr.io/gan-tuner/{tag}" for tag in tags}
+    assert set(re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, flags=re.MULTILINE)) == {version}
+
+
+def test_final_stages_hold_one_package_each_and_run_as_the_manifests_user() -> None:
+    final = {stage.split()[2]: stage for stage in STAGES if not stage.split()[2].startswith("build")}
+    assert final.keys() == {"trainer", "client"}
+    job = k8s.trial(k8s.experiment(k8s.search("bayes")))
+    user = job["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
+    for name, package in (("trainer", "trainer"), ("client", "tuner")):
+        assert re.findall(r"^COPY (\w+)/", final[name], flags=re.MULTILINE) == [package]
+        assert f"USER {user}:{user}" in final[name]
+        assert "org.opencontainers.image.version" in final[name]
+    assert STAGES[-1] == final["trainer"], "docker build without --target makes the last stage"
+
+
+def test_every_base_is_the_argument_and_nothing_floats() -> None:
+    assert all(stage.startswith(("${BASE} AS ", "build AS ")) for stage in STAGES)
+    assert ":latest" not in DOCKERFILE
+    assert re.search(r"^ARG BASE=\S+:\d+\.\d+\.\d+", DOCKERFILE, flags=re.MULTILINE)
+    assert "==${TORCH}" in DOCKERFILE
+
+
+def test_the_build_sees_the_two_packages_only() -> None:
+    allowed = [line for line in (k8s.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert allowed == ["!trainer/", "!tuner/"]
