@@ -51,9 +51,20 @@ def test_a_small_step_takes_one_thread():
 
 def test_settings_are_as_before_afterwards():
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with machine.settings(Config.parse(["--threads=3", "--precision=tf32"])):
-        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, "high")
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+    torch.set_float32_matmul_precision("high")
+    try:
+        with machine.settings(Config.parse(["--threads=3"])):
+            assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, "highest")
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0], "high")
+    finally:
+        torch.set_float32_matmul_precision(before[1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_tf32_without_a_gpu_is_a_usage_error():
+    config = Config.parse(["--precision=tf32"])
+    with pytest.raises(UsageError, match=r"--precision=tf32.*fp32 or bf16"), machine.settings(config):
+        pass
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

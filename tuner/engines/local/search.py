@@ -167,11 +167,12 @@ class Search:
             reason = f"trial {entry.number} reached the goal {objective.goal:g}"
             return {"state": StudyState.SUCCEEDED.value, "reason": reason, "last": entry.number}
         if entry.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE):
-            self._failed += 1
-            if most is not None and self._failed >= most:
+            failed = self._failed + 1
+            if most is not None and failed >= most:  # asked again until later running trials have stopped: count once
                 self._lower(entry.number)
-                reason = f"{self._failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
+                reason = f"{failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
                 return {"state": StudyState.FAILED.value, "reason": reason, "last": entry.number}
+            self._failed = failed
         self._settled += 1
         return None
 
