@@ -6,11 +6,11 @@ batch 64: geometric mean of fd over the seeds, floor included. All trials of a p
 
 import argparse
 import math
-import platform
 import time
 
 import torch
 
+from bench.provenance import line
 from trainer import data
 from trainer.config import PRESETS, Config
 from trainer.evaluate import Evaluator, load_extractor
@@ -30,7 +30,7 @@ def main() -> None:
     evaluator = Evaluator(images, extractor, Config().samples)
     floor = Evaluator(images, extractor, len(images.train))(images.train)["fd"]
     print(f"digits, 250,000 images, batch 64, {evaluator.samples} samples x 2 draws, n = {args.seeds} seeds")
-    print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}, {args.threads} thread")
+    print(f"{line('torch')}, {args.threads} thread")
     print(f"{'floor (training against held-out images)':44} fd {floor:8.2f}")
     best = math.inf
     for rate, scores in trained(images, evaluator, "seed", RATES, args.seeds).items():

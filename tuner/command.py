@@ -94,26 +94,27 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
 
 def primary_container(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The container called `name` in any pod template of `spec`; for a TrainJob, which has none, its trainer."""
-    for container in _containers(spec):
+    for container in _listed(spec, "containers"):
         if container.get("name") == name:
             return container
     trainer = (spec.get("spec") or {}).get("trainer")
     if spec.get("kind") == "TrainJob" and isinstance(trainer, Mapping):
         return trainer
-    known = ", ".join(str(c.get("name")) for c in _containers(spec)) or "none"
+    known = ", ".join(str(c.get("name")) for c in _listed(spec, "containers")) or "none"
     raise CommandError(f"primaryContainerName {name!r} must be a container of the trialTemplate, found {known}")
 
 
-def _containers(node: Any) -> Iterator[Mapping[str, Any]]:
+def _listed(node: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """The objects of every list called `name` in a template, however deep: kinds differ in where the pod stands."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if key == "containers" and isinstance(value, Sequence):
-                yield from (c for c in value if isinstance(c, Mapping))
+            if key == name and isinstance(value, list | tuple):
+                yield from (item for item in value if isinstance(item, Mapping))
             else:
-                yield from _containers(value)
+                yield from _listed(value, name)
     elif isinstance(node, list | tuple):
         for item in node:
-            yield from _containers(item)
+            yield from _listed(item, name)
 
 
 def _reference(experiment: Experiment, name: str, parameters: Mapping[str, Value], reference: str) -> str:
@@ -199,7 +200,7 @@ def _deadline(spec: Mapping[str, Any]) -> float | None:
 
 def _mounts(spec: Mapping[str, Any], container: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
     """Mount paths that a trial writes to; a read-only claim holds data that is there already, and stays."""
-    volumes = {volume.get("name"): volume for volume in _volumes(spec)}
+    volumes = {volume.get("name"): volume for volume in _listed(spec, "volumes")}
     if experiment.collector.kind is CollectorKind.FILE:
         yield collector_mount(experiment.collector.path)
     for mount in container.get("volumeMounts") or ():
@@ -215,18 +216,6 @@ def collector_mount(path: str) -> str:
     """The part of a File collector's path that is each trial's own: its directory, or the file where that is `/`."""
     parent = str(PurePosixPath(path).parent)
     return path if parent == "/" else parent
-
-
-def _volumes(node: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "volumes" and isinstance(value, list | tuple):
-                yield from (v for v in value if isinstance(v, Mapping))
-            else:
-                yield from _volumes(value)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _volumes(item)
 
 
 def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:
