@@ -1,6 +1,6 @@
 # The trainer's image, and the client's (--target client). Any OCI builder; nothing but a base image and a Python index is used.
-#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda --build-arg VARIANT=cuda .
-#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
+#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda .
+#   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 #   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
 # BASE: pin it by digest where builds must repeat (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
 # TORCH_INDEX: the wheels of the default index carry CUDA, so that no CUDA base image is needed, and cannot be loaded without
@@ -9,12 +9,14 @@
 ARG BASE=python:3.12.12-slim-bookworm
 FROM ${BASE} AS build
 ARG TORCH=2.15.0
+ARG TORCHVISION=0.29.2
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
 RUN python3 -m venv /opt/venv
-# torch first: it is the big layer, and changes least. triton (1 GB) serves torch.compile, which the trainer does not use;
-# headers and static libraries serve whoever compiles.
-RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==${TORCH}" \
+# torch first: it is the big layer, and changes least. torchvision, of the same index, reads mnist and fashion-mnist for
+# trainer.prepare. triton (1 GB) serves torch.compile, which the trainer does not use; headers and static libraries serve
+# whoever compiles.
+RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==${TORCH}" "torchvision==${TORCHVISION}" \
  && { /opt/venv/bin/pip uninstall -y triton || true; } \
  && cd /opt/venv/lib/python3*/site-packages \
  && find . -type d -name include '(' -path './torch/*' -o -path './nvidia/*' ')' -prune -exec rm -rf {} + \
@@ -28,8 +30,8 @@ FROM ${BASE} AS build-client
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
 RUN python3 -m venv /opt/venv
 # The client in a cluster submits, watches and reports; it needs no torch there.
-RUN /opt/venv/bin/pip install "optuna>=5.0,<6" "ruamel.yaml>=0.18.6" "click>=8.1.7" "rich>=13.7" "kubernetes>=35,<37" \
-    "kubeflow-katib>=0.19,<0.20" "plotly>=5.22" \
+RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19.1" "click==8.5.1" "rich==15.0.0" \
+    "kubernetes==36.0.3" "kubeflow-katib==0.19.0" "plotly==7.1.0" \
  && /opt/venv/bin/pip uninstall -y pip
 
 FROM ${BASE} AS client
@@ -47,7 +49,7 @@ ENTRYPOINT ["python", "-m", "tuner"]
 
 FROM ${BASE} AS trainer
 ARG VERSION=0.1.0
-ARG VARIANT=cpu
+ARG VARIANT=cuda
 ARG DATASET=digits
 LABEL org.opencontainers.image.title="gan-tuner trainer (${VARIANT})" \
       org.opencontainers.image.description="Trains one GAN and prints its scores as Katib metrics" \
@@ -58,6 +60,8 @@ COPY trainer/ /app/trainer/
 # Everything a run writes goes to volumes (/output, /tmp, Katib's /var/log/katib): the root file system may be read-only.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
+# One short run proves the image, and compiles what a trial imports: under a read-only root file system each would do it anew.
+RUN PYTHONDONTWRITEBYTECODE="" python -m trainer --epochs=1 --evals=1 --output-dir=/tmp/run && rm -rf /tmp/*
 # digits is part of the package; another data set and its feature extractor are prepared here, so that no trial downloads.
 RUN if [ "${DATASET}" != digits ]; then python -m trainer.prepare --dataset "${DATASET}" --data-dir /data; else mkdir -p /data; fi
 USER 65532:65532

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
 
 from tests.manifests import rendering as k8s
 
@@ -39,7 +45,45 @@ def test_every_base_is_the_argument_and_nothing_floats() -> None:
     assert all(stage.startswith(("${BASE} AS ", "build AS ")) for stage in STAGES)
     assert ":latest" not in DOCKERFILE
     assert re.search(r"^ARG BASE=\S+:\d+\.\d+\.\d+", DOCKERFILE, flags=re.MULTILINE)
-    assert "==${TORCH}" in DOCKERFILE
+    wanted = re.findall(r'^.*pip install (.*(?:\\\n.*")*)', DOCKERFILE, flags=re.MULTILINE)
+    packages = [package for line in wanted for package in re.findall(r'"([a-z][^"$]*[^"]*)"', line)]
+    assert len(packages) > 10
+    assert [package for package in packages if not re.fullmatch(r"[\w.-]+==(\d[\w.]*|\$\{[A-Z]+\})", package)] == []
+    assert re.findall(r"^ARG (TORCH|TORCHVISION)=\d+\.\d+\.\d+$", DOCKERFILE, flags=re.MULTILINE) == [
+        "TORCH",
+        "TORCHVISION",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "stages", "others"),
+    [
+        ("trainer", ("build", "build-trainer"), {"scikit-learn"}),  # only remakes the bundled digits
+        ("tuner", ("build-client",), {"numpy", "urllib3", "grpcio"}),  # scipy's, kubernetes', kubeflow-katib's own
+    ],
+)
+def test_an_image_holds_every_package_that_its_code_imports(
+    package: str, stages: tuple[str, ...], others: set[str]
+) -> None:
+    held = {stage.split()[2]: stage for stage in STAGES}
+    installed = {name for stage in stages for name in re.findall(r'"([\w.-]+)==', held[stage])}
+    homes, missing = metadata.packages_distributions(), set()
+    for file in (k8s.ROOT / package).rglob("*.py"):
+        for module in _imported(file) - sys.stdlib_module_names - {package}:
+            names = {name.lower().replace("_", "-") for name in homes[module]}
+            missing |= set() if names & installed else names
+    assert missing == others
+
+
+def _imported(file: Path) -> set[str]:
+    """The top-level names that a module imports, at its top or later."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def test_the_build_sees_the_two_packages_only() -> None:
