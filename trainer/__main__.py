@@ -3,7 +3,8 @@
     python -m trainer --lr 1e-3 --bs 64
     python -m trainer --preset seed --dataset mnist --data-dir data --output-dir runs/1
 
-Exit codes: 0 done, 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 a file cannot be written or a port not be had (a full disk, a volume that went away: later it
+may succeed), 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import signal
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer.config import Config, UsageError
+
+MACHINE_FAILED, REFUSED = 1, 2  # a Job that retries what the cluster took away tries the first again, never the second
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +56,8 @@ def _run(config: Config, previous: dict[signal.Signals, Any]) -> int:
         return _refuse(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror}; free some space or name another place" if error.strerror else error)
+        says = f"{where}{error.strerror}; free some space or name another place" if error.strerror else error
+        return _refuse(says, MACHINE_FAILED)
 
 
 class _Early(BaseException):
@@ -78,9 +82,9 @@ def _stopped(number: int, what: str) -> int:
     return 128 + number
 
 
-def _refuse(error: object) -> int:
+def _refuse(error: object, code: int = REFUSED) -> int:
     print(f"trainer: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

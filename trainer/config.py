@@ -43,7 +43,8 @@ metrics, one line per evaluation and a final one:
   images_per_second    training images per second of training time
   diverged             1: training became non-finite and the values are those of the untrained generator
 
-exit codes: 0 done, 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 done, 1 cannot write a file or have a port, 2 bad flag or missing data,
+            3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint, data, machine
+from trainer import __version__, checkpoint, data, machine
 from trainer.checkpoint import CHECKPOINT, GENERATOR, CheckpointError
 from trainer.config import Config, UsageError
 from trainer.evaluate import Evaluator, load_extractor
@@ -182,8 +182,8 @@ class Saver:
 
 def _record(config: Config, identity: dict[str, Any], image: tuple[int, ...], device: torch.device) -> dict[str, Any]:
     """run.json: what it takes to repeat the run, and to know which results may be compared."""
-    packages = ("gan-tuner", "torch", "numpy", "safetensors")
-    versions = {"python": sys.version.split()[0]}
+    packages = ("torch", "numpy", "safetensors")
+    versions = {"python": sys.version.split()[0], "gan-tuner": __version__}
     for name in packages:
         try:
             versions[name] = metadata.version(name)
