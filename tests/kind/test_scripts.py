@@ -100,7 +100,7 @@ def test_delete_deletes_ours_by_name(stage: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_no_script_obeys_a_variable_that_means_something_else_in_the_users_shell(stage: Path, script: str) -> None:
-    theirs = {name: "prod" for name in ("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS")}
+    theirs = dict.fromkeys(("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS"), "prod")
     code, calls, stderr = run(stage, script, **theirs)
     assert code == 0, stderr
     assert not any("prod" in call for call in calls)
@@ -118,7 +118,9 @@ def test_fake_gpus_come_and_go(stage: Path) -> None:
     assert any('"nvidia.com/gpu": "2"' in call for call in calls)
     assert any("nvidia.com/gpu.present=true" in call for call in calls)
     _, calls, _ = run(stage, "fake-gpus.sh", "0")
-    assert any('"nvidia.com/gpu": null' in call and "--type=merge" in call for call in calls)  # also where there is none
+    assert any(
+        '"nvidia.com/gpu": null' in call and "--type=merge" in call for call in calls
+    )  # also where there is none
     assert any("nvidia.com/gpu.present-" in call for call in calls)
     code, calls, stderr = run(stage, "fake-gpus.sh", "many")
     assert (code, calls) == (2, [])

@@ -91,7 +91,9 @@ def test_a_trial_meets_pod_security_restricted() -> None:
 
 
 def test_the_docs_that_a_manifest_cites_are_there() -> None:
-    cited = {name for file in k8s.MANIFESTS.rglob("*.yaml") for name in re.findall(r"docs/[\w-]+\.md", file.read_text())}
+    cited = {
+        name for file in k8s.MANIFESTS.rglob("*.yaml") for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
+    }
     assert cited
     assert [name for name in cited if not (k8s.ROOT / name).is_file()] == []
 
