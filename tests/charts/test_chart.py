@@ -246,23 +246,23 @@ tests:
   asserts:
   - ASSERTION
 """
-ENDED = '{{type: {0}, status: "True", reason: {1}}}'
+TRUE = '{type: %s, status: "True", reason: Experiment%s}'
+AT_ITS_TRIALS = TRUE % ("Succeeded", "MaxTrialsReached")
+AT_ITS_GOAL = TRUE % ("Succeeded", "GoalReached")
+FAILED = TRUE % ("Failed", "Failed")
+RUNNING = TRUE % ("Running", "Running")
 
 
 @pytest.mark.parametrize(
     ("condition", "trials", "refusal"),
     [
-        (ENDED.format("Succeeded", "ExperimentMaxTrialsReached"), 40, None),
-        (ENDED.format("Succeeded", "ExperimentMaxTrialsReached"), 19, "above the 20 trials .*, got 19: raise .*trials"),
-        (ENDED.format("Running", "ExperimentRunning"), 19, "above the 20 trials"),
-        (ENDED.format("Running", "ExperimentRunning"), 21, None),
-        (
-            ENDED.format("Succeeded", "ExperimentGoalReached"),
-            40,
-            "ended with ExperimentGoalReached: give .*another key",
-        ),
-        (ENDED.format("Failed", "ExperimentFailed"), 40, "another key .*--set experiments.bayes.budget.trials=20,"),
-        (ENDED.format("Failed", "ExperimentFailed"), 20, None),  # nothing changes
+        (AT_ITS_TRIALS, 40, None),
+        (AT_ITS_TRIALS, 19, "above the 20 trials .*, got 19: raise .*trials"),
+        (RUNNING, 19, "above the 20 trials"),
+        (RUNNING, 21, None),
+        (AT_ITS_GOAL, 40, "ended with ExperimentGoalReached: give .*another key"),
+        (FAILED, 40, "another key .*--set experiments.bayes.budget.trials=20,"),
+        (FAILED, 20, None),  # nothing changes
     ],
 )
 def test_counts_that_katib_would_not_change_are_refused(

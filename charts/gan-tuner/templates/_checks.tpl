@@ -91,7 +91,7 @@
 {{- if eq .e.algorithm.name "hyperband" -}}
 {{- $settings := .e.algorithm.settings | default dict -}}
 {{- if not (and $settings.r_l (has $settings.resource_name $names)) -}}
-{{- fail (printf "hyperband needs the settings r_l, the most of a resource that a trial may use, and resource_name, the parameter that holds it (%s), got %v and %v for experiment %s: set both in experiments.%s.algorithm.settings" (join ", " $names) $settings.r_l $settings.resource_name .name .name) -}}
+{{- fail (printf "hyperband needs the settings r_l, the most of a resource that a trial may use, and resource_name, the parameter that holds it (%s), got %v and %v for experiment %s: set both in experiments.%s.algorithm.settings" (join ", " $names) ($settings.r_l | default "none") ($settings.resource_name | default "none") .name .name) -}}
 {{- end -}}
 {{- end -}}
 {{- $points := 1 -}}
