@@ -5,10 +5,10 @@ set -euo pipefail
 source "$(dirname "$0")/env.sh"
 need kind kubectl
 if running; then
-  kind export kubeconfig --name "$CLUSTER" --kubeconfig "$KUBECONFIG"
-  echo "cluster $CLUSTER is there already"
+  kind export kubeconfig --name "$GANTUNER_CLUSTER" --kubeconfig "$KUBECONFIG"
+  echo "cluster $GANTUNER_CLUSTER is there already"
 else
-  kind create cluster --name "$CLUSTER" --image "kindest/node:$KUBERNETES" --config "$here/cluster.yaml" \
+  kind create cluster --name "$GANTUNER_CLUSTER" --image "kindest/node:$GANTUNER_KUBERNETES" --config "$here/cluster.yaml" \
     --kubeconfig "$KUBECONFIG" --wait 120s
 fi
 echo "use it: export KUBECONFIG=$KUBECONFIG"

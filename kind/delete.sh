@@ -4,5 +4,5 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need kind
-kind delete cluster --name "$CLUSTER" --kubeconfig "$KUBECONFIG"
+kind delete cluster --name "$GANTUNER_CLUSTER" --kubeconfig "$KUBECONFIG"
 rm -f "$KUBECONFIG"

@@ -19,4 +19,4 @@ need() {
 }
 
 # running: does the cluster exist?
-running() { kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; }
+running() { kind get clusters 2>/dev/null | grep -qx "$GANTUNER_CLUSTER"; }

@@ -3,8 +3,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
-need kubectl
-kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=$KATIB"
+need kubectl git # kubectl fetches the kustomization with git
+kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=$GANTUNER_KATIB"
 kubectl apply --server-side --force-conflicts -k "$here/../manifests/overlays/katib"
 kubectl -n kubeflow rollout restart deployment katib-controller
 for deployment in katib-mysql katib-db-manager katib-controller; do
@@ -16,7 +16,7 @@ kubectl label --overwrite namespace gan-tuner katib.kubeflow.org/metrics-collect
 admitted() { kubectl apply --dry-run=server -f "$here/../manifests/bayes.yaml"; }
 for _ in $(seq 30); do
   if admitted >/dev/null 2>&1; then
-    echo "Katib $KATIB is ready"
+    echo "Katib $GANTUNER_KATIB is ready"
     exit 0
   fi
   sleep 2

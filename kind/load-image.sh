@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need docker kind
-read -ra arguments <<<"${BUILD_ARGS:-}"
-docker build "${arguments[@]}" --tag "$TRAINER_IMAGE" "$here/.."
-docker build "${arguments[@]}" --tag "$CLIENT_IMAGE" --target client "$here/.."
-kind load docker-image --name "$CLUSTER" "$TRAINER_IMAGE" "$CLIENT_IMAGE"
+read -ra arguments <<<"${BUILD_ARGS:-}" # an empty list is no list to bash 3.2 under set -u, hence the + below
+docker build ${arguments[@]+"${arguments[@]}"} --tag "$GANTUNER_TRAINER_IMAGE" "$here/.."
+docker build ${arguments[@]+"${arguments[@]}"} --tag "$GANTUNER_CLIENT_IMAGE" --target client "$here/.."
+kind load docker-image --name "$GANTUNER_CLUSTER" "$GANTUNER_TRAINER_IMAGE" "$GANTUNER_CLIENT_IMAGE"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def test_everything_rendered_is_valid(version: str, tmp_path: Path) -> None:
     k8s.kubeconform(known + trials, version, tmp_path)
 
 
-def comparable(experiment: dict[str, Any], command_line: list[str] | None = None) -> dict[str, Any]:
+def comparable(experiment: dict[str, Any]) -> dict[str, Any]:
     """An Experiment without what a release adds: its names, labels, account, and the order of flags and strategies."""
     spec = json.loads(json.dumps(experiment["spec"]))
     job = spec["trialTemplate"]["trialSpec"]
@@ -131,9 +133,58 @@ def test_the_chart_and_the_overlay_are_one_search(overlay: str) -> None:
     assert comparable(charted) == comparable(k8s.experiment(k8s.overlay(overlay)))
 
 
-def test_check_finds_nothing_in_what_the_chart_renders(tmp_path: Path) -> None:
-    (tmp_path / "chart.yaml").write_text(render())
+@pytest.mark.parametrize("options", [(), ("--set=data.dataset=mnist,data.volume.enabled=true",)])
+def test_check_finds_nothing_in_what_the_chart_renders(options: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "chart.yaml").write_text(render(*options))
     assert k8s.check(tmp_path / "chart.yaml").endswith("no problems")
+
+
+def test_the_wait_for_data_says_what_for_and_ends_when_it_is_there(tmp_path: Path) -> None:
+    trial = k8s.trial(searches("--set=data.dataset=mnist,data.volume.enabled=true")["bayes"])
+    [wait] = trial["spec"]["template"]["spec"]["initContainers"]
+    command = [*wait["command"], wait["args"][0].replace("/data/", f"{tmp_path}/").replace("sleep 2", "sleep 0.1")]
+    file = tmp_path / "mnist" / "images.npz"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().startswith(f"waiting for {file}, which the preparation Job of release gan")
+        assert waiting.poll() is None
+        file.parent.mkdir()
+        file.touch()
+        assert waiting.wait(timeout=20) == 0
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout == ""
+
+
+def jobs(*pairs: str) -> dict[str, str]:
+    """Names of the release's own Jobs by their pod's component."""
+    enabled = ("client.enabled=true", "data.dataset=fashion-mnist", "data.volume.enabled=true")
+    found = [d for d in k8s.documents(render(settings(*enabled, *pairs))) if d["kind"] == "Job"]
+    return {
+        d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: d["metadata"]["name"] for d in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ("image.tag=other", {"prepare", "client"}),  # the client's Experiment is another then
+        ("image.pullSecrets={s}", {"prepare", "client"}),
+        ("trial.runAsUser=1234", {"prepare", "client"}),
+        ("client.image.tag=other", {"client"}),
+        ("katibNamespace=katib", {"client"}),
+        ("podMonitor.labels.a=b", set()),
+    ],
+)
+def test_a_job_whose_pod_changes_is_another_job_since_none_can_be_changed(change: str, changed: set[str]) -> None:
+    before, after = jobs(), jobs(change)
+    assert {component for component in before if before[component] != after[component]} == changed
+
+
+def test_the_name_of_a_job_fits_into_a_label_of_its_pods() -> None:
+    release = "r" * 53  # Helm allows no more
+    only = settings("data.dataset=fashion-mnist", "data.volume.enabled=true", "experiments.bayes.enabled=false")
+    command = [k8s.tool("helm"), "template", release, str(CHART), "--kube-version=1.36.0", only]
+    [job] = [d for d in k8s.documents(k8s.output(*command)) if d["kind"] == "Job"]
+    assert len(job["metadata"]["name"]) <= 63
 
 
 def test_what_may_change_keeps_the_name_and_what_may_not_changes_it() -> None:
@@ -145,12 +196,86 @@ def test_what_may_change_keeps_the_name_and_what_may_not_changes_it() -> None:
     assert name("experiments.bayes.budget.trials=40") == name()
     assert name("podMonitor.labels.a=b") == name()
     assert name("image.tag=other") != name()
-    assert name("experiments.bayes.algorithm.settings.random_state=2") != name()
+    assert name("experiments.bayes.algorithm.settings.acq_func=EI") != name()
 
 
 def test_an_ended_search_that_never_resumes_is_replaced_and_not_edited() -> None:
     name = [searches(settings(f"experiments.bayes.budget.trials={n}"))["bayes"]["metadata"]["name"] for n in (20, 40)]
     assert name[0] != name[1]
+
+
+def test_large_numbers_of_a_file_stay_whole(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(
+        "trial: {runAsUser: 1000650000, activeDeadlineSeconds: 2500000}\n"
+        "experiments: {bayes: {budget: {trials: 3000000, parallel: 1, maxFailed: 2000000}}}\n"
+    )
+    spec = searches("-f", str(tmp_path / "values.yaml"))["bayes"]["spec"]
+    assert (spec["maxTrialCount"], spec["maxFailedTrialCount"]) == (3000000, 2000000)
+    job = spec["trialTemplate"]["trialSpec"]["spec"]
+    assert job["activeDeadlineSeconds"] == 2500000
+    assert job["template"]["spec"]["securityContext"]["runAsUser"] == 1000650000
+    assert "e+" not in render("-f", str(tmp_path / "values.yaml"))
+
+
+def test_a_client_that_follows_nothing_is_refused_with_the_remedy_whichever_template_comes_first() -> None:
+    command = [k8s.tool("helm"), "template", "gan", str(CHART), "--set=client.enabled=true,client.experiment=other"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "client.experiment must name an enabled experiment, got other: one of bayes" in done.stderr
+
+
+LIVE = """\
+suite: counts of an Experiment that is there
+release: {name: gan, namespace: gan-tuner}
+capabilities: {apiVersions: [kubeflow.org/v1beta1/Experiment]}
+templates: [experiments.yaml]
+tests:
+- it: says what Katib would
+  set: {experiments.bayes.resumePolicy: LongRunning, experiments.bayes.budget.trials: TRIALS}
+  kubernetesProvider:
+    scheme:
+      kubeflow.org/v1beta1/Experiment:
+        gvr: {group: kubeflow.org, version: v1beta1, resource: experiments}
+        namespaced: true
+    objects:
+    - apiVersion: kubeflow.org/v1beta1
+      kind: Experiment
+      metadata: {name: NAME, namespace: gan-tuner}
+      spec: {maxTrialCount: 20.0, parallelTrialCount: 2.0, maxFailedTrialCount: 4.0} # its fake copies no int
+      status: {trials: 20.0, conditions: [{type: Running, status: "False"}, CONDITION]}
+  asserts:
+  - ASSERTION
+"""
+TRUE = '{type: %s, status: "True", reason: Experiment%s}'
+AT_ITS_TRIALS = TRUE % ("Succeeded", "MaxTrialsReached")
+AT_ITS_GOAL = TRUE % ("Succeeded", "GoalReached")
+FAILED = TRUE % ("Failed", "Failed")
+RUNNING = TRUE % ("Running", "Running")
+
+
+@pytest.mark.parametrize(
+    ("condition", "trials", "refusal"),
+    [
+        (AT_ITS_TRIALS, 40, None),
+        (AT_ITS_TRIALS, 19, "above the 20 trials .*, got 19: raise .*trials"),
+        (RUNNING, 19, "above the 20 trials"),
+        (RUNNING, 21, None),
+        (AT_ITS_GOAL, 40, "ended with ExperimentGoalReached: give .*another key"),
+        (FAILED, 40, "another key .*--set experiments.bayes.budget.trials=20,"),
+        (FAILED, 20, None),  # nothing changes
+    ],
+)
+def test_counts_that_katib_would_not_change_are_refused(
+    condition: str, trials: int, refusal: str | None, tmp_path: Path
+) -> None:
+    name = searches(settings("experiments.bayes.resumePolicy=LongRunning"))["bayes"]["metadata"]["name"]
+    assertion = f"failedTemplate: {{errorPattern: '{refusal}'}}" if refusal else "hasDocuments: {count: 1}"
+    suite = LIVE.replace("NAME", name).replace("TRIALS", str(trials)).replace("CONDITION", condition)
+    chart = shutil.copytree(CHART, tmp_path / "gan-tuner", ignore=shutil.ignore_patterns("tests"))
+    shutil.copytree(CHART / "templates" / "tests", chart / "templates" / "tests")
+    (chart / "tests").mkdir()
+    (chart / "tests" / "live_test.yaml").write_text(suite.replace("ASSERTION", assertion))
+    k8s.output(k8s.tool("untt"), "-f", "tests/*_test.yaml", str(chart))
 
 
 def test_every_value_has_a_comment() -> None:
@@ -188,10 +313,32 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         assert list(validator.iter_errors(broken)), path
 
 
+def test_the_schema_allows_nothing_that_the_values_do_not_show_or_name() -> None:
+    text = (CHART / "values.yaml").read_text()
+    named = set(re.findall(r"[A-Za-z]+", " ".join(re.findall(r"#.*", text))))
+
+    def unknown(schema: dict[str, Any], held: Any, path: str) -> list[str]:
+        held = held if isinstance(held, dict) else {}
+        inner = schema.get("additionalProperties")
+        found = [] if not isinstance(inner, dict) else unknown(inner, next(iter(held.values()), None), f"{path}.*")
+        found += unknown(schema["items"], None, f"{path}[]") if "items" in schema else []
+        for key, child in schema.get("properties", {}).items():
+            found += [] if key in held or key in named else [f"{path}.{key}"]
+            found += unknown(child, held.get(key), f"{path}.{key}")
+        return found
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"].pop("global")  # Helm's own
+    assert unknown(schema, values(), "") == []
+
+
 def test_every_value_is_set_in_a_unit_test() -> None:
-    tested = "\n".join(path.read_text() for path in (CHART / "tests").glob("*_test.yaml"))
-    missing = [p for p in leaves(values()) if f"{p}:" not in tested and p.rsplit(".", 1)[0] + ":" not in tested]
-    assert missing == []
+    lines = [line.strip() for path in (CHART / "tests").glob("*_test.yaml") for line in path.read_text().splitlines()]
+    tested = {line.split(":")[0] for line in lines}
+    settings_map = "experiments.bayes.algorithm.settings"  # tested as a whole
+    missing = {p for p in leaves(values()) if p not in tested and p.rsplit(".", 1)[0] != settings_map}
+    assert missing == set()
+    assert settings_map in tested
 
 
 def test_notes_give_the_next_commands_filled_in() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.manifests import rendering as k8s
+
+LABEL = "katib.kubeflow.org/metrics-collector-injection=enabled"
 KEPT = Path("e2e-logs")
 
 
-def kubectl(*words: str, check: bool = True) -> str:
-    """Run kubectl; its output."""
-    done = subprocess.run(["kubectl", *words], capture_output=True, text=True, timeout=120, check=False)
+def kubectl(*words: str, check: bool = True, stdin: str | None = None) -> str:
+    """Run kubectl on the cluster that KUBECONFIG names; its output."""
+    command = [k8s.tool("kubectl"), *words]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr}")
     return done.stdout
@@ -33,17 +37,31 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture
-def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A labelled namespace."""
-    name = f"gantune-e2e-{uuid.uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
+def make_namespace(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """Makes a namespace with Katib's label and others; what it held is kept when the test fails, and it is deleted."""
+    made: list[str] = []
+
+    def make(*labels: str) -> str:
+        name = f"gantune-e2e-{uuid.uuid4().hex[:8]}"
+        kubectl("create", "namespace", name)
+        made.append(name)
+        kubectl("label", "namespace", name, LABEL, *labels)
+        return name
+
     try:
-        kubectl("label", "namespace", name, "katib.kubeflow.org/metrics-collector-injection=enabled")
-        yield name
+        yield make
         if request.node.stash.get(FAILED, False):
-            _keep(name, request.node.name)
+            for name in made:
+                _keep(name, f"{request.node.name}-{name}")
     finally:
-        kubectl("delete", "namespace", name, "--wait=false", check=False)
+        for name in made:
+            kubectl("delete", "namespace", name, "--wait=false", check=False)
+
+
+@pytest.fixture
+def namespace(make_namespace: Callable[..., str]) -> str:
+    """A labelled namespace."""
+    return make_namespace()
 
 
 def _keep(namespace: str, test: str) -> None:

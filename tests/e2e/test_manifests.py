@@ -1,12 +1,14 @@
 """The manifests and the chart on a cluster with Katib: `make kind-up e2e`, or KUBECONFIG=... pytest --with-cluster.
 
-Every test works in a namespace of its own and deletes it. The images must be in the cluster (kind/load-image.sh).
+Every test works in a namespace of its own and deletes it. The cluster must have the trainer's CPU image, or be able to
+pull it: kind/load-image.sh, or GANTUNER_TRAINER_IMAGE=REPOSITORY:TAG for another one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,18 +20,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import kubectl
 from tests.manifests import rendering as k8s
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-LABEL = "katib.kubeflow.org/metrics-collector-injection=enabled"
-
-
-def kubectl(*arguments: str, stdin: str | None = None) -> str:
-    """Standard output; a failure shows what kubectl said."""
-    command = [k8s.tool("kubectl"), *arguments]
-    done = subprocess.run(command, check=False, input=stdin, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
-    return done.stdout
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
@@ -57,34 +51,42 @@ def until(what: str, holds: Callable[[], Any], seconds: float = 600) -> Any:
     return found
 
 
-@contextlib.contextmanager
-def scratch(*labels: str) -> Iterator[str]:
-    name = f"e2e-{uuid.uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
-    try:
-        kubectl("label", "namespace", name, LABEL, *labels)
-        yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
+def image() -> str:
+    """The trainer's, for CPUs: every test's, also of a manifest for GPUs, since there may be none to compute on."""
+    [own] = set(re.findall(r"ghcr\.io/gan-tuner/trainer:\S+", k8s.overlay("cpu")))
+    return os.environ.get("GANTUNER_TRAINER_IMAGE", own)
 
 
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    with scratch() as name:
-        yield name
-
-
-def small(text: str, namespace: str, trials: int = 2, epochs: int = 20) -> str:
-    """What a manifest holds, in another namespace, with a small budget."""
+def small(text: str, namespace: str, trials: int = 2, epochs: int = 20) -> dict[str, Any]:
+    """The List of what a manifest holds, in another namespace, with a small budget."""
     documents = [d for d in k8s.documents(text) if d["kind"] != "Namespace"]
     for document in documents:
         document["metadata"]["namespace"] = namespace
         if document["kind"] == "Experiment":
-            spec = document["spec"]
-            spec |= {"maxTrialCount": trials, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
-            trainer = spec["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+            document["spec"] |= {"maxTrialCount": trials, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
+            trainer = pod(document)["containers"][0]
+            trainer["image"] = image()
             trainer["args"] = [a for a in trainer["args"] if "--epochs" not in a] + [f"--epochs={epochs}"]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    return {"apiVersion": "v1", "kind": "List", "items": documents}
+
+
+def pod(experiment: dict[str, Any]) -> dict[str, Any]:
+    """The pod of a trial, to change in place."""
+    found: dict[str, Any] = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    return found
+
+
+def apply(manifest: dict[str, Any]) -> None:
+    kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+
+def trial_pods(namespace: str) -> list[dict[str, Any]]:
+    return [p for p in items("pods", namespace) if "katib.kubeflow.org/trial" in p["metadata"].get("labels", {})]
+
+
+def gantune(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tuner", *words]
+    return subprocess.run(command, check=False, cwd=k8s.ROOT, capture_output=True, text=True)
 
 
 def cpu(name: str, folder: Path) -> str:
@@ -92,7 +94,7 @@ def cpu(name: str, folder: Path) -> str:
     shutil.copytree(k8s.MANIFESTS, folder / "manifests")
     file = folder / "manifests" / "base" / "kustomization.yaml"
     file.write_text(file.read_text().replace("- bayes.yaml", f"- {name}.yaml"))
-    return kubectl("kustomize", str(folder / "manifests" / "overlays" / "cpu"))
+    return k8s.kustomize(folder / "manifests" / "overlays" / "cpu")
 
 
 def succeeded(name: str, namespace: str) -> dict[str, Any]:
@@ -108,15 +110,13 @@ def succeeded(name: str, namespace: str) -> dict[str, Any]:
 def test_a_manifest_succeeds_and_gantune_names_the_best_trial_that_katib_names(
     search: str, namespace: str, tmp_path: Path
 ) -> None:
-    kubectl("apply", "-f", "-", stdin=small(cpu(search, tmp_path), namespace))
+    apply(small(cpu(search, tmp_path), namespace))
     name = f"gan-{search}"
     optimal = succeeded(name, namespace)["status"]["currentOptimalTrial"]
     store = ["--store", str(tmp_path / "store")]
-    gantune = [sys.executable, "-m", "tuner"]
-    watch = [*gantune, "watch", name, "-n", namespace, *store]
-    subprocess.run(watch, check=True, cwd=k8s.ROOT, capture_output=True)
-    best = [*gantune, "best", name, "--format", "json", *store]
-    found = json.loads(subprocess.run(best, check=True, cwd=k8s.ROOT, capture_output=True, text=True).stdout)
+    watched = gantune("watch", name, "-n", namespace, *store)
+    assert watched.returncode == 0, watched.stderr
+    found = json.loads(gantune("best", name, "--format", "json", *store).stdout)
     assert found["name"] == optimal["bestTrialName"]
     named = {p["name"]: p["value"] for p in optimal["parameterAssignments"]}
     assert found["parameters"].keys() == named.keys()
@@ -128,75 +128,156 @@ def same(value: object, text: str) -> bool:
     return float(text) == value if isinstance(value, int | float) else text == value
 
 
-def test_the_trial_runs_in_a_restricted_namespace(tmp_path: Path) -> None:
-    with scratch("pod-security.kubernetes.io/enforce=restricted") as namespace:
-        kubectl("apply", "-f", "-", stdin=small(cpu("bayes", tmp_path), namespace))
-        succeeded("gan-bayes", namespace)
+def test_the_trial_runs_in_a_restricted_namespace(make_namespace: Callable[..., str], tmp_path: Path) -> None:
+    namespace = make_namespace("pod-security.kubernetes.io/enforce=restricted")
+    apply(small(cpu("bayes", tmp_path), namespace))
+    succeeded("gan-bayes", namespace)
 
 
-def test_a_gpu_manifest_is_scheduled_on_the_pretended_pool_and_unschedulable_without(namespace: str) -> None:
-    fake = str(k8s.ROOT / "kind" / "fake-gpus.sh")
-    # The GPU overlay with the CPU image: there is no GPU to compute on, only one to be scheduled on.
-    text = k8s.overlay("generic").replace("-cuda", "-cpu")
-    subprocess.run([fake, "0"], check=False, capture_output=True)
-    try:
-        kubectl("apply", "-f", "-", stdin=small(text, namespace, trials=1))
+@pytest.fixture
+def fake_gpus() -> Iterator[Callable[[int], None]]:
+    """Gives the cluster under test so many pretended GPUs; those it had come back."""
+    cluster = os.environ.get("KUBECONFIG")
+    if not cluster:
+        pytest.skip(
+            "pretended GPUs change a node, and never one of your current context: name the cluster with KUBECONFIG"
+        )
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    before = max(int(node["status"]["capacity"].get("nvidia.com/gpu", 0)) for node in nodes)
 
-        def refused() -> bool:
-            events = items("events", namespace)
-            return any(e["reason"] == "FailedScheduling" for e in events)
+    def give(count: int) -> None:
+        script = str(k8s.ROOT / "kind" / "fake-gpus.sh")
+        subprocess.run([script, str(count)], check=True, env=os.environ | {"GANTUNER_KUBECONFIG": cluster})
 
-        until("the reason why the pod is pending", refused, 180)
-        subprocess.run([fake, "1"], check=True)
-        succeeded("gan-bayes", namespace)
-    finally:
-        subprocess.run([fake], check=True)
+    yield give
+    give(before)
+
+
+def test_a_gpu_manifest_is_scheduled_on_the_pretended_pool_and_unschedulable_without(
+    namespace: str, fake_gpus: Callable[[int], None], tmp_path: Path
+) -> None:
+    fake_gpus(0)
+    apply(small(k8s.overlay("generic"), namespace, trials=1))
+
+    def refused() -> bool:
+        pods = {p["metadata"]["name"] for p in trial_pods(namespace)}
+        events = [e for e in items("events", namespace) if e["reason"] == "FailedScheduling"]
+        return any(e["involvedObject"]["name"] in pods for e in events)
+
+    until("the event that says why the trial's pod is pending", refused, 180)
+    watched = gantune("watch", "gan-bayes", "-n", namespace, "--timeout", "90", "--store", str(tmp_path / "store"))
+    assert watched.returncode == 5, watched.stderr
+    assert "Unschedulable: " in watched.stdout + watched.stderr
+    fake_gpus(1)
+    succeeded("gan-bayes", namespace)
 
 
 def test_a_trial_killed_in_the_middle_resumes(namespace: str) -> None:
-    text = k8s.overlay("spot").replace("-cuda", "-cpu").replace("ReadWriteMany", "ReadWriteOnce")
-    manifest = json.loads(small(text, namespace, trials=1, epochs=600))
-    kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    manifest = small(k8s.overlay("spot").replace("ReadWriteMany", "ReadWriteOnce"), namespace, trials=1, epochs=600)
+    [experiment] = [d for d in manifest["items"] if d["kind"] == "Experiment"]
+    pod(experiment)["nodeSelector"] = {"kubernetes.io/os": "linux"}  # any node will do, and no GPU
+    pod(experiment)["containers"][0]["resources"] = {
+        "requests": {"cpu": "500m", "memory": "512Mi"},
+        "limits": {"cpu": "1", "memory": "1Gi"},
+    }
+    apply(manifest)
 
-    def working() -> str | None:
-        pods = [p for p in items("pods", namespace) if "katib.kubeflow.org/trial" in p["metadata"]["labels"]]
-        names = [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running"]
-        if not names:
-            return None
-        log = kubectl("logs", names[0], "-c", "trainer", "-n", namespace)
-        return names[0] if "epoch=" in log and "fd=" in log else None
+    def working(but: str = "") -> tuple[str, str] | None:
+        """A running pod of the trial, and the first metric line of its log."""
+        for found in trial_pods(namespace):
+            name = found["metadata"]["name"]
+            if name != but and found["status"]["phase"] == "Running":
+                log = kubectl("logs", name, "-c", "trainer", "-n", namespace, check=False)
+                if lines := [line for line in log.splitlines() if " epoch=" in line and " fd=" in line]:
+                    return name, lines[0]
+        return None
 
-    pod = until("the first evaluation", working)
+    first, told = until("the first evaluation", working)
     # An eviction sets DisruptionTarget, as a preempted node does; plain deletion would too, but says less.
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": first, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{first}/eviction"
     kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    until("the pod is gone", lambda: pod not in [p["metadata"]["name"] for p in items("pods", namespace)])
-    second = until("the second pod", working)
-    assert second != pod
-    first_step = kubectl("logs", second, "-c", "trainer", "-n", namespace).split("step=")[1].split()[0]
-    assert int(first_step) > 0
+    _, retold = until("the second pod's first evaluation", lambda: working(but=first))
+    assert retold == told, "a resumed trainer tells its story from the start, times included; a new one has other times"
     succeeded("gan-bayes", namespace)
     [trial] = items("trials", namespace)
     assert condition(trial) == "Succeeded"
 
 
-def test_the_chart_is_installed_upgraded_tested_rolled_back_and_uninstalled(namespace: str) -> None:
-    helm = k8s.tool("helm")
-    chart = str(k8s.ROOT / "charts" / "gan-tuner")
-    budget = [f"--set=experiments.bayes.budget.{count}" for count in ("trials=2", "parallel=1", "maxFailed=1")]
-    common = [f"--namespace={namespace}", "--set=gpu.pool=none", *budget]
-    subprocess.run([helm, "install", "gan", chart, *common, "--set=experiments.bayes.args={--epochs=20}"], check=True)
+CHART = str(k8s.ROOT / "charts" / "gan-tuner")
 
-    def names() -> list[str]:
-        return [e["metadata"]["name"] for e in items("experiments", namespace)]
 
-    [first] = names()
+def run_helm(helm: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([k8s.tool(helm), *words], check=False, capture_output=True, text=True)
+
+
+class Release:
+    """The release gan in one namespace: a small search on CPUs, by one version of Helm."""
+
+    def __init__(self, helm: str, namespace: str) -> None:
+        self.helm, self.namespace = helm, namespace
+        repository, _, tag = image().rpartition(":")
+        budget = [f"experiments.bayes.budget.{count}" for count in ("parallel=1", "maxFailed=1")]
+        self.common = [
+            f"--set={pair}" for pair in ("gpu.pool=none", f"image.repository={repository}", f"image.tag={tag}")
+        ]
+        self.common += [f"--set={pair}" for pair in budget]
+
+    def __call__(self, verb: str, *words: str) -> None:
+        done = run_helm(self.helm, verb, "gan", *words, f"--namespace={self.namespace}")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def put(self, verb: str, *pairs: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
+        """Install or upgrade with a few values."""
+        values = [*self.common, f"--set=experiments.bayes.budget.trials={trials}", *(f"--set={pair}" for pair in pairs)]
+        return run_helm(self.helm, verb, "gan", CHART, f"--namespace={self.namespace}", *values)
+
+    def searches(self) -> list[str]:
+        return [e["metadata"]["name"] for e in items("experiments", self.namespace)]
+
+
+@pytest.mark.parametrize("helm", ["helm", "helm4"])
+def test_the_chart_is_installed_upgraded_tested_rolled_back_and_uninstalled(helm: str, namespace: str) -> None:
+    release = Release(helm, namespace)
+    done = release.put("install", "experiments.bayes.args={--epochs=20}")
+    assert done.returncode == 0, done.stderr
+    [first] = release.searches()
     succeeded(first, namespace)
-    subprocess.run([helm, "test", "gan", f"--namespace={namespace}"], check=True)
-    subprocess.run([helm, "upgrade", "gan", chart, *common, "--set=experiments.bayes.args={--epochs=30}"], check=True)
-    until("a new search in place of the old", lambda: names() and names() != [first])
-    subprocess.run([helm, "rollback", "gan", "1", f"--namespace={namespace}"], check=True)
-    until("the first search again", lambda: names() == [first])
-    subprocess.run([helm, "uninstall", "gan", f"--namespace={namespace}"], check=True)
-    until("nothing left", lambda: not names())
+    release("test")
+    done = release.put("upgrade", "experiments.bayes.args={--epochs=30}")
+    assert done.returncode == 0, done.stderr
+    until("a new search in place of the old", lambda: release.searches() and first not in release.searches())
+    release("rollback", "1")
+    until("the first search again", lambda: release.searches() == [first])
+    release("uninstall")
+    until("no search left", lambda: not release.searches())
+    until("no pod left", lambda: not items("pods", namespace), 180)
+
+
+@pytest.mark.parametrize("helm", ["helm", "helm4"])
+def test_more_trials_for_an_ended_search_are_run_and_fewer_are_refused_before_katib_would(
+    helm: str, namespace: str
+) -> None:
+    release = Release(helm, namespace)
+    args = ("experiments.bayes.resumePolicy=LongRunning", "experiments.bayes.args={--epochs=20}")
+    done = release.put("install", *args)
+    assert done.returncode == 0, done.stderr
+    [name] = release.searches()
+    succeeded(name, namespace)
+    assert "must be above the 2 trials" in release.put("upgrade", *args, trials=1).stderr
+    done = release.put("upgrade", *args, trials=3)
+    assert done.returncode == 0, done.stderr
+    assert release.searches() == [name]
+    until("a third trial", lambda: len(items("trials", namespace)) == 3)
+    succeeded(name, namespace)
+
+
+@pytest.mark.parametrize("helm", ["helm", "helm4"])
+def test_a_namespace_that_helm_would_make_without_the_label_is_refused(helm: str) -> None:
+    absent = f"gantune-e2e-{uuid.uuid4().hex[:8]}"
+    try:
+        done = run_helm(helm, "install", "gan", CHART, f"--namespace={absent}", "--create-namespace")
+        assert done.returncode != 0
+        assert f"kubectl label namespace {absent}" in done.stderr
+    finally:
+        kubectl("delete", "namespace", absent, "--ignore-not-found", "--wait=false")

@@ -91,11 +91,26 @@ def test_another_cluster_of_a_similar_name_is_not_ours(stage: Path) -> None:
 
 def test_delete_deletes_ours_by_name(stage: Path) -> None:
     (stage / "kind" / "kubeconfig").write_text("ours")
-    _, calls, _ = run(stage, "delete.sh", CLUSTER="mine")
+    _, calls, _ = run(stage, "delete.sh", GANTUNER_CLUSTER="mine")
     assert [call.split("|")[1] for call in calls] == [
         f"kind delete cluster --name mine --kubeconfig {stage / 'kind' / 'kubeconfig'}"
     ]
     assert not (stage / "kind" / "kubeconfig").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_script_obeys_a_variable_that_means_something_else_in_the_users_shell(stage: Path, script: str) -> None:
+    theirs = dict.fromkeys(("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS"), "prod")
+    code, calls, stderr = run(stage, script, **theirs)
+    assert code == 0, stderr
+    assert not any("prod" in call for call in calls)
+
+
+def test_fake_gpus_obeys_a_kubeconfig_that_is_meant_for_it(stage: Path) -> None:
+    _, calls, _ = run(stage, "fake-gpus.sh", "1", GANTUNER_KUBECONFIG="/a/cluster")
+    assert {call.split("|")[0] for call in calls} == {"/a/cluster"}
+    _, calls, _ = run(stage, "delete.sh", GANTUNER_KUBECONFIG="/a/cluster")
+    assert {call.split("|")[0] for call in calls} == {str(stage / "kind" / "kubeconfig")}
 
 
 def test_fake_gpus_come_and_go(stage: Path) -> None:
@@ -103,20 +118,24 @@ def test_fake_gpus_come_and_go(stage: Path) -> None:
     assert any('"nvidia.com/gpu": "2"' in call for call in calls)
     assert any("nvidia.com/gpu.present=true" in call for call in calls)
     _, calls, _ = run(stage, "fake-gpus.sh", "0")
-    assert any('"op": "remove"' in call for call in calls)
+    assert any(
+        '"nvidia.com/gpu": null' in call and "--type=merge" in call for call in calls
+    )  # also where there is none
+    assert any("nvidia.com/gpu.present-" in call for call in calls)
     code, calls, stderr = run(stage, "fake-gpus.sh", "many")
     assert (code, calls) == (2, [])
     assert "got 'many'" in stderr
 
 
-def test_a_missing_program_is_named_before_anything_is_done(stage: Path) -> None:
-    (stage / "programs" / "docker").unlink()
+@pytest.mark.parametrize(("script", "program"), [("load-image.sh", "docker"), ("install-katib.sh", "git")])
+def test_a_missing_program_is_named_before_anything_is_done(stage: Path, script: str, program: str) -> None:
+    (stage / "programs" / program).unlink(missing_ok=True)
     (stage / "plain").mkdir()
     for name in ("bash", "dirname", "basename", "sh"):
         (stage / "plain" / name).symlink_to(str(shutil.which(name)))
-    code, calls, stderr = run(stage, "load-image.sh", PATH=f"{stage / 'programs'}:{stage / 'plain'}")
+    code, calls, stderr = run(stage, script, PATH=f"{stage / 'programs'}:{stage / 'plain'}")
     assert (code, calls) == (1, [])
-    assert "needs docker" in stderr
+    assert f"needs {program}" in stderr
 
 
 def test_a_step_that_fails_ends_the_script(stage: Path) -> None:

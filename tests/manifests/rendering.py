@@ -25,11 +25,22 @@ SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.name != "katib")
 
 
-def tool(name: str) -> str:
+REMEDIES = {
+    "kubectl": "https://kubernetes.io/docs/tasks/tools/ says how, for the cluster's version",
+    "shellcheck": "apt-get install shellcheck, or your system's way",
+}
+
+
+def find(name: str) -> str | None:
     """The path of a program of .bin/ or of PATH."""
-    found = shutil.which(str(ROOT / ".bin" / name)) or shutil.which(name)
+    return shutil.which(str(ROOT / ".bin" / name)) or shutil.which(name)
+
+
+def tool(name: str) -> str:
+    """The path of a program that the test needs."""
+    found = find(name)
     if found is None:
-        sentence = f"{name} is not installed: .ci/tools.sh builds it into .bin/"
+        sentence = f"{name} is not installed: {REMEDIES.get(name, '.ci/tools.sh builds it into .bin/')}"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
     return str(found)
 
@@ -70,10 +81,17 @@ def search(name: str) -> str:
     return (MANIFESTS / f"{name}.yaml").read_text()
 
 
+def kustomize(folder: Path) -> str:
+    """What `kubectl apply -k FOLDER` would send; kustomize itself renders it where there is no kubectl."""
+    if kubectl := find("kubectl"):
+        return output(kubectl, "kustomize", str(folder))
+    return output(tool("kustomize"), "build", str(folder))
+
+
 @functools.cache
 def overlay(name: str) -> str:
     """What `kubectl apply -k manifests/overlays/NAME` would send."""
-    return output(tool("kubectl"), "kustomize", str(MANIFESTS / "overlays" / name))
+    return kustomize(MANIFESTS / "overlays" / name)
 
 
 @functools.cache

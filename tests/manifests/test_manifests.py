@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def test_a_trial_meets_pod_security_restricted() -> None:
     paths = [arg.split("=")[1] for arg in trainer["args"] if "=/" in arg]
     assert paths
     assert all(any(path.startswith(mount) for mount in written) for path in paths)
+
+
+def test_the_docs_that_a_manifest_cites_are_there() -> None:
+    cited = {
+        name for file in k8s.MANIFESTS.rglob("*.yaml") for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
+    }
+    assert cited
+    assert [name for name in cited if not (k8s.ROOT / name).is_file()] == []
 
 
 def test_base_holds_the_same_files() -> None:

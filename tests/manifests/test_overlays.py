@@ -42,7 +42,7 @@ def test_check_finds_nothing(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", k8s.VERSIONS)
 def test_overlays_and_their_trials_are_valid(version: str, tmp_path: Path) -> None:
     objects = []
-    for name in k8s.OVERLAYS:
+    for name in [*k8s.OVERLAYS, "katib"]:
         if name == "dra" and version < "1.34":  # resource.k8s.io/v1 came with 1.34, as the overlay says
             continue
         rendered = k8s.documents(k8s.overlay(name))
@@ -100,7 +100,11 @@ def test_spot_tells_the_trainer_to_stop_where_the_wrapping_shell_would_not(tmp_p
     with subprocess.Popen(["sh", "-c", wrapped], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as main:
         assert main.stdout is not None
         assert main.stdout.readline() == b"ready\n"
-        subprocess.run([sh, flag, script.replace("sleep 5", "true")], env=environment, check=True, capture_output=True)
+        [child] = Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()
+        # /proc of the host holds other people's trainers: of all processes the hook sees this shell and its child only
+        script = script.replace("/proc/[0-9]*", f"/proc/{main.pid} /proc/{child}").replace("sleep 5", "true")
+        assert f"in /proc/{main.pid} /proc/{child};" in script
+        subprocess.run([sh, flag, script], env=environment, check=True, capture_output=True)
         assert main.wait(timeout=10) == 143
 
 
@@ -116,7 +120,7 @@ def test_one_overlay_stands_on_another(upper: str, lower: str, tmp_path: Path) -
     folder = tmp_path / "manifests" / "overlays"
     file = folder / upper / "kustomization.yaml"
     file.write_text(file.read_text().replace("- ../generic\n", f"- ../{lower}\n"))
-    both = k8s.trial(k8s.experiment(k8s.output(k8s.tool("kubectl"), "kustomize", str(folder / upper))))
+    both = k8s.trial(k8s.experiment(k8s.kustomize(folder / upper)))
     assert pod(lower)["nodeSelector"].items() <= both["spec"]["template"]["spec"]["nodeSelector"].items()
 
 
@@ -126,7 +130,7 @@ def test_any_search_goes_through_an_overlay(name: str, tmp_path: Path) -> None:
     file = tmp_path / "manifests" / "base" / "kustomization.yaml"
     file.write_text(file.read_text().replace("- bayes.yaml", f"- {name}.yaml"))
     folder = tmp_path / "manifests" / "overlays" / "cpu"
-    rendered = k8s.experiment(k8s.output(k8s.tool("kubectl"), "kustomize", str(folder)))
+    rendered = k8s.experiment(k8s.kustomize(folder))
     assert rendered["metadata"]["name"] == f"gan-{name}"
 
 

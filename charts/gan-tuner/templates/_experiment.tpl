@@ -5,14 +5,14 @@ objective:
   {{- if not (kindIs "invalid" .e.objective.goal) }}
   goal: {{ .e.objective.goal }}
   {{- end }}
-  objectiveMetricName: {{ .e.objective.metric }}
+  objectiveMetricName: {{ .e.objective.metric | quote }}
   {{- with .e.objective.additionalMetrics }}
   additionalMetricNames:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   metricStrategies: # the score of the weights that are kept, not the best score ever seen
   {{- range prepend .e.objective.additionalMetrics .e.objective.metric }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
     value: latest
   {{- end }}
 algorithm:
@@ -21,7 +21,7 @@ algorithm:
   algorithmSettings:
   {{- range $name, $value := . }}
   {{- if not (kindIs "invalid" $value) }}
-  - name: {{ $name }}
+  - name: {{ $name | quote }}
     value: {{ $value | quote }}
   {{- end }}
   {{- end }}
@@ -29,7 +29,7 @@ algorithm:
 resumePolicy: {{ .e.resumePolicy }}
 parameters:
 {{- range .e.parameters }}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   parameterType: {{ .type }}
   feasibleSpace:
     {{- toYaml (pick . "min" "max" "step" "distribution" "list") | nindent 4 }}
@@ -47,8 +47,8 @@ trialTemplate:
   primaryContainerName: trainer
   trialParameters:
   {{- range .e.parameters }}
-  - name: {{ .name }}
-    reference: {{ .name }}
+  - name: {{ .name | quote }}
+    reference: {{ .name | quote }}
   {{- end }}
   - name: trial
     reference: ${trialSpec.Name}
@@ -57,9 +57,9 @@ trialTemplate:
 {{- end }}
 
 {{- define "gan-tuner.counts" -}}
-parallelTrialCount: {{ .e.budget.parallel }}
-maxTrialCount: {{ .e.budget.trials }}
-maxFailedTrialCount: {{ .e.budget.maxFailed }}
+parallelTrialCount: {{ int64 .e.budget.parallel }}
+maxTrialCount: {{ int64 .e.budget.trials }}
+maxFailedTrialCount: {{ int64 .e.budget.maxFailed }}
 {{- end }}
 
 {{/* RELEASE-NAME-HASH of what Katib would not let change: with resumePolicy Never that is the counts too, once it has ended. */}}

@@ -5,7 +5,7 @@
 
 {{- define "gan-tuner.labels" -}}
 app.kubernetes.io/name: gan-tuner
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -33,12 +33,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.data.volume.existingClaim | default (printf "%s-data" .Release.Name) }}
 {{- end }}
 
+{{/* NAME-HASH of a Job's pod template, which nobody can change in place: dict "name" "template" (its text). */}}
+{{- define "gan-tuner.jobName" -}}
+{{ .name | trunc 54 | trimSuffix "-" }}-{{ sha256sum .template | trunc 8 }}
+{{- end }}
+
+{{- define "gan-tuner.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Pod Security restricted: of the pod, and of each container. */}}
 {{- define "gan-tuner.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.trial.runAsUser }}
-runAsGroup: {{ .Values.trial.runAsUser }}
-fsGroup: {{ .Values.trial.runAsUser }}
+runAsUser: {{ int64 .Values.trial.runAsUser }}
+runAsGroup: {{ int64 .Values.trial.runAsUser }}
+fsGroup: {{ int64 .Values.trial.runAsUser }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -47,27 +61,37 @@ seccompProfile:
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 runAsNonRoot: true
-runAsUser: {{ .Values.trial.runAsUser }}
-runAsGroup: {{ .Values.trial.runAsUser }}
+runAsUser: {{ int64 .Values.trial.runAsUser }}
+runAsGroup: {{ int64 .Values.trial.runAsUser }}
 capabilities:
   drop: [ALL]
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* The labels that choose a GPU pool. */}}
+{{/* The labels that choose a GPU pool, and its spot nodes where they have one; gpu.nodeSelector replaces them all. */}}
 {{- define "gan-tuner.nodeSelector" -}}
+{{- $gpu := .Values.gpu -}}
 {{- $pools := dict
   "none" (dict)
   "generic" (dict "nvidia.com/gpu.present" "true")
   "gke" (dict "cloud.google.com/gke-accelerator" "nvidia-l4")
   "eks" (dict "eks.amazonaws.com/nodegroup" "gpu")
   "aks" (dict "kubernetes.azure.com/accelerator" "nvidia") -}}
-{{- $labels := .Values.gpu.nodeSelector | default (get $pools .Values.gpu.pool) -}}
-{{- if eq .Values.gpu.mode "mig" -}}
-{{- $labels = merge (dict "nvidia.com/mig.strategy" "mixed") $labels -}}
+{{- $spot := dict
+  "gke" (dict "cloud.google.com/gke-spot" "true")
+  "eks" (dict "eks.amazonaws.com/capacityType" "SPOT")
+  "aks" (dict "kubernetes.azure.com/scalesetpriority" "spot") -}}
+{{- $labels := get $pools $gpu.pool -}}
+{{- if and (eq $gpu.mode "mig") (eq $gpu.pool "gke") -}}
+{{- $labels = dict "cloud.google.com/gke-gpu-partition-size" $gpu.migProfile -}}
+{{- else if eq $gpu.mode "mig" -}}
+{{- $_ := set $labels "nvidia.com/mig.strategy" "mixed" -}}
 {{- end -}}
-{{- toYaml (merge (dict "kubernetes.io/os" "linux") $labels) -}}
+{{- if .Values.spot.enabled -}}
+{{- $labels = merge $labels (get $spot $gpu.pool | default dict) -}}
+{{- end -}}
+{{- toYaml (merge (dict "kubernetes.io/os" "linux") ($gpu.nodeSelector | default $labels)) -}}
 {{- end }}
 
 {{- define "gan-tuner.tolerations" -}}
@@ -87,18 +111,20 @@ seccompProfile:
 {{- end -}}
 {{- end }}
 
-{{/* Requests and limits: CPU and memory of the values or the pool, and the GPU. */}}
+{{/* Requests and limits: CPU and memory of the values or else the pool, and the GPU (on GKE a MIG slice is one too). */}}
 {{- define "gan-tuner.resources" -}}
-{{- $cpu := dict "requests" (dict "cpu" "500m" "memory" "512Mi") "limits" (dict "cpu" "1" "memory" "1Gi") -}}
-{{- $gpu := dict "requests" (dict "cpu" "1" "memory" "2Gi") "limits" (dict "cpu" "2" "memory" "4Gi") -}}
-{{- $all := mergeOverwrite (ternary $cpu $gpu (eq .Values.gpu.pool "none")) (deepCopy .Values.trial.resources) -}}
-{{- if and (ne .Values.gpu.pool "none") (ne .Values.gpu.mode "dra") -}}
-{{- $name := ternary (printf "nvidia.com/mig-%s" .Values.gpu.migProfile) "nvidia.com/gpu" (eq .Values.gpu.mode "mig") -}}
-{{- $_ := set $all.requests $name "1" -}}
-{{- $_ := set $all.limits $name "1" -}}
-{{- end -}}
-{{- if eq .Values.gpu.mode "dra" -}}
+{{- $gpu := .Values.gpu -}}
+{{- $small := dict "requests" (dict "cpu" "500m" "memory" "512Mi") "limits" (dict "cpu" "1" "memory" "1Gi") -}}
+{{- $large := dict "requests" (dict "cpu" "1" "memory" "2Gi") "limits" (dict "cpu" "2" "memory" "4Gi") -}}
+{{- $all := deepCopy (.Values.trial.resources | default (ternary $small $large (eq $gpu.pool "none"))) -}}
+{{- if eq $gpu.mode "dra" -}}
 {{- $_ := set $all "claims" (list (dict "name" "gpu")) -}}
+{{- else if ne $gpu.pool "none" -}}
+{{- $slice := and (eq $gpu.mode "mig") (ne $gpu.pool "gke") -}}
+{{- $name := ternary (printf "nvidia.com/mig-%s" $gpu.migProfile) "nvidia.com/gpu" $slice -}}
+{{- range list "requests" "limits" -}}
+{{- $_ := set $all . (merge (dict $name "1") (get $all . | default dict)) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $all -}}
 {{- end }}

@@ -6,14 +6,14 @@ kind: Job
 {{- with $v.kueue.queueName }}
 metadata:
   labels:
-    kueue.x-k8s.io/queue-name: {{ . }}
+    kueue.x-k8s.io/queue-name: {{ . | quote }}
 {{- end }}
 spec:
   {{- if $v.kueue.queueName }}
   suspend: true
   {{- end }}
   backoffLimit: {{ ternary 3 0 $v.spot.enabled }}
-  activeDeadlineSeconds: {{ ternary $v.trial.spotDeadlineSeconds $v.trial.activeDeadlineSeconds $v.spot.enabled }}
+  activeDeadlineSeconds: {{ ternary $v.trial.spotDeadlineSeconds $v.trial.activeDeadlineSeconds $v.spot.enabled | int64 }}
   {{- if $v.spot.enabled }}
   podFailurePolicy:
     rules:
@@ -32,7 +32,7 @@ spec:
       labels:
         app.kubernetes.io/name: gan-tuner
         app.kubernetes.io/component: trial
-        app.kubernetes.io/instance: {{ .root.Release.Name }}
+        app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
         {{- with $v.trial.podLabels }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -42,19 +42,14 @@ spec:
       {{- end }}
     spec:
       restartPolicy: Never
-      serviceAccountName: {{ include "gan-tuner.serviceAccount" .root }}
+      serviceAccountName: {{ include "gan-tuner.serviceAccount" .root | quote }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       terminationGracePeriodSeconds: {{ ternary 25 30 $v.spot.enabled }}
       {{- with $v.trial.priorityClassName }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ . | quote }}
       {{- end }}
-      {{- with $v.image.pullSecrets }}
-      imagePullSecrets:
-      {{- range . }}
-      - name: {{ . }}
-      {{- end }}
-      {{- end }}
+      {{- include "gan-tuner.pullSecrets" .root | nindent 6 }}
       securityContext:
         {{- include "gan-tuner.podSecurityContext" .root | nindent 8 }}
       nodeSelector: {{- include "gan-tuner.nodeSelector" .root | nindent 8 }}
@@ -67,20 +62,38 @@ spec:
       - name: gpu
         resourceClaimTemplateName: {{ .root.Release.Name }}-gpu
       {{- end }}
+      {{- if $v.data.volume.enabled }}
+      initContainers: # the release's Job fills the volume meanwhile; the deadline of the trial bounds the wait
+      - name: data
+        image: {{ include "gan-tuner.image" .root | quote }}
+        imagePullPolicy: {{ $v.image.pullPolicy }}
+        command: [sh, -c]
+        args:
+        - {{ include "gan-tuner.wait" .root | quote }}
+        resources:
+          requests: {cpu: 10m, memory: 16Mi}
+          limits: {cpu: 100m, memory: 64Mi}
+        securityContext:
+          {{- include "gan-tuner.securityContext" .root | nindent 10 }}
+        volumeMounts:
+        - name: data
+          mountPath: /data
+          readOnly: true
+      {{- end }}
       containers:
       - name: trainer
-        image: {{ include "gan-tuner.image" .root }}
+        image: {{ include "gan-tuner.image" .root | quote }}
         imagePullPolicy: {{ $v.image.pullPolicy }}
         command: [python, -m, trainer]
-        args:
-        {{- range .e.parameters }}
-        - {{ .flag | default (printf "--%s" .name) }}=${trialParameters.{{ .name }}}
-        {{- end }}
-        {{- range .e.args }}
-        - {{ . }}
-        {{- end }}
+        args: # of a flag that comes twice the last counts: first what values may override, last what they may not
         - --seed=0
         - --evals=10
+        {{- range .e.parameters }}
+        - {{ printf "%s=${trialParameters.%s}" (include "gan-tuner.flag" .) .name | quote }}
+        {{- end }}
+        {{- range .e.args }}
+        - {{ . | quote }}
+        {{- end }}
         - --resume=auto
         - --metrics-file=/var/log/katib/metrics.log
         - --output-dir=/output/${trialParameters.trial}
@@ -89,10 +102,10 @@ spec:
         - --data-dir=/data
         {{- end }}
         {{- if $v.podMonitor.enabled }}
-        - --metrics-port={{ $v.podMonitor.port }}
+        - --metrics-port={{ int64 $v.podMonitor.port }}
         ports:
         - name: metrics
-          containerPort: {{ $v.podMonitor.port }}
+          containerPort: {{ int64 $v.podMonitor.port }}
         {{- end }}
         {{- if $v.spot.enabled }}
         # Katib runs the command as a child of `sh -c`, which does not pass SIGTERM on: tell the trainer itself, let it save.
@@ -125,7 +138,7 @@ spec:
       - name: output
         {{- if $v.checkpoints.enabled }}
         persistentVolumeClaim:
-          claimName: {{ include "gan-tuner.checkpoints" .root }}
+          claimName: {{ include "gan-tuner.checkpoints" .root | quote }}
         {{- else }}
         emptyDir:
           sizeLimit: 1Gi
@@ -133,9 +146,18 @@ spec:
       {{- if $v.data.volume.enabled }}
       - name: data
         persistentVolumeClaim:
-          claimName: {{ include "gan-tuner.data" .root }}
+          claimName: {{ include "gan-tuner.data" .root | quote }}
           readOnly: true
       {{- end }}
+{{- end }}
+
+{{/* The flag of one of an experiment's parameters. */}}
+{{- define "gan-tuner.flag" -}}
+{{ .flag | default (printf "--%s" .name) }}
+{{- end }}
+
+{{- define "gan-tuner.wait" -}}
+f=/data/{{ .Values.data.dataset }}/images.npz; [ -f $f ] || echo "waiting for $f, which the preparation Job of release {{ .Release.Name }} makes"; until [ -f $f ]; do sleep 2; done
 {{- end }}
 
 {{- define "gan-tuner.preStop" -}}
