@@ -11,9 +11,9 @@ classifier of how an image was mirrored (after Gidaris 2018, arXiv 1803.07728), 
 import argparse
 import contextlib
 import hashlib
-import os
 import shutil
 import sys
+import uuid
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = S
         return f"{target} is prepared already; --force does it again"
     if target.exists() and not (target / IMAGES_FILE).is_file():
         raise DataError(f"{target} exists and is no prepared data set: choose another --data-dir")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")  # in containers every pid is 1
     try:
         part.mkdir(parents=True)
         source = read(dataset, data_dir)
