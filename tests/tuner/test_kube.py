@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from itertools import islice
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.loopback import RESPONSES, Loopback, many
-from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NotFound, Timeout, Unreachable
+from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoCluster, NotFound, Timeout, Unreachable
 from tuner.kube import EXPERIMENTS, NODES, TRIALS, Cluster, Resource, has_katib
 from tuner.kube.failures import Expired, Request, from_status
 from tuner.kube.following import Change, ChangeKind, follow
+from tuner.kube.streams import Stop
 
 BODY = RESPONSES["create-201"]["request"]["body"]
 
@@ -52,7 +54,8 @@ def test_a_refused_create_keeps_the_servers_words_and_is_sent_once(
 
 def test_forbidden_names_the_rule_for_a_subresource() -> None:
     request = Request("patch", EXPERIMENTS, "gan", "made", "status")
-    message = str(from_status(403, '{"message": "no"}', request))
+    says = 'experiments.kubeflow.org "made" is forbidden: User "u" cannot patch resource "experiments/status"'
+    message = str(from_status(403, json.dumps({"message": says}), request))
     assert '{apiGroups: ["kubeflow.org"], resources: ["experiments/status"], verbs: ["patch"]}' in message
 
 
@@ -121,7 +124,7 @@ def test_a_watch_from_an_old_version_is_expired(server: Loopback, cluster: Clust
 
 def test_following_lists_again_after_410_and_after_a_cut(server: Loopback, cluster: Cluster) -> None:
     server.replay("random-ok")
-    stop = threading.Event()
+    stop = Stop()
     changes = follow(cluster, EXPERIMENTS, stop, namespace="gan", first_wait=0.01)
     assert [change.kind for change in islice(changes, 2)] == [ChangeKind.LISTED, ChangeKind.SYNCED]
     later = threading.Timer(0.2, server.expire)
@@ -143,10 +146,11 @@ def _until_synced(changes: object) -> list[Change]:
     raise AssertionError("the stream ended")
 
 
-def test_no_kubeconfig_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+def test_without_any_kubeconfig_there_is_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(Unreachable, match="set KUBECONFIG or pass --local"):
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    with pytest.raises(NoCluster, match="set KUBECONFIG or pass --local"):
         Cluster.connect()
 
 

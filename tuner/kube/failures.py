@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NotFound, Timeout, Unreachable
+from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube.resources import Resource
 
 INSTALL_KATIB = (
@@ -19,6 +19,7 @@ INSTALL_KATIB = (
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
+_RBAC = re.compile(r"\bcannot [a-z]+ resource\b")  # an authorizer's words; quotas and admission plugins have their own
 
 
 class Expired(ClusterError):
@@ -46,18 +47,18 @@ class Request:
 
 def from_status(code: int, body: str, request: Request) -> ClusterError:
     """The error for an answer outside 2xx; `body` is a Status object, or plain text from what stands in front."""
-    message = one_line(_message(body))
+    message = _message(body)
     webhook = _WEBHOOK.match(message)
-    if code in (400, 422):
+    if webhook or code in (400, 422):
         says = f"{webhook[1]} refused: {message[webhook.end() :]}" if webhook else message
         error: ClusterError = Denied(f"{request}: {says}")
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        rule = request.resource.rule(request.verb, request.sub)
-        error = Forbidden(f"{message or f'not allowed to {request}'}; the RBAC rule to add: {rule}")
+        rule = f"; the RBAC rule to add: {request.resource.rule(request.verb, request.sub)}"
+        error = Forbidden(f"{message or f'not allowed to {request}'}{rule if _RBAC.search(message) else ''}")
     elif code == 404:
-        error = NotFound(_not_found(message, body, request))
+        error = _not_found(message, body, request)
     elif code == 409:
         error = Conflict(f"{request}: {message}")
     elif code == 410:
@@ -89,16 +90,20 @@ def one_line(text: str, limit: int = 600) -> str:
     return folded if len(folded) <= limit else folded[: limit - 3] + "..."
 
 
-def _not_found(message: str, body: str, request: Request) -> str:
+def _not_found(message: str, body: str, request: Request) -> NotFound:
     if request.resource.group == "kubeflow.org" and not body.lstrip().startswith("{"):
-        return f"this cluster has no Katib (no CRD {request.resource.plural}.kubeflow.org); install it: {INSTALL_KATIB}"
+        crd = f"{request.resource.plural}.kubeflow.org"
+        return NoKatib(f"this cluster has no Katib (no CRD {crd}); install it: {INSTALL_KATIB}")
     where = f" in namespace {request.namespace}" if request.namespace and "namespace" not in message else ""
-    return (message or f"{request}: not found") + where
+    return NotFound((message or f"{request}: not found") + where)
 
 
 def _message(body: str) -> str:
+    """A Status object's message in one line and whole, however long a webhook's is; else the beginning of the text."""
     try:
         status: Any = json.loads(body)
     except ValueError:
-        return body
-    return str(status.get("message", body)) if isinstance(status, dict) else body
+        return one_line(body)
+    if isinstance(status, dict) and status.get("message"):
+        return " ".join(str(status["message"]).split())
+    return one_line(body)

@@ -17,9 +17,10 @@ from typing import Any
 from tuner.engine import Event, EventKind
 from tuner.engines.katib import objects, stalls
 from tuner.engines.katib.objects import EXPERIMENT_LABEL, PodView, name_of, version_of
-from tuner.errors import ClusterError, Forbidden, Timeout
+from tuner.errors import ClusterError, Deadline, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.following import Change, ChangeKind, follow
+from tuner.kube.streams import Stop
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial, TrialState
 
@@ -65,7 +66,7 @@ class Watcher:
         self._listing: dict[Resource, set[str]] = {}
         self._said: set[str] = set()
         self._changes: queue.Queue[Change | ClusterError] = queue.Queue(maxsize=256)
-        self._stop = threading.Event()
+        self._stop = Stop()  # its set() ends the three streams at once
         self._moved, self._looks = time.monotonic(), 0
 
     def result(self) -> Result:
@@ -74,13 +75,13 @@ class Watcher:
         return Result(self.experiment.name, self.state, self.experiment.objective, trials, self.reason)
 
     def events(self) -> Iterator[Event]:
-        """Events until the Experiment has ended or is gone; the caller adds STUDY_ENDED. Raises Timeout, Forbidden."""
+        """Events until the Experiment has ended or is gone; the caller adds STUDY_ENDED. Raises Deadline, Forbidden."""
         end = None if self.deadline is None else time.monotonic() + self.deadline
         self._start()
         try:
             while self.state is StudyState.RUNNING and not self.deleted:
                 if end is not None and time.monotonic() > end:
-                    raise Timeout(f"{self.experiment.name} has not ended within {self.deadline:g} s; it goes on")
+                    raise Deadline(f"{self.experiment.name} has not ended within {self.deadline:g} s; it goes on")
                 yield from self._next()
                 if time.monotonic() - self._moved > self._patience():
                     self._looks += 1
