@@ -51,8 +51,8 @@ def refused(old: dict[str, Any], new: dict[str, Any]) -> str:
         policy = before.get("resumePolicy")
         return (
             f'spec.resumePolicy: Invalid value: "{policy}": Experiment can be restarted if it is in succeeded state by '
-            "reaching max trials and spec.resumePolicy = LongRunning or spec.resumePolicy = FromVolume, when experiment "
-            "is completed"
+            "reaching max trials and spec.resumePolicy = LongRunning or spec.resumePolicy = FromVolume, when "
+            "experiment is completed"
         )
     count = after.get("maxTrialCount")
     if count is not None and count <= old["status"].get("trials", 0):

@@ -218,7 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
                 del server.scripted[index]
                 self._send(status, answer)
                 return
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        if (scheme.lower(), token) != ("bearer", TOKEN):
             self._recorded("unauthorized-401")
             return
         url = urlsplit(self.path)
@@ -278,15 +279,15 @@ class _Handler(BaseHTTPRequestHandler):
         server.streams.add(self.connection)
         end = time.monotonic() + float(query.get("timeoutSeconds", 60))
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end and not server.mute:
                 with server.changed:
                     fresh = [c for c in server.history if c[0] > after] or (server.changed.wait(0.2) and [])
                 for version, its, where, kind, item in fresh or ():
                     after = version
                     if its == plural and where == namespace and matches(item, query):
                         self._chunk(json.dumps({"type": kind, "object": item}) + "\n")
-                while server.mute:
-                    time.sleep(0.02)
+            while server.mute:
+                time.sleep(0.02)
             if query.get("allowWatchBookmarks"):  # as a real one does shortly before the end
                 bookmark = {"kind": KATIB_KINDS.get(plural, ""), "metadata": {"resourceVersion": str(after)}}
                 self._chunk(json.dumps({"type": "BOOKMARK", "object": bookmark}) + "\n")
