@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
-from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, one_line
+from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
 from tuner.kube.streams import KEEPALIVE, Stop
 
@@ -284,17 +284,15 @@ def _translated(request: Request, server: str) -> Iterator[None]:
     from urllib3.exceptions import HTTPError
 
     try:
-        try:
-            yield
-        except AttributeError as error:  # the client decodes the body of every ApiException; a failed TLS has none
-            if not isinstance(error.__context__, ApiException):
-                raise
-            raise error.__context__ from None
-    except ApiException as error:
-        body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
-        if error.status:
-            raise from_status(int(error.status), body, request) from error
-        raise from_exception(error, request, server) from error
+        yield
+    except (ApiException, AttributeError) as error:
+        said = hidden(error, ApiException)
+        if said is None:
+            raise
+        body = said.body.decode("utf-8", "replace") if isinstance(said.body, bytes) else str(said.body or "")
+        if said.status:
+            raise from_status(int(said.status), body, request) from error
+        raise from_exception(said, request, server) from error
     except (HTTPError, OSError) as error:
         raise from_exception(error, request, server) from error
 

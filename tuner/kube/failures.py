@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube.resources import Resource
 
+E = TypeVar("E", bound=BaseException)
 INSTALL_KATIB = (
     'kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=v0.19.0"'
 )
@@ -82,6 +83,18 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
     if "SSL" in f"{name} {error}" or "certificate" in str(error):
         return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
     return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
+
+
+def hidden(error: BaseException, kind: type[E]) -> E | None:
+    """The exception of `kind` that led to `error`, or is it.
+
+    The kubernetes client decodes the body of each of its ApiExceptions: where there is none (TLS failed, a port-forward
+    was refused), an AttributeError hides it.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, kind):
+        link = link.__context__
+    return link
 
 
 def one_line(text: str, limit: int = 600) -> str:
