@@ -52,7 +52,6 @@ class Cluster:
             raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
-        configuration.socket_options = KEEPALIVE
         file = os.environ.get("KUBECONFIG") or None  # the library reads the variable only once, when imported
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
@@ -70,7 +69,9 @@ class Cluster:
                     f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
                 ) from error
             namespace, in_pod = _pod_namespace(), True
-        return cls(client.ApiClient(configuration), namespace, timeout=timeout, tries=tries, in_pod=in_pod)
+        api = client.ApiClient(configuration)
+        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # no setting of kubernetes 35
+        return cls(api, namespace, timeout=timeout, tries=tries, in_pod=in_pod)
 
     @property
     def server(self) -> str:
