@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.study import DEFAULT_STORE, store_option
+from tuner.cli.options import DEFAULT_STORE, cluster_options, store_option
 from tuner.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tuner.result import Result
 
 AUTO = "auto"
-KATIB_NAMESPACE = "kubeflow"
 PATIENCE = 3.0  # seconds to find out whether a cluster answers
 
 
@@ -55,8 +54,19 @@ class Options:
 @click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
 @click.option("--from", "warm_start", metavar="OTHER", help="Local: begin with what the study OTHER has learnt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@cluster_options
 @store_option
-def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_dir: Path, **given: object) -> int:
+def run(
+    file: Path,
+    local: bool | None,
+    name: str | None,
+    as_json: bool,
+    namespace: str,
+    context: str | None,
+    katib_namespace: str,
+    store_dir: Path,
+    **given: object,
+) -> int:
     """Search for the best trial of the Experiment in FILE, and show it until it ends.
 
     The same line again continues a local study where it stood, however it ended. The first Ctrl-C lets the running
@@ -73,7 +83,7 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
         _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
     output = Output.choose(as_json)
-    here, why = (local, "as asked") if local is not None else _where()
+    here, why = (local, "as asked") if local is not None else _where(context)
     if local is None:
         click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
@@ -81,7 +91,8 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     _refuse_local_options(options)
     from tuner.cli import cluster
 
-    return cluster.run(experiment, cluster.engine("", None, KATIB_NAMESPACE, store_dir), as_json=as_json)
+    engine = cluster.engine(namespace, context, katib_namespace, store_dir)
+    return cluster.run(experiment, engine, as_json=as_json)
 
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
@@ -108,11 +119,11 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     return load_manifest(file, name)
 
 
-def _where() -> tuple[bool, str]:
+def _where(context: str | None) -> tuple[bool, str]:
     """Whether to run here, and why."""
     from tuner.kube import has_katib
 
-    found, why = has_katib(timeout=PATIENCE)
+    found, why = has_katib(context, timeout=PATIENCE)
     return not found, why
 
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _TRIES = 4
 _PAGE = 250  # objects a page: 2,000 trials never stand in memory as JSON at once
 _MERGE = "application/merge-patch+json"
+_POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 class Cluster:
@@ -283,7 +284,12 @@ def _translated(request: Request, server: str) -> Iterator[None]:
     from urllib3.exceptions import HTTPError
 
     try:
-        yield
+        try:
+            yield
+        except AttributeError as error:  # the client decodes the body of every ApiException; a failed TLS has none
+            if not isinstance(error.__context__, ApiException):
+                raise
+            raise error.__context__ from None
     except ApiException as error:
         body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
         if error.status:
@@ -314,7 +320,7 @@ def _context_namespace(config: Any, file: str | None, context: str | None) -> st
 
 def _pod_namespace() -> str:
     try:
-        with open("/var/run/secrets/kubernetes.io/serviceaccount/namespace", encoding="utf-8") as file:
+        with open(_POD_NAMESPACE, encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -79,7 +79,7 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
     name = type(error).__name__
     if "Timeout" in name:
         return Timeout(f"{request}: {server} did not answer in time")
-    if "SSL" in name or "certificate" in str(error):
+    if "SSL" in f"{name} {error}" or "certificate" in str(error):
         return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
     return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
 
