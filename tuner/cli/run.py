@@ -149,6 +149,8 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
+        if experiment.name not in ("", name):
+            click.echo(f"{experiment.name} is the cluster's study: what runs here is {name}", err=True)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)
