@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from click.testing import CliRunner
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.cli import cluster, study
 from tuner.errors import GantuneError
-from tuner.result import Goal, Objective, Result, StudyState
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopba
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("state", "reason", "code"),
-    [(StudyState.STOPPED, "", 3), (StudyState.STOPPED, "deleted on the cluster while it was watched", 4)],
-)
-def test_stopped_and_deleted_have_their_own(state: StudyState, reason: str, code: int) -> None:
-    result = Result("x", state, Objective("fd", Goal.MINIMIZE), reason=reason)
-    assert cluster.exit_code(result) == code
+def test_stopped_and_deleted_have_their_own_codes(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    threading.Timer(0.5, server.remove, ("experiments", "gan", "gpu-unschedulable")).start()
+    assert invoke(cluster.watch, "gpu-unschedulable", "--json").return_value == 4
+    server.replay("suspended-jobs")
+    assert invoke(cluster.stop, "suspended-jobs").exception is None
+    assert invoke(cluster.watch, "suspended-jobs", "--json").return_value == 3
 
 
 def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path) -> None:
@@ -163,6 +163,21 @@ def test_a_search_that_runs_is_read_from_the_namespace_it_was_watched_in(server:
     server.requests.clear()
     invoke(study.best, "gpu-unschedulable")
     assert server.count("GET", "/namespaces/team/experiments/gpu-unschedulable") == 1
+
+
+def test_a_study_is_not_read_from_another_cluster_by_mistake(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.replay("gpu-unschedulable")
+    invoke(study.status, "gpu-unschedulable")
+    with Loopback() as other:
+        other.replay("gpu-unschedulable")
+        monkeypatch.setenv("KUBECONFIG", str(other.kubeconfig(folder / "other")))
+        done = process("status", "gpu-unschedulable")
+        assert (done.returncode, other.requests) == (0, [])
+        assert f"it is on {server.url}, the current context is for {other.url}: pass --context" in done.stderr
+        assert invoke(study.status, "gpu-unschedulable", "--context", "loopback").exception is None
+        assert other.requests
 
 
 def test_run_on_the_cluster_takes_the_same_options(server: Loopback, folder: Path) -> None:
