@@ -148,12 +148,13 @@ def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
     assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
 
 
-def test_a_forbidden_port_forward_is_said_at_once_with_the_rule(pod: Loopback) -> None:
-    says = 'pods "katib-db-manager-1" is forbidden: User "u" cannot get resource "pods/portforward" in API group ""'
+@pytest.mark.parametrize("verb", ["get", "create"])  # servers since 1.35 ask for create too
+def test_a_forbidden_port_forward_is_said_at_once_with_the_rule(pod: Loopback, verb: str) -> None:
+    says = f'pods "katib-db-manager-1" is forbidden: User "u" cannot {verb} resource "pods/portforward" in API group ""'
     pod.answer("GET", "/portforward", 403, {"kind": "Status", "message": says, "code": 403})
     with pytest.raises(Forbidden) as caught, DbManager.open(Cluster.connect()):
         pass
-    assert '{apiGroups: [""], resources: ["pods/portforward"], verbs: ["get"]}' in str(caught.value)
+    assert f'{{apiGroups: [""], resources: ["pods/portforward"], verbs: ["{verb}"]}}' in str(caught.value)
     assert pod.count("GET", "/portforward") == 1
 
 

@@ -20,7 +20,9 @@ INSTALL_KATIB = (
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
-_RBAC = re.compile(r"\bcannot [a-z]+ resource\b")  # an authorizer's words; quotas and admission plugins have their own
+_RBAC = re.compile(
+    r"\bcannot ([a-z]+) resource\b"
+)  # an authorizer's words; quotas and admission plugins have their own
 
 
 class Expired(ClusterError):
@@ -56,8 +58,9 @@ def from_status(code: int, body: str, request: Request) -> ClusterError:
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        rule = f"; the RBAC rule to add: {request.resource.rule(request.verb, request.sub)}"
-        error = Forbidden(f"{message or f'not allowed to {request}'}{rule if _RBAC.search(message) else ''}")
+        refused = _RBAC.search(message)  # its verb may be another: a port-forward is a GET and may ask for create
+        rule = f"; the RBAC rule to add: {request.resource.rule(refused[1], request.sub)}" if refused else ""
+        error = Forbidden(f"{message or f'not allowed to {request}'}{rule}")
     elif code == 404:
         error = _not_found(message, body, request)
     elif code == 409:
