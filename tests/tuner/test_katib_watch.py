@@ -297,7 +297,7 @@ def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engi
     play(server, "random-ok")
     events = list(engine.watch("random-ok"))
     (said,) = [message for message in warnings(events) if "pods" in message]
-    assert said.startswith("no nodes, and no reasons of pods that wait: User "me" cannot list resource "pods"; ")
+    assert said.startswith('no nodes, and no reasons of pods that wait: User "me" cannot list resource "pods"; ')
     assert said.endswith('the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}')
     assert events[-1].result.state is StudyState.SUCCEEDED
 
