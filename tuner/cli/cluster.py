@@ -13,14 +13,15 @@ import click
 
 from tuner.cli.options import cluster_options, store_option
 from tuner.errors import ClusterError
-from tuner.result import Result, StudyState
+from tuner.result import StudyState
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.manifest import Experiment
     from tuner.store import Store
 
-FAILED, STOPPED, DELETED = 1, 3, 4  # 5 and 6 are tuner.errors' Deadline and ClusterError
+# 5 and 6 are tuner.errors' Deadline and ClusterError.
+EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
 def engine(
@@ -60,7 +61,7 @@ def follow(katib: KatibEngine, name: str, total: int | None, *, as_json: bool = 
         return 130
     if output is not live.Output.JSON:
         live.print_final(result)
-    return exit_code(result)
+    return EXIT_CODES.get(result.state, 0)
 
 
 def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
@@ -76,13 +77,6 @@ def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
     if error and name in store.names():
         click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
     return None if isinstance(error, NoCluster | NoKatib) else error
-
-
-def exit_code(result: Result) -> int:
-    """The exit code of a watch that came to its end."""
-    if result.state is StudyState.STOPPED:
-        return DELETED if result.reason.startswith("deleted") else STOPPED
-    return FAILED if result.state is StudyState.FAILED else 0
 
 
 @click.command()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,10 +62,10 @@ def run(
     local: bool | None,
     name: str | None,
     as_json: bool,
+    store_dir: Path,
     namespace: str,
     context: str | None,
     katib_namespace: str,
-    store_dir: Path,
     **given: object,
 ) -> int:
     """Search for the best trial of the Experiment in FILE, and show it until it ends.
@@ -79,6 +80,7 @@ def run(
     from tuner.cli.live import Output
 
     options = Options(**given)  # type: ignore[arg-type]
+    where: dict[str, Any] = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
     if local is False:
         _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
@@ -87,12 +89,11 @@ def run(
     if local is None:
         click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
-        return _run_here(experiment, options, output, store_dir)
+        return _run_here(experiment, options, output, store_dir, where)
     _refuse_local_options(options)
     from tuner.cli import cluster
 
-    engine = cluster.engine(namespace, context, katib_namespace, store_dir)
-    return cluster.run(experiment, engine, as_json=as_json)
+    return cluster.run(experiment, cluster.engine(store_dir=store_dir, **where), as_json=as_json)
 
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
@@ -127,7 +128,9 @@ def _where(context: str | None) -> tuple[bool, str]:
     return not found, why
 
 
-def _run_here(experiment: Experiment, options: Options, output: Output, store_dir: Path) -> int:
+def _run_here(
+    experiment: Experiment, options: Options, output: Output, store_dir: Path, where: Mapping[str, Any]
+) -> int:
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine
@@ -138,7 +141,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     if options.warm_start:
         from tuner.cli.cluster import refresh
 
-        refresh(store, options.warm_start)
+        refresh(store, options.warm_start, **where)
     engine = LocalEngine(
         store,
         workers=options.workers,

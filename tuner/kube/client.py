@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
-from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, one_line
+from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
 from tuner.kube.streams import KEEPALIVE, Stop
 
@@ -52,7 +52,6 @@ class Cluster:
             raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
-        configuration.socket_options = KEEPALIVE
         file = os.environ.get("KUBECONFIG") or None  # the library reads the variable only once, when imported
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
@@ -70,7 +69,9 @@ class Cluster:
                     f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
                 ) from error
             namespace, in_pod = _pod_namespace(), True
-        return cls(client.ApiClient(configuration), namespace, timeout=timeout, tries=tries, in_pod=in_pod)
+        api = client.ApiClient(configuration)
+        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # no setting of kubernetes 35
+        return cls(api, namespace, timeout=timeout, tries=tries, in_pod=in_pod)
 
     @property
     def server(self) -> str:
@@ -284,17 +285,15 @@ def _translated(request: Request, server: str) -> Iterator[None]:
     from urllib3.exceptions import HTTPError
 
     try:
-        try:
-            yield
-        except AttributeError as error:  # the client decodes the body of every ApiException; a failed TLS has none
-            if not isinstance(error.__context__, ApiException):
-                raise
-            raise error.__context__ from None
-    except ApiException as error:
-        body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
-        if error.status:
-            raise from_status(int(error.status), body, request) from error
-        raise from_exception(error, request, server) from error
+        yield
+    except (ApiException, AttributeError) as error:
+        said = hidden(error, ApiException)
+        if said is None:
+            raise
+        body = said.body.decode("utf-8", "replace") if isinstance(said.body, bytes) else str(said.body or "")
+        if said.status:
+            raise from_status(int(said.status), body, request) from error
+        raise from_exception(said, request, server) from error
     except (HTTPError, OSError) as error:
         raise from_exception(error, request, server) from error
 

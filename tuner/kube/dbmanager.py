@@ -20,7 +20,7 @@ from typing import Any
 
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
 from tuner.kube.client import Cluster
-from tuner.kube.failures import Request, from_status, one_line
+from tuner.kube.failures import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
 from tuner.metrics import number
 from tuner.result import Observation
@@ -144,17 +144,18 @@ def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
     from kubernetes.client import CoreV1Api
     from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import portforward
+    from websocket import WebSocketBadStatusException
 
     request = Request("get", PODS, namespace, pod, "portforward")
     connect = CoreV1Api(cluster.new_api()).connect_get_namespaced_pod_portforward
     try:
         return portforward(connect, pod, namespace, ports=str(port)).socket(port)
-    except ApiException as error:
-        answer = error.__context__  # websocket's own: the ApiException has only its text, and status 0
-        body = getattr(answer, "resp_body", None) or b""
-        if status := getattr(answer, "status_code", 0):
-            raise from_status(status, body.decode("utf-8", "replace"), request) from error
-        raise Unreachable(f"no port-forward to pod {pod} in namespace {namespace}: {one_line(str(error))}") from error
+    except (ApiException, AttributeError) as error:
+        if refused := hidden(error, WebSocketBadStatusException):
+            body = (refused.resp_body or b"").decode("utf-8", "replace")
+            raise from_status(refused.status_code, body, request) from error
+        why = one_line(str(hidden(error, ApiException)))
+        raise Unreachable(f"no port-forward to pod {pod} in namespace {namespace}: {why}") from error
 
 
 def _bridge(near: Any, far: Any) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube.resources import Resource
 
+E = TypeVar("E", bound=BaseException)
 INSTALL_KATIB = (
     'kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=v0.19.0"'
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
-_RBAC = re.compile(r"\bcannot [a-z]+ resource\b")  # an authorizer's words; quotas and admission plugins have their own
+_RBAC = re.compile(
+    r"\bcannot ([a-z]+) resource\b"
+)  # an authorizer's words; quotas and admission plugins have their own
 
 
 class Expired(ClusterError):
@@ -55,8 +58,9 @@ def from_status(code: int, body: str, request: Request) -> ClusterError:
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        rule = f"; the RBAC rule to add: {request.resource.rule(request.verb, request.sub)}"
-        error = Forbidden(f"{message or f'not allowed to {request}'}{rule if _RBAC.search(message) else ''}")
+        refused = _RBAC.search(message)  # its verb may be another: a port-forward is a GET and may ask for create
+        rule = f"; the RBAC rule to add: {request.resource.rule(refused[1], request.sub)}" if refused else ""
+        error = Forbidden(f"{message or f'not allowed to {request}'}{rule}")
     elif code == 404:
         error = _not_found(message, body, request)
     elif code == 409:
@@ -82,6 +86,18 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
     if "SSL" in f"{name} {error}" or "certificate" in str(error):
         return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
     return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
+
+
+def hidden(error: BaseException, kind: type[E]) -> E | None:
+    """The exception of `kind` that led to `error`, or is it.
+
+    The kubernetes client decodes the body of each of its ApiExceptions: where there is none (TLS failed, a port-forward
+    was refused), an AttributeError hides it.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, kind):
+        link = link.__context__
+    return link
 
 
 def one_line(text: str, limit: int = 600) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuner.engines.katib.engine import KatibEngine
-from tuner.errors import ClusterError
+from tuner.errors import ClusterError, NotFound
 from tuner.kube import Cluster
 from tuner.result import StudyState
 from tuner.store import EngineKind, Store
@@ -21,7 +21,8 @@ def refresh(
     """Collect NAME where it may have changed; each request is sent once, for `timeout` seconds.
 
     Returns why the cluster gave nothing, None when all is well. A local study, and a search that has ended with all its
-    trials, is left alone; a name that the store does not know is looked for on the cluster.
+    trials, is left alone; a name that the store does not know is looked for on the cluster. Without a `context`, the
+    current one must lead to the cluster that the study is from: another may have an Experiment of the same name.
     """
     if name in store.names():
         if store.engine(name) is EngineKind.LOCAL:
@@ -31,6 +32,9 @@ def refresh(
             return None
     try:
         cluster = Cluster.connect(context, timeout=timeout, tries=1)
+        origin = store.origin(name)
+        if origin and not context and origin.server != cluster.server:
+            return NotFound(f"it is on {origin.server}, the current context is for {cluster.server}: pass --context")
         engine = KatibEngine(cluster, store, namespace=namespace, katib_namespace=katib_namespace)
         engine.collect(name, with_curves=False)
     except ClusterError as error:
