@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -355,6 +356,19 @@ def test_logs_come_from_the_container_that_has_them(server: Loopback, engine: Ka
     assert "2026-11-22T10:00:01.250000Z epoch=1 loss=1.7000 fd=12.5093" in lines
 
 
+def test_the_log_comes_from_the_youngest_pod_that_has_the_container(server: Loopback, engine: KatibEngine) -> None:
+    """A Job that tried again has two; a pod that waits for a node has no container yet."""
+    server.replay("random-ok")
+    first = server.objects[next(key for key in server.objects if key[0] == "pods" and "2p7hm8wp" in key[2])]
+    for name, created, containers in (("second", "20:00:00", ["trainer"]), ("helper", "21:00:00", ["other"])):
+        pod = copy.deepcopy(first)
+        pod["metadata"] |= {"name": name, "uid": name, "creationTimestamp": f"2026-11-22T{created}Z"}
+        pod["status"]["containerStatuses"] = [{"name": one, "state": {"running": {}}} for one in containers]
+        server.put("pods", pod)
+    server.logs["second/trainer"] = "2026-11-22T20:00:01Z once more\n"
+    assert list(engine.logs("random-ok", "2p7hm8wp")) == ["once more"]
+
+
 def test_the_best_trials_log_is_found_and_followed(server: Loopback, engine: KatibEngine) -> None:
     server.replay("random-ok")
     for pod in changes("random-ok")[1]:
@@ -410,6 +424,39 @@ def test_stop_completes_the_experiment_and_deletes_only_what_runs(server: Loopba
     assert result.state is StudyState.STOPPED
     assert {trial.name for trial in result.trials if trial.state is TrialState.KILLED} == running
     assert result.best is not None
+
+
+def test_stop_without_max_trial_count_sets_one_first(server: Loopback, engine: KatibEngine) -> None:
+    """Katib restarts whatever has ended without one (experiment_controller.go:203)."""
+    server.replay("gpu-unschedulable")
+    item = server.objects["experiments", "gan", "gpu-unschedulable"]
+    del item["spec"]["maxTrialCount"]
+    item["spec"]["maxFailedTrialCount"] = 5
+    engine.stop("gpu-unschedulable")
+    item = server.objects["experiments", "gan", "gpu-unschedulable"]
+    assert item["spec"]["maxTrialCount"] == 5  # more than 2 trials, and no less than the other counts
+    assert item["status"]["conditions"][-1]["reason"] == "ExperimentStoppedByGantune"
+    assert engine.store.result("gpu-unschedulable").state is StudyState.STOPPED
+
+
+def test_stop_ends_what_the_controller_makes_meanwhile(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    late = copy.deepcopy(next(item for key, item in server.objects.items() if key[0] == "trials"))
+    late["metadata"] |= {"name": "gpu-unschedulable-late", "uid": "late"}
+    engine.pace = 0.3
+
+    def controller() -> None:
+        key = ("experiments", "gan", "gpu-unschedulable")
+        with server.changed:
+            server.changed.wait_for(lambda: "StoppedByGantune" in str(server.objects[key]["status"]), 10)
+            server.put("trials", late)
+
+    threading.Thread(target=controller, daemon=True).start()
+    engine.stop("gpu-unschedulable")
+    assert not [key for key in server.objects if key[0] == "trials"]
+    trials = engine.store.result("gpu-unschedulable").trials
+    assert {(trial.state, trial.reason) for trial in trials} == {(TrialState.KILLED, "stopped")}
+    assert [trial.number for trial in trials] == [0, 1, 2]
 
 
 def test_stopping_twice_changes_nothing(server: Loopback, engine: KatibEngine) -> None:

@@ -5,56 +5,40 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tuner.loopback import SCENARIOS, Loopback, changes, many
-from tuner.engine import Event, EventKind
+from tests.tuner.katib import (
+    change,
+    condition,
+    engine_on,
+    go_on,
+    names,
+    play,
+    play_until,
+    told,
+    until,
+    until_warned,
+    warnings,
+)
+from tests.tuner.loopback import RESPONSES, SCENARIOS, Loopback, changes, many
+from tests.tuner.test_katib_stalls import STALLS
+from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
-from tuner.errors import Forbidden, NotFound, Timeout
-from tuner.kube import Cluster
+from tuner.errors import ClusterError, Deadline, Forbidden, NotFound
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
-
-PACE = 0.02  # of the real waits: the first look for a stall after 0.4 s instead of 20
-NOWHERE = "127.0.0.1:9"  # no DB manager
 
 
 @pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return KatibEngine(Cluster.connect(), Store(tmp_path / "store"), pace=PACE, deadline=60, db_manager=NOWHERE)
-
-
-def play(server: Loopback, scenario: str) -> threading.Thread:
-    """Begin a scenario, and go on with it in the background."""
-    steps = server.steps(scenario)
-    next(step for step in steps if step["kind"] == "experiments")
-
-    def rest() -> None:
-        for _ in steps:
-            time.sleep(0.001)
-
-    thread = threading.Thread(target=rest, daemon=True)
-    thread.start()
-    return thread
-
-
-def warnings(events: list[Event]) -> list[str]:
-    return [event.message for event in events if event.kind is EventKind.WARNING]
-
-
-def until(events: Iterator[Event], good: Callable[[Event], bool]) -> list[Event]:
-    """Events up to the first that is `good`; the watch is closed then."""
-    seen = []
-    for event in events:
-        seen.append(event)
-        if good(event):
-            events.close()
-            return seen
-    raise AssertionError(f"never came; last {seen[-1:]}")
+    return engine_on(tmp_path / "store", deadline=60, notify=notes.append)
 
 
 ENDINGS = {
@@ -66,13 +50,6 @@ ENDINGS = {
     "failing": (StudyState.FAILED, None, 2),
     "oom-killed": (StudyState.FAILED, None, 2),
     "bad-setting": (StudyState.FAILED, None, 0),
-}
-STALLS = {
-    "nan-objective": ("the sampler fails on a trial without a finite fd", "gantune stop nan-objective"),
-    "gpu-unschedulable": ("Unschedulable: 1 Insufficient nvidia.com/gpu", "lower parallelTrialCount"),
-    "image-pull-error": ("ImagePullBackOff", "check the image's name"),
-    "suspended-jobs": ("its Job is suspended (queued by Kueue, or by hand)", "when the queue admits it"),
-    "restricted-early-stopping": ("pod is refused: violates PodSecurity", "remove earlyStopping"),
 }
 
 
@@ -103,24 +80,6 @@ def test_a_search_that_ends_is_followed_to_its_end(server: Loopback, engine: Kat
     assert stored.to_json() == result.to_json()
 
 
-@pytest.mark.parametrize("scenario", STALLS)
-def test_a_search_that_cannot_move_says_why_and_the_remedy(
-    server: Loopback, engine: KatibEngine, scenario: str
-) -> None:
-    why, remedy = STALLS[scenario]
-    play(server, scenario)
-    events = until(engine.watch(scenario), lambda event: event.kind is EventKind.WARNING and why in event.message)
-    assert remedy in events[-1].message
-    assert len(warnings(events)) == len(set(warnings(events))) == 1
-    assert server.objects["experiments", "gan", scenario]["status"]["conditions"][-1]["type"] in ("Created", "Running")
-
-
-def test_a_stall_is_said_within_a_minute() -> None:
-    from tuner.engines.katib.watching import _LOOKS
-
-    assert _LOOKS[0] + 30 <= 60  # the first look, and the requests that it makes
-
-
 def test_failed_trials_bear_their_pods_reason(server: Loopback, engine: KatibEngine) -> None:
     play(server, "oom-killed")
     result = list(engine.watch("oom-killed"))[-1].result
@@ -134,12 +93,50 @@ def test_a_refused_setting_is_told_in_the_services_words(server: Loopback, engin
     assert "acq_func nosuch is not supported" in result.reason
 
 
-def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(server: Loopback, engine: KatibEngine) -> None:
+@pytest.mark.parametrize("scenario", ["oom-killed", "failing"])
+def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+    """With retain: false Katib removes the pod, and says only that the Job has reached its backoff limit."""
+    recorded, _ = changes(scenario)
+    gone: set[str] = set()
+    begun = threading.Event()
+
+    def run() -> None:
+        for step in recorded:
+            name, item = step["object"]["metadata"]["name"], step["object"]
+            item["metadata"]["namespace"] = "gan"
+            if step["type"] == "DELETED" or name in gone:
+                continue
+            server.put(step["kind"], item)
+            if step["kind"] == "experiments":
+                begun.set()
+            if step["kind"] == "pods" and item.get("status", {}).get("phase") == "Failed":
+                gone.add(name)
+                time.sleep(0.02)
+                server.remove("pods", "gan", name)
+            time.sleep(0.002)
+
+    threading.Thread(target=run, daemon=True).start()
+    begun.wait(5)
+    events = list(engine.watch(scenario))
+    result = events[-1].result
+    why = "OOMKilled: container trainer passed its memory limit"
+    if scenario == "failing":
+        why = "exit code 3 (container trainer)"
+    assert len(gone) == 2
+    assert {(trial.reason, trial.node) for trial in result.trials} == {(why, "lab")}
+    remedy = "raise resources.limits.memory" if scenario == "oom-killed" else f"gantune logs {scenario} --trial 0"
+    assert any(said.startswith(f"2 of 2 trials failed: {why}; ") and remedy in said for said in warnings(events))
+    assert engine.collect(scenario) == result
+
+
+def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("nan-objective")
     result = engine.collect("nan-objective")
     assert result.best is None
     assert [trial.state for trial in result.trials] == [TrialState.METRICS_UNAVAILABLE] * 2
-    (doubt,) = engine.doubts("nan-objective", result)
+    (doubt,) = [note for note in notes if "best" in note]
     assert doubt.startswith("Katib names nan-objective-mtgbzpvf the best trial; by the trials' own values it is none")
 
 
@@ -161,42 +158,50 @@ def test_trials_that_still_run_after_the_goal_are_told(server: Loopback, engine:
 
 
 def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: KatibEngine) -> None:
-    thread = play(server, "random-ok")
+    """Every trial's end comes from the watch itself: the Experiment ends only when all have been told."""
+    steps = play_until(server, "random-ok", lambda step: step["kind"] == "trials")
+    told_all = threading.Event()
 
-    def trouble() -> None:
-        for turn in range(6):
-            time.sleep(0.05)
-            (server.expire if turn % 2 else server.cut_watches)()
+    def rest() -> None:
+        for turn, step in enumerate(steps):
+            if condition(step, "experiments", "Succeeded"):
+                told_all.wait(20)
+            if turn % 15 == 7:
+                (server.expire if turn % 2 else server.cut_watches)()
+            time.sleep(0.003)
 
-    threading.Thread(target=trouble, daemon=True).start()
-    events = list(engine.watch("random-ok"))
-    thread.join()
-    ended = [event.trial.name for event in events if event.kind is EventKind.TRIAL_ENDED and event.trial]
-    assert len(ended) == len(set(ended))
-    assert len(events[-1].result.trials) == 6
+    threading.Thread(target=rest, daemon=True).start()
+    events = []
+    for event in engine.watch("random-ok"):
+        events.append(event)
+        if len(told(events, EventKind.TRIAL_ENDED)) == 6:
+            told_all.set()
+    assert told_all.is_set()
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(told(events, EventKind.TRIAL_STARTED))
+    assert len(set(told(events, EventKind.TRIAL_ENDED))) == 6
     assert events[-1].result.best is not None
 
 
 def test_a_server_that_goes_away_for_a_while_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
     engine.cluster._backoff = 0.001
-    steps = server.steps("random-ok")
-    next(step for step in steps if step["kind"] == "experiments")
-    events = engine.watch("random-ok")
-
-    def restart() -> None:
-        time.sleep(0.3)
-        server.silent = True
-        server.cut_watches()
-        time.sleep(0.4)
-        server.silent = False
-        for _ in steps:
-            pass
-
-    threading.Thread(target=restart, daemon=True).start()
-    seen = list(events)
+    steps = play_until(server, "random-ok", lambda step: step["kind"] == "trials")
+    last = next(i for i, step in enumerate(changes("random-ok")[0]) if condition(step, "experiments", "Succeeded"))
+    count = len(changes("random-ok")[0][last:])
+    events, seen = engine.watch("random-ok"), []
+    seen.append(next(events))
+    server.silent = True
+    server.cut_watches()
+    ahead = list(zip(range(len(changes("random-ok")[0]) - count), steps, strict=False))
+    assert ahead
+    threading.Timer(0.4, setattr, (server, "silent", False)).start()
+    for event in events:
+        seen.append(event)
+        if len(told(seen, EventKind.TRIAL_ENDED)) == 6:  # all six, before the search has ended
+            for _ in steps:
+                pass
     assert any("connection lost, trying again" in message for message in warnings(seen))
     assert seen[-1].result.state is StudyState.SUCCEEDED
-    assert len(seen[-1].result.trials) == 6
+    assert len(told(seen, EventKind.TRIAL_ENDED)) == 6
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -214,8 +219,8 @@ def test_events_out_of_order_give_the_same_trials(server: Loopback, engine: Kati
 
     def shuffled() -> None:
         time.sleep(0.2)
-        for change in recorded:
-            item = change["object"]
+        for step in recorded:
+            item = step["object"]
             item["metadata"]["namespace"] = "gan"
             name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
             if version > int(newest.get(name, {}).get("metadata", {}).get("resourceVersion", 0)):
@@ -249,7 +254,9 @@ def test_an_experiment_deleted_under_way_ends_the_watch_and_keeps_its_trials(
     threading.Timer(0.3, server.remove, ("experiments", "gan", "random-ok")).start()
     events = list(engine.watch("random-ok"))
     result = events[-1].result
-    assert (result.state, result.reason) == (StudyState.STOPPED, "deleted on the cluster while it was watched")
+    assert (result.state, result.reason) == (StudyState.DELETED, "deleted on the cluster while it was watched")
+    assert {trial.state for trial in result.trials} == {TrialState.SUCCEEDED, TrialState.KILLED}
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(trial.name for trial in result.trials)
     assert result.best is not None
     assert engine.store.result("random-ok").best == result.best
 
@@ -260,13 +267,13 @@ def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, 
     item = dict(server.objects["experiments", "gan", "random-ok"])
     item["metadata"] = dict(item["metadata"], uid="another")
     threading.Timer(0.2, server.put, ("experiments", item)).start()
-    assert list(engine.watch("random-ok"))[-1].result.state is StudyState.STOPPED
+    assert list(engine.watch("random-ok"))[-1].result.state is StudyState.DELETED
 
 
 def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine: KatibEngine) -> None:
     engine.deadline = 0.3
     server.replay("gpu-unschedulable")
-    with pytest.raises(Timeout, match=r"gpu-unschedulable has not ended within 0\.3 s; it goes on"):
+    with pytest.raises(Deadline, match=r"gpu-unschedulable has not ended within 0\.3 s; it goes on"):
         list(engine.watch("gpu-unschedulable"))
     assert len(engine.store.result("gpu-unschedulable").trials) == 2
     assert ("experiments", "gan", "gpu-unschedulable") in server.objects
@@ -286,11 +293,12 @@ def test_without_the_right_to_list_trials_the_rule_is_named(server: Loopback, en
 
 
 def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engine: KatibEngine) -> None:
-    for _ in range(3):
-        server.answer("GET", "/pods", 403, {"message": "pods is forbidden"})
+    server.answer("GET", "/pods", 403, {"message": 'User "me" cannot list resource "pods"'})
     play(server, "random-ok")
     events = list(engine.watch("random-ok"))
-    assert any("no reasons for waiting pods" in message for message in warnings(events))
+    (said,) = [message for message in warnings(events) if "pods" in message]
+    assert said.startswith('no nodes, and no reasons of pods that wait: User "me" cannot list resource "pods"; ')
+    assert said.endswith('the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}')
     assert events[-1].result.state is StudyState.SUCCEEDED
 
 
@@ -299,14 +307,16 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
         if plural == "experiments":
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
-    engine.pace = 1.0
-    seen = until(engine.watch("big"), lambda event: sum(trial.state.ended for trial in event.result.trials) == 2000)
-    assert seen[-1].result.best is not None
-    assert seen[-1].result.best.name == "big-00001999"
+    engine.pace, engine.deadline = 1.0, 8
+    watch = engine.watch("big")
+    event = next(one for one in watch if sum(trial.state.ended for trial in one.result.trials) == 2000)
+    assert event.result.best is not None
+    assert event.result.best.name == "big-00001999"
     at_rest = len(server.requests)
     assert at_rest <= 1 + 1 + 8 + 1 + 3  # the Experiment, three lists in pages, three watches
-    time.sleep(2)
-    assert len(server.requests) - at_rest <= 3
+    with pytest.raises(Deadline):
+        list(watch)
+    assert len(server.requests) == at_rest  # while it went on watching
 
 
 def test_numbers_stay_from_the_first_event_to_the_store(server: Loopback, engine: KatibEngine) -> None:
@@ -324,3 +334,131 @@ def test_what_was_stopped_is_still_known_when_it_is_deleted(server: Loopback, en
     server.replay("gpu-unschedulable")
     engine.stop("gpu-unschedulable")
     assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [TrialState.KILLED] * 2
+
+
+def test_numbers_go_by_creation_and_logs_knows_them(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+    """The API server lists by name; a watch that begins late numbers as one that saw them come."""
+    play_until(server, "random-ok", lambda step: condition(step, "experiments", "Succeeded"))
+    go_on(server, "random-ok")
+    started = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 6)[-1].result.trials
+    created = [server.objects["trials", "gan", trial.name]["metadata"]["creationTimestamp"] for trial in started]
+    assert created == sorted(created)
+    assert [trial.name for trial in started] != sorted(trial.name for trial in started)
+    server.logs |= {f"{pod}/trainer": "" for pod in names(server, "pods")}
+    for one in (engine, engine_on(tmp_path / "elsewhere")):  # with what the watch stored, and without
+        for trial in started:
+            server.requests.clear()
+            list(one.logs("random-ok", str(trial.number)))
+            assert server.count("GET", f"/pods/{trial.name}-") == 1
+
+
+def test_a_pods_reason_goes_with_it(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    watch = engine.watch("gpu-unschedulable")
+    for event in watch:
+        if len(event.result.trials) == 2 and all(trial.reason for trial in event.result.trials):
+            break
+    trial = event.result.trials[0]
+    server.remove("pods", "gan", *names(server, "pods", trial.name))
+    for event in watch:
+        if event.trial and event.trial.name == trial.name:
+            break
+    assert event.trial.reason == ""
+    watch.close()
+
+
+def test_ends_that_the_watch_missed_are_told_before_the_last(server: Loopback, engine: KatibEngine) -> None:
+    """The Experiment's stream may be ahead of the trials'."""
+    steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
+    watch = engine.watch("random-ok")
+    events = [next(watch)]
+    for step in steps:
+        if step["kind"] == "trials":  # they change, and no stream says so
+            server.history[:] = [entry for entry in server.history if entry[1] != "trials"]
+    events += list(watch)
+    result = events[-1].result
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(trial.name for trial in result.trials)
+    assert sorted(told(events, EventKind.TRIAL_STARTED)) == sorted(trial.name for trial in result.trials)
+    assert events[-1].kind is EventKind.STUDY_ENDED
+
+
+def test_a_last_look_that_fails_leaves_what_was_seen(server: Loopback, engine: KatibEngine) -> None:
+    steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
+    watch = engine.watch("random-ok")
+    events = [next(watch)]
+    server.answer("GET", "/experiments/random-ok", 403, RESPONSES["forbidden-list-403"]["body"])
+    for _ in steps:
+        pass
+    events += list(watch)
+    assert any(said.startswith("this is what was seen; the last look failed: ") for said in warnings(events))
+    assert (events[-1].kind, events[-1].result.state) == (EventKind.STUDY_ENDED, StudyState.SUCCEEDED)
+
+
+def test_a_thread_that_dies_ends_the_watch(server: Loopback, engine: KatibEngine) -> None:
+    play_until(server, "random-ok", lambda step: step["kind"] == "trials")
+    server.answer("GET", "/trials", 200, {"items": []})  # a list without metadata, from something in between
+    with pytest.raises(ClusterError, match="the watch of trials failed: KeyError: 'metadata'"):
+        list(engine.watch("random-ok"))
+
+
+def test_ctrl_c_keeps_what_was_seen_and_leaves_no_thread(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    watch = engine.watch("gpu-unschedulable")
+    for event in watch:
+        if len(event.result.trials) == 2:
+            break
+    with pytest.raises(KeyboardInterrupt):
+        watch.throw(KeyboardInterrupt())
+    stored = engine.store.result("gpu-unschedulable")
+    assert (stored.state, len(stored.trials)) == (StudyState.RUNNING, 2)
+    end = time.monotonic() + 5
+    while any(thread.name.startswith("watch-") for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("what", ["trial", "experiment"])
+def test_what_was_deleted_while_disconnected_is_noticed(server: Loopback, engine: KatibEngine, what: str) -> None:
+    engine.cluster._backoff = 0.001
+    server.replay("gpu-unschedulable")
+    watch = engine.watch("gpu-unschedulable")
+    for event in watch:
+        if len(event.result.trials) == 2:
+            break
+    server.silent = True
+    server.cut_watches()
+    trial = event.result.trials[0].name
+    server.remove(f"{what}s", "gan", trial if what == "trial" else "gpu-unschedulable")
+    threading.Timer(0.1, setattr, (server, "silent", False)).start()
+    if what == "trial":
+        events = until(watch, lambda event: event.kind is EventKind.TRIAL_ENDED)
+        assert (events[-1].trial.name, events[-1].trial.state) == (trial, TrialState.KILLED)
+    else:
+        assert len(told(list(watch), EventKind.TRIAL_ENDED)) == 2
+        assert engine.store.result("gpu-unschedulable").state is StudyState.DELETED
+
+
+def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: KatibEngine) -> None:
+    """Katib's controller has not come to it yet: the condition still says Succeeded."""
+    server.replay("random-ok")
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
+    engine.collect("random-ok")
+    assert engine.store.result("random-ok").state is StudyState.SUCCEEDED
+    engine.extend("random-ok", 12)
+    assert engine.store.result("random-ok").state is StudyState.RUNNING
+    assert len(engine.store.result("random-ok").trials) == 6
+    engine.deadline = 0.3
+    with pytest.raises(Deadline):
+        list(engine.watch("random-ok"))
+
+
+def test_an_extension_from_elsewhere_is_heard(server: Loopback, engine: KatibEngine) -> None:
+    """All trials of the old count have ended and none new comes: with the old count nothing would be missing."""
+    server.replay("random-ok")
+    go_on(server, "random-ok")
+    watch = engine.watch("random-ok")
+    for event in watch:
+        if len(told([event], EventKind.TRIAL_ENDED)) and len(event.result.trials) == 6:
+            break
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=12))
+    until_warned(watch, "all 6 trials have ended and none new has come for")

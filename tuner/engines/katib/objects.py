@@ -194,7 +194,8 @@ def _container_reason(container: Object) -> str:
             image = _IMAGE.search(str(waiting.get("message", "")))
             return f"{_IMAGE_PULL[-1]}: {image[1] if image else 'container ' + container['name']}"
         if reason == "CrashLoopBackOff":
-            why = killed or f"exit code {(last.get('terminated') or {}).get('exitCode', '?')}"
+            code = (last.get("terminated") or {}).get("exitCode", "?")
+            why = killed if killed == "OOMKilled" else f"exit code {code}"
             return f"{reason}: container {container['name']} ended again and again ({why})"
         return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
     if ended := state.get("terminated"):
