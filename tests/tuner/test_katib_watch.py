@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.katib import (
+    all_watched,
     change,
     condition,
     engine_on,
@@ -189,6 +190,7 @@ def test_a_server_that_goes_away_for_a_while_is_waited_for(server: Loopback, eng
     count = len(changes("random-ok")[0][last:])
     events, seen = engine.watch("random-ok"), []
     seen.append(next(events))
+    all_watched(server)
     server.silent = True
     server.cut_watches()
     ahead = list(zip(range(len(changes("random-ok")[0]) - count), steps, strict=False))
@@ -425,6 +427,7 @@ def test_what_was_deleted_while_disconnected_is_noticed(server: Loopback, engine
     for event in watch:
         if len(event.result.trials) == 2:
             break
+    all_watched(server)
     server.silent = True
     server.cut_watches()
     trial = event.result.trials[0].name
