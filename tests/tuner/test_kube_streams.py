@@ -148,3 +148,14 @@ def test_a_closed_watch_leaves_no_thread_behind(server: Loopback, kubeconfig: Pa
     for thread in mine:
         thread.join(2)
     assert not [thread for thread in mine if thread.is_alive()]
+
+
+def test_an_idle_watch_asks_once_a_minute(server: Loopback, cluster: Cluster, stop: Stop) -> None:
+    """Three watches make an idle search: three requests a minute, of the one in 10 s that is allowed."""
+    changes = begun(cluster, stop)
+    threading.Thread(target=lambda: list(changes), daemon=True).start()
+    while not server.streams:
+        time.sleep(0.01)
+    time.sleep(1)
+    assert [path.partition("?")[0].rpartition("/")[2] for _, path in server.requests] == ["experiments"] * 2
+    assert server.count("GET", "watch=1") == server.count("GET", "timeoutSeconds=60") == 1

@@ -20,9 +20,8 @@ INSTALL_KATIB = (
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
-_RBAC = re.compile(
-    r"\bcannot ([a-z]+) resource\b"
-)  # an authorizer's words; quotas and admission plugins have their own
+# An authorizer's words, with the verb that it asked about; quotas and admission plugins have their own.
+_RBAC = re.compile(r"\bcannot ([a-z]+) resource\b")
 
 
 class Expired(ClusterError):
@@ -58,7 +57,7 @@ def from_status(code: int, body: str, request: Request) -> ClusterError:
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        refused = _RBAC.search(message)  # its verb may be another: a port-forward is a GET and may ask for create
+        refused = _RBAC.search(message)  # the verb may be another: a port-forward is a GET and may ask for create
         rule = f"; the RBAC rule to add: {request.resource.rule(refused[1], request.sub)}" if refused else ""
         error = Forbidden(f"{message or f'not allowed to {request}'}{rule}")
     elif code == 404:

@@ -10,7 +10,7 @@ credentials for a moment, so once a list has come, a few refusals in a row are f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -61,11 +61,7 @@ def follow(
         began = time.monotonic()
         try:
             if not version:
-                for page in cluster.pages(resource, **where):
-                    for item in page.get("items") or ():
-                        yield Change(ChangeKind.LISTED, resource, item)
-                    version = page["metadata"]["resourceVersion"]
-                yield Change(ChangeKind.SYNCED, resource, {})
+                version = yield from _list(cluster, resource, where)
                 listed = True
             for event in cluster.watch(resource, version, stop=stop, **where):
                 version = event["object"].get("metadata", {}).get("resourceVersion", version)
@@ -89,3 +85,14 @@ def follow(
                 yield Change(ChangeKind.LOST, resource, {"message": str(error)})
         stop.wait(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Generator[Change, None, str]:
+    """What there is now, and the resourceVersion to watch from."""
+    version = ""
+    for page in cluster.pages(resource, **where):
+        for item in page.get("items") or ():
+            yield Change(ChangeKind.LISTED, resource, item)
+        version = page["metadata"]["resourceVersion"]
+    yield Change(ChangeKind.SYNCED, resource, {})
+    return version
