@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from pathlib import Path
 
 import pytest
 
-from tests.tuner.loopback import RESPONSES, Loopback
+from tests.tuner.loopback import Loopback
 from tuner.engines.katib import KatibEngine
 from tuner.errors import UnsupportedError
-from tuner.kube import Cluster
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
-
-BODY = RESPONSES["create-201"]["request"]["body"]
-NOWHERE = "127.0.0.1:9"
-
-
-@pytest.fixture
-def notes() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    store = Store(tmp_path / "store")
-    return KatibEngine(Cluster.connect(), store, notify=notes.append, db_manager=NOWHERE, pace=0.02)
 
 
 def test_extend_patches_the_count_alone(server: Loopback, engine: KatibEngine) -> None:

@@ -18,22 +18,8 @@ from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.manifest import Experiment, from_document
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
 
 BODY = RESPONSES["create-201"]["request"]["body"]
-NOWHERE = "127.0.0.1:9"
-
-
-@pytest.fixture
-def notes() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    store = Store(tmp_path / "store")
-    return KatibEngine(Cluster.connect(), store, notify=notes.append, db_manager=NOWHERE, pace=0.02)
 
 
 def experiment(**spec: Any) -> Experiment:

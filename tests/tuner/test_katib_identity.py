@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.tuner.katib import change, engine_on, names
+from tests.tuner.katib import change, names
 from tests.tuner.loopback import RESPONSES, Loopback, many
 from tuner.engines.katib import KatibEngine
 from tuner.engines.local import LocalEngine
@@ -23,17 +23,6 @@ from tuner.result import StudyState, TrialState
 from tuner.store import EngineKind
 
 BODY = RESPONSES["create-201"]["request"]["body"]
-
-
-@pytest.fixture
-def notes() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return engine_on(tmp_path / "store", notify=notes.append)
 
 
 def experiment(**spec: Any) -> Experiment:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.tuner.katib import (
     all_watched,
     condition,
-    engine_on,
     play,
     play_until,
     told,
@@ -24,17 +22,6 @@ from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
 from tuner.errors import ClusterError, Deadline, Forbidden, NotFound
 from tuner.result import StudyState, TrialState
-
-
-@pytest.fixture
-def notes() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return engine_on(tmp_path / "store", deadline=60, notify=notes.append)
 
 
 def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: KatibEngine) -> None:

@@ -28,18 +28,6 @@ from tuner.engines.katib import KatibEngine
 from tuner.errors import Deadline
 from tuner.result import StudyState, TrialState
 
-
-@pytest.fixture
-def notes() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return engine_on(tmp_path / "store", deadline=60, notify=notes.append)
-
-
 ENDINGS = {
     "random-ok": (StudyState.SUCCEEDED, "random-ok-k62kz9k8", 6),
     "bayes-ok": (StudyState.SUCCEEDED, "bayes-ok-m9g7zp6d", None),
