@@ -63,6 +63,14 @@ def go_on(server: Loopback, name: str) -> None:
     change(server, "experiments", name, lambda it: it["status"].update(conditions=it["status"]["conditions"][:1]))
 
 
+def all_watched(server: Loopback) -> None:
+    """Wait until the three watches have begun; what fails before that, the first list, ends the watch."""
+    end = time.monotonic() + 10
+    while server.count("GET", "watch=1") < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def names(server: Loopback, plural: str, part: str = "") -> list[str]:
     """The names of the objects of a kind."""
     return sorted(key[2] for key in server.objects if key[0] == plural and part in key[2])

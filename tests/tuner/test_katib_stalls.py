@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from tests.tuner.katib import (
     PACE,
     change,
     condition,
-    engine_on,
     names,
     play,
     play_until,
@@ -35,12 +33,6 @@ STALLS = {
     "restricted-early-stopping": ("pod is refused: violates PodSecurity", "remove earlyStopping"),
 }
 LATER = "2026-11-22T23:00:00Z"  # after everything that was recorded
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return engine_on(tmp_path / "store", deadline=60)
 
 
 def event(kind: str, name: str, reason: str, message: str, count: int = 9) -> dict[str, Any]:

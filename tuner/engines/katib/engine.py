@@ -95,8 +95,9 @@ class KatibEngine:
         result = seen.cut_off(StudyState.DELETED, "deleted on the cluster while it was watched")
         if not watcher.deleted:
             try:
-                study = self._find(name)
-                result = self._collect(study)
+                last = reading.held(self.cluster, name, study.namespace)
+                if last.uid == study.uid:
+                    study, result = last, self._collect(last)
             except NotFound:
                 pass
             except ClusterError as error:
@@ -125,7 +126,7 @@ class KatibEngine:
         if complete(self.cluster, study):
             time.sleep(self.pace)  # the controller may be at work on the state of before, and make trials
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.pace)
-        study = self._find(name)
+        study = reading.held(self.cluster, name, study.namespace)
         state, reason = objects.study_state(study.item)
         self._remember(study)
         self.store.save_result(Result(name, state, study.experiment.objective, trials, reason), study.uid)

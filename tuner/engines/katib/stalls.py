@@ -122,7 +122,8 @@ def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
 
 def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     for pod in snapshot.suggestion_pods:
-        if pod.reason and pod.phase != "Succeeded":
+        recovering = snapshot.at_work and pod.running  # it was killed once; whether it lasts will be seen
+        if pod.reason and pod.phase != "Succeeded" and not recovering:
             what = suggestion_remedy(pod.reason, snapshot.experiment.algorithm.name)
             findings.warnings.append(f"the suggestion service's pod {pod.name} does not work: {pod.reason}; {what}")
 
