@@ -18,10 +18,10 @@ VENV := .venv
 BIN  := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help tune report test lint format types check clean
+.PHONY: help tune report test test-oldest lint format types check clean
 
 help: ## Show this help
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What `make tune` needs: the package with its trainer, client and report.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
@@ -48,6 +48,19 @@ report: $(VENV)/.installed ## Write report.html of the last search (NAME=gan-bay
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner for some of them)
 	$(BIN)/python -m pytest -q $(TESTS)
+
+# The client promises kubernetes>=35,<37: .venv has the newest, this folder the oldest, for PYTHONPATH.
+OLDEST := $(VENV)/kubernetes-35
+
+$(OLDEST)/.installed: pyproject.toml $(VENV)/.installed-dev
+	rm -rf '$(OLDEST)'
+	$(BIN)/python -m pip install --quiet --no-deps --target '$(OLDEST)' 'kubernetes==35.*'
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed ## Run the cluster client's tests with the oldest kubernetes package
+	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -c 'import kubernetes as k; assert k.__version__ < "36", k.__version__'
+	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest -q tests/tuner/test_kube*.py tests/tuner/test_api.py \
+		tests/tuner/test_katib_contract.py tests/tuner/test_katib_curves.py tests/tuner/test_katib_engine.py
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .

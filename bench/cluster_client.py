@@ -32,6 +32,7 @@ submit(from_document(json.load(open(sys.argv[1]))))
 WATCH = """
 import sys
 from tuner.engines.katib import KatibEngine
+from tuner.errors import Deadline
 from tuner.kube import Cluster
 from tuner.store import Store
 def peak():  # not ru_maxrss, which a process inherits from the one that started it
@@ -43,8 +44,8 @@ trials = 0
 try:
     for event in engine.watch("big"):
         trials = len(event.result.trials)
-except Exception as error:
-    assert "has not ended" in str(error), error
+except Deadline:
+    pass
 print(trials, peak(), base)
 """
 BEST = """
@@ -73,7 +74,7 @@ def main() -> None:
         print(f"submit to return: {len(server.requests)} requests (target: at most 5 after discovery)")
         for plural, item in many(TRIALS):
             server.put(plural, item)
-        runs = [client(BEST, str(folder / "best")) for _ in range(REPEATS)]
+        runs = [client(BEST, str(folder / f"best-{n}")) for n in range(REPEATS)]  # a store that has it asks nobody
         wall, cpu = (statistics.median(float(run[column]) for run in runs) for column in (0, 1))
         print(f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of processor time")
         print(f"    (target: under 2 s); load average {os.getloadavg()[0]:.1f}")

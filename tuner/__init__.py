@@ -13,18 +13,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.api import best, run, submit, watch
+    from tuner.api import best, delete, extend, logs, run, status, stop, studies, submit, watch
     from tuner.manifest import Experiment, load
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "__version__", "best", "load", "run", "submit", "watch"]
-_HOMES = {"Experiment": "manifest", "load": "manifest", "best": "api", "run": "api", "submit": "api", "watch": "api"}
+__all__ = [
+    "Experiment",
+    "__version__",
+    "best",
+    "delete",
+    "extend",
+    "load",
+    "logs",
+    "run",
+    "status",
+    "stop",
+    "studies",
+    "submit",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb when it is first asked for, so that `import tuner` costs nothing."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'tuner' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"tuner.{_HOMES[name]}"), name)
+    home = "manifest" if name in ("Experiment", "load") else "api"
+    return getattr(importlib.import_module(f"tuner.{home}"), name)

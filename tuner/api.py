@@ -1,6 +1,7 @@
-"""The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/python.md).
+"""The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/katib.md).
 
-Each takes a manifest's path or an Experiment, and a name as the command line does. Every failure is a GantuneError.
+Each takes a manifest's path or an Experiment, and a name as the command line does; `list` is `studies` here, since the
+builtin has the name. Every failure is a GantuneError.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 from tuner.engine import Engine, Event
 from tuner.errors import GantuneError
 from tuner.manifest import Experiment, load
-from tuner.result import Result, Trial
-from tuner.store import DEFAULT_ROOT, EngineKind, Store
+from tuner.result import Result, StudyState, Trial
+from tuner.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
@@ -83,7 +84,7 @@ def watch(
     store: str | Path = DEFAULT_ROOT,
     deadline: float | None = None,
 ) -> Iterator[Event]:
-    """The events of an Experiment on the cluster until it ends; Timeout after `deadline` seconds.
+    """The events of an Experiment on the cluster until it ends; Deadline after `deadline` seconds.
 
     for event in watch("gan-bayes"):
         print(event.kind, event.trial, event.message)
@@ -93,18 +94,90 @@ def watch(
     return engine.watch(name)
 
 
+def studies(
+    *, cluster: bool = False, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
+) -> dict[str, StudyState]:
+    """The studies of the store, or with `cluster` the Experiments of a namespace: how each stands, by its name.
+
+    running = [name for name, state in studies(cluster=True, namespace="gan-tuner").items() if state == "Running"]
+    """
+    if cluster:
+        return dict(_katib(store, namespace, context).names())
+    keep = Store(store)
+    return {name: keep.result(name).state for name in keep.names()}
+
+
+def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> Result:
+    """A study with all its trials: as it stands now, or as it was collected last where the cluster has it no more.
+
+    print(status("gan-bayes").state, len(status("gan-bayes").trials))
+    """
+    from tuner.engines.katib import refresh
+
+    keep = Store(store)
+    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0)
+    if error and name not in keep.names():
+        raise error
+    return keep.result(name)
+
+
 def best(
     name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
 ) -> Trial | None:
-    """The best trial of a study: a cluster's as it stands now where that is known to the store or the cluster.
+    """The best trial of a study, as `status` finds it; None until a trial has ended well.
 
     trial = best("gan-bayes")
     print(trial.parameters if trial else "none yet")
     """
-    keep = Store(store)
-    if name in keep.names() and keep.engine(name) is EngineKind.LOCAL:
-        return keep.result(name).best
-    return _katib(store, namespace, context).collect(name, with_curves=False).best
+    return status(name, namespace=namespace, context=context, store=store).best
+
+
+def logs(
+    name: str,
+    trial: str | None = None,
+    *,
+    best: bool = False,
+    follow: bool = False,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path = DEFAULT_ROOT,
+) -> Iterator[str]:
+    """What a trial on the cluster printed, line by line: by its name or number, the best, else the newest.
+
+    print("\\n".join(logs("gan-bayes", best=True)))
+    """
+    return _katib(store, namespace, context).logs(name, trial, best=best, follow=follow)
+
+
+def extend(
+    name: str,
+    max_trials: int,
+    *,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path = DEFAULT_ROOT,
+) -> None:
+    """Give an Experiment on the cluster more trials, as far as Katib allows it.
+
+    extend("gan-bayes", 40)
+    """
+    _katib(store, namespace, context).extend(name, max_trials)
+
+
+def stop(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> None:
+    """End an Experiment on the cluster and its running trials; what has been observed stays.
+
+    stop("gan-bayes")
+    """
+    _katib(store, namespace, context).stop(name)
+
+
+def delete(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> Result:
+    """Collect an Experiment's results, then delete it from the cluster; returns what is kept.
+
+    print(delete("gan-bayes").best)
+    """
+    return _katib(store, namespace, context).delete(name)
 
 
 def _experiment(source: Source) -> Experiment:

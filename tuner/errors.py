@@ -9,13 +9,16 @@ GantuneError                 exit code 2 unless it says otherwise
 │   ├── StudyChanged         same name, another manifest
 │   ├── StudyLocked          another process is at work on it
 │   └── StudyDamaged         its files cannot be read back
-└── ClusterError             what the Kubernetes API said (tuner.kube raises these and nothing else)
+└── ClusterError             exit code 6: what the Kubernetes API said (tuner.kube raises these and nothing else)
     ├── NotFound
+    │   └── NoKatib          no CRD, with the command that installs it
     ├── Conflict
     ├── Forbidden            which verb on which resource, and the RBAC rule to add
     ├── Denied               an admission webhook's refusal, with its message
     ├── Unreachable
-    └── Timeout
+    │   └── NoCluster        nothing to connect to: no kubeconfig, or no client installed
+    └── Timeout              of one request
+        └── Deadline         exit code 5: the time that a watch was given has passed
 """
 
 from __future__ import annotations
@@ -80,11 +83,15 @@ class StudyDamaged(StudyError):
 class ClusterError(GantuneError):
     """What the Kubernetes API, or the way to it, said."""
 
-    exit_code = 1
+    exit_code = 6
 
 
 class NotFound(ClusterError):
     """The object does not exist."""
+
+
+class NoKatib(NotFound):
+    """The cluster does not know Katib's objects."""
 
 
 class Conflict(ClusterError):
@@ -103,5 +110,15 @@ class Unreachable(ClusterError):
     """No API server answers."""
 
 
+class NoCluster(Unreachable):
+    """There is no cluster to ask: no kubeconfig and not in a pod, or the client's packages are not installed."""
+
+
 class Timeout(ClusterError):
-    """The deadline passed first."""
+    """One request took too long."""
+
+
+class Deadline(Timeout):
+    """The time that the caller gave a watch has passed; the search goes on."""
+
+    exit_code = 5

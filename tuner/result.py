@@ -41,6 +41,7 @@ class StudyState(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     STOPPED = "Stopped"
+    DELETED = "Deleted"  # from the cluster, before it had ended
 
 
 class Goal(StrEnum):
@@ -145,6 +146,11 @@ class Result:
         """This result with `trial` put in the place of the one of the same number, or added."""
         others = [t for t in self.trials if t.number != trial.number]
         return replace(self, trials=tuple(sorted([*others, trial], key=lambda t: t.number)))
+
+    def cut_off(self, state: StudyState, reason: str) -> Result:
+        """This result where nothing can follow: what had not ended is KILLED, for the same reason."""
+        trials = (t if t.state.ended else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
+        return replace(self, state=state, reason=reason, trials=tuple(trials))
 
     def to_json(self) -> dict[str, Any]:
         """The documented shape."""

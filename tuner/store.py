@@ -1,10 +1,13 @@
 """The studies of this machine: `.gantune/NAME/`, one directory each, for both engines.
 
-manifest.json   the Experiment as it was submitted, and which engine runs it
+manifest.json   the Experiment as it was submitted, which engine runs it, and where on a cluster it is (Origin)
 journal.log     local engine: every trial (tuner.journal)
 result.json     katib engine: the last state collected from the cluster
 lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
 trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
+
+On clusters a name says little: it may be taken in another namespace, or again after a deletion. NAME is then the one
+that was asked for last, and the others are kept as NAME.1, NAME.2 (no Experiment's name holds a dot).
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,15 @@ class EngineKind(StrEnum):
     KATIB = "katib"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which Experiment on which cluster a study was collected from; the uid alone tells two of one name apart."""
+
+    uid: str
+    namespace: str
+    server: str
+
+
 class Store:
     """The studies under one directory. Every method raises StudyError, or one of its kinds, and nothing else."""
 
@@ -58,25 +72,83 @@ class Store:
             raise StudyNotFound(f"a study's name is letters, digits, dots and dashes, got {name!r}")
         return self.root / name
 
-    def submit(self, experiment: Experiment, engine: EngineKind, *, fresh: bool = False) -> Path:
+    def expect(self, name: str, engine: EngineKind) -> None:
+        """Raises StudyChanged where `name` is a study of the other engine; nothing where it is not in the store."""
+        held = self._held(name)
+        if held is not None and held.get("engine") != engine.value:
+            other = held.get("engine")
+            go_on = f"go on here with `gantune run FILE --local --from {name}`, " if engine is EngineKind.LOCAL else ""
+            raise StudyChanged(
+                f"study {name} in {self.root} belongs to the {other} engine: {go_on}rename the Experiment, or choose "
+                "another --store"
+            )
+
+    def admit(self, name: str, engine: EngineKind) -> None:
+        """Ask before something is created elsewhere: may a study of `engine` be kept under `name`?
+
+        Raises StudyChanged where the other engine has it, StudyError where nothing can be written. "" stands for a
+        name that is not known yet.
+        """
+        if name:
+            self.expect(name, engine)
+        folder = self.folder(name) if name and self.folder(name).exists() else self.root
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
+
+    def submit(
+        self, experiment: Experiment, engine: EngineKind, *, fresh: bool = False, origin: Origin | None = None
+    ) -> Path:
         """Make the study's directory, or join it; with `fresh`, whatever it held is removed first.
 
-        Raises StudyChanged, with the difference, where it holds another manifest or another engine's study.
+        Raises StudyChanged where it holds another engine's study, or, with the difference, another manifest; a
+        cluster's is as the cluster has it.
         """
+        try:
+            self.admit(experiment.name, engine)
+        except StudyDamaged:  # --fresh is its remedy
+            if not fresh:
+                raise
         folder = self.folder(experiment.name)
         try:
             if fresh and folder.exists():
                 with Lock(folder):
                     _clear(folder)
             held = self._held(experiment.name)
-            if held is not None:
-                _refuse_change(held, experiment, engine)
+            if held is not None and engine is EngineKind.LOCAL:
+                _refuse_change(held, experiment)
             folder.mkdir(parents=True, exist_ok=True)
             shape = {"engine": engine.value, "experiment": _shape(experiment), "document": experiment.document}
-            _write(folder / _MANIFEST, shape)
+            _write(folder / _MANIFEST, shape | ({"origin": asdict(origin)} if origin else {}))
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
         return folder
+
+    def origin(self, name: str) -> Origin | None:
+        """Where on a cluster the study was submitted or collected; None for a local one, or one not in the store."""
+        held = (self._held(name) or {}).get("origin")
+        try:
+            return Origin(**held) if held else None
+        except TypeError as error:
+            raise StudyDamaged(f"{self.folder(name) / _MANIFEST} has a damaged origin: collect it again") from error
+
+    def turn_to(self, name: str, uid: str) -> str:
+        """Let `name` stand for the Experiment of this uid; returns where another one's study was moved, "" if none."""
+        folder = self.folder(name)
+        if self._held(name) is None or self._is(name, uid):
+            return ""
+        back = self._kept(name, uid)
+        free = next(each for n in count(1) if not self.folder(each := f"{name}.{n}").exists())
+        try:
+            folder.rename(self.folder(free))
+            if back:
+                self.folder(back).rename(folder)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be moved to {free}: {error.strerror}") from error
+        return free
 
     def engine(self, name: str) -> EngineKind:
         """Which engine runs the study."""
@@ -98,7 +170,7 @@ class Store:
             if not (folder / _RESULT).exists():
                 return Result(name, StudyState.RUNNING, self.experiment(name).objective)
             try:
-                return Result.from_json(_read(folder / _RESULT))
+                return replace(Result.from_json(_read(folder / _RESULT)), name=name)
             except (KeyError, TypeError, ValueError) as error:
                 raise StudyDamaged(f"{folder / _RESULT} is no result ({error}): collect it again") from error
         from tuner.journal import Journal  # Optuna's import is for those who need it
@@ -110,9 +182,12 @@ class Store:
             return Result(name, state, self.experiment(name).objective)
         return result
 
-    def save_result(self, result: Result) -> None:
-        """Keep a collected result; the file is replaced as a whole."""
-        folder = self.folder(result.name)
+    def save_result(self, result: Result, uid: str = "") -> None:
+        """Keep a collected result; the file is replaced as a whole.
+
+        With `uid`, it goes to that Experiment's study: an old watch never writes into a newer one of the same name.
+        """
+        folder = self.folder((uid and self._kept(result.name, uid)) or result.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / _RESULT, result.to_json())
@@ -126,6 +201,15 @@ class Store:
         with Lock(folder):
             _clear(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _is(self, name: str, uid: str) -> bool:
+        origin = self.origin(name)
+        return origin is not None and origin.uid == uid
+
+    def _kept(self, name: str, uid: str) -> str:
+        """The study of this uid: NAME, NAME.1 ...; "" where there is none."""
+        names = (other for other in self.names() if other == name or re.fullmatch(re.escape(name) + r"\.\d+", other))
+        return next((other for other in names if self._is(other, uid)), "")
 
     def _held(self, name: str) -> dict[str, Any] | None:
         path = self.folder(name) / _MANIFEST
@@ -185,12 +269,7 @@ class Lock:
         self.release()
 
 
-def _refuse_change(held: Mapping[str, Any], experiment: Experiment, engine: EngineKind) -> None:
-    if held.get("engine") != engine.value:
-        raise StudyChanged(
-            f"study {experiment.name} belongs to the {held.get('engine')} engine: "
-            "rename the Experiment, or start over with --fresh"
-        )
+def _refuse_change(held: Mapping[str, Any], experiment: Experiment) -> None:
     changes = list(_difference(held.get("experiment"), _shape(experiment), ""))
     if changes:
         raise StudyChanged(
@@ -244,6 +323,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, shape: Mapping[str, Any]) -> None:
     """Replace the file as a whole, or not at all."""
-    draft = path.with_suffix(".new")
+    draft = path.with_suffix(f".{os.getpid()}.new")  # a watch and a status may write at once
     draft.write_text(json.dumps(shape, default=str) + "\n", encoding="utf-8")  # indent would cost 20 times as much
     draft.replace(path)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tuner.engine import Event, EventKind
+from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine, curves
 from tuner.errors import Denied, NotFound, StudyChanged
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
@@ -105,9 +106,10 @@ def test_a_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> 
         engine.submit(experiment("search", algorithm={"algorithmName": "tpe"}))
     list(engine.logs(name, best=True))
     engine.delete(name)
-    with pytest.raises(NotFound):
-        engine.collect(name)
+    _await_gone(engine, name)
     assert engine.store.result(name) == result
+    assert engine.submit(experiment("search")) == name  # the name is free again, and the old results are kept
+    assert engine.store.result(f"{name}.1").trials == result.trials
 
 
 def test_stop_ends_the_running_trials_and_keeps_the_rest(engine: KatibEngine, namespace: str) -> None:
@@ -123,11 +125,28 @@ def test_stop_ends_the_running_trials_and_keeps_the_rest(engine: KatibEngine, na
     assert engine.store.result(name).best is not None
 
 
+def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: str) -> None:
+    """Katib restarts whatever has ended without one: what was stopped must stay so, and make no more trials."""
+    endless = experiment("endless", maxFailedTrialCount=None)
+    del endless.document["spec"]["maxTrialCount"], endless.document["spec"]["maxFailedTrialCount"]
+    name = engine.submit(from_document(endless.document))
+    for event in engine.watch(name):
+        if event.kind is EventKind.TRIAL_ENDED:
+            break
+    engine.stop(name)
+    count = len(engine.store.result(name).trials)
+    time.sleep(30)
+    result = engine.collect(name)
+    assert result.state is StudyState.STOPPED
+    assert len(result.trials) == count
+    assert all(trial.state.ended for trial in result.trials)
+
+
 def test_a_nan_stall_is_said(engine: KatibEngine) -> None:
     nan = "echo fd=nan >> /var/log/katib/metrics.log; sleep 5"
     body = experiment("stall", f"{nan}; : ${{trialParameters.lr}} ${{trialParameters.bs}}")
     name = engine.submit(body)
-    assert _first_warning(engine, name)
+    _await_warning(engine, name, "the sampler fails on a trial without a finite fd")
     engine.stop(name)
 
 
@@ -135,7 +154,7 @@ def test_a_gpu_shortage_is_said(engine: KatibEngine) -> None:
     body = experiment("starved")
     container = body.template.spec["spec"]["template"]["spec"]["containers"][0]
     container["resources"] = {"limits": {"example.com/none": 1}}
-    assert "Insufficient" in _first_warning(engine, engine.submit(body))
+    _await_warning(engine, engine.submit(body), "Insufficient example.com/none")
 
 
 def test_an_unlabelled_namespace_is_refused(engine: KatibEngine, namespace: str) -> None:
@@ -146,8 +165,19 @@ def test_an_unlabelled_namespace_is_refused(engine: KatibEngine, namespace: str)
         engine.submit(experiment("unlabelled"))
 
 
-def _first_warning(engine: KatibEngine, name: str) -> str:
-    def said(event: Event) -> bool:
-        return event.kind is EventKind.WARNING
+def _await_warning(engine: KatibEngine, name: str, words: str) -> None:
+    """Raises Deadline where the watch never warns so."""
+    said = (event.message for event in engine.watch(name) if event.kind is EventKind.WARNING)
+    assert any(words in message for message in said)
 
-    return next(event.message for event in engine.watch(name) if said(event))
+
+def _await_gone(engine: KatibEngine, name: str) -> None:
+    """Katib's finalizer holds a deleted Experiment for a second or two."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            engine.cluster.get(EXPERIMENTS, name, namespace=engine.namespace)
+        except NotFound:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{name} is still there")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner.katib import engine_on
 from tests.tuner.loopback import Loopback
+from tuner.engines.katib import KatibEngine
 
 
 @pytest.fixture
@@ -24,3 +26,16 @@ def kubeconfig(server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return path
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    """What `engine` notifies."""
+    return []
+
+
+@pytest.fixture
+def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
+    """A quick engine on it, with an empty store and no DB manager."""
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
+    return engine_on(tmp_path / "store", deadline=60, notify=notes.append)

@@ -6,6 +6,7 @@ whose trials succeed. `changed` gives the same name with another search space.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 from tuner.engine import Engine, EventKind
 from tuner.errors import GantuneError, StudyChanged
-from tuner.manifest import Experiment
+from tuner.manifest import Experiment, from_document
 from tuner.result import Result, StudyState
 
 
@@ -73,8 +74,11 @@ class EngineContract:
 
     def test_another_manifest_under_the_name_is_refused(self, engine: Engine, manifest: Experiment) -> None:
         list(engine.watch(engine.submit(manifest)))
-        other = replace(manifest, parameters=manifest.parameters[:1])
+        document = copy.deepcopy(dict(manifest.document))  # as written: that is what a cluster is asked for
+        document["spec"]["parameters"] = document["spec"]["parameters"][:1]
+        other = replace(from_document(document), name=manifest.name)
         with pytest.raises(StudyChanged) as caught:
             engine.submit(other)
         assert isinstance(caught.value, GantuneError)
+        assert "parameters" in str(caught.value)
         assert "\n" not in str(caught.value)

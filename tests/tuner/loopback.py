@@ -4,8 +4,9 @@
         server.replay("random-ok")          # at once; or step by step: for _ in server.steps("random-ok"): ...
         cluster = Cluster.connect()         # after server.kubeconfig(path) and KUBECONFIG=path
 
-It keeps objects and a history with resourceVersions, answers get, list (selectors, paging), watch, create, merge
-patch, delete and logs, counts requests, and fails on demand: scripted answers, cut watches, expired versions, silence.
+It keeps objects and a history with resourceVersions, answers get, list (selectors, paging), watch (with bookmarks),
+create, merge patch under the webhook's rules, delete (with finalizers) and logs to whoever bears the token, counts
+requests, and fails on demand: scripted answers, cut or mute watches, expired versions, silence.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import copy
 import itertools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +25,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.tuner import websocket
+from tests.tuner.apirules import matches, merged, refused
 
 RECORDINGS = Path(__file__).parent / "recordings"
 RESPONSES: dict[str, Any] = json.loads((RECORDINGS / "responses.json").read_text())
 SCENARIOS = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
+TOKEN = "t"  # what a kubeconfig for this server holds
 KATIB_KINDS = {"experiments": "Experiment", "trials": "Trial", "suggestions": "Suggestion"}
 Key = tuple[str, str, str]  # plural, namespace, name
 
@@ -38,9 +42,10 @@ def changes(scenario: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 
 class Loopback:
-    """The server. Thread-safe; use as a context manager."""
+    """The server. Thread-safe; use as a context manager. `tls` is (certificate, key), as files."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
+        self.tls = tls
         self.objects: dict[Key, dict[str, Any]] = {}
         self.history: list[tuple[int, str, str, str, dict[str, Any]]] = []  # version, plural, namespace, type, object
         self.logs: dict[str, str] = {}
@@ -53,6 +58,8 @@ class Loopback:
         self.forwards: dict[str, tuple[str, int]] = {}  # where a pod's forwarded port leads
         self.katib = True
         self.silent = False  # when True, connections are closed unanswered, as by a restarting API server
+        self.mute = False  # when True, watches say nothing and do not end, as behind a dead load balancer
+        self.finalizing = False  # when True, what has finalizers is only marked by DELETE; `remove` lets it go
         for name in ("namespace", "katib-config"):
             body = RESPONSES[name]["body"]
             self.put("namespaces" if name == "namespace" else "configmaps", copy.deepcopy(body))
@@ -63,6 +70,10 @@ class Loopback:
         handler = type("Handler", (_Handler,), {"loopback": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -73,7 +84,7 @@ class Loopback:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.server.server_port}"
 
     def kubeconfig(self, path: Path, namespace: str = "gan") -> Path:
         """Write a kubeconfig that leads here."""
@@ -83,7 +94,7 @@ class Loopback:
             "kind": "Config",
             "current-context": "loopback",
             "clusters": [{"name": "loopback", "cluster": {"server": self.url}}],
-            "users": [{"name": "someone", "user": {"token": "t"}}],
+            "users": [{"name": "someone", "user": {"token": TOKEN}}],
             "contexts": [{"name": "loopback", "context": context}],
         }
         path.write_text(json.dumps(shape))
@@ -178,36 +189,6 @@ class Loopback:
             return [self.objects[key] for key in keys if matches(self.objects[key], query)]
 
 
-def matches(item: dict[str, Any], query: dict[str, str]) -> bool:
-    """labelSelector and fieldSelector, equality only."""
-    labels = item["metadata"].get("labels") or {}
-    for pair in filter(None, query.get("labelSelector", "").split(",")):
-        key, value = pair.split("=", 1)
-        if labels.get(key) != value:
-            return False
-    for pair in filter(None, query.get("fieldSelector", "").split(",")):
-        path, value = pair.split("=", 1)
-        found: Any = item
-        for part in path.split("."):
-            found = found.get(part, {})
-        if found != value:
-            return False
-    return True
-
-
-def merged(old: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(old) if isinstance(old, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
-
-
 class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
@@ -237,6 +218,10 @@ class _Handler(BaseHTTPRequestHandler):
                 del server.scripted[index]
                 self._send(status, answer)
                 return
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        if (scheme.lower(), token) != ("bearer", TOKEN):
+            self._recorded("unauthorized-401")
+            return
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
@@ -266,9 +251,9 @@ class _Handler(BaseHTTPRequestHandler):
             elif self.command == "PATCH":
                 self._patch(plural, item, sub, body)
             elif self.command == "DELETE":
-                self._send(200, self.loopback.remove(plural, namespace, name))
+                self._delete(plural, namespace, item)
             elif sub == "log":
-                self._log(name, query)
+                self._log(item, query)
             elif sub == "portforward":
                 websocket.forward(self, int(query["ports"]), self.loopback.forwards[name])
             else:
@@ -294,13 +279,18 @@ class _Handler(BaseHTTPRequestHandler):
         server.streams.add(self.connection)
         end = time.monotonic() + float(query.get("timeoutSeconds", 60))
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end and not server.mute:
                 with server.changed:
                     fresh = [c for c in server.history if c[0] > after] or (server.changed.wait(0.2) and [])
                 for version, its, where, kind, item in fresh or ():
                     after = version
                     if its == plural and where == namespace and matches(item, query):
                         self._chunk(json.dumps({"type": kind, "object": item}) + "\n")
+            while server.mute:
+                time.sleep(0.02)
+            if query.get("allowWatchBookmarks"):  # as a real one does shortly before the end
+                bookmark = {"kind": KATIB_KINDS.get(plural, ""), "metadata": {"resourceVersion": str(after)}}
+                self._chunk(json.dumps({"type": "BOOKMARK", "object": bookmark}) + "\n")
             self._chunk("")
         except OSError:
             self.close_connection = True
@@ -332,14 +322,45 @@ class _Handler(BaseHTTPRequestHandler):
             return
         part = "status" if sub == "status" else "spec"
         changed = copy.deepcopy(item) | {part: merged(item.get(part), body.get(part, {}))}
+        if plural == "experiments" and (refusal := refused(item, changed)):
+            answer = copy.deepcopy(RESPONSES["patch-parameter-denied"]["body"])
+            answer["message"] = (
+                f'admission webhook "validator.experiment.katib.kubeflow.org" denied the request: {refusal}'
+            )
+            self._send(400, answer)
+            return
         self._send(200, self.loopback.put(plural, changed))
 
-    def _log(self, pod: str, query: dict[str, str]) -> None:
-        text = self.loopback.logs.get(f"{pod}/{query.get('container', '')}", "")
-        lines = [line.partition(" ")[2] for line in text.splitlines()]  # recorded with --timestamps
-        if tail := query.get("tailLines"):
-            lines = lines[-int(tail) :]
-        self._send(200, "".join(line + "\n" for line in lines))
+    def _delete(self, plural: str, namespace: str, item: dict[str, Any]) -> None:
+        """What has finalizers is marked first, and goes when its controller lets it."""
+        name, server = item["metadata"]["name"], self.loopback
+        if item["metadata"].get("finalizers") and "deletionTimestamp" not in item["metadata"]:
+            item = copy.deepcopy(item)
+            item["metadata"] |= {"deletionTimestamp": "2026-11-22T19:19:13Z", "deletionGracePeriodSeconds": 0}
+            server.put(plural, item)
+        if not (server.finalizing and item["metadata"].get("finalizers")):
+            server.remove(plural, namespace, name)
+        self._send(200, item)
+
+    def _log(self, pod: dict[str, Any], query: dict[str, str]) -> None:
+        """As a kubelet: 400 for a container that the pod has not, or that has not begun."""
+        name, container = pod["metadata"]["name"], query.get("container", "")
+        statuses = pod.get("status", {}).get("containerStatuses") or ()
+        waiting = {one["name"]: one["state"]["waiting"] for one in statuses if "waiting" in one.get("state", {})}
+        text = self.loopback.logs.get(f"{name}/{container}")
+        if text is None and container not in [one["name"] for one in pod.get("spec", {}).get("containers", ())]:
+            self._bad(f"container {container} is not valid for pod {name}")
+        elif text is None and container in waiting:
+            why = waiting[container].get("reason", "")
+            self._bad(f'container "{container}" in pod "{name}" is waiting to start: {why}')
+        else:
+            lines = [line.partition(" ")[2] for line in (text or "").splitlines()]  # recorded with --timestamps
+            if tail := query.get("tailLines"):
+                lines = lines[-int(tail) :]
+            self._send(200, "".join(line + "\n" for line in lines))
+
+    def _bad(self, message: str) -> None:
+        self._send(400, {"kind": "Status", "message": message, "reason": "BadRequest", "code": 400})
 
     def _missing(self, plural: str, name: str) -> None:
         body = copy.deepcopy(RESPONSES["get-404"]["body"])

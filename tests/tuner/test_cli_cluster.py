@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from click.testing import CliRunner
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.cli import cluster, study
 from tuner.errors import GantuneError
-from tuner.result import Goal, Objective, Result, StudyState
 
 
 @pytest.fixture
@@ -80,7 +80,6 @@ def test_watch_then_best_after_the_experiment_is_gone(server: Loopback, folder: 
     [
         ("random-ok", (), 0),
         ("oom-killed", (), 1),
-        ("gpu-unschedulable", ("--timeout", "0.2"), 5),
     ],
 )
 def test_each_ending_has_its_exit_code(
@@ -90,13 +89,24 @@ def test_each_ending_has_its_exit_code(
     assert invoke(cluster.watch, scenario, "--json", *words).return_value == code
 
 
-@pytest.mark.parametrize(
-    ("state", "reason", "code"),
-    [(StudyState.STOPPED, "", 3), (StudyState.STOPPED, "deleted on the cluster while it was watched", 4)],
-)
-def test_stopped_and_deleted_have_their_own(state: StudyState, reason: str, code: int) -> None:
-    result = Result("x", state, Objective("fd", Goal.MINIMIZE), reason=reason)
-    assert cluster.exit_code(result) == code
+def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    done = process("watch", "gpu-unschedulable", "--timeout", "0.2")
+    assert (done.returncode, "has not ended within 0.2 s" in done.stderr) == (5, True)
+    for _ in range(4):
+        server.answer("GET", "/experiments", 504, {"message": "the server was unable to return a response in time"})
+    done = process("watch", "gpu-unschedulable", "--timeout", "20")  # a watch that has begun outlives this
+    assert (done.returncode, "took too long" in done.stderr) == (6, True)
+    assert "Traceback" not in done.stderr
+
+
+def test_stopped_and_deleted_have_their_own_codes(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable")
+    threading.Timer(0.5, server.remove, ("experiments", "gan", "gpu-unschedulable")).start()
+    assert invoke(cluster.watch, "gpu-unschedulable", "--json").return_value == 4
+    server.replay("suspended-jobs")
+    assert invoke(cluster.stop, "suspended-jobs").exception is None
+    assert invoke(cluster.watch, "suspended-jobs", "--json").return_value == 3
 
 
 def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path) -> None:
@@ -104,6 +114,90 @@ def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path)
     shown = invoke(study.status, "gpu-unschedulable", "--format", "json")
     trials = json.loads(shown.stdout)["trials"]
     assert {trial["reason"] for trial in trials} == {"Unschedulable: 1 Insufficient nvidia.com/gpu"}
+
+
+def test_a_search_that_has_ended_is_refreshed_while_trials_still_run(server: Loopback, folder: Path) -> None:
+    for _ in server.steps("goal-reached"):
+        item = server.objects.get(("experiments", "gan", "goal-reached"), {})
+        if any(c["type"] == "Succeeded" for c in item.get("status", {}).get("conditions", [])):
+            break
+    shown = json.loads(invoke(study.status, "goal-reached", "--format", "json").stdout)
+    assert (shown["state"], {trial["state"] for trial in shown["trials"]}) == ("Succeeded", {"Running", "Succeeded"})
+    server.replay("goal-reached")
+    shown = json.loads(invoke(study.status, "goal-reached", "--format", "json").stdout)
+    assert {trial["state"] for trial in shown["trials"]} == {"Succeeded"}
+    server.requests.clear()
+    invoke(study.best, "goal-reached")
+    assert server.requests == []  # nothing can change any more
+
+
+@pytest.mark.parametrize(
+    ("refusal", "says"),
+    [("unauthorized-401", "log in again"), ("forbidden-list-403", "the RBAC rule to add"), ("get-404", "not found")],
+)
+def test_a_name_that_is_not_found_says_why_the_cluster_has_none(
+    server: Loopback, folder: Path, refusal: str, says: str
+) -> None:
+    server.recorded("GET", "/experiments/typo", refusal)
+    done = process("best", "typo")
+    assert done.returncode == 2
+    assert "no study 'typo' in .gantune: begin one with `gantune run FILE`; nor on the cluster: " in done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_kubectl_made_is_read_with_the_same_options_and_remembered(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok", namespace="team")
+    assert process("best", "random-ok").returncode == 2  # the context's namespace is gan
+    for command in (study.status, study.best):
+        assert invoke(command, "random-ok", "-n", "team", "--format", "json").exception is None
+    assert invoke(study.best, "random-ok", "--format", "json").exception is None  # from the store
+    listed = invoke(study.list_, "--cluster", "-n", "team", "--context", "loopback")
+    assert listed.stdout == "random-ok  Succeeded\n"
+    assert "no usable context prod" in str(invoke(study.status, "nothing", "--context", "prod").exception)
+
+
+def test_a_search_that_runs_is_read_from_the_namespace_it_was_watched_in(server: Loopback, folder: Path) -> None:
+    server.replay("gpu-unschedulable", namespace="team")
+    assert process("watch", "gpu-unschedulable", "-n", "team", "--timeout", "0.2").returncode == 5
+    server.requests.clear()
+    invoke(study.best, "gpu-unschedulable")
+    assert server.count("GET", "/namespaces/team/experiments/gpu-unschedulable") == 1
+
+
+def test_a_study_is_not_read_from_another_cluster_by_mistake(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.replay("gpu-unschedulable")
+    invoke(study.status, "gpu-unschedulable")
+    with Loopback() as other:
+        other.replay("gpu-unschedulable")
+        monkeypatch.setenv("KUBECONFIG", str(other.kubeconfig(folder / "other")))
+        done = process("status", "gpu-unschedulable")
+        assert (done.returncode, other.requests) == (0, [])
+        assert f"it is on {server.url}, the current context is for {other.url}: pass --context" in done.stderr
+        assert invoke(study.status, "gpu-unschedulable", "--context", "loopback").exception is None
+        assert other.requests
+
+
+def test_run_on_the_cluster_takes_the_same_options(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok", namespace="team")
+    body = copy.deepcopy(server.objects["experiments", "team", "random-ok"])
+    body = {key: body[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "random-ok"}}
+    (folder / "there.yaml").write_text(json.dumps(body))
+    done = process("run", "there.yaml", "--cluster", "-n", "team", "--context", "loopback")
+    assert done.returncode == 0, done.stderr
+    assert f"random-ok is on {server.url}" in done.stderr
+    assert server.count("POST") == 0  # joined
+
+
+def test_gantune_store_is_for_every_command(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
+    server.replay("random-ok")
+    assert invoke(cluster.submit, "made.yaml").exception is None
+    assert invoke(cluster.watch, "random-ok").return_value == 0
+    assert sorted(path.name for path in (folder / "mine").iterdir()) == ["made", "random-ok"]
+    assert not (folder / ".gantune").exists()
 
 
 def test_status_without_the_cluster_shows_what_was_collected_last(server: Loopback, folder: Path) -> None:
@@ -137,8 +231,8 @@ def test_without_a_cluster_every_command_says_so_in_one_line(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
     done = process(*words)
-    assert done.returncode == 1
-    assert "gantune: error: no cluster: " in done.stderr
+    assert done.returncode == 6
+    assert f"gantune: error: KUBECONFIG={folder}/nowhere cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -160,23 +254,6 @@ def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback,
     engine = LocalEngine(store, warm_start="random-ok", workers=1, in_process=False)
     events = list(engine.watch(engine.submit(from_document(body))))
     assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
-
-
-def test_the_python_api_does_the_same(server: Loopback, folder: Path) -> None:
-    import tuner
-    from tuner.manifest import from_document
-
-    server.replay("random-ok")
-    assert tuner.submit("made.yaml") == "made"
-    events = list(tuner.watch("random-ok"))
-    best = tuner.best("random-ok")
-    assert best is not None
-    assert best == events[-1].result.best
-    held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
-    result = tuner.run(from_document(held), local=False, on_event=events.append)  # joins
-    assert result.best == best
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = tuner.nothing
 
 
 def test_the_table_says_who_waits_and_where_trials_ran(

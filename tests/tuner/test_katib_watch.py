@@ -1,61 +1,32 @@
-"""KatibEngine.watch on the recorded scenarios, and on what can go wrong between client and server."""
+"""KatibEngine.watch on the recorded scenarios: events, numbers, reasons, requests."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tuner.katib import (
+    change,
+    condition,
+    engine_on,
+    go_on,
+    names,
+    play,
+    play_until,
+    told,
+    until,
+    until_warned,
+    warnings,
+)
 from tests.tuner.loopback import SCENARIOS, Loopback, changes, many
-from tuner.engine import Event, EventKind
+from tests.tuner.test_katib_stalls import STALLS
+from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
-from tuner.errors import Forbidden, NotFound, Timeout
-from tuner.kube import Cluster
+from tuner.errors import Deadline
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
-
-PACE = 0.02  # of the real waits: the first look for a stall after 0.4 s instead of 20
-NOWHERE = "127.0.0.1:9"  # no DB manager
-
-
-@pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
-    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    return KatibEngine(Cluster.connect(), Store(tmp_path / "store"), pace=PACE, deadline=60, db_manager=NOWHERE)
-
-
-def play(server: Loopback, scenario: str) -> threading.Thread:
-    """Begin a scenario, and go on with it in the background."""
-    steps = server.steps(scenario)
-    next(step for step in steps if step["kind"] == "experiments")
-
-    def rest() -> None:
-        for _ in steps:
-            time.sleep(0.001)
-
-    thread = threading.Thread(target=rest, daemon=True)
-    thread.start()
-    return thread
-
-
-def warnings(events: list[Event]) -> list[str]:
-    return [event.message for event in events if event.kind is EventKind.WARNING]
-
-
-def until(events: Iterator[Event], good: Callable[[Event], bool]) -> list[Event]:
-    """Events up to the first that is `good`; the watch is closed then."""
-    seen = []
-    for event in events:
-        seen.append(event)
-        if good(event):
-            events.close()
-            return seen
-    raise AssertionError(f"never came; last {seen[-1:]}")
-
 
 ENDINGS = {
     "random-ok": (StudyState.SUCCEEDED, "random-ok-k62kz9k8", 6),
@@ -66,13 +37,6 @@ ENDINGS = {
     "failing": (StudyState.FAILED, None, 2),
     "oom-killed": (StudyState.FAILED, None, 2),
     "bad-setting": (StudyState.FAILED, None, 0),
-}
-STALLS = {
-    "nan-objective": ("the sampler fails on a trial without a finite fd", "gantune stop nan-objective"),
-    "gpu-unschedulable": ("Unschedulable: 1 Insufficient nvidia.com/gpu", "lower parallelTrialCount"),
-    "image-pull-error": ("ImagePullBackOff", "check the image's name"),
-    "suspended-jobs": ("its Job is suspended (queued by Kueue, or by hand)", "when the queue admits it"),
-    "restricted-early-stopping": ("pod is refused: violates PodSecurity", "remove earlyStopping"),
 }
 
 
@@ -103,24 +67,6 @@ def test_a_search_that_ends_is_followed_to_its_end(server: Loopback, engine: Kat
     assert stored.to_json() == result.to_json()
 
 
-@pytest.mark.parametrize("scenario", STALLS)
-def test_a_search_that_cannot_move_says_why_and_the_remedy(
-    server: Loopback, engine: KatibEngine, scenario: str
-) -> None:
-    why, remedy = STALLS[scenario]
-    play(server, scenario)
-    events = until(engine.watch(scenario), lambda event: event.kind is EventKind.WARNING and why in event.message)
-    assert remedy in events[-1].message
-    assert len(warnings(events)) == len(set(warnings(events))) == 1
-    assert server.objects["experiments", "gan", scenario]["status"]["conditions"][-1]["type"] in ("Created", "Running")
-
-
-def test_a_stall_is_said_within_a_minute() -> None:
-    from tuner.engines.katib.watching import _LOOKS
-
-    assert _LOOKS[0] + 30 <= 60  # the first look, and the requests that it makes
-
-
 def test_failed_trials_bear_their_pods_reason(server: Loopback, engine: KatibEngine) -> None:
     play(server, "oom-killed")
     result = list(engine.watch("oom-killed"))[-1].result
@@ -134,12 +80,50 @@ def test_a_refused_setting_is_told_in_the_services_words(server: Loopback, engin
     assert "acq_func nosuch is not supported" in result.reason
 
 
-def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(server: Loopback, engine: KatibEngine) -> None:
+@pytest.mark.parametrize("scenario", ["oom-killed", "failing"])
+def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+    """With retain: false Katib removes the pod, and says only that the Job has reached its backoff limit."""
+    recorded, _ = changes(scenario)
+    gone: set[str] = set()
+    begun = threading.Event()
+
+    def run() -> None:
+        for step in recorded:
+            name, item = step["object"]["metadata"]["name"], step["object"]
+            item["metadata"]["namespace"] = "gan"
+            if step["type"] == "DELETED" or name in gone:
+                continue
+            server.put(step["kind"], item)
+            if step["kind"] == "experiments":
+                begun.set()
+            if step["kind"] == "pods" and item.get("status", {}).get("phase") == "Failed":
+                gone.add(name)
+                time.sleep(0.02)
+                server.remove("pods", "gan", name)
+            time.sleep(0.002)
+
+    threading.Thread(target=run, daemon=True).start()
+    begun.wait(5)
+    events = list(engine.watch(scenario))
+    result = events[-1].result
+    why = "OOMKilled: container trainer passed its memory limit"
+    if scenario == "failing":
+        why = "exit code 3 (container trainer)"
+    assert len(gone) == 2
+    assert {(trial.reason, trial.node) for trial in result.trials} == {(why, "lab")}
+    remedy = "raise resources.limits.memory" if scenario == "oom-killed" else f"gantune logs {scenario} --trial 0"
+    assert any(said.startswith(f"2 of 2 trials failed: {why}; ") and remedy in said for said in warnings(events))
+    assert engine.collect(scenario) == result
+
+
+def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("nan-objective")
     result = engine.collect("nan-objective")
     assert result.best is None
     assert [trial.state for trial in result.trials] == [TrialState.METRICS_UNAVAILABLE] * 2
-    (doubt,) = engine.doubts("nan-objective", result)
+    (doubt,) = [note for note in notes if "best" in note]
     assert doubt.startswith("Katib names nan-objective-mtgbzpvf the best trial; by the trials' own values it is none")
 
 
@@ -160,153 +144,21 @@ def test_trials_that_still_run_after_the_goal_are_told(server: Loopback, engine:
     assert warning == "the search has ended, 1 of its trials still run: `gantune stop goal-reached` ends them"
 
 
-def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: KatibEngine) -> None:
-    thread = play(server, "random-ok")
-
-    def trouble() -> None:
-        for turn in range(6):
-            time.sleep(0.05)
-            (server.expire if turn % 2 else server.cut_watches)()
-
-    threading.Thread(target=trouble, daemon=True).start()
-    events = list(engine.watch("random-ok"))
-    thread.join()
-    ended = [event.trial.name for event in events if event.kind is EventKind.TRIAL_ENDED and event.trial]
-    assert len(ended) == len(set(ended))
-    assert len(events[-1].result.trials) == 6
-    assert events[-1].result.best is not None
-
-
-def test_a_server_that_goes_away_for_a_while_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
-    engine.cluster._backoff = 0.001
-    steps = server.steps("random-ok")
-    next(step for step in steps if step["kind"] == "experiments")
-    events = engine.watch("random-ok")
-
-    def restart() -> None:
-        time.sleep(0.3)
-        server.silent = True
-        server.cut_watches()
-        time.sleep(0.4)
-        server.silent = False
-        for _ in steps:
-            pass
-
-    threading.Thread(target=restart, daemon=True).start()
-    seen = list(events)
-    assert any("connection lost, trying again" in message for message in warnings(seen))
-    assert seen[-1].result.state is StudyState.SUCCEEDED
-    assert len(seen[-1].result.trials) == 6
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_events_out_of_order_give_the_same_trials(server: Loopback, engine: KatibEngine, seed: int) -> None:
-    """The trials' states come shuffled over the stream, with the resourceVersions that they had."""
-    recorded = [change for change in changes("random-ok")[0] if change["kind"] == "trials"]
-    server.replay("random-ok")
-    for key in [key for key in server.objects if key[0] == "trials"]:
-        del server.objects[key]
-    final = server.objects["experiments", "gan", "random-ok"]
-    conditions = final["status"]["conditions"]
-    final["status"]["conditions"] = conditions[:1]
-    random.Random(seed).shuffle(recorded)
-    newest: dict[str, dict] = {}
-
-    def shuffled() -> None:
-        time.sleep(0.2)
-        for change in recorded:
-            item = change["object"]
-            item["metadata"]["namespace"] = "gan"
-            name, version = item["metadata"]["name"], int(item["metadata"]["resourceVersion"])
-            if version > int(newest.get(name, {}).get("metadata", {}).get("resourceVersion", 0)):
-                newest[name] = item
-            with server.changed:
-                server.version += 1
-                server.history.append((server.version, "trials", "gan", "MODIFIED", item))
-                server.changed.notify_all()
-        with server.changed:
-            server.objects.update({("trials", "gan", name): item for name, item in newest.items()})
-        time.sleep(0.2)
-        final["status"]["conditions"] = conditions
-        server.put("experiments", final)
-
-    threading.Thread(target=shuffled, daemon=True).start()
-    events = list(engine.watch("random-ok"))
-    last = events[-2].result
-    assert {trial.state for trial in last.trials} == {TrialState.SUCCEEDED}
-    assert len([event for event in events if event.kind is EventKind.TRIAL_ENDED]) == 6
-    assert last.best is not None
-    assert last.best.name == "random-ok-k62kz9k8"
-
-
-def test_an_experiment_deleted_under_way_ends_the_watch_and_keeps_its_trials(
-    server: Loopback, engine: KatibEngine
-) -> None:
-    for step in server.steps("random-ok"):
-        trials = [item for key, item in server.objects.items() if key[0] == "trials"]
-        if step["kind"] == "trials" and sum("observation" in t.get("status", {}) for t in trials) == 3:
-            break
-    threading.Timer(0.3, server.remove, ("experiments", "gan", "random-ok")).start()
-    events = list(engine.watch("random-ok"))
-    result = events[-1].result
-    assert (result.state, result.reason) == (StudyState.STOPPED, "deleted on the cluster while it was watched")
-    assert result.best is not None
-    assert engine.store.result("random-ok").best == result.best
-
-
-def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, engine: KatibEngine) -> None:
-    steps = server.steps("random-ok")
-    next(step for step in steps if step["kind"] == "experiments")
-    item = dict(server.objects["experiments", "gan", "random-ok"])
-    item["metadata"] = dict(item["metadata"], uid="another")
-    threading.Timer(0.2, server.put, ("experiments", item)).start()
-    assert list(engine.watch("random-ok"))[-1].result.state is StudyState.STOPPED
-
-
-def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine: KatibEngine) -> None:
-    engine.deadline = 0.3
-    server.replay("gpu-unschedulable")
-    with pytest.raises(Timeout, match=r"gpu-unschedulable has not ended within 0\.3 s; it goes on"):
-        list(engine.watch("gpu-unschedulable"))
-    assert len(engine.store.result("gpu-unschedulable").trials) == 2
-    assert ("experiments", "gan", "gpu-unschedulable") in server.objects
-
-
-def test_watching_what_does_not_exist_is_not_found(server: Loopback, engine: KatibEngine) -> None:
-    with pytest.raises(NotFound, match=r'experiments\.kubeflow\.org "nosuch" not found in namespace gan'):
-        list(engine.watch("nosuch"))
-
-
-def test_without_the_right_to_list_trials_the_rule_is_named(server: Loopback, engine: KatibEngine) -> None:
-    server.replay("random-ok")
-    server.objects["experiments", "gan", "random-ok"]["status"]["conditions"] = []
-    server.recorded("GET", "/trials", "forbidden-list-403")
-    with pytest.raises(Forbidden, match=r'resources: \["trials"\], verbs: \["list"\]'):
-        list(engine.watch("random-ok"))
-
-
-def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engine: KatibEngine) -> None:
-    for _ in range(3):
-        server.answer("GET", "/pods", 403, {"message": "pods is forbidden"})
-    play(server, "random-ok")
-    events = list(engine.watch("random-ok"))
-    assert any("no reasons for waiting pods" in message for message in warnings(events))
-    assert events[-1].result.state is StudyState.SUCCEEDED
-
-
 def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEngine) -> None:
     for plural, item in many(2000):
         if plural == "experiments":
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
-    engine.pace = 1.0
-    seen = until(engine.watch("big"), lambda event: sum(trial.state.ended for trial in event.result.trials) == 2000)
-    assert seen[-1].result.best is not None
-    assert seen[-1].result.best.name == "big-00001999"
+    engine.pace, engine.deadline = 1.0, 8
+    watch = engine.watch("big")
+    event = next(one for one in watch if sum(trial.state.ended for trial in one.result.trials) == 2000)
+    assert event.result.best is not None
+    assert event.result.best.name == "big-00001999"
     at_rest = len(server.requests)
     assert at_rest <= 1 + 1 + 8 + 1 + 3  # the Experiment, three lists in pages, three watches
-    time.sleep(2)
-    assert len(server.requests) - at_rest <= 3
+    with pytest.raises(Deadline):
+        list(watch)
+    assert len(server.requests) == at_rest  # while it went on watching
 
 
 def test_numbers_stay_from_the_first_event_to_the_store(server: Loopback, engine: KatibEngine) -> None:
@@ -324,3 +176,60 @@ def test_what_was_stopped_is_still_known_when_it_is_deleted(server: Loopback, en
     server.replay("gpu-unschedulable")
     engine.stop("gpu-unschedulable")
     assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [TrialState.KILLED] * 2
+
+
+def test_numbers_go_by_creation_and_logs_knows_them(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+    """The API server lists by name; a watch that begins late numbers as one that saw them come."""
+    play_until(server, "random-ok", lambda step: condition(step, "experiments", "Succeeded"))
+    go_on(server, "random-ok")
+    started = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 6)[-1].result.trials
+    created = [server.objects["trials", "gan", trial.name]["metadata"]["creationTimestamp"] for trial in started]
+    assert created == sorted(created)
+    assert [trial.name for trial in started] != sorted(trial.name for trial in started)
+    server.logs |= {f"{pod}/trainer": "" for pod in names(server, "pods")}
+    for one in (engine, engine_on(tmp_path / "elsewhere")):  # with what the watch stored, and without
+        for trial in started:
+            server.requests.clear()
+            list(one.logs("random-ok", str(trial.number)))
+            assert server.count("GET", f"/pods/{trial.name}-") == 1
+
+
+def test_a_pods_reason_goes_with_it(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    watch = engine.watch("gpu-unschedulable")
+    for event in watch:
+        if len(event.result.trials) == 2 and all(trial.reason for trial in event.result.trials):
+            break
+    trial = event.result.trials[0]
+    server.remove("pods", "gan", *names(server, "pods", trial.name))
+    for event in watch:
+        if event.trial and event.trial.name == trial.name:
+            break
+    assert event.trial.reason == ""
+    watch.close()
+
+
+def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: KatibEngine) -> None:
+    """Katib's controller has not come to it yet: the condition still says Succeeded."""
+    server.replay("random-ok")
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
+    engine.collect("random-ok")
+    assert engine.store.result("random-ok").state is StudyState.SUCCEEDED
+    engine.extend("random-ok", 12)
+    assert engine.store.result("random-ok").state is StudyState.RUNNING
+    assert len(engine.store.result("random-ok").trials) == 6
+    engine.deadline = 0.3
+    with pytest.raises(Deadline):
+        list(engine.watch("random-ok"))
+
+
+def test_an_extension_from_elsewhere_is_heard(server: Loopback, engine: KatibEngine) -> None:
+    """All trials of the old count have ended and none new comes: with the old count nothing would be missing."""
+    server.replay("random-ok")
+    go_on(server, "random-ok")
+    watch = engine.watch("random-ok")
+    for event in watch:
+        if len(told([event], EventKind.TRIAL_ENDED)) and len(event.result.trials) == 6:
+            break
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=12))
+    until_warned(watch, "all 6 trials have ended and none new has come for")

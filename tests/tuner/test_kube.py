@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from itertools import islice
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.tuner.loopback import RESPONSES, Loopback, many
-from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NotFound, Timeout, Unreachable
+from tests.tuner.loopback import RESPONSES, TOKEN, Loopback, many
+from tuner.errors import ClusterError, Conflict, Deadline, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube import EXPERIMENTS, NODES, TRIALS, Cluster, Resource, has_katib
 from tuner.kube.failures import Expired, Request, from_status
-from tuner.kube.following import Change, ChangeKind, follow
 
 BODY = RESPONSES["create-201"]["request"]["body"]
 
@@ -35,7 +33,7 @@ def cluster(kubeconfig: Path) -> Cluster:
         ("create-name-invalid", Denied, "a lowercase RFC 1123 subdomain must consist of"),
         ("forbidden-create-403", Forbidden, 'resources: ["experiments"], verbs: ["create"]'),
         ("unauthorized-401", Forbidden, "log in again"),
-        ("unknown-resource-404", NotFound, "install it: kubectl apply -k"),
+        ("unknown-resource-404", NoKatib, "install it: kubectl apply -k"),
     ],
 )
 def test_a_refused_create_keeps_the_servers_words_and_is_sent_once(
@@ -52,8 +50,55 @@ def test_a_refused_create_keeps_the_servers_words_and_is_sent_once(
 
 def test_forbidden_names_the_rule_for_a_subresource() -> None:
     request = Request("patch", EXPERIMENTS, "gan", "made", "status")
-    message = str(from_status(403, '{"message": "no"}', request))
+    says = 'experiments.kubeflow.org "made" is forbidden: User "u" cannot patch resource "experiments/status"'
+    message = str(from_status(403, json.dumps({"message": says}), request))
     assert '{apiGroups: ["kubeflow.org"], resources: ["experiments/status"], verbs: ["patch"]}' in message
+
+
+@pytest.mark.parametrize(
+    ("says", "kind"),
+    [
+        ('admission webhook "validation.gatekeeper.sh" denied the request: [labels] you must provide labels', Denied),
+        (
+            'experiments.kubeflow.org "made" is forbidden: exceeded quota: trials, requested: count=1, used: 3',
+            Forbidden,
+        ),
+        ("unable to create new content in namespace gan because it is being terminated", Forbidden),
+    ],
+)
+def test_a_403_that_no_rule_would_mend_names_none(
+    server: Loopback, cluster: Cluster, says: str, kind: type[ClusterError]
+) -> None:
+    server.answer("POST", "/experiments", 403, {"kind": "Status", "message": says, "code": 403})
+    with pytest.raises(kind) as caught:
+        cluster.create(EXPERIMENTS, BODY, namespace="gan")
+    assert says.partition("denied the request: ")[2] or says in str(caught.value)
+    assert "RBAC" not in str(caught.value)
+    assert type(caught.value) is kind
+
+
+def test_a_webhooks_message_is_never_cut(server: Loopback, cluster: Cluster) -> None:
+    says = "; ".join(f"spec.parameters[{i}]: must have a name" for i in range(60))
+    message = f'admission webhook "validator.experiment.katib.kubeflow.org" denied the request: {says}'
+    server.answer("POST", "/experiments", 400, {"kind": "Status", "message": message, "code": 400})
+    with pytest.raises(Denied, match=r"name$") as caught:
+        cluster.create(EXPERIMENTS, BODY, namespace="gan")
+    assert says in str(caught.value)
+
+
+def test_a_gateways_timeout_is_no_deadline(server: Loopback, cluster: Cluster) -> None:
+    for _ in range(4):
+        server.answer("GET", "/trials", 504, {"message": "the server was unable to return a response in time"})
+    with pytest.raises(Timeout, match="took too long") as caught:
+        list(cluster.list(TRIALS, namespace="gan"))
+    assert not isinstance(caught.value, Deadline)
+    assert (caught.value.exit_code, Deadline.exit_code) == (6, 5)
+
+
+def test_an_expired_token_is_told_to_log_in_again(server: Loopback, kubeconfig: Path) -> None:
+    kubeconfig.write_text(kubeconfig.read_text().replace(f'"token": "{TOKEN}"', '"token": "expired"'))
+    with pytest.raises(Forbidden, match=r"401 Unauthorized.*log in again"):
+        list(Cluster.connect().list(TRIALS, namespace="gan"))
 
 
 def test_a_create_is_not_repeated_when_the_server_fails(server: Loopback, cluster: Cluster) -> None:
@@ -117,52 +162,6 @@ def test_a_watch_from_an_old_version_is_expired(server: Loopback, cluster: Clust
     server.expire()
     with pytest.raises(Expired, match="too old resource version"):
         list(cluster.watch(TRIALS, "1", namespace="gan"))
-
-
-def test_following_lists_again_after_410_and_after_a_cut(server: Loopback, cluster: Cluster) -> None:
-    server.replay("random-ok")
-    stop = threading.Event()
-    changes = follow(cluster, EXPERIMENTS, stop, namespace="gan", first_wait=0.01)
-    assert [change.kind for change in islice(changes, 2)] == [ChangeKind.LISTED, ChangeKind.SYNCED]
-    later = threading.Timer(0.2, server.expire)
-    later.start()
-    seen = _until_synced(changes)
-    assert [change.kind for change in seen][-2:] == [ChangeKind.LISTED, ChangeKind.SYNCED]
-    item = server.objects["experiments", "gan", "random-ok"]
-    threading.Timer(0.2, server.put, ("experiments", dict(item, touched=1))).start()
-    assert next(change for change in changes if change.kind is ChangeKind.PUT).object["touched"] == 1
-    stop.set()
-
-
-def _until_synced(changes: object) -> list[Change]:
-    seen = []
-    for change in changes:
-        seen.append(change)
-        if change.kind is ChangeKind.SYNCED:
-            return seen
-    raise AssertionError("the stream ended")
-
-
-def test_no_kubeconfig_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(Unreachable, match="set KUBECONFIG or pass --local"):
-        Cluster.connect()
-
-
-@pytest.mark.parametrize("text", ["", "[]", "a: [", "clusters: 3\ncurrent-context: x", "\x00"])
-def test_a_broken_kubeconfig_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    (tmp_path / "config").write_text(text)
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(Unreachable) as caught:
-        Cluster.connect()
-    assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_context_is_named(kubeconfig: Path) -> None:
-    with pytest.raises(Unreachable, match="no usable context prod"):
-        Cluster.connect("prod")
 
 
 def test_has_katib_says_yes_and_why_not(server: Loopback, kubeconfig: Path) -> None:

@@ -51,8 +51,9 @@ def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:
         store.submit(experiment(trials=8, parallel=2), EngineKind.LOCAL)
     with pytest.raises(StudyChanged, match="belongs to the local engine"):
         store.submit(experiment(), EngineKind.KATIB)
-    store.submit(experiment(parallel=2), EngineKind.KATIB, fresh=True)
-    assert store.engine("study") is EngineKind.KATIB
+    with pytest.raises(StudyChanged, match="choose another --store"):  # fresh or not: what is there is not ours
+        store.submit(experiment(), EngineKind.KATIB, fresh=True)
+    assert store.experiment("study").max_trials == 8
 
 
 def test_result_of_a_cluster_is_kept_as_a_whole(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `gantune` with `argv` (default: the process's own) and exit.
 
     Exit codes: 0 done, 1 what was asked about is not well (errors in a manifest, a failed search), 2 wrong usage or
-    input, 130 interrupted. Each error is one line on stderr.
+    input, 6 the cluster refused or did not answer, 130 interrupted; a watch has more (tuner.cli.cluster). Each error is
+    one line on stderr.
     """
     try:
         code = gantune.main(args=argv, prog_name="gantune", standalone_mode=False)

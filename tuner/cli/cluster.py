@@ -1,46 +1,27 @@
 """The commands that need a cluster: submit, watch, logs, extend, stop, delete; and `run --cluster`, for tuner.cli.run.
 
 Exit codes of a watch: 0 the search succeeded, 1 it failed, 3 it was stopped, 4 it was deleted under way, 5 its deadline
-(--timeout) passed, 130 Ctrl-C (the search goes on in the cluster).
+(--timeout) passed, 6 the cluster refused or did not answer, 130 Ctrl-C (the search goes on in the cluster).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.errors import Timeout
-from tuner.result import Result, StudyState
+from tuner.cli.options import cluster_options, store_option
+from tuner.errors import ClusterError
+from tuner.result import StudyState
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.manifest import Experiment
     from tuner.store import Store
 
-FAILED, STOPPED, DELETED, DEADLINE = 1, 3, 4, 5
-Command = Callable[..., Any]
-
-
-def cluster_options(command: Command) -> Command:
-    """`-n`, `--context`, `--katib-namespace` and `--store`, the same on every command here."""
-    options = (
-        click.option("-n", "--namespace", default="", help="Namespace; else the manifest's, else the context's."),
-        click.option("--context", default=None, help="Context of the kubeconfig; else the current one."),
-        click.option("--katib-namespace", default="kubeflow", show_default=True, help="Where Katib is installed."),
-        click.option(
-            "--store",
-            "store_dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path(".gantune"),
-            show_default=True,
-            help="Where results are kept.",
-        ),
-    )
-    return reduce(lambda inner, option: option(inner), reversed(options), command)
+# 5 and 6 are tuner.errors' Deadline and ClusterError.
+EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
 def engine(
@@ -64,7 +45,7 @@ def engine(
 def run(experiment: Experiment, katib: KatibEngine, *, as_json: bool = False) -> int:
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment)
-    click.echo(f"{name}: submitted to {katib.cluster.server}", err=True)
+    click.echo(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
     return follow(katib, name, experiment.max_trials, as_json=as_json)
 
 
@@ -75,49 +56,34 @@ def follow(katib: KatibEngine, name: str, total: int | None, *, as_json: bool = 
     output = live.Output.choose(as_json)
     try:
         result = live.follow(katib.watch(name), total=total, output=output)
-    except Timeout as error:
-        click.echo(f"gantune: error: {error}", err=True)
-        return DEADLINE
     except KeyboardInterrupt:
         click.echo(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
         live.print_final(result)
-    return exit_code(result)
+    return EXIT_CODES.get(result.state, 0)
 
 
-def refresh(store: Store, name: str) -> None:
+def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
     """Bring what the store holds of a search on the cluster up to date, where the cluster answers at once.
 
-    A local study, and one that has ended, is left alone. Where the cluster is out of reach, what was collected last is
-    shown with a warning; a name that neither knows is for the caller to refuse.
+    Where it does not, what was collected last is shown with a warning. For a name that neither knows, the reason is
+    returned, for the caller's error; a machine without any cluster gives none.
     """
-    from tuner.engines.katib import KatibEngine
-    from tuner.errors import ClusterError
-    from tuner.kube import Cluster
-    from tuner.store import EngineKind
+    from tuner.engines.katib import refresh as collect
+    from tuner.errors import NoCluster, NoKatib
 
-    known = name in store.names()
-    if known and (store.engine(name) is EngineKind.LOCAL or store.result(name).state is not StudyState.RUNNING):
-        return
-    try:
-        KatibEngine(Cluster.connect(timeout=3.0, tries=1), store).collect(name, with_curves=False)
-    except ClusterError as error:
-        if known:
-            click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
-
-
-def exit_code(result: Result) -> int:
-    """The exit code of a watch that came to its end."""
-    if result.state is StudyState.STOPPED:
-        return DELETED if result.reason.startswith("deleted") else STOPPED
-    return FAILED if result.state is StudyState.FAILED else 0
+    error = collect(store, name, **where)
+    if error and name in store.names():
+        click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
+    return None if isinstance(error, NoCluster | NoKatib) else error
 
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--name", "which", default=None, help="Which Experiment, where FILE holds several.")
 @cluster_options
+@store_option
 def submit(file: str, which: str | None, **where: Any) -> None:
     """Create the Experiment of FILE on the cluster, or join the one that is there with the same spec."""
     from tuner.cli.run import load
@@ -129,13 +95,17 @@ def submit(file: str, which: str | None, **where: Any) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many s.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON event per line.")
 @cluster_options
+@store_option
 def watch(name: str, timeout: float | None, as_json: bool, **where: Any) -> int:
     """Follow the Experiment NAME until it ends: trials, metrics, and why a pod does not run.
 
-    Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 130 Ctrl-C (the search goes on).
+    Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 6 the cluster refused or is silent,
+    130 Ctrl-C (the search goes on).
     """
     katib = engine(**where, deadline=timeout)
     return follow(katib, name, katib.max_trials(name), as_json=as_json)
@@ -147,6 +117,7 @@ def watch(name: str, timeout: float | None, as_json: bool, **where: Any) -> int:
 @click.option("--best", is_flag=True, help="The best trial.")
 @click.option("-f", "--follow", "follow_", is_flag=True, help="Go on as it is written.")
 @cluster_options
+@store_option
 def logs(name: str, trial: str | None, best: bool, follow_: bool, **where: Any) -> None:
     """Print what a trial of NAME printed, from the container that has it."""
     if trial is not None and best:
@@ -159,6 +130,7 @@ def logs(name: str, trial: str | None, best: bool, follow_: bool, **where: Any) 
 @click.argument("name")
 @click.option("--max-trials", type=click.IntRange(min=1), required=True, help="The new maxTrialCount.")
 @cluster_options
+@store_option
 def extend(name: str, max_trials: int, **where: Any) -> None:
     """Give NAME more trials, as far as Katib allows it."""
     engine(**where).extend(name, max_trials)
@@ -168,6 +140,7 @@ def extend(name: str, max_trials: int, **where: Any) -> None:
 @click.command()
 @click.argument("name")
 @cluster_options
+@store_option
 def stop(name: str, **where: Any) -> None:
     """End NAME and its running trials; finished trials and the Experiment stay."""
     engine(**where).stop(name)
@@ -177,6 +150,7 @@ def stop(name: str, **where: Any) -> None:
 @click.command()
 @click.argument("name")
 @cluster_options
+@store_option
 def delete(name: str, **where: Any) -> None:
     """Collect the results of NAME, then delete it from the cluster."""
     result = engine(**where).delete(name)

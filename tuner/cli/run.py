@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.study import DEFAULT_STORE, store_option
+from tuner.cli.options import DEFAULT_STORE, cluster_options, store_option
 from tuner.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tuner.result import Result
 
 AUTO = "auto"
-KATIB_NAMESPACE = "kubeflow"
 PATIENCE = 3.0  # seconds to find out whether a cluster answers
 
 
@@ -55,8 +55,19 @@ class Options:
 @click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
 @click.option("--from", "warm_start", metavar="OTHER", help="Local: begin with what the study OTHER has learnt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@cluster_options
 @store_option
-def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_dir: Path, **given: object) -> int:
+def run(
+    file: Path,
+    local: bool | None,
+    name: str | None,
+    as_json: bool,
+    store_dir: Path,
+    namespace: str,
+    context: str | None,
+    katib_namespace: str,
+    **given: object,
+) -> int:
     """Search for the best trial of the Experiment in FILE, and show it until it ends.
 
     The same line again continues a local study where it stood, however it ended. The first Ctrl-C lets the running
@@ -69,19 +80,20 @@ def run(file: Path, local: bool | None, name: str | None, as_json: bool, store_d
     from tuner.cli.live import Output
 
     options = Options(**given)  # type: ignore[arg-type]
+    where: dict[str, Any] = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
     if local is False:
         _refuse_local_options(options)
     experiment = load(file, name, warnings=local is False)
     output = Output.choose(as_json)
-    here, why = (local, "as asked") if local is not None else _where()
+    here, why = (local, "as asked") if local is not None else _where(context)
     if local is None:
         click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
-        return _run_here(experiment, options, output, store_dir)
+        return _run_here(experiment, options, output, store_dir, where)
     _refuse_local_options(options)
     from tuner.cli import cluster
 
-    return cluster.run(experiment, cluster.engine("", None, KATIB_NAMESPACE, store_dir), as_json=as_json)
+    return cluster.run(experiment, cluster.engine(store_dir=store_dir, **where), as_json=as_json)
 
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
@@ -108,15 +120,17 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     return load_manifest(file, name)
 
 
-def _where() -> tuple[bool, str]:
+def _where(context: str | None) -> tuple[bool, str]:
     """Whether to run here, and why."""
     from tuner.kube import has_katib
 
-    found, why = has_katib(timeout=PATIENCE)
+    found, why = has_katib(context, timeout=PATIENCE)
     return not found, why
 
 
-def _run_here(experiment: Experiment, options: Options, output: Output, store_dir: Path) -> int:
+def _run_here(
+    experiment: Experiment, options: Options, output: Output, store_dir: Path, where: Mapping[str, Any]
+) -> int:
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine
@@ -127,7 +141,7 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     if options.warm_start:
         from tuner.cli.cluster import refresh
 
-        refresh(store, options.warm_start)
+        refresh(store, options.warm_start, **where)
     engine = LocalEngine(
         store,
         workers=options.workers,
@@ -138,6 +152,8 @@ def _run_here(experiment: Experiment, options: Options, output: Output, store_di
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
+        if experiment.name not in ("", name):
+            click.echo(f"{experiment.name} is the cluster's study: what runs here is {name}", err=True)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)

@@ -7,41 +7,17 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.cli.options import cluster_options, format_option, store_option
 from tuner.errors import StudyError, StudyNotFound
 
 if TYPE_CHECKING:
     from tuner.result import Result, Trial
     from tuner.store import Store
-
-DEFAULT_STORE = Path(".gantune")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def store_option(command: Command) -> Command:
-    """`--store DIR`, the same on every command that reads a study."""
-    return click.option(
-        "--store",
-        "store_dir",
-        metavar="DIR",
-        envvar="GANTUNE_STORE",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_STORE,
-        show_default=True,
-        help="Where studies are kept.",
-    )(command)
-
-
-def format_option(*formats: str) -> Callable[[Command], Command]:
-    """`--format`, the first of `formats` by default."""
-    return click.option(
-        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print it."
-    )
 
 
 def open_store(directory: Path) -> Store:
@@ -51,11 +27,11 @@ def open_store(directory: Path) -> Store:
     return Store(directory)
 
 
-def read(store: Store, name: str) -> Result:
-    """The study's Result; StudyNotFound says which names are near, or how to begin."""
+def read(store: Store, name: str, **where: Any) -> Result:
+    """The study's Result; StudyNotFound says which names are near, or how to begin, and why the cluster has none."""
     from tuner.cli.cluster import refresh
 
-    refresh(store, name)
+    why = refresh(store, name, **where)
     names = store.names()
     if name in names:
         return store.result(name)
@@ -63,21 +39,22 @@ def read(store: Store, name: str) -> Result:
     hint = (
         f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
     )
-    raise StudyNotFound(f"no study {name!r} in {store.root}: {hint}")
+    cluster = f"; nor on the cluster: {why}" if why else ""
+    raise StudyNotFound(f"no study {name!r} in {store.root}: {hint}{cluster}") from why
 
 
 @click.command("list")
 @format_option("table", "json")
 @click.option("--cluster", "on_cluster", is_flag=True, help="The Experiments of a namespace on the cluster instead.")
-@click.option("-n", "--namespace", default="", help="With --cluster: the namespace; else the kubeconfig context's.")
+@cluster_options
 @store_option
-def list_(form: str, on_cluster: bool, namespace: str, store_dir: Path) -> None:
+def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     """List the studies of the store, or with --cluster the Experiments of a namespace."""
     store = open_store(store_dir)
     if on_cluster:
         from tuner.cli.cluster import engine
 
-        found = engine(namespace, None, "kubeflow", store_dir).names()
+        found = engine(store_dir=store_dir, **where).names()
         if form == "json":
             click.echo(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
         for name, state in found if form != "json" else ():
@@ -129,11 +106,12 @@ def _print_list(results: list[Result]) -> None:
 @click.command()
 @click.argument("name")
 @format_option("table", "json")
+@cluster_options
 @store_option
-def status(name: str, form: str, store_dir: Path) -> None:
+def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
     """Show how the study NAME stands, trial by trial."""
     store = open_store(store_dir)
-    result = read(store, name)
+    result = read(store, name, **where)
     if form == "json":
         click.echo(json.dumps(result.to_json(), indent=2))
         return
@@ -150,8 +128,9 @@ def status(name: str, form: str, store_dir: Path) -> None:
 @click.command()
 @click.argument("name")
 @format_option("table", "json", "yaml", "args", "env")
+@cluster_options
 @store_option
-def best(name: str, form: str, store_dir: Path) -> None:
+def best(name: str, form: str, store_dir: Path, **where: Any) -> None:
     """Print the best trial of the study NAME.
 
     \b
@@ -159,7 +138,7 @@ def best(name: str, form: str, store_dir: Path) -> None:
     env   shell variables:                   eval "$(gantune best NAME --format env)"
     """
     store = open_store(store_dir)
-    result = read(store, name)
+    result = read(store, name, **where)
     trial = _best_of(result)
     if form == "json":
         click.echo(json.dumps(trial.to_json(), indent=2))
@@ -241,14 +220,15 @@ def _yaml(shape: object) -> str:
     show_default=True,
     help="The page to write; - is stdout.",
 )
+@cluster_options
 @store_option
-def report(name: str, output: Path, store_dir: Path) -> None:
+def report(name: str, output: Path, store_dir: Path, **where: Any) -> None:
     """Write one self-contained HTML page: history, parameter importances, trials.
 
     Needs plotly: pip install 'gan-tuner[report]'
     """
     store = open_store(store_dir)
-    result = read(store, name)
+    result = read(store, name, **where)
     from tuner.report import page
 
     document = page(result, store.experiment(name))

@@ -19,6 +19,7 @@ from tuner.kube.resources import (
     SUGGESTIONS,
     TRIALS,
     Resource,
+    quantity,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "Cluster",
     "Resource",
     "has_katib",
+    "quantity",
 ]

@@ -10,74 +10,88 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from tuner.errors import GantuneError, Timeout, Unreachable
-from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, one_line
+from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
+from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
+from tuner.kube.streams import KEEPALIVE, Stop
 
 Json = dict[str, Any]
 T = TypeVar("T")
 _TRIES = 4
 _PAGE = 250  # objects a page: 2,000 trials never stand in memory as JSON at once
 _MERGE = "application/merge-patch+json"
+_POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 class Cluster:
-    """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none."""
+    """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none.
 
-    def __init__(self, api: Any, namespace: str = "", *, timeout: float = 30.0, tries: int = _TRIES) -> None:
-        self._api, self.namespace, self._timeout, self._tries = api, namespace, timeout, tries
+    `in_pod` is True where it was made by a pod's own service account: then the cluster's services have names here.
+    """
+
+    def __init__(
+        self, api: Any, namespace: str = "", *, timeout: float = 30.0, tries: int = _TRIES, in_pod: bool = False
+    ) -> None:
+        self._api, self.namespace, self._timeout, self._tries, self.in_pod = api, namespace, timeout, tries, in_pod
         self._backoff = 0.5  # seconds before the second try
 
     @classmethod
     def connect(cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES) -> Cluster:
         """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
 
-        `timeout` is seconds per request, `tries` how often a GET is sent at most.
+        `timeout` is seconds per request, `tries` how often a GET is sent at most. Sends nothing yet.
 
-        Raises Unreachable where there is neither, or the context does not exist. Sends nothing yet.
+        Raises NoCluster where there is neither, Unreachable where the context or KUBECONFIG is set and of no use.
         """
-        from kubernetes import client, config
-
+        try:
+            from kubernetes import client, config
+        except ImportError as error:
+            raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
         file = os.environ.get("KUBECONFIG") or None  # the library reads the variable only once, when imported
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
-            namespace = _context_namespace(config, file, context)
+            namespace, in_pod = _context_namespace(config, file, context), False
         except Exception as error:  # its YAML parser, a certificate's file, a login helper: all say one thing
             why = one_line(str(error), 200)
             if context:
                 raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
+            if file:  # never the pod's own cluster in the place of the one that was named
+                raise Unreachable(f"KUBECONFIG={file} cannot be used ({why}): mend it, or unset it") from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
-                raise Unreachable(
+                raise NoCluster(
                     f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
                 ) from error
-            namespace = _pod_namespace()
-        return cls(client.ApiClient(configuration), namespace, timeout=timeout, tries=tries)
+            namespace, in_pod = _pod_namespace(), True
+        api = client.ApiClient(configuration)
+        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # no setting of kubernetes 35
+        return cls(api, namespace, timeout=timeout, tries=tries, in_pod=in_pod)
 
     @property
     def server(self) -> str:
         """The API server's URL."""
         return str(self._api.configuration.host)
 
-    @property
-    def api(self) -> Any:
-        """The kubernetes ApiClient, for this package's port-forward."""
-        return self._api
+    def new_api(self) -> Any:
+        """Another kubernetes ApiClient of the same cluster: a port-forward replaces its `request` for a while."""
+        return type(self._api)(self._api.configuration)
 
     def get(self, resource: Resource, name: str, *, namespace: str = "") -> Json:
         """One object. Raises NotFound, Forbidden, Unreachable, Timeout."""
         request = Request("get", resource, namespace, name)
         return self._read(request, resource.path(namespace, name))
 
-    def pages(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Iterator[Json]:
-        """The lists of one LIST, page by page, each with `items` and `metadata.resourceVersion`."""
-        query = {"limit": str(_PAGE)} | _selectors(labels, fields)
+    def pages(
+        self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
+    ) -> Iterator[Json]:
+        """The lists of one LIST, page by page, each with `items` and `metadata.resourceVersion`; limit 0: one page."""
+        query = {"limit": str(limit)} | _selectors(labels, fields)
         request, path = Request("list", resource, namespace), resource.path(namespace)
         while True:
             page = self._read(request, path, query)
@@ -87,12 +101,14 @@ class Cluster:
                 return
             query = {**query, "continue": after}
 
-    def list(self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "") -> Iterator[Json]:
+    def list(
+        self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
+    ) -> Iterator[Json]:
         """The objects of one LIST; a list that expires between two pages is begun again once."""
         seen: set[str] = set()
         for attempt in range(2):
             try:
-                for page in self.pages(resource, namespace=namespace, labels=labels, fields=fields):
+                for page in self.pages(resource, namespace=namespace, labels=labels, fields=fields, limit=limit):
                     for item in page.get("items") or ():
                         if (name := item["metadata"]["name"]) not in seen:
                             seen.add(name)
@@ -132,16 +148,25 @@ class Cluster:
         self._json(request, "DELETE", resource.path(namespace, name), query={"propagationPolicy": "Background"})
 
     def watch(
-        self, resource: Resource, version: str, *, namespace: str, labels: str = "", fields: str = "", seconds: int = 60
+        self,
+        resource: Resource,
+        version: str,
+        *,
+        namespace: str,
+        labels: str = "",
+        fields: str = "",
+        seconds: int = 60,
+        stop: Stop | None = None,
     ) -> Iterator[Json]:
         """Changes since `version` as {"type", "object"}, until the server ends the stream after `seconds`.
 
-        Raises Expired on 410 (an ERROR event in a stream that began with 200), Unreachable when it is cut.
+        Raises Expired on 410 (an ERROR event in a stream that began with 200), Unreachable when it is cut (also by
+        `stop`), Timeout when the server is silent beyond its time.
         """
         query = _selectors(labels, fields) | {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
         request = Request("watch", resource, namespace)
         query["allowWatchBookmarks"] = "true"
-        for line in self._lines(request, resource.path(namespace), query, seconds + 10):
+        for line in self._lines(request, resource.path(namespace), query, seconds + self._timeout, stop):
             event = _event(line, request)
             if event["type"] == "ERROR":
                 status = event["object"]
@@ -155,10 +180,13 @@ class Cluster:
         return self._try(lambda: self._text(request, "GET", PODS.path(namespace, pod, "log"), query=query))
 
     def log_lines(self, pod: str, container: str, *, namespace: str) -> Iterator[str]:
-        """A container's log, line by line as it is written, until the container ends."""
+        """A container's log, line by line as it is written, until the container ends.
+
+        It may be silent for hours, so reading has no timeout: TCP's keepalive notices a connection that is dead.
+        """
         request = Request("get", PODS, namespace, pod, "log")
         query = {"container": container, "follow": "true"}
-        for line in self._lines(request, PODS.path(namespace, pod, "log"), query, None):
+        for line in self._lines(request, PODS.path(namespace, pod, "log"), query, None, None):
             yield line.decode("utf-8", "replace")
 
     @property
@@ -197,14 +225,17 @@ class Cluster:
             finally:
                 response.release_conn()
 
-    def _lines(self, request: Request, path: str, query: Mapping[str, str], timeout: float | None) -> Iterator[bytes]:
+    def _lines(
+        self, request: Request, path: str, query: Mapping[str, str], timeout: float | None, stop: Stop | None
+    ) -> Iterator[bytes]:
         with _translated(request, self.server):
             response = self._open("GET", path, query=query, timeout=(self._timeout, timeout))
             rest = b""
             try:
-                for chunk in response.stream(65536):
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    yield from (line for line in whole if line.strip())
+                with stop.shuts(response.fileno()) if stop else nullcontext():
+                    for chunk in response.stream(65536):
+                        *whole, rest = (rest + chunk).split(b"\n")
+                        yield from (line for line in whole if line.strip())
                 if rest.strip():
                     yield rest
             finally:
@@ -255,11 +286,14 @@ def _translated(request: Request, server: str) -> Iterator[None]:
 
     try:
         yield
-    except ApiException as error:
-        body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
-        if error.status:
-            raise from_status(int(error.status), body, request) from error
-        raise from_exception(error, request, server) from error
+    except (ApiException, AttributeError) as error:
+        said = hidden(error, ApiException)
+        if said is None:
+            raise
+        body = said.body.decode("utf-8", "replace") if isinstance(said.body, bytes) else str(said.body or "")
+        if said.status:
+            raise from_status(int(said.status), body, request) from error
+        raise from_exception(said, request, server) from error
     except (HTTPError, OSError) as error:
         raise from_exception(error, request, server) from error
 
@@ -285,7 +319,7 @@ def _context_namespace(config: Any, file: str | None, context: str | None) -> st
 
 def _pod_namespace() -> str:
     try:
-        with open("/var/run/secrets/kubernetes.io/serviceaccount/namespace", encoding="utf-8") as file:
+        with open(_POD_NAMESPACE, encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""

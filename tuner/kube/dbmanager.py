@@ -10,14 +10,17 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from tuner.errors import NotFound, Timeout, Unreachable
+from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
 from tuner.kube.client import Cluster
-from tuner.kube.failures import one_line
+from tuner.kube.failures import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
 from tuner.metrics import number
 from tuner.result import Observation
@@ -25,6 +28,7 @@ from tuner.result import Observation
 PORT = 6789
 _LABEL = "katib.kubeflow.org/component=db-manager"
 _TIMEOUT = 10.0  # seconds to connect, and seconds a call
+_LARGEST = 64 << 20  # bytes of a reply: gRPC's own 4 MiB are some 40,000 values
 
 
 class DbManager:
@@ -38,15 +42,18 @@ class DbManager:
     def open(cls, cluster: Cluster, namespace: str = "kubeflow", address: str = "") -> Iterator[DbManager]:
         """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError where none works."""
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
-        import grpc
-        from kubeflow.katib import katib_api_pb2, katib_api_pb2_grpc
-
+        try:
+            import grpc
+            from kubeflow.katib import katib_api_pb2, katib_api_pb2_grpc
+        except ImportError as error:
+            raise NoCluster("Katib's messages are not installed: pip install 'gan-tuner[tune]'") from error
         with ExitStack() as stack:
-            if not address and "KUBERNETES_SERVICE_HOST" in os.environ:
+            if not address and cluster.in_pod:
                 address = f"katib-db-manager.{namespace}:{PORT}"
             elif not address:
                 address = stack.enter_context(port_forward(cluster, namespace))
-            channel = stack.enter_context(grpc.insecure_channel(address))
+            options = [("grpc.max_receive_message_length", _LARGEST)]
+            channel = stack.enter_context(grpc.insecure_channel(address, options))
             try:
                 grpc.channel_ready_future(channel).result(timeout=_TIMEOUT)
             except grpc.FutureTimeoutError as error:
@@ -54,7 +61,10 @@ class DbManager:
             yield cls(katib_api_pb2_grpc.DBManagerStub(channel), katib_api_pb2)
 
     def observations(self, trial: str) -> list[Observation]:
-        """Every value of a trial, oldest first; values that are no number are NaN. Empty for an unknown trial."""
+        """Every value of a trial, oldest first; values that are no number are NaN. Empty for an unknown trial.
+
+        Raises Unreachable or Timeout where the DB manager is at fault, a plain ClusterError where this reply alone is.
+        """
         import grpc
 
         request = self._messages.GetObservationLogRequest(trial_name=trial)
@@ -64,7 +74,8 @@ class DbManager:
             details = one_line(str(error.details()))
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise Timeout(f"Katib's DB manager did not answer in {_TIMEOUT:g} s for trial {trial}") from error
-            raise Unreachable(f"Katib's DB manager fails for trial {trial}: {details}") from error
+            kind = Unreachable if error.code() is grpc.StatusCode.UNAVAILABLE else ClusterError
+            raise kind(f"Katib's DB manager fails for trial {trial}: {details}") from error
         return [
             Observation(log.metric.name, number(log.metric.value), _time(log.time_stamp))
             for log in reply.observation_log.metric_logs
@@ -89,42 +100,78 @@ def port_forward(cluster: Cluster, namespace: str, port: int = PORT) -> Iterator
     ]
     if not pods:
         raise NotFound(f"no running pod of Katib's DB manager ({_LABEL}) in namespace {namespace}")
+    ready: Future[None] = Future()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(cluster, listener, pods[0], namespace, port), daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        forward = partial(_forwarded, cluster, pods[0], namespace, port)
+        threading.Thread(target=_accept, args=(listener, forward, ready), daemon=True).start()
+        try:
+            try:
+                ready.result(_TIMEOUT)
+            except FutureTimeout as error:
+                raise Timeout(f"no port-forward to pod {pods[0]} in namespace {namespace} in {_TIMEOUT:g} s") from error
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
 
 
-def _accept(cluster: Cluster, listener: socket.socket, pod: str, namespace: str, port: int) -> None:
+def _accept(listener: socket.socket, forward: Callable[[], Any], ready: Future[None]) -> None:
+    """Bridge each connection to one of the pod's. The first is made before it is asked for: `ready` has its refusal."""
+    try:
+        far = forward()
+    except ClusterError as error:
+        ready.set_exception(error)
+        return
+    ready.set_result(None)
     while True:
         try:
             near, _ = listener.accept()
         except OSError:
-            return
+            break
         try:
-            far = _forwarded(cluster, pod, namespace, port)
-        except Exception:  # any of websocket's or kubernetes': the caller sees a closed connection and says so
+            far = far or forward()
+        except ClusterError:  # gRPC sees a closed connection and tries again
             near.close()
-            return
-        for one, other in ((near, far), (far, near)):
-            threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+            continue
+        threading.Thread(target=_bridge, args=(near, far), daemon=True).start()
+        far = None
+    if far:
+        far.close()
 
 
 def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
+    """A socket that leads to the pod's port. Raises Forbidden with the rule, Unreachable."""
     from kubernetes.client import CoreV1Api
+    from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import portforward
+    from websocket import WebSocketBadStatusException
 
-    connect = CoreV1Api(cluster.api).connect_get_namespaced_pod_portforward
-    return portforward(connect, pod, namespace, ports=str(port)).socket(port)
+    request = Request("get", PODS, namespace, pod, "portforward")
+    connect = CoreV1Api(cluster.new_api()).connect_get_namespaced_pod_portforward
+    try:
+        return portforward(connect, pod, namespace, ports=str(port)).socket(port)
+    except (ApiException, AttributeError) as error:
+        if refused := hidden(error, WebSocketBadStatusException):
+            body = (refused.resp_body or b"").decode("utf-8", "replace")
+            raise from_status(refused.status_code, body, request) from error
+        why = one_line(str(hidden(error, ApiException)))
+        raise Unreachable(f"no port-forward to pod {pod} in namespace {namespace}: {why}") from error
+
+
+def _bridge(near: Any, far: Any) -> None:
+    """Carry bytes both ways until one side ends; then both do."""
+    back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+    back.start()
+    _pump(near, far)
+    back.join()
+    near.close()
+    far.close()
 
 
 def _pump(source: Any, sink: Any) -> None:
-    try:
+    with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
-    except OSError:
-        pass
-    for end in (source, sink):
+    for end in (source, sink):  # closing would leave the other thread in recv(), and the peer without a FIN
         with contextlib.suppress(OSError):
-            end.close()
+            end.shutdown(socket.SHUT_RDWR)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NotFound, Timeout, Unreachable
+from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube.resources import Resource
 
+E = TypeVar("E", bound=BaseException)
 INSTALL_KATIB = (
     'kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=v0.19.0"'
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
+# An authorizer's words, with the verb that it asked about; quotas and admission plugins have their own.
+_RBAC = re.compile(r"\bcannot ([a-z]+) resource\b")
 
 
 class Expired(ClusterError):
@@ -46,18 +49,19 @@ class Request:
 
 def from_status(code: int, body: str, request: Request) -> ClusterError:
     """The error for an answer outside 2xx; `body` is a Status object, or plain text from what stands in front."""
-    message = one_line(_message(body))
+    message = _message(body)
     webhook = _WEBHOOK.match(message)
-    if code in (400, 422):
+    if webhook or code in (400, 422):
         says = f"{webhook[1]} refused: {message[webhook.end() :]}" if webhook else message
         error: ClusterError = Denied(f"{request}: {says}")
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        rule = request.resource.rule(request.verb, request.sub)
-        error = Forbidden(f"{message or f'not allowed to {request}'}; the RBAC rule to add: {rule}")
+        refused = _RBAC.search(message)  # the verb may be another: a port-forward is a GET and may ask for create
+        rule = f"; the RBAC rule to add: {request.resource.rule(refused[1], request.sub)}" if refused else ""
+        error = Forbidden(f"{message or f'not allowed to {request}'}{rule}")
     elif code == 404:
-        error = NotFound(_not_found(message, body, request))
+        error = _not_found(message, body, request)
     elif code == 409:
         error = Conflict(f"{request}: {message}")
     elif code == 410:
@@ -78,9 +82,21 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
     name = type(error).__name__
     if "Timeout" in name:
         return Timeout(f"{request}: {server} did not answer in time")
-    if "SSL" in name or "certificate" in str(error):
+    if "SSL" in f"{name} {error}" or "certificate" in str(error):
         return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
     return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
+
+
+def hidden(error: BaseException, kind: type[E]) -> E | None:
+    """The exception of `kind` that led to `error`, or is it.
+
+    The kubernetes client decodes the body of each of its ApiExceptions: where there is none (TLS failed, a port-forward
+    was refused), an AttributeError hides it.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, kind):
+        link = link.__context__
+    return link
 
 
 def one_line(text: str, limit: int = 600) -> str:
@@ -89,16 +105,20 @@ def one_line(text: str, limit: int = 600) -> str:
     return folded if len(folded) <= limit else folded[: limit - 3] + "..."
 
 
-def _not_found(message: str, body: str, request: Request) -> str:
+def _not_found(message: str, body: str, request: Request) -> NotFound:
     if request.resource.group == "kubeflow.org" and not body.lstrip().startswith("{"):
-        return f"this cluster has no Katib (no CRD {request.resource.plural}.kubeflow.org); install it: {INSTALL_KATIB}"
+        crd = f"{request.resource.plural}.kubeflow.org"
+        return NoKatib(f"this cluster has no Katib (no CRD {crd}); install it: {INSTALL_KATIB}")
     where = f" in namespace {request.namespace}" if request.namespace and "namespace" not in message else ""
-    return (message or f"{request}: not found") + where
+    return NotFound((message or f"{request}: not found") + where)
 
 
 def _message(body: str) -> str:
+    """A Status object's message in one line and whole, however long a webhook's is; else the beginning of the text."""
     try:
         status: Any = json.loads(body)
     except ValueError:
-        return body
-    return str(status.get("message", body)) if isinstance(status, dict) else body
+        return one_line(body)
+    if isinstance(status, dict) and status.get("message"):
+        return " ".join(str(status["message"]).split())
+    return one_line(body)

@@ -3,24 +3,26 @@
     for change in follow(cluster, TRIALS, stop, namespace="gan", labels="katib.kubeflow.org/experiment=gan-bayes"): ...
 
 A stream that the server ends in good order goes on from the last resourceVersion; one that is cut, or too old (410),
-begins with a new list. Between failures it waits 1, 2, 4 ... 30 seconds.
+begins with a new list. Between failures it waits 1, 2, 4 ... 30 seconds. An API server that restarts may refuse good
+credentials for a moment, so once a list has come, a few refusals in a row are failures like any other.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tuner.errors import Timeout, Unreachable
+from tuner.errors import Forbidden, Timeout, Unreachable
 from tuner.kube.client import Cluster
 from tuner.kube.failures import Expired
 from tuner.kube.resources import Resource
+from tuner.kube.streams import Stop
 
 _LONGEST_WAIT = 30.0
+_REFUSALS = 3  # 401 or 403 in a row that a watch outlives
 
 
 class ChangeKind(StrEnum):
@@ -45,27 +47,23 @@ class Change:
 def follow(
     cluster: Cluster,
     resource: Resource,
-    stop: threading.Event,
+    stop: Stop,
     *,
     namespace: str,
     labels: str = "",
     fields: str = "",
     first_wait: float = 1.0,
 ) -> Iterator[Change]:
-    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound, a failed first list."""
-    version, wait, listed = "", first_wait, False
+    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound."""
+    version, wait, listed, refused = "", first_wait, False, 0
     where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
     while not stop.is_set():
         began = time.monotonic()
         try:
             if not version:
-                for page in cluster.pages(resource, **where):
-                    for item in page.get("items") or ():
-                        yield Change(ChangeKind.LISTED, resource, item)
-                    version = page["metadata"]["resourceVersion"]
-                yield Change(ChangeKind.SYNCED, resource, {})
+                version = yield from _list(cluster, resource, where)
                 listed = True
-            for event in cluster.watch(resource, version, **where):
+            for event in cluster.watch(resource, version, stop=stop, **where):
                 version = event["object"].get("metadata", {}).get("resourceVersion", version)
                 wait = first_wait
                 if event["type"] != "BOOKMARK":
@@ -73,14 +71,28 @@ def follow(
                     yield Change(kind, resource, event["object"])
                 if stop.is_set():
                     return
+            refused = 0
             if time.monotonic() - began > first_wait:
                 continue
         except Expired:
             version = ""
-        except (Unreachable, Timeout) as error:
-            if not listed:
+        except (Unreachable, Timeout, Forbidden) as error:
+            refused = refused + 1 if isinstance(error, Forbidden) else 0
+            if refused > (_REFUSALS if listed else 0):
                 raise
             version = ""
-            yield Change(ChangeKind.LOST, resource, {"message": str(error)})
+            if not stop.is_set():
+                yield Change(ChangeKind.LOST, resource, {"message": str(error)})
         stop.wait(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Generator[Change, None, str]:
+    """What there is now, and the resourceVersion to watch from."""
+    version = ""
+    for page in cluster.pages(resource, **where):
+        for item in page.get("items") or ():
+            yield Change(ChangeKind.LISTED, resource, item)
+        version = page["metadata"]["resourceVersion"]
+    yield Change(ChangeKind.SYNCED, resource, {})
+    return version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from urllib.parse import quote
 
 
@@ -25,6 +26,17 @@ class Resource:
         """The RBAC rule that allows `verb`, as YAML in one line."""
         plural = f"{self.plural}/{sub}" if sub else self.plural
         return f'{{apiGroups: ["{self.group}"], resources: ["{plural}"], verbs: ["{verb}"]}}'
+
+
+def quantity(amount: object) -> Decimal:
+    """A Kubernetes quantity (`2`, `65k`, `1Gi`, `500m`) as a number within int64; 0 for what is none."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    try:
+        number = Decimal(parse_quantity(amount))
+    except ValueError:
+        return Decimal(0)
+    return min(number, Decimal(2**63 - 1)) if number > 0 else Decimal(0)
 
 
 EXPERIMENTS = Resource("kubeflow.org", "v1beta1", "experiments")

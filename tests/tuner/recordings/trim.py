@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-KINDS = ("experiments", "trials", "pods", "suggestions", "events", "jobs")
+KINDS = ("experiments", "trials", "pods", "suggestions", "events", "jobs", "deployments")
 METADATA = ("name", "namespace", "labels", "creationTimestamp", "resourceVersion", "uid", "ownerReferences")
 STATUS = ("phase", "reason", "message", "conditions", "containerStatuses")
 CONTAINER = ("name", "state", "lastState", "restartCount")
@@ -29,6 +29,8 @@ def trimmed(kind: str, item: dict[str, Any]) -> dict[str, Any]:
         for container in item["status"].get("containerStatuses", []):
             for key in [key for key in container if key not in CONTAINER]:
                 del container[key]
+    if kind == "deployments":
+        item["spec"] = {}
     if kind == "jobs":
         item["spec"] = {"suspend": item.get("spec", {}).get("suspend", False)}
     return item

@@ -9,5 +9,6 @@ Katib's own verdicts are checked: `currentOptimalTrial` and a reached goal can b
 """
 
 from tuner.engines.katib.engine import KatibEngine
+from tuner.engines.katib.refreshing import refresh
 
-__all__ = ["KatibEngine"]
+__all__ = ["KatibEngine", "refresh"]

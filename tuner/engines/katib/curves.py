@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuner.engines.katib import logs
 from tuner.engines.katib.objects import time_of
-from tuner.errors import ClusterError, StudyError
+from tuner.errors import ClusterError, GantuneError, StudyError, Timeout, Unreachable
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.manifest import Experiment
@@ -22,6 +22,7 @@ from tuner.result import Observation, Result, Trial, TrialState
 
 FILE = "curves.jsonl"
 _LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs two requests
+_SILENCES = 3  # calls in a row without an answer, until the DB manager is left alone
 
 
 def collect(
@@ -36,23 +37,40 @@ def collect(
 ) -> str:
     """Add the curves of the trials that have ended since the last time. Returns what could not be had, "" when all was.
 
-    Never raises a ClusterError: a result without curves is still a result.
+    Raises StudyError alone, where nothing can be written: a result without curves is still a result.
     """
     have = {trial for trial, _ in read(folder)}
     wanted = [t for t in result.trials if t.state.ended and t.metrics and t.name not in have]
     if not wanted:
         return ""
+    trouble: ClusterError | None = None
+    missing = wanted
     try:
         with DbManager.open(cluster, katib_namespace, address) as database:
-            for trial in wanted:
-                _append(folder, trial.name, database.observations(trial.name))
-                have.add(trial.name)
+            missing, trouble = _from_database(database, wanted, folder)
     except ClusterError as error:
-        missing = [trial for trial in wanted if trial.name not in have]
-        failed = [t for t in missing[-_LOG_LIMIT:] if not _from_log(cluster, experiment, t, namespace, folder)]
-        rest = len(failed) + max(0, len(missing) - _LOG_LIMIT)
-        return f"the curves of {rest} trials could not be read: {error}" if rest else ""
-    return ""
+        trouble = error
+    failed = [t for t in missing[-_LOG_LIMIT:] if not _from_log(cluster, experiment, t, namespace, folder)]
+    rest = len(failed) + max(0, len(missing) - _LOG_LIMIT)
+    return f"the curves of {rest} trials could not be read: {trouble}" if rest else ""
+
+
+def _from_database(database: DbManager, trials: list[Trial], folder: Path) -> tuple[list[Trial], ClusterError | None]:
+    """The trials whose curves could not be had, and the last reason. One that fails does not stop the others."""
+    missing: list[Trial] = []
+    trouble: ClusterError | None = None
+    silences = 0
+    for index, trial in enumerate(trials):
+        try:
+            _append(folder, trial.name, database.observations(trial.name))
+            silences = 0
+        except ClusterError as error:
+            missing.append(trial)
+            trouble = error
+            silences = silences + 1 if isinstance(error, Unreachable | Timeout) else 0
+            if silences == _SILENCES:
+                return missing + trials[index + 1 :], trouble
+    return missing, trouble
 
 
 def read(folder: Path) -> Iterator[tuple[str, Observation]]:
@@ -75,11 +93,11 @@ def _from_log(cluster: Cluster, experiment: Experiment, trial: Trial, namespace:
     if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED):
         return False
     metrics = (experiment.objective.metric, *experiment.additional_metrics)
-    filters = compiled(experiment.collector.filters)
     try:
+        filters = compiled(experiment.collector.filters)
         container = logs.SIDECAR  # it echoes what it reads, under StdOut and File alike
         lines = list(logs.lines(cluster, experiment, trial, namespace, follow=False, name=container))
-    except ClusterError:
+    except GantuneError:  # no log any more, or a filter of Go's that Python cannot take
         return False
     found = [seen for line in lines for seen in parse_text(line, metrics, filters) if "metric_logs:" not in line]
     _append(folder, trial.name, found)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import curves, logs, objects, preflight, spec, stalls
-from tuner.engines.katib.objects import EXPERIMENT_LABEL, STOPPED_REASON, name_of
-from tuner.engines.katib.watching import DELETED, Watcher
+from tuner.engines.katib import curves, logs, objects, preflight, reading, roster, spec, verdict
+from tuner.engines.katib.objects import name_of
+from tuner.engines.katib.reading import Held
+from tuner.engines.katib.stopping import complete, end_trials
+from tuner.engines.katib.watching import Watcher
 from tuner.errors import (
     ClusterError,
     Conflict,
-    ManifestError,
+    NoKatib,
     NotFound,
     StudyChanged,
     StudyDamaged,
-    StudyNotFound,
+    StudyError,
     UnsupportedError,
 )
-from tuner.kube import EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
-from tuner.kube.failures import one_line
-from tuner.manifest import API_VERSION, Experiment, from_document
-from tuner.result import Result, StudyState, Trial, TrialState
-from tuner.store import EngineKind, Store
+from tuner.kube import EXPERIMENTS, Cluster
+from tuner.manifest import API_VERSION, Experiment
+from tuner.result import Result, StudyState, Trial
+from tuner.store import EngineKind, Origin, Store
 
-_CONFLICTS = 5  # the controller writes the status too: read again and try again
+_GOING = 10  # looks at an Experiment that is being deleted, a second apart: Katib's finalizer takes one or two
+_KEEP = 5.0  # seconds until what a watch has seen is stored again, so that other commands know its numbers
 
 
 class KatibEngine:
@@ -55,327 +58,240 @@ class KatibEngine:
     def submit(self, experiment: Experiment) -> str:
         """Create the Experiment, or join the one that is there with the same spec; at most five requests.
 
-        Raises StudyChanged with the difference, Denied with the webhook's message, NotFound where Katib or the
-        namespace is absent.
+        Raises StudyChanged with the difference, or where the store has a local study of the name; Denied with the
+        webhook's message; NotFound where Katib or the namespace is absent. Once it is created, nothing raises.
         """
-        namespace = self._namespace_of(experiment)
-        if experiment.name and self._join(experiment, namespace):
-            return experiment.name
-        for warning in preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace):
-            self.notify(warning)
-        body = _body(experiment, namespace)
+        namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
+        self.store.admit(experiment.name, EngineKind.KATIB)
+        study = self._joined(experiment, namespace) if experiment.name else None
+        if study is None:
+            for warning in preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace):
+                self.notify(warning)
+            study = self._created(experiment, namespace)
         try:
-            made = self.cluster.create(EXPERIMENTS, body, namespace=namespace)
-        except Conflict:  # someone was quicker, or a create whose answer was lost had arrived
-            if not (experiment.name and self._join(experiment, namespace)):
-                raise
-            return experiment.name
-        name = name_of(made)
-        self._keep(replace(experiment, name=name), body | {"metadata": {"name": name, "namespace": namespace}})
-        return name
+            self._remember(study)
+        except StudyError as error:
+            self.notify(f"{study.name} is on the cluster, but not in the store: {error}")
+        return study.name
 
     def watch(self, name: str) -> Iterator[Event]:
-        """Events until the Experiment succeeds, fails, is stopped or is deleted; Timeout at the deadline.
+        """Events until the Experiment succeeds, fails, is stopped or is deleted; Deadline when its time has passed.
 
-        The result is stored at the end, whichever it is.
+        The result is stored on the way and at the end, whichever it is.
         """
-        namespace, item, experiment = self._find(name)
-        stored = self._stored(name, item)
-        numbers = {trial.name: trial.number for trial in stored}
-        watcher = Watcher(
-            self.cluster,
-            experiment,
-            item,
-            namespace=namespace,
-            deadline=self.deadline,
-            pace=self.pace,
-            numbers=numbers,
-        )
+        study = self._find(name)
+        self._remember(study)
+        known = self._known(study)
+        watcher = Watcher(self.cluster, study, known=known, deadline=self.deadline, pace=self.pace)
+        kept = time.monotonic()
         try:
-            yield from watcher.events()
+            for event in watcher.events():
+                if time.monotonic() - kept > _KEEP:
+                    self._keep(watcher.result(), known, study)
+                    kept = time.monotonic()
+                yield event
         finally:
-            seen = watcher.result()
-            seen = replace(seen, trials=_joined(seen.trials, stored, complete=False))
-            self.store.save_result(seen)  # collect goes on from its numbers
-        if watcher.deleted:
-            result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
-            self.store.save_result(result)
-        else:
+            seen = self._keep(watcher.result(), known, study)
+        result = seen.cut_off(StudyState.DELETED, "deleted on the cluster while it was watched")
+        if not watcher.deleted:
             try:
-                result = self.collect(name)
+                last = reading.held(self.cluster, name, study.namespace)
+                if last.uid == study.uid:
+                    study, result = last, self._collect(last)
             except NotFound:
-                result = replace(seen, state=StudyState.STOPPED, reason=DELETED)
-                self.store.save_result(result)
-            else:
-                for message in [*self.doubts(name, result), *_left_running(result)]:
-                    yield Event(EventKind.WARNING, result, message=message)
+                pass
+            except ClusterError as error:
+                result = seen
+                yield Event(EventKind.WARNING, seen, message=f"this is what was seen; the last look failed: {error}")
+        self.store.save_result(result, study.uid)
+        yield from watcher.ends(result)
+        for remark in verdict.remarks(study.item, result):
+            yield Event(EventKind.WARNING, result, message=remark)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
-        """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory."""
-        namespace, item, experiment = self._find(name)
-        found = self._read(namespace, item, experiment)
-        result = replace(found, trials=_joined(found.trials, self._stored(name, item)))
-        self.store.save_result(result)
-        if with_curves and result.trials:
-            folder = self.store.folder(name)
-            missing = curves.collect(
-                self.cluster,
-                experiment,
-                result,
-                folder,
-                namespace=namespace,
-                katib_namespace=self.katib_namespace,
-                address=self.db_manager,
-            )
-            if missing:
-                self.notify(missing)
-        self._item = item
+        """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory.
+
+        `notify` hears where Katib's verdict is doubtful: another best, a goal that was not reached.
+        """
+        study = self._find(name)
+        result = self._collect(study, with_curves=with_curves)
+        for remark in verdict.remarks(study.item, result):
+            self.notify(remark)
         return result
 
-    def doubts(self, name: str, result: Result) -> list[str]:
-        """Where Katib's verdict disagrees with the trials: another best, a goal that was not reached."""
-        item = getattr(self, "_item", None)
-        if item is None or name_of(item) != name:
-            item = self._find(name)[1]
-        said = item.get("status", {}).get("currentOptimalTrial") or {}
-        theirs, best = str(said.get("bestTrialName", "")), result.best
-        messages = []
-        metric = result.objective.metric
-        if theirs and theirs != (best.name if best else ""):
-            other = next((trial for trial in result.trials if trial.name == theirs), None)
-            if best is None or other is None or other.metrics.get(metric) != best.metrics[metric]:
-                ours = f"{best.name} ({metric}={best.metrics[metric]:g})" if best else "none"
-                messages.append(
-                    f"Katib names {theirs} the best trial; by the trials' own values it is {ours}: "
-                    "a trial without a finite objective misleads Katib"
-                )
-        reason = objects.conditions(item).get("Succeeded", {}).get("reason")
-        if reason == "ExperimentGoalReached" and not (best and result.objective.reached(best.metrics[metric])):
-            messages.append(f"Katib says that the goal {result.objective.goal} was reached; no trial's {metric} did")
-        return messages
-
     def stop(self, name: str) -> None:
-        """End the search and its running trials; the Experiment and every finished trial stay.
-
-        Katib has no such verb: its counts cannot be lowered to what has run already (validator.go). So the status is
-        completed by a patch of the status subresource, upon which the controller makes no more trials, and the running
-        trials are deleted (their Jobs and pods go with them).
-        """
-        namespace, item, experiment = self._find(name)
-        before = self._read(namespace, item, experiment)
-        if before.state is StudyState.RUNNING:
-            self._complete(name, namespace)
-        running = [trial for trial in before.trials if not trial.state.ended]
-        for trial in running:
-            try:
-                self.cluster.delete(TRIALS, trial.name, namespace=namespace)
-            except NotFound:
-                continue
-        result = self._read(namespace, *self._find(name)[1:])
-        gone = [replace(trial, state=TrialState.KILLED, reason="stopped") for trial in running]
-        left = [trial for trial in result.trials if trial.name not in {trial.name for trial in running}]
-        known = _joined((*before.trials,), self._stored(name, item))
-        numbers = {trial.name: trial.number for trial in known}
-        trials = _joined((*left, *gone), tuple(replace(t, number=numbers[t.name]) for t in known))
-        self.store.save_result(replace(result, trials=trials))
+        """End the search and its running trials; the Experiment and every finished trial stay."""
+        study = self._find(name)
+        if complete(self.cluster, study):
+            time.sleep(self.pace)  # the controller may be at work on the state of before, and make trials
+        trials = end_trials(self.cluster, study, self._known(study), self.notify, self.pace)
+        study = reading.held(self.cluster, name, study.namespace)
+        state, reason = objects.study_state(study.item)
+        self._remember(study)
+        self.store.save_result(Result(name, state, study.experiment.objective, trials, reason), study.uid)
 
     def extend(self, name: str, max_trials: int) -> None:
         """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""
-        namespace, item, experiment = self._find(name)
-        state, _ = objects.study_state(item)
-        made = int(item.get("status", {}).get("trials", 0))
+        study = self._find(name)
+        made = int(study.item.get("status", {}).get("trials", 0))
         if max_trials <= made:
             raise UnsupportedError(f"--max-trials must exceed the {made} trials made so far, got {max_trials}")
-        reason = objects.conditions(item).get("Succeeded", {}).get("reason")
-        restartable = reason == "ExperimentMaxTrialsReached" and experiment.resume_policy != "Never"
-        if state is not StudyState.RUNNING and not restartable:
+        if study.state is not StudyState.RUNNING and not objects.restartable(study.item):
             raise UnsupportedError(
-                f"{name} is {state.value} and Katib restarts only what ended at its maxTrialCount with resumePolicy "
-                f"LongRunning or FromVolume (here {experiment.resume_policy}): submit it under another name, or go on "
-                f"here with `gantune run FILE --local --from {name}`"
+                f"{name} is {study.state.value} and Katib restarts only what ended at its maxTrialCount with "
+                f"resumePolicy LongRunning or FromVolume (here {study.experiment.resume_policy}): submit it under "
+                f"another name, or go on here with `gantune run FILE --local --from {name}`"
             )
-        self.cluster.patch(EXPERIMENTS, name, {"spec": {"maxTrialCount": max_trials}}, namespace=namespace)
+        body = {"spec": {"maxTrialCount": max_trials}}
+        self.cluster.patch(EXPERIMENTS, name, body, namespace=study.namespace)
+        self._remember(replace(study, experiment=replace(study.experiment, max_trials=max_trials)))
+        running = replace(self.store.result(name), state=StudyState.RUNNING, reason="")
+        self.store.save_result(running, study.uid)
 
     def delete(self, name: str) -> Result:
         """Collect, then delete: its trials, Jobs and pods go within seconds, and so do Katib's metrics."""
-        result = self.collect(name)
+        study = self._find(name)
+        result = self._collect(study)
+        self.cluster.delete(EXPERIMENTS, name, namespace=study.namespace)
         if result.state is StudyState.RUNNING:
-            trials = tuple(
-                t if t.state.ended else replace(t, state=TrialState.KILLED, reason="deleted") for t in result.trials
-            )
-            result = replace(result, state=StudyState.STOPPED, reason="deleted while it ran", trials=trials)
-            self.store.save_result(result)
-        self.cluster.delete(EXPERIMENTS, name, namespace=self._namespace_for(name))
+            result = result.cut_off(StudyState.DELETED, "deleted while it ran")
+            self.store.save_result(result, study.uid)
         return result
 
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
         """The log of one trial, line by line (see tuner.engines.katib.logs)."""
-        namespace, item, experiment = self._find(name)
-        trial = logs.choose(self._read(namespace, item, experiment, pods=False), which, best=best)
-        yield from logs.lines(self.cluster, experiment, trial, namespace, follow=follow)
+        study = self._find(name)
+        result = reading.result(self.cluster, study, self._known(study), self.notify, pods=False)
+        trial = logs.choose(result, which, best=best)
+        yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
 
     def max_trials(self, name: str) -> int | None:
         """The Experiment's maxTrialCount; None without one."""
-        return self._find(name)[2].max_trials
+        return self._find(name).experiment.max_trials
 
     def names(self) -> list[tuple[str, StudyState]]:
         """The Experiments of the namespace."""
         namespace = self._need(self.namespace or self.cluster.namespace)
-        return [
-            (name_of(item), objects.study_state(item)[0])
-            for item in self.cluster.list(EXPERIMENTS, namespace=namespace)
-        ]
+        found = self.cluster.list(EXPERIMENTS, namespace=namespace)
+        return [(name_of(item), objects.study_state(item)[0]) for item in found]
 
-    def _complete(self, name: str, namespace: str) -> None:
-        for attempt in range(_CONFLICTS):
-            item = self.cluster.get(EXPERIMENTS, name, namespace=namespace)
-            if objects.study_state(item)[0] is not StudyState.RUNNING:
-                return
-            status = spec.completed(item, STOPPED_REASON, "Experiment was stopped by gantune stop")
-            body = {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}, "status": status}
-            try:
-                self.cluster.patch(EXPERIMENTS, name, body, namespace=namespace, sub="status")
-            except Conflict:
-                if attempt == _CONFLICTS - 1:
-                    raise
-            else:
-                return
-
-    def _join(self, experiment: Experiment, namespace: str) -> bool:
+    def _created(self, experiment: Experiment, namespace: str) -> Held:
+        body = _body(experiment, namespace)
         try:
-            held = self.cluster.get(EXPERIMENTS, experiment.name, namespace=namespace)
-        except NotFound as error:
-            if "has no Katib" in str(error):
+            made = self.cluster.create(EXPERIMENTS, body, namespace=namespace)
+        except Conflict:  # someone was quicker, or a create whose answer was lost had arrived
+            study = self._joined(experiment, namespace) if experiment.name else None
+            if study is None:
                 raise
-            return False
-        changes = spec.difference(held.get("spec") or {}, experiment.document.get("spec") or {})
+            return study
+        return Held(made, replace(experiment, name=name_of(made), document=body), namespace)
+
+    def _joined(self, experiment: Experiment, namespace: str) -> Held | None:
+        """The Experiment of that name if it is on the cluster. Raises StudyChanged where its spec is another."""
+        item = self._present(experiment.name, namespace)
+        if item is None:
+            return None
+        changes = spec.difference(item.get("spec") or {}, experiment.document.get("spec") or {})
         if changes:
             raise StudyChanged(
                 f"Experiment {experiment.name} exists in namespace {namespace} with another spec "
                 f"({'; '.join(changes[:6])}{' ...' if len(changes) > 6 else ''}): rename it, or "
                 f"`gantune delete {experiment.name}` first"
             )
-        holds, asks = held["spec"].get("maxTrialCount"), experiment.max_trials
-        if asks is not None and holds != asks:
-            remedy = f"gantune extend {experiment.name} --max-trials {asks}"
-            self.notify(f"joined {experiment.name}, which has maxTrialCount {holds}, not {asks}: `{remedy}`")
-        self._keep(experiment, _body(experiment, namespace))
-        return True
+        self.notify(f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}")
+        for key, asks, remedy in (
+            ("maxTrialCount", experiment.max_trials, f"gantune extend {experiment.name} --max-trials {{}}"),
+            ("maxFailedTrialCount", experiment.max_failed_trials, f"kubectl edit experiment {experiment.name}"),
+        ):
+            if asks is not None and item["spec"].get(key) != asks:
+                what = f"{experiment.name} has {key} {item['spec'].get(key)}, not {asks}"
+                self.notify(f"{what}: `{remedy.format(asks)}` changes it")
+        return Held(item, replace(experiment, document=_body(experiment, namespace)), namespace)
 
-    def _read(self, namespace: str, item: dict[str, Any], experiment: Experiment, *, pods: bool = True) -> Result:
-        """The Experiment and all its trials: number by creation, then name."""
-        label = f"{EXPERIMENT_LABEL}={experiment.name}"
-        slim = [
-            (str(found["metadata"].get("creationTimestamp", "")), objects.trial(found, experiment, 0))
-            for found in self.cluster.list(TRIALS, namespace=namespace, labels=label)
-        ]
-        trials = _renumbered([trial for _, trial in sorted(slim, key=lambda pair: (pair[0], pair[1].name))])
-        state, reason = objects.study_state(item)
-        if state is StudyState.FAILED and "uggestion has failed" in reason:
-            reason = self._suggestion_says(experiment.name, namespace) or reason
-        unfinished = any(t.state in (TrialState.RUNNING, TrialState.FAILED) for t in trials)
-        if pods and unfinished:
-            trials = self._with_pods(trials, namespace, label)
-        return Result(
-            experiment.name, state, experiment.objective, trials, "" if state is StudyState.RUNNING else reason
+    def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
+        """The Experiment, or None; one that is being deleted is waited for, since it cannot be joined."""
+        since = ""
+        for attempt in range(_GOING):
+            time.sleep(self.pace if attempt else 0)
+            try:
+                item = self.cluster.get(EXPERIMENTS, name, namespace=namespace)
+            except NoKatib:
+                raise
+            except NotFound:
+                return None
+            since = item["metadata"].get("deletionTimestamp")
+            if not since:
+                return item
+        raise Conflict(
+            f"Experiment {name} in namespace {namespace} is being deleted since {since}: submit it again when it is "
+            f"gone; `kubectl get experiment {name} -n {namespace} -o yaml` shows the finalizer that holds it"
         )
 
-    def _with_pods(self, trials: tuple[Trial, ...], namespace: str, label: str) -> tuple[Trial, ...]:
-        try:
-            views = {
-                view.trial: view
-                for view in map(objects.pod, self.cluster.list(PODS, namespace=namespace, labels=label))
-            }
-        except ClusterError as error:
-            self.notify(f"no reasons for waiting pods: {error}")
-            return trials
-        placed = []
-        for trial in trials:
-            view = views.get(trial.name)
-            says = view.reason if view and trial.state in (TrialState.RUNNING, TrialState.FAILED) else ""
-            placed.append(replace(trial, node=view.node, reason=says or trial.reason) if view else trial)
-        return tuple(placed)
+    def _collect(self, study: Held, *, with_curves: bool = True) -> Result:
+        self._remember(study)
+        result = reading.result(self.cluster, study, self._known(study), self.notify)
+        self.store.save_result(result, study.uid)
+        if with_curves and result.trials:
+            missing = curves.collect(
+                self.cluster,
+                study.experiment,
+                result,
+                self.store.folder(study.name),
+                namespace=study.namespace,
+                katib_namespace=self.katib_namespace,
+                address=self.db_manager,
+            )
+            if missing:
+                self.notify(missing)
+        return result
 
-    def _suggestion_says(self, name: str, namespace: str) -> str:
+    def _find(self, name: str) -> Held:
+        """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""
+        self.store.expect(name, EngineKind.KATIB)
+        origin = self.store.origin(name)
+        namespace = self._need(self.namespace or (origin.namespace if origin else "") or self.cluster.namespace)
         try:
-            return one_line(stalls.suggestion_failure(self.cluster.get(SUGGESTIONS, name, namespace=namespace)))
-        except ClusterError:
-            return ""
+            return reading.held(self.cluster, name, namespace)
+        except NotFound as error:
+            if origin is None or origin.server == self.cluster.server:
+                raise
+            raise NotFound(f"{error}; the store has it from {origin.server}: pass --context") from error
 
-    def _find(self, name: str) -> tuple[str, dict[str, Any], Experiment]:
-        """The namespace, the object and the Experiment; one that was submitted elsewhere is taken into the store."""
-        namespace = self._namespace_for(name)
-        item = self.cluster.get(EXPERIMENTS, name, namespace=namespace)
-        try:
-            experiment = from_document(item)
-        except ManifestError as error:
-            raise UnsupportedError(f"Experiment {name} cannot be understood: {error}") from error
-        if name not in self.store.names():
-            self._keep(experiment, _body(experiment, namespace))
-        return namespace, item, experiment
+    def _remember(self, study: Held) -> None:
+        """Let the store's NAME be this very Experiment; what another one left there is kept beside it."""
+        origin = Origin(study.uid, study.namespace, self.cluster.server)
+        moved = self.store.turn_to(study.name, study.uid)
+        if moved:
+            self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
+            before = self.store.origin(moved)
+            if before and replace(before, uid=study.uid) == origin:  # its place is taken, so it is gone
+                result = self.store.result(moved)
+                if result.state is StudyState.RUNNING:
+                    self.store.save_result(result.cut_off(StudyState.DELETED, "deleted on the cluster"))
+        body = _body(study.experiment, study.namespace)
+        experiment = replace(study.experiment, name=study.name, document=body)
+        self.store.submit(experiment, EngineKind.KATIB, origin=origin)
 
-    def _stored(self, name: str, item: dict[str, Any]) -> tuple[Trial, ...]:
-        """The trials that the store holds of this very Experiment, not of an earlier one under the same name."""
-        made = objects.time_of(item["metadata"].get("creationTimestamp"))
+    def _known(self, study: Held) -> tuple[Trial, ...]:
+        """The trials that the store holds of this very Experiment."""
+        origin = self.store.origin(study.name)
+        if origin is None or origin.uid != study.uid:
+            return ()
         try:
-            trials = self.store.result(name).trials
+            return self.store.result(study.name).trials
         except StudyDamaged:
             return ()
-        return tuple(t for t in trials if t.started is None or made is None or t.started >= made)
 
-    def _keep(self, experiment: Experiment, body: dict[str, Any]) -> None:
-        self.store.submit(replace(experiment, document=body), EngineKind.KATIB)
-
-    def _namespace_of(self, experiment: Experiment) -> str:
-        return self._need(self.namespace or experiment.namespace or self.cluster.namespace)
-
-    def _namespace_for(self, name: str) -> str:
-        if self.namespace:
-            return self.namespace
-        try:
-            held = self.store.experiment(name).namespace if name in self.store.names() else ""
-        except StudyNotFound:
-            held = ""
-        return self._need(held or self.cluster.namespace)
+    def _keep(self, seen: Result, known: tuple[Trial, ...], study: Held) -> Result:
+        result = replace(seen, trials=roster.united(seen.trials, known))
+        self.store.save_result(result, study.uid)
+        return result
 
     def _need(self, namespace: str) -> str:
         if not namespace:
             raise NotFound("no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE")
         return namespace
-
-
-def _left_running(result: Result) -> Iterator[str]:
-    """Katib leaves running trials alone when the goal is reached or the search fails."""
-    running = sum(not trial.state.ended for trial in result.trials)
-    if running and result.state is not StudyState.RUNNING:
-        yield f"the search has ended, {running} of its trials still run: `gantune stop {result.name}` ends them"
-
-
-def _renumbered(trials: list[Trial]) -> tuple[Trial, ...]:
-    return tuple(replace(trial, number=number) for number, trial in enumerate(trials))
-
-
-def _joined(found: tuple[Trial, ...], stored: tuple[Trial, ...], *, complete: bool = True) -> tuple[Trial, ...]:
-    """What the cluster holds now and what was stored before: numbers stay, and so do trials that are gone since.
-
-    Where `found` is not `complete`, a trial that is missing from it may still run.
-    """
-    numbers = {trial.name: trial.number for trial in stored}
-    free = max(numbers.values(), default=-1) + 1
-    for trial in found:
-        if trial.name not in numbers:
-            numbers[trial.name], free = free, free + 1
-    here = {trial.name for trial in found}
-    gone = [
-        trial
-        if trial.state.ended or not complete
-        else replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
-        for trial in stored
-        if trial.name not in here
-    ]
-    trials = (replace(trial, number=numbers[trial.name]) for trial in [*found, *gone])
-    return tuple(sorted(trials, key=lambda trial: trial.number))
 
 
 def _body(experiment: Experiment, namespace: str) -> dict[str, Any]:

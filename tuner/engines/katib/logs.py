@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuner.engines.katib.objects import TRIAL_LABEL, name_of
+from tuner.engines.katib import objects
+from tuner.engines.katib.objects import TRIAL_LABEL, containers, name_of
 from tuner.errors import NotFound
 from tuner.kube import PODS, Cluster
 from tuner.manifest import CollectorKind, Experiment
 from tuner.result import Result, Trial, TrialState
 
-SIDECAR = "metrics-logger-and-collector"
+SIDECAR = objects.SIDECAR
 _KLOG = re.compile(r"^(?:\?\?\? )?[IWEF]\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
 
 
@@ -41,16 +42,15 @@ def lines(
     cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool, name: str = ""
 ) -> Iterator[str]:
     """The log's lines. Raises NotFound, with the remedy, where Katib has removed the pod already."""
-    pods = sorted(
-        cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"),
-        key=lambda item: str(item["metadata"].get("creationTimestamp", "")),
-    )
+    name = name or container(experiment)
+    pods = list(cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"))
     if not pods:
         raise NotFound(
             f"trial {trial.name} has no pod"
             + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.ended else " yet")
         )
-    pod, name = name_of(pods[-1]), name or container(experiment)
+    able = [item for item in pods if name in containers(item)] or pods
+    pod = name_of(max(able, key=lambda item: str(item["metadata"].get("creationTimestamp", ""))))
     if follow:
         source: Iterator[str] = cluster.log_lines(pod, name, namespace=namespace)
     else:

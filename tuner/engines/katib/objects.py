@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,8 @@ TRIAL_LABEL, EXPERIMENT_LABEL, SUGGESTION_LABEL = (
     f"katib.kubeflow.org/{kind}" for kind in ("trial", "experiment", "suggestion")
 )
 STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune stop` completes an Experiment
-SIDECARS = ("metrics-logger-and-collector", "metrics-collector")
+SIDECAR = "metrics-logger-and-collector"  # Katib's container that reads the metrics
+SUGGESTION_CONTAINER = "suggestion"
 _UNAVAILABLE = "unavailable"  # Katib's consts.UnavailableMetricValue
 _TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13), so what ended it comes first
     ("EarlyStopped", TrialState.EARLY_STOPPED),
@@ -29,6 +31,8 @@ _TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13)
     ("Running", TrialState.RUNNING),
 )
 _QUIET = ("ContainerCreating", "PodInitializing")  # every pod passes through these
+_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff")  # a pod goes to and fro between the two
+_IMAGE = re.compile(r'image "([^"]+)"')
 
 
 def name_of(item: Object) -> str:
@@ -99,8 +103,10 @@ def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
 
 
 def study_state(item: Object) -> tuple[StudyState, str]:
-    """How an Experiment stands, and why in Katib's words. Restarting counts as Running."""
+    """How an Experiment stands, and why in Katib's words. Restarting counts as Running, and so does being about to."""
     true = conditions(item)
+    if "Succeeded" in true and _extended(item):
+        return StudyState.RUNNING, ""
     if "Succeeded" in true:
         stopped = true["Succeeded"].get("reason") == STOPPED_REASON
         return StudyState.STOPPED if stopped else StudyState.SUCCEEDED, str(true["Succeeded"].get("message", ""))
@@ -109,27 +115,51 @@ def study_state(item: Object) -> tuple[StudyState, str]:
     return StudyState.RUNNING, ""
 
 
+def restartable(item: Object) -> bool:
+    """Whether Katib goes on with an ended Experiment when its maxTrialCount is raised (status_util.go)."""
+    at_count = conditions(item).get("Succeeded", {}).get("reason") == "ExperimentMaxTrialsReached"
+    return at_count and item["spec"].get("resumePolicy") in ("LongRunning", "FromVolume")
+
+
+def _extended(item: Object) -> bool:
+    """maxTrialCount was raised, and the controller has not come to it yet (experiment_controller.go:201)."""
+    asked, made = item["spec"].get("maxTrialCount"), item["status"].get("trials", 0)
+    return asked is not None and asked > made and restartable(item)
+
+
 @dataclass(frozen=True, slots=True)
 class PodView:
     """What of a pod matters here. `reason` says why it does not run, or why it ended; empty when all is well."""
 
     name: str
     trial: str  # the trial it runs; "" for the suggestion service's pod
+    created: str  # RFC3339 in UTC, so that texts sort as times
     node: str
     phase: str
     reason: str
+    running: tuple[str, ...]  # the containers at work
 
 
 def pod(item: Object) -> PodView:
     """A pod of an Experiment: a trial's, or the suggestion service's."""
-    status, labels = item.get("status", {}), item["metadata"].get("labels") or {}
+    status, metadata = item.get("status", {}), item["metadata"]
+    trial = str((metadata.get("labels") or {}).get(TRIAL_LABEL, ""))
+    running = tuple(c["name"] for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {}))
     return PodView(
         name=name_of(item),
-        trial=str(labels.get(TRIAL_LABEL, "")),
+        trial=trial,
+        created=str(metadata.get("creationTimestamp", "")),
         node=str(item.get("spec", {}).get("nodeName", "")),
         phase=str(status.get("phase", "")),
-        reason=_pod_reason(status),
+        reason=_pod_reason(status) or ("" if trial else _restarts(status)),
+        running=running,
     )
+
+
+def containers(item: Object) -> set[str]:
+    """The names of a pod's containers."""
+    listed = [*(item.get("spec", {}).get("containers") or ()), *(item.get("status", {}).get("containerStatuses") or ())]
+    return {str(container["name"]) for container in listed}
 
 
 def _pod_reason(status: Object) -> str:
@@ -140,8 +170,17 @@ def _pod_reason(status: Object) -> str:
             message = str(condition.get("message", "")).split(". ")[0].partition(" nodes are available: ")
             return f"{condition.get('reason', 'Unschedulable')}: {message[2] or message[0]}"
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    containers.sort(key=lambda container: container["name"] in SIDECARS)  # the trainer's own reason comes first
+    containers.sort(key=lambda container: container["name"] == SIDECAR)  # the trainer's own reason comes first
     return next((reason for reason in map(_container_reason, containers) if reason), "")
+
+
+def _restarts(status: Object) -> str:
+    """A service that is killed over and over does no work, though it runs at the moment."""
+    for container in status.get("containerStatuses") or ():
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        if container.get("restartCount") and last.get("reason") == "OOMKilled":
+            return f"OOMKilled: container {container['name']}, {container['restartCount']} restarts so far"
+    return ""
 
 
 def _container_reason(container: Object) -> str:
@@ -151,21 +190,20 @@ def _container_reason(container: Object) -> str:
         reason = str(waiting.get("reason", ""))
         if reason in _QUIET:
             return ""
+        if reason in _IMAGE_PULL:
+            image = _IMAGE.search(str(waiting.get("message", "")))
+            return f"{_IMAGE_PULL[-1]}: {image[1] if image else 'container ' + container['name']}"
         if reason == "CrashLoopBackOff":
-            why = killed or f"exit code {(last.get('terminated') or {}).get('exitCode', '?')}"
+            code = (last.get("terminated") or {}).get("exitCode", "?")
+            why = killed if killed == "OOMKilled" else f"exit code {code}"
             return f"{reason}: container {container['name']} ended again and again ({why})"
-        return f"{reason}: {_short(str(waiting.get('message', '')))}".rstrip(": ")
+        return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
     if ended := state.get("terminated"):
         if ended.get("reason") == "OOMKilled":
             return f"OOMKilled: container {container['name']} passed its memory limit"
         if ended.get("exitCode"):
             return f"exit code {ended['exitCode']} (container {container['name']})"
     return ""
-
-
-def _short(message: str) -> str:
-    """The first quotation of an image error says which image; the rest repeats it."""
-    return message if len(message) <= 120 else message.partition(": ")[0]
 
 
 def _value(text: str, parameter: Parameter | None) -> Value:

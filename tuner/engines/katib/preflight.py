@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tuner.errors import Denied, Forbidden, NotFound
-from tuner.kube import CONFIG_MAPS, NAMESPACES, NODES, Cluster
+from tuner.kube import CONFIG_MAPS, NAMESPACES, NODES, Cluster, quantity
 from tuner.manifest import Experiment
 
 INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
@@ -26,7 +26,7 @@ def preflight(cluster: Cluster, experiment: Experiment, namespace: str, katib_na
     _check_namespace(cluster, namespace)
     _check_algorithm(cluster, experiment, katib_namespace)
     try:
-        nodes = list(cluster.list(NODES))
+        nodes = list(cluster.list(NODES, limit=0))  # in one request, however many
     except Forbidden:
         return []
     return list(room(nodes, experiment))
@@ -81,7 +81,7 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
             )
             continue
         for resource, each in extended(spec).items():
-            have = [int(node["status"].get("allocatable", {}).get(resource, 0)) for node in fitting]
+            have = [int(quantity((node["status"].get("allocatable") or {}).get(resource, 0))) for node in fitting]
             asked = each * experiment.parallel_trials
             if each > max(have):
                 yield f"a trial asks for {each} {resource}, no node that fits has more than {max(have)}: it will wait"
@@ -111,8 +111,8 @@ def extended(spec: Object) -> dict[str, int]:
     found: dict[str, int] = {}
     for container in spec["containers"]:
         for resource, amount in ((container.get("resources") or {}).get("limits") or {}).items():
-            if "/" in resource and str(amount).isdigit() and int(amount):
-                found[resource] = found.get(resource, 0) + int(amount)
+            if "/" in resource and (devices := int(quantity(amount))):
+                found[resource] = found.get(resource, 0) + devices
     return found
 
 

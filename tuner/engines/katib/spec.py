@@ -5,7 +5,6 @@ Source: experiment_defaults.go. Verified against a real server's answers (tests/
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +24,7 @@ _PODS = {
 
 def defaulted(spec: Object) -> dict[str, Any]:
     """A copy of `spec` with the webhook's defaults."""
-    full = copy.deepcopy(dict(spec))
+    full: dict[str, Any] = _without_nulls(spec)
     full.setdefault("parallelTrialCount", 3)
     full.setdefault("resumePolicy", "Never")
     _objective(full.get("objective") or {})
@@ -38,9 +37,15 @@ def defaulted(spec: Object) -> dict[str, Any]:
         template.setdefault("failureCondition", _CONDITION.format("Failed"))
         if kind in _PODS:
             template.setdefault("primaryPodLabels", dict(_PODS[kind]))
-    collector = full.setdefault("metricsCollectorSpec", {})
-    _collector(collector)
+    _collector(full.setdefault("metricsCollectorSpec", {}))
     return full
+
+
+def _without_nulls(value: Any) -> Any:
+    """A deep copy without the keys whose value is null (`metricStrategies:` alone): the API server drops them too."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _objective(objective: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Why a search does not move, though Katib says Created or Running: found in pods, events, Jobs and the sampler's log.
 
-Each rule stands for something that was seen on a live cluster (KATIB.md sections 12 and 13; tests/tuner/recordings).
-A look costs one to three requests, and is taken only when nothing has happened for a while.
+Each rule stands for something that was seen on a live cluster (KATIB.md sections 12 and 13; tests/tuner/recordings) or
+that Katib's source says. A look is taken only when nothing has happened for a while; where a trial is at work it costs
+no request, else one to seven.
 """
 
 from __future__ import annotations
@@ -9,15 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
-from tuner.engines.katib.objects import PodView, conditions, name_of
-from tuner.errors import ClusterError
-from tuner.kube import EVENTS, JOBS, Cluster
+from tuner.engines.katib.objects import SUGGESTION_CONTAINER, PodView, conditions, name_of, time_of
+from tuner.engines.katib.remedies import refusal_remedy, remedy, suggestion_remedy
+from tuner.errors import ClusterError, NotFound
+from tuner.kube import EVENTS, JOBS, SUGGESTIONS, Cluster, Resource
 from tuner.manifest import Experiment
-from tuner.result import StudyState, Trial, TrialState
+from tuner.result import Trial, TrialState
 
+DEPLOYMENTS = Resource("apps", "v1", "deployments")
+SLOW = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
 _NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
 _ERROR = re.compile(r"(?:ERROR|Error|error|Exception|panic)")
+_CONFLICT = "the object has been modified"  # two controllers wrote at once; the next attempt mends it
+_ATTEMPTS = 3  # a controller tries again within seconds: fewer failures may have been a service that was starting
 _LOG_TAIL = 60
 
 
@@ -27,9 +35,54 @@ class Snapshot:
 
     experiment: Experiment
     namespace: str
-    state: StudyState
+    created: datetime | None
+    touched: bool  # by Katib's controller: it has a status
     trials: tuple[Trial, ...]
     pods: tuple[PodView, ...]
+    pods_known: bool  # False where RBAC forbids to list them
+    quiet: float  # seconds since anything has changed
+
+    @property
+    def suggestion_pods(self) -> list[PodView]:
+        """The suggestion service's."""
+        return [pod for pod in self.pods if not pod.trial]
+
+    @property
+    def podless(self) -> set[str]:
+        """Trials that Katib calls Running, without a pod."""
+        have = {pod.trial for pod in self.pods}
+        return {trial.name for trial in self.trials if trial.state is TrialState.RUNNING and trial.name not in have}
+
+    @property
+    def jobless(self) -> set[str]:
+        """Trials whose Job Katib has not made."""
+        return {trial.name for trial in self.trials if trial.state is TrialState.WAITING}
+
+    @property
+    def at_work(self) -> bool:
+        """Whether any trial runs, as far as one can see."""
+        podless = self.podless if self.pods_known else set()
+        return any(
+            trial.state is TrialState.RUNNING and not trial.reason and trial.name not in podless
+            for trial in self.trials
+        )
+
+    @property
+    def explained(self) -> bool:
+        """Whether it is known of a trial why it waits."""
+        return any(trial.reason and not trial.state.ended for trial in self.trials)
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is the sampler's turn: every trial has ended, and there may be more."""
+        most = self.experiment.max_trials
+        return all(trial.state.ended for trial in self.trials) and (most is None or len(self.trials) < most)
+
+    @property
+    def changed(self) -> datetime | None:
+        """When something happened last, by the server's clock."""
+        times = [time for trial in self.trials for time in (trial.started, trial.ended) if time]
+        return max([*times, *([self.created] if self.created else [])], default=None)
 
 
 @dataclass(slots=True)
@@ -39,147 +92,188 @@ class Findings:
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        return bool(self.reasons or self.warnings)
+
 
 def blocked(snapshot: Snapshot) -> Iterator[str]:
-    """Warnings that need no request: every running trial waits, and why."""
-    running = [trial for trial in snapshot.trials if trial.state is TrialState.RUNNING]
-    reasons = {trial.reason for trial in running}
-    if not running or "" in reasons:
+    """Warnings that need no request: no trial is at work, and why."""
+    waiting = [trial for trial in snapshot.trials if not trial.state.ended and trial.reason]
+    if snapshot.at_work:
         return
-    for reason in sorted(reasons):
-        yield f"no trial is at work, though Katib says Running: {reason}; {_remedy(reason)}"
+    for reason in sorted({trial.reason for trial in waiting}):
+        one = next(trial for trial in waiting if trial.reason == reason)
+        what = remedy(reason, snapshot.experiment.name, one)
+        yield f"no trial is at work, though Katib says Running: {reason}; {what}"
 
 
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
-    """Look at what has not moved. A request that is forbidden or fails is passed over: what is known is said."""
-    findings = Findings()
-    for look in (_suggestion_pod, _pods_refused, _suspended, _sampler):
+    """Look at what has not moved. Where a request is forbidden or fails, the others tell what they can."""
+    findings, failed = Findings(), ""
+    for rule in (_suggestion_pod, _pods_refused, _suspended, _controllers_errors, _sampler_log, _standstill):
         try:
-            look(cluster, snapshot, findings)
+            rule(cluster, snapshot, findings)
         except ClusterError as error:
-            findings.warnings.append(f"cannot say why nothing moves: {error}")
+            failed = str(error)
+    if failed and not findings and not snapshot.at_work:
+        findings.warnings.append(f"nothing moves, and it cannot be seen why: {failed}")
     return findings
 
 
-def _suggestion_pods(snapshot: Snapshot) -> list[PodView]:
-    return [pod for pod in snapshot.pods if not pod.trial]
-
-
 def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    for pod in _suggestion_pods(snapshot):
-        if pod.reason and pod.phase != "Succeeded":
-            findings.warnings.append(
-                f"the suggestion service's pod {pod.name} does not run: {pod.reason}; "
-                f"{_suggestion_remedy(pod.reason, snapshot.experiment.algorithm.name)}"
-            )
+    for pod in snapshot.suggestion_pods:
+        recovering = snapshot.at_work and pod.running  # it was killed once; whether it lasts will be seen
+        if pod.reason and pod.phase != "Succeeded" and not recovering:
+            what = suggestion_remedy(pod.reason, snapshot.experiment.algorithm.name)
+            findings.warnings.append(f"the suggestion service's pod {pod.name} does not work: {pod.reason}; {what}")
 
 
 def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     """Pods that were never made: FailedCreate events of the suggestion's ReplicaSet or of a trial's Job."""
-    has_pod = {pod.trial for pod in snapshot.pods}
-    waiting = {t.name for t in snapshot.trials if t.state is TrialState.RUNNING and t.name not in has_pod}
-    if "" in has_pod and not waiting:
+    service_waits = not snapshot.suggestion_pods and not snapshot.at_work
+    if not service_waits and not snapshot.podless:
         return
     service = f"{snapshot.experiment.name}-{snapshot.experiment.algorithm.name}-"
-    for event in cluster.list(EVENTS, namespace=snapshot.namespace, fields="reason=FailedCreate"):
-        about = event.get("involvedObject") or {}
-        message, name = str(event.get("message", "")), str(about.get("name", ""))
-        if about.get("kind") == "ReplicaSet" and name.startswith(service) and "" not in has_pod:
-            has_pod.add("")  # said once: each attempt leaves an event with another pod's name
-            remedy = _refusal_remedy(message, snapshot)
-            findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(message)}; {remedy}")
-        elif about.get("kind") == "Job" and name in waiting:
-            findings.reasons[name] = f"pod refused: {_refusal(message)}"
+    for event in _events(cluster, snapshot, "FailedCreate", snapshot.created):
+        if event.kind == "ReplicaSet" and event.name.startswith(service) and service_waits:
+            service_waits = False  # said once: each attempt leaves an event with another pod's name
+            what = refusal_remedy(event.message, early_stopping=snapshot.experiment.early_stopping is not None)
+            findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(event.message)}; {what}")
+        elif event.name in snapshot.podless and event.kind != "ReplicaSet":
+            findings.reasons[event.name] = f"pod refused: {_refusal(event.message)}"
 
 
 def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     """Trials whose Job is suspended, as Kueue leaves it while it queues: Katib calls them Running."""
-    has_pod = {pod.trial for pod in snapshot.pods}
-    waiting = {t.name for t in snapshot.trials if t.state is TrialState.RUNNING and t.name not in has_pod}
-    if not waiting - findings.reasons.keys():
+    waiting = snapshot.podless - findings.reasons.keys()
+    if not waiting:
         return
-    for job in cluster.list(JOBS, namespace=snapshot.namespace):
-        if name_of(job) in waiting and job["spec"].get("suspend"):
+    template = snapshot.experiment.template.spec
+    for job in cluster.list(_resource(template), namespace=snapshot.namespace):
+        spec = job["spec"]
+        if name_of(job) in waiting and (spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend")):
             queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name", "")
-            where = f"queued by Kueue in {queue}" if queue else "its Job is suspended (queued by Kueue, or by hand)"
-            findings.reasons[name_of(job)] = where
+            what = f"its {template.get('kind', 'Job')} is suspended (queued by Kueue, or by hand)"
+            findings.reasons[name_of(job)] = f"queued by Kueue in {queue}" if queue else what
 
 
-def _sampler(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """All trials have ended, fewer than maxTrialCount, none new: the sampler errs, and only its log says so."""
-    experiment, trials = snapshot.experiment, snapshot.trials
-    if findings.warnings or any(not trial.state.ended for trial in trials):
+def _resource(template: Mapping[str, Any]) -> Resource:
+    """The resource of the trials' Jobs, PyTorchJobs or TrainJobs."""
+    kind, (group, _, version) = str(template.get("kind", "Job")), str(template.get("apiVersion", "")).rpartition("/")
+    return JOBS if kind == "Job" else Resource(group, version, f"{kind.lower()}s")
+
+
+def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
+    """What Katib's controllers fail on, over and over: a Job that is refused, a sampler that answers with an error."""
+    whole = not (findings or snapshot.at_work or snapshot.explained)
+    if not whole and not snapshot.jobless:
         return
-    if experiment.max_trials is not None and len(trials) >= experiment.max_trials and trials:
+    failures = []
+    for event in _events(cluster, snapshot, "ReconcileError", snapshot.created):
+        if _CONFLICT in event.message:
+            continue
+        if event.kind == "Trial" and event.name in snapshot.jobless:
+            findings.reasons[event.name] = f"its Job is refused: {_refusal(event.message)}"
+        elif event.kind in ("Experiment", "Suggestion") and event.name == snapshot.experiment.name:
+            recent = not event.last or not snapshot.changed or event.last >= snapshot.changed
+            failures += [event] if recent else []
+    if not whole or sum(event.count for event in failures) < _ATTEMPTS:
         return
-    for pod in _suggestion_pods(snapshot):
-        log = cluster.log(pod.name, "suggestion", namespace=snapshot.namespace, tail=_LOG_TAIL)
-        bad = [trial.name for trial in trials if experiment.objective.metric not in trial.metrics]
-        if _NAN.search(log):
-            findings.warnings.append(
-                f"the sampler fails on a trial without a finite {experiment.objective.metric}"
-                f"{f' ({bad[0]})' if bad else ''}, so no new trial comes and Katib stays Running for ever: "
-                f"`gantune stop {experiment.name}` keeps the results; let the trainer print a finite, bad value instead"
-            )
-            return
+    if any(_NAN.search(event.message) for event in failures):
+        findings.warnings.append(_nan(snapshot))
+    else:
+        last = failures[-1]
+        see = f"`kubectl describe {last.kind.lower()} -n {snapshot.namespace} {last.name}`"
+        findings.warnings.append(f"Katib's controller fails again and again: {_brief(last.message)}; see {see}")
+
+
+def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
+    """The sampler errs, and its log says so (events are gone after an hour)."""
+    if findings or snapshot.explained or not snapshot.drained:
+        return
+    for pod in snapshot.suggestion_pods:
+        if SUGGESTION_CONTAINER not in pod.running:  # a container that has not begun has no log
+            continue
+        log = cluster.log(pod.name, SUGGESTION_CONTAINER, namespace=snapshot.namespace, tail=_LOG_TAIL)
         errors = [line for line in log.splitlines() if _ERROR.search(line)]
-        if errors:
-            findings.warnings.append(f"the sampler errs, so no new trial comes: {_brief(errors[-1])}")
-            return
-    if trials:
+        if _NAN.search(log):
+            findings.warnings.append(_nan(snapshot))
+        elif errors and snapshot.quiet >= SLOW:
+            findings.warnings.append(f"the sampler errs, so no new trial comes: {_brief(errors[-1])}; {_see(snapshot)}")
+
+
+def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
+    """No rule knows why: say how long, what Katib says, and where to look."""
+    if findings or snapshot.at_work or snapshot.explained or snapshot.quiet < SLOW:
+        return
+    if not snapshot.touched:
         findings.warnings.append(
-            f"all {len(trials)} trials have ended and none new has come: see "
-            f"`kubectl logs -n {snapshot.namespace} -l katib.kubeflow.org/suggestion={experiment.name}`; "
-            f"`gantune stop {experiment.name}` keeps the results"
+            f"Katib has not touched the Experiment for {snapshot.quiet:.0f} s, so its controller does not run: see "
+            "`kubectl get pods -A -l katib.kubeflow.org/component=controller`"
         )
+        return
+    count = len(snapshot.trials)
+    what = "no trial has come"
+    if count:
+        what = f"all {count} trials have ended and none new has come" if snapshot.drained else "no trial is at work"
+    says = _suggestion_says(cluster, snapshot)
+    findings.warnings.append(f"{what} for {snapshot.quiet:.0f} s ({says}): {_see(snapshot)}")
 
 
-def suggestion_failure(suggestion: Mapping[str, object]) -> str:
-    """Why a Suggestion is Failed, in the service's words; "" when it is not."""
-    failed = conditions(suggestion).get("Failed")
-    return str(failed.get("message", "")) if failed else ""
+def _suggestion_says(cluster: Cluster, snapshot: Snapshot) -> str:
+    """The newest condition of the Suggestion, or why its Deployment is not ready."""
+    name, namespace = snapshot.experiment.name, snapshot.namespace
+    try:
+        suggestion = cluster.get(SUGGESTIONS, name, namespace=namespace)
+    except NotFound:
+        return "there is no Suggestion"
+    said = suggestion.get("status", {}).get("conditions") or [{"message": "it has no status"}]
+    if said[-1].get("type") == "DeploymentReady" and said[-1].get("status") != "True":
+        deployment = cluster.get(DEPLOYMENTS, f"{name}-{snapshot.experiment.algorithm.name}", namespace=namespace)
+        failure = conditions(deployment).get("ReplicaFailure")
+        if failure:
+            return f"its Deployment says: {_refusal(str(failure.get('message', '')))}"
+    return f"its Suggestion says: {said[-1].get('message', '')}"
 
 
-def _refusal_remedy(message: str, snapshot: Snapshot) -> str:
-    if "PodSecurity" not in message:
-        return "see the quota and the policies of the namespace"
-    if snapshot.experiment.early_stopping:
-        return (
-            "early stopping cannot run under Pod Security `restricted`, since katib-config has no securityContext for "
-            "it: remove earlyStopping, or use a namespace with `baseline`"
-        )
+@dataclass(frozen=True, slots=True)
+class _Event:
+    kind: str
+    name: str
+    message: str
+    count: int
+    last: datetime | None
+
+
+def _events(cluster: Cluster, snapshot: Snapshot, reason: str, since: datetime | None) -> Iterator[_Event]:
+    """Events of the namespace with this reason, but for those of an earlier Experiment of the same name."""
+    for event in cluster.list(EVENTS, namespace=snapshot.namespace, fields=f"reason={reason}"):
+        last = time_of(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp"))
+        if since is None or last is None or last >= since:
+            about = event.get("involvedObject") or {}
+            kind, name = str(about.get("kind", "")), str(about.get("name", ""))
+            yield _Event(kind, name, str(event.get("message", "")), int(event.get("count") or 1), last)
+
+
+def _nan(snapshot: Snapshot) -> str:
+    metric, name = snapshot.experiment.objective.metric, snapshot.experiment.name
+    bad = next((f" ({trial.name})" for trial in snapshot.trials if metric not in trial.metrics), "")
     return (
-        "give katib-config a securityContext per suggestion and injectSecurityContext: true (the katib overlay of "
-        "manifests/), or use a namespace with `baseline`"
+        f"the sampler fails on a trial without a finite {metric}{bad}, so no new trial comes and Katib stays Running "
+        f"for ever: `gantune stop {name}` keeps the results; let the trainer print a finite, bad value instead"
     )
 
 
-def _suggestion_remedy(reason: str, algorithm: str) -> str:
-    if "OOMKilled" in reason:
-        return (
-            f"raise resources.limits.memory of {algorithm} in katib-config to 512Mi or more (the default of 100Mi "
-            "does not last) and delete the pod"
-        )
-    return _remedy(reason)
-
-
-def _remedy(reason: str) -> str:
-    remedies = {
-        "Insufficient": "lower parallelTrialCount or the request, or add nodes (a pool may take minutes to scale up)",
-        "Unschedulable": "check nodeSelector, affinity and tolerations against `kubectl get nodes --show-labels`",
-        "ImagePull": "check the image's name, its tag and imagePullSecrets",
-        "InvalidImageName": "check the image's name",
-        "queued": "it starts when the queue admits it (`kubectl get workloads`)",
-        "suspended": "it starts when the queue admits it (`kubectl get workloads`)",
-        "PodSecurity": "give the trial's containers a restricted securityContext",
-        "Config": "check the ConfigMaps and Secrets that the pod names",
-        "CrashLoop": "see its log with `kubectl logs --previous`",
-    }
-    return next((text for key, text in remedies.items() if key in reason), "see `kubectl describe pod`")
+def _see(snapshot: Snapshot) -> str:
+    name = snapshot.experiment.name
+    pending = any(pod.phase == "Pending" for pod in snapshot.suggestion_pods)
+    verb = "describe pods" if pending else "logs"
+    pods = f"`kubectl {verb} -n {snapshot.namespace} -l katib.kubeflow.org/suggestion={name}`"
+    return f"see {pods}; `gantune stop {name}` keeps the results"
 
 
 def _refusal(message: str) -> str:
-    """An event's message without the name of the pod, which changes with each attempt."""
+    """An event's message without the name of what was refused, which changes with each attempt."""
     return _brief(message.partition(" is forbidden: ")[2] or message)
 
 

@@ -38,7 +38,8 @@ class LocalEngine:
         parallelTrialCount is the most. One worker runs `python -m` trials in this very process.
     seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with the study.
     fresh: start over, whatever the store holds. max_trials: instead of the manifest's maxTrialCount.
-    warm_start: the name of an earlier study in the store, whose trials the sampler is told first.
+    warm_start: the name of an earlier study in the store, whose trials the sampler is told first. Where it is a
+        cluster's and bears the Experiment's own name, this study is NAME-local, so that both exist.
     in_process: False to have a worker process even for one worker.
     """
 
@@ -60,6 +61,7 @@ class LocalEngine:
         self._search: Search | None = None
         self._runner: Pool | InProcess | None = None
         self._warnings: list[str] = []
+        self._learnt: list[tuple[Mapping[str, Any], float]] | None = None
         self._finish = False
 
     def submit(self, experiment: Experiment) -> str:
@@ -70,7 +72,11 @@ class LocalEngine:
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
+        if experiment.name == self._warm_start and self._store.engine(experiment.name) is EngineKind.KATIB:
+            experiment = replace(experiment, name=f"{experiment.name}-local")
         self._refuse(experiment)
+        if self._fresh and self._warm_start:  # read before it is cleared: a study may start over from itself
+            self._learnt = self._known(experiment)
         folder = self._store.submit(experiment, EngineKind.LOCAL, fresh=self._fresh)
         self._fresh = False
         self._hold(folder)
@@ -149,7 +155,7 @@ class LocalEngine:
                     f"the study goes on with its own seed {held}; --fresh starts over with {self._seed}"
                 )
             return
-        known = self._known(experiment) if self._warm_start else []
+        known = self._learnt if self._learnt is not None else self._known(experiment) if self._warm_start else []
         state = experiment.algorithm.settings.get("random_state")
         seed = self._seed if self._seed is not None else int(state) if state else secrets.randbelow(2**31)
         journal.create(experiment.name, experiment.objective, {"known": known, "seed": seed})

@@ -1,0 +1,90 @@
+"""The verbs for Python: `from tuner import ...`, against the loopback API server."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+import tuner
+from tests.tuner.loopback import RESPONSES, Loopback
+from tuner.errors import NotFound, Unreachable
+from tuner.result import StudyState, TrialState
+
+
+@pytest.fixture(autouse=True)
+def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
+    (tmp_path / "made.yaml").write_text(json.dumps(RESPONSES["create-201"]["request"]["body"]))
+    return tmp_path
+
+
+def test_every_verb_of_the_command_line_is_one_here() -> None:
+    from tuner.cli import COMMANDS
+
+    verbs = set(COMMANDS) - {"check", "report"} - {"list"} | {"studies"}  # tuner.check and tuner.report are packages
+    assert verbs | {"Experiment", "load", "__version__"} == set(tuner.__all__)
+    for name in verbs:
+        verb = getattr(tuner, name)
+        assert f"{name}(" in verb.__doc__, f"no example in {name}"
+        assert f" {name}" in tuner.__doc__ or name in tuner.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tuner.nothing
+
+
+def test_submit_watch_best_and_run(server: Loopback) -> None:
+    server.replay("random-ok")
+    assert tuner.submit("made.yaml") == "made"
+    events = list(tuner.watch("random-ok"))
+    best = tuner.best("random-ok")
+    assert best is not None
+    assert best == events[-1].result.best
+    held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
+    from tuner.manifest import from_document
+
+    result = tuner.run(from_document(held), local=False, on_event=events.append)  # joins
+    assert result.best == best
+
+
+def test_best_and_status_work_on_when_the_experiment_is_gone(server: Loopback) -> None:
+    server.replay("gpu-unschedulable")
+    assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
+    server.remove("experiments", "gan", "gpu-unschedulable")
+    assert len(tuner.status("gpu-unschedulable").trials) == 2
+    assert tuner.best("gpu-unschedulable") is None
+    with pytest.raises(NotFound, match="not found in namespace gan"):
+        tuner.best("nosuch")
+
+
+def test_best_works_on_without_any_cluster(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.replay("gpu-unschedulable")
+    tuner.status("gpu-unschedulable")
+    monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
+    assert tuner.best("gpu-unschedulable") is None
+    with pytest.raises(Unreachable, match="cannot be used"):
+        tuner.best("nosuch")
+
+
+def test_studies_of_the_store_and_of_a_namespace(server: Loopback) -> None:
+    for scenario in ("random-ok", "failing"):
+        server.replay(scenario)
+    assert tuner.studies() == {}
+    assert tuner.studies(cluster=True) == {"failing": StudyState.FAILED, "random-ok": StudyState.SUCCEEDED}
+    tuner.status("failing")
+    assert tuner.studies() == {"failing": StudyState.FAILED}
+
+
+def test_logs_extend_stop_and_delete(server: Loopback) -> None:
+    server.replay("random-ok")
+    assert list(tuner.logs("random-ok", "random-ok-2p7hm8wp")) == ["step 1", "step 2", "step 3"]
+    server.replay("gpu-unschedulable")
+    tuner.extend("gpu-unschedulable", 40)
+    assert server.objects["experiments", "gan", "gpu-unschedulable"]["spec"]["maxTrialCount"] == 40
+    tuner.stop("gpu-unschedulable")
+    assert tuner.status("gpu-unschedulable").state is StudyState.STOPPED
+    result = tuner.delete("gpu-unschedulable")
+    assert {trial.state for trial in result.trials} == {TrialState.KILLED}
+    assert tuner.studies(cluster=True) == {"random-ok": StudyState.SUCCEEDED}

@@ -1,0 +1,192 @@
+"""Learning curves: a real gRPC server that fails in every way, and port-forwards that are refused or cut."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from kubeflow.katib import katib_api_pb2 as pb
+from kubeflow.katib import katib_api_pb2_grpc as rpc
+
+from tests.tuner.loopback import Loopback, many
+from tuner.engines.katib import KatibEngine, curves
+from tuner.errors import ClusterError, Forbidden, Unreachable
+from tuner.kube import Cluster
+from tuner.kube.dbmanager import DbManager
+from tuner.store import Store
+
+Answer = Callable[[str, Any], pb.GetObservationLogReply]
+
+
+def values(count: int) -> pb.GetObservationLogReply:
+    log = pb.MetricLog(time_stamp="2026-01-02T03:04:05.123456Z", metric=pb.Metric(name="fd", value="1.5"))
+    return pb.GetObservationLogReply(observation_log=pb.ObservationLog(metric_logs=[log] * count))
+
+
+class DbServer(rpc.DBManagerServicer):  # type: ignore[misc]
+    """Answers as `answer` says; counts its calls."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda trial, context: values(2)
+        self.calls: list[str] = []
+
+    def GetObservationLog(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.calls.append(request.trial_name)
+        return self.answer(request.trial_name, context)
+
+
+@pytest.fixture
+def database() -> Iterator[DbServer]:
+    pool, database = grpc.server(futures.ThreadPoolExecutor(4)), DbServer()
+    rpc.add_DBManagerServicer_to_server(database, pool)
+    database.address = f"127.0.0.1:{pool.add_insecure_port('127.0.0.1:0')}"
+    pool.start()
+    yield database
+    pool.stop(0)
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def engine(server: Loopback, kubeconfig: Path, tmp_path: Path, notes: list[str], database: DbServer) -> KatibEngine:
+    for plural, item in many(6):
+        server.put(plural, item)
+    store = Store(tmp_path / "store")
+    return KatibEngine(Cluster.connect(), store, notify=notes.append, pace=0.02, db_manager=database.address)
+
+
+@pytest.fixture
+def pod(server: Loopback, kubeconfig: Path, database: DbServer) -> Loopback:
+    """A DB manager's pod, whose forwarded port leads to the gRPC server."""
+    labels = {"katib.kubeflow.org/component": "db-manager"}
+    metadata = {"name": "katib-db-manager-1", "namespace": "kubeflow", "labels": labels}
+    server.put("pods", {"metadata": metadata, "status": {"phase": "Running"}})
+    host, _, port = database.address.partition(":")
+    server.forwards["katib-db-manager-1"] = (host, int(port))
+    return server
+
+
+def had(engine: KatibEngine) -> set[str]:
+    return {trial for trial, _ in curves.read(engine.store.folder("big"))}
+
+
+def test_one_trial_that_fails_does_not_stop_the_others(
+    engine: KatibEngine, database: DbServer, notes: list[str]
+) -> None:
+    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+        if trial == "big-00000001":
+            context.abort(grpc.StatusCode.UNKNOWN, "Error 1390: too many placeholders")
+        return values(2)
+
+    database.answer = answer
+    engine.collect("big")
+    assert had(engine) == {f"big-{i:08d}" for i in range(6)} - {"big-00000001"}
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        "the curves of 1 trials could not be read: Katib's DB manager fails for trial big-00000001"
+    )
+    assert "too many placeholders" in notes[0]
+
+
+def test_a_db_manager_that_is_silent_is_left_alone(
+    engine: KatibEngine, database: DbServer, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+        release.wait(5)
+        return values(1)
+
+    database.answer = answer
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.3)
+    engine.collect("big")
+    release.set()
+    assert len(database.calls) == 3
+    assert "the curves of 6 trials could not be read: Katib's DB manager did not answer in 0.3 s" in notes[0]
+
+
+def test_a_curve_beyond_grpcs_own_limit_is_read(engine: KatibEngine, database: DbServer, notes: list[str]) -> None:
+    database.answer = lambda trial, context: values(120_000)
+    assert database.answer("", None).ByteSize() > 4 << 20
+    with DbManager.open(engine.cluster, address=database.address) as manager:
+        assert len(manager.observations("big-00000000")) == 120_000
+
+
+def test_a_db_manager_that_is_gone_is_unreachable_and_one_reply_is_not(engine: KatibEngine, database: DbServer) -> None:
+    def fail(code: grpc.StatusCode) -> Answer:
+        return lambda trial, context: context.abort(code, "no")
+
+    with DbManager.open(engine.cluster, address=database.address) as manager:
+        database.answer = fail(grpc.StatusCode.UNAVAILABLE)
+        with pytest.raises(Unreachable, match="fails for trial x: no"):
+            manager.observations("x")
+        database.answer = fail(grpc.StatusCode.INTERNAL)
+        with pytest.raises(ClusterError, match="fails for trial x: no") as caught:
+            manager.observations("x")
+        assert type(caught.value) is ClusterError
+
+
+def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
+    server: Loopback, engine: KatibEngine, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = server.objects["experiments", "gan", "big"]
+    item["spec"]["metricsCollectorSpec"].setdefault("source", {})["filter"] = {
+        "metricsFormat": ["([[:word:]]+)=([0-9.]+)"]
+    }
+    engine.db_manager = "127.0.0.1:9"
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
+    assert engine.collect("big").best is not None
+    assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])  # servers since 1.35 ask for create too
+def test_a_forbidden_port_forward_is_said_at_once_with_the_rule(pod: Loopback, verb: str) -> None:
+    says = f'pods "katib-db-manager-1" is forbidden: User "u" cannot {verb} resource "pods/portforward" in API group ""'
+    pod.answer("GET", "/portforward", 403, {"kind": "Status", "message": says, "code": 403})
+    with pytest.raises(Forbidden) as caught, DbManager.open(Cluster.connect()):
+        pass
+    assert f'{{apiGroups: [""], resources: ["pods/portforward"], verbs: ["{verb}"]}}' in str(caught.value)
+    assert pod.count("GET", "/portforward") == 1
+
+
+def test_a_port_forward_that_fails_says_why(pod: Loopback) -> None:
+    pod.answer("GET", "/portforward", 502, "bad gateway")
+    with pytest.raises(Unreachable, match="502: bad gateway"), DbManager.open(Cluster.connect()):
+        pass
+
+
+def test_a_watch_may_send_while_a_port_forward_is_made(pod: Loopback) -> None:
+    """The kubernetes package replaces `request` on the ApiClient that forwards: never on the one that watches."""
+    cluster = Cluster.connect()
+    before = cluster._api.request
+    assert cluster.new_api() is not cluster._api
+    with DbManager.open(cluster) as manager:
+        assert len(manager.observations("x")) == 2
+        assert cluster._api.request == before
+
+
+def test_both_ends_of_a_bridge_see_the_end() -> None:
+    from tuner.kube.dbmanager import _bridge
+
+    (client, near), (far, pod_side) = socket.socketpair(), socket.socketpair()
+    bridge = threading.Thread(target=_bridge, args=(near, far), daemon=True)
+    bridge.start()
+    client.sendall(b"ping")
+    assert pod_side.recv(10) == b"ping"
+    pod_side.sendall(b"pong")
+    pod_side.close()
+    client.settimeout(2)
+    assert (client.recv(10), client.recv(10)) == (b"pong", b"")
+    bridge.join(2)
+    assert not bridge.is_alive()
+    assert (near.fileno(), far.fileno()) == (-1, -1)
+    client.close()

@@ -1,0 +1,234 @@
+"""Which Experiment a study is: one name in two places, or twice; what the store refuses before a cluster is asked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tuner.katib import change, names
+from tests.tuner.loopback import RESPONSES, Loopback, many
+from tuner.engines.katib import KatibEngine
+from tuner.engines.local import LocalEngine
+from tuner.errors import Conflict, NotFound, StudyChanged, StudyError
+from tuner.kube import Cluster
+from tuner.manifest import Experiment, from_document
+from tuner.result import StudyState, TrialState
+from tuner.store import EngineKind
+
+BODY = RESPONSES["create-201"]["request"]["body"]
+
+
+def experiment(**spec: Any) -> Experiment:
+    body = copy.deepcopy(BODY)
+    body["spec"] |= spec
+    return from_document(body)
+
+
+def big(server: Loopback, count: int, namespace: str) -> None:
+    for plural, item in many(count, namespace=namespace):
+        item["metadata"]["uid"] = f"{namespace}-{item['metadata']['name']}"
+        server.put(plural, item)
+
+
+def test_one_name_in_two_namespaces_is_two_studies(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+    big(server, 2, "team-a")
+    big(server, 3, "team-b")
+    counts = []
+    for namespace in ("team-a", "team-b", "team-a", "team-b"):
+        engine.namespace = namespace
+        counts.append(len(engine.collect("big").trials))
+        assert len(engine.store.result("big").trials) == counts[-1]
+    assert counts == [2, 3, 2, 3]
+    assert engine.store.names() == ["big", "big.1"]
+    assert len(engine.store.result("big.1").trials) == 2
+    engine.namespace = ""
+    assert len(engine.collect("big").trials) == 3  # where it was collected last
+    assert "the store's big was another Experiment: its results are big.1 now" in notes
+
+
+def test_another_cluster_has_its_own(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+    big(server, 2, "gan")
+    engine.collect("big")
+    with Loopback() as other:
+        engine.cluster = _cluster(other, tmp_path / "other")
+        with pytest.raises(NotFound, match=rf"the store has it from {server.url}: pass --context"):
+            engine.collect("big")
+        big(other, 3, "gan")
+        change(other, "experiments", "big", lambda item: item["metadata"].update(uid="another"))
+        assert len(engine.collect("big").trials) == 3
+    assert len(engine.store.result("big.1").trials) == 2
+
+
+def _cluster(server: Loopback, path: Path) -> Cluster:
+    before, os.environ["KUBECONFIG"] = os.environ["KUBECONFIG"], str(server.kubeconfig(path))
+    try:
+        return Cluster.connect()
+    finally:
+        os.environ["KUBECONFIG"] = before
+
+
+def test_after_a_deletion_another_spec_is_submitted_under_the_name(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    big(server, 2, "gan")
+    body = copy.deepcopy(server.objects["experiments", "gan", "big"])
+    engine.collect("big")
+    change(server, "experiments", "big", lambda item: item.update(status={}))  # at work again, when it is deleted
+    assert engine.delete("big").state is StudyState.DELETED
+    body["spec"]["parameters"] = body["spec"]["parameters"][:1]
+    assert engine.submit(from_document({**body, "metadata": {"name": "big"}})) == "big"
+    new = engine.store.result("big")
+    assert (new.state, new.trials) == (StudyState.RUNNING, ())
+    assert len(engine.store.experiment("big").parameters) == 1
+    assert len(engine.store.result("big.1").trials) == 2
+    assert any("its results are big.1 now" in note for note in notes)
+
+
+def test_what_lost_its_place_while_it_ran_is_over(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    engine.collect("gpu-unschedulable")
+    body = copy.deepcopy(server.remove("experiments", "gan", "gpu-unschedulable"))
+    engine.submit(from_document({**body, "metadata": {"name": "gpu-unschedulable"}}))
+    old = engine.store.result("gpu-unschedulable.1")
+    assert old.state is StudyState.DELETED
+    assert {trial.state for trial in old.trials} == {TrialState.KILLED}
+
+
+def test_an_old_watch_writes_into_its_own_study(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    watch = engine.watch("gpu-unschedulable")
+    next(event for event in watch if len(event.result.trials) == 2)
+    body = copy.deepcopy(server.objects["experiments", "gan", "gpu-unschedulable"])
+    server.remove("experiments", "gan", "gpu-unschedulable")
+    engine.submit(from_document({**body, "metadata": {"name": "gpu-unschedulable"}}))
+    assert list(watch)[-1].result.state is StudyState.DELETED
+    assert engine.store.result("gpu-unschedulable").trials == ()
+    assert len(engine.store.result("gpu-unschedulable.1").trials) == 2
+
+
+def test_a_local_study_of_the_name_is_refused_before_anything_is_created(server: Loopback, engine: KatibEngine) -> None:
+    engine.store.submit(experiment(), EngineKind.LOCAL)
+    for verb in (engine.submit, lambda what: list(engine.watch(what.name)), lambda what: engine.collect(what.name)):
+        with pytest.raises(StudyChanged, match="belongs to the local engine: rename the Experiment, or choose another"):
+            verb(experiment())
+    assert server.count("POST") == 0
+
+
+@pytest.mark.parametrize("generate", [False, True])
+def test_a_store_that_cannot_be_written_is_told_before_anything_is_created(
+    server: Loopback, engine: KatibEngine, tmp_path: Path, generate: bool
+) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    metadata = {"generateName": "made-"} if generate else {"name": "made"}
+    with pytest.raises(StudyError, match="cannot be written"):
+        engine.submit(from_document(copy.deepcopy(BODY) | {"metadata": metadata}))
+    assert server.count("POST") == 0
+
+
+def test_a_store_that_fails_after_the_creation_is_a_warning(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    def full(item: dict[str, Any]) -> None:
+        shutil.rmtree(engine.store.root)
+        engine.store.root.write_text("")
+
+    server.controller = full
+    assert engine.submit(experiment()) == "made"
+    assert any(note.startswith("made is on the cluster, but not in the store: ") for note in notes)
+
+
+def test_one_that_is_being_deleted_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
+    server.finalizing = True
+    engine.submit(experiment())
+    change(
+        server, "experiments", "made", lambda item: item["metadata"].update(finalizers=["update-prometheus-metrics"])
+    )
+    engine.delete("made")
+    uid = server.objects["experiments", "gan", "made"]["metadata"]["uid"]
+    threading.Timer(0.05, server.remove, ("experiments", "gan", "made")).start()
+    assert engine.submit(experiment()) == "made"
+    assert server.objects["experiments", "gan", "made"]["metadata"]["uid"] != uid
+    assert server.count("POST") == 2
+
+
+def test_one_that_never_goes_is_a_conflict(server: Loopback, engine: KatibEngine) -> None:
+    server.finalizing = True
+    engine.submit(experiment())
+    change(server, "experiments", "made", lambda item: item["metadata"].update(finalizers=["stuck"]))
+    engine.delete("made")
+    with pytest.raises(Conflict, match="being deleted since 2026-11-22T19:19:13Z: submit it again when it is gone"):
+        engine.submit(experiment())
+    assert server.count("POST") == 1
+
+
+def test_a_template_in_a_config_map_is_read_from_there(server: Loopback, engine: KatibEngine) -> None:
+    big(server, 2, "gan")
+    item = server.objects["experiments", "gan", "big"]
+    written = item["spec"]["trialTemplate"].pop("trialSpec")
+    source = {"configMapName": "templates", "configMapNamespace": "gan", "templatePath": "job.yaml"}
+    item["spec"]["trialTemplate"]["configMap"] = source
+    assert len(engine.collect("big").trials) == 2  # nothing but an export needs it
+    assert engine.store.experiment("big").template.spec == {}
+    metadata = {"name": "templates", "namespace": "gan"}
+    server.put("configmaps", {"metadata": metadata, "data": {"job.yaml": json.dumps(written)}})
+    engine.collect("big")
+    assert engine.store.experiment("big").template.spec == written
+    engine.stop("big")
+    engine.delete("big")
+
+
+def test_going_on_here_leaves_the_clusters_study(
+    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gantune run FILE --local --from NAME`, with the FILE that NAME came from, then once more with --fresh."""
+    server.replay("random-ok")
+    body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
+    engine.collect("random-ok")
+    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    container["command"] = ["python", "-c", "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')"]
+    container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
+    body["spec"] |= {"maxTrialCount": 1, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
+    for fresh in (False, True):
+        here = LocalEngine(engine.store, warm_start="random-ok", workers=1, in_process=False, fresh=fresh)
+        assert here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok-local"
+        events = list(here.watch("random-ok-local"))
+        assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
+    assert len(engine.store.result("random-ok").trials) == 6
+    assert engine.store.names() == ["random-ok", "random-ok-local"]
+
+
+def test_fresh_never_clears_the_clusters_study(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("random-ok")
+    engine.collect("random-ok")
+    held = engine.store.experiment("random-ok")
+    with pytest.raises(StudyChanged, match=r"belongs to the katib engine: .* --local --from random-ok"):
+        LocalEngine(engine.store, fresh=True).submit(held)
+    assert len(engine.store.result("random-ok").trials) == 6
+
+
+def test_a_local_study_may_start_over_from_itself(
+    engine: KatibEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tuner import experiments
+
+    monkeypatch.chdir(experiments.TRIALS)
+    what = experiments.experiment(trials=3)
+    experiments.run(tmp_path / "store", what)
+    again = LocalEngine(engine.store, warm_start="study", fresh=True)
+    assert any("3 trials of study are known" in event.message for event in experiments.events(again, what))
+
+
+def test_only_its_own_objects_are_touched(server: Loopback, engine: KatibEngine) -> None:
+    big(server, 2, "team-a")
+    big(server, 3, "team-b")
+    engine.namespace = "team-a"
+    engine.delete("big")
+    assert {key[1] for key in server.objects if key[0] == "trials"} == {"team-b"}
+    assert len(names(server, "trials")) == 3

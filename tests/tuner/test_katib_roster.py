@@ -1,0 +1,59 @@
+"""The roster: whose pod speaks, what outlives it, and how trials are numbered."""
+
+from __future__ import annotations
+
+import pytest
+
+from tuner.engines.katib.objects import PodView
+from tuner.engines.katib.roster import Listed, merged, placed, youngest
+from tuner.result import Trial, TrialState
+
+
+def pod(name: str, created: str, reason: str = "", node: str = "", trial: str = "t") -> PodView:
+    return PodView(name, trial, created, node, "Running", reason, ())
+
+
+def trial(name: str = "t", number: int = 0, state: TrialState = TrialState.RUNNING, **of: str) -> Trial:
+    return Trial(number, name, state, {}, reason=of.get("reason", ""), node=of.get("node", ""))
+
+
+def test_the_youngest_pod_speaks_in_whatever_order_they_come() -> None:
+    first, second = pod("z", "2026-01-01T00:00:00Z", "OOMKilled"), pod("a", "2026-01-01T00:00:09Z")
+    assert youngest([first, second]) == youngest([second, first]) == {"t": second}
+
+
+def test_of_pods_made_at_once_the_one_with_a_reason_speaks() -> None:
+    master, worker = pod("master", "1"), pod("a-worker", "1", "Unschedulable: 1 Insufficient nvidia.com/gpu")
+    assert youngest([worker, master]) == youngest([master, worker]) == {"t": worker}
+
+
+@pytest.mark.parametrize(
+    ("fresh", "now", "known", "reason", "node"),
+    [
+        (trial(), pod("p", "1", "Unschedulable"), None, "Unschedulable", ""),
+        (trial(), None, trial(reason="Unschedulable", node="n"), "found", ""),  # the pod has gone, and its reason too
+        (trial(state=TrialState.SUCCEEDED), None, trial(node="n"), "", "n"),
+        (trial(state=TrialState.FAILED, reason="limit"), None, trial(reason="Unschedulable", node="n"), "limit", "n"),
+        (
+            trial(state=TrialState.FAILED, reason="limit"),
+            None,
+            trial(state=TrialState.FAILED, reason="OOMKilled", node="n"),
+            "OOMKilled",
+            "n",
+        ),
+        (trial(state=TrialState.FAILED, reason="limit"), pod("p", "1", "OOMKilled", "m"), None, "OOMKilled", "m"),
+        (trial(state=TrialState.METRICS_UNAVAILABLE, reason="no fd"), pod("p", "1", "exit code 1"), None, "no fd", ""),
+    ],
+)
+def test_what_is_said_of_a_trial(fresh: Trial, now: PodView | None, known: Trial, reason: str, node: str) -> None:
+    said = placed(fresh, now, known, "found")
+    assert (said.reason, said.node) == (reason, node)
+
+
+def test_numbers_are_kept_and_new_ones_go_by_creation() -> None:
+    listed = [Listed("3", trial("a")), Listed("2", trial("b")), Listed("2", trial("c")), Listed("1", trial("d"))]
+    trials = merged(listed, {}, [trial("b", 5), trial("gone", 7, TrialState.SUCCEEDED), trial("lost", 2)])
+    assert [(one.number, one.name) for one in trials] == [
+        (2, "lost"), (5, "b"), (7, "gone"), (8, "d"), (9, "c"), (10, "a"),
+    ]  # fmt: skip
+    assert [one.state for one in trials[:3]] == [TrialState.KILLED, TrialState.RUNNING, TrialState.SUCCEEDED]

@@ -1,0 +1,261 @@
+"""Why a search does not move: the recorded stalls, and others made from recordings."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.tuner.katib import (
+    PACE,
+    change,
+    condition,
+    names,
+    play,
+    play_until,
+    until,
+    until_warned,
+    warnings,
+)
+from tests.tuner.loopback import RESPONSES, Loopback
+from tuner.engine import EventKind
+from tuner.engines.katib import KatibEngine, objects
+from tuner.errors import Deadline
+
+STALLS = {
+    "nan-objective": ("the sampler fails on a trial without a finite fd", "gantune stop nan-objective"),
+    "gpu-unschedulable": ("Unschedulable: 1 Insufficient nvidia.com/gpu", "lower parallelTrialCount"),
+    "image-pull-error": ("ImagePullBackOff: registry.invalid/gan-trainer:1", "check the image's name"),
+    "suspended-jobs": ("its Job is suspended (queued by Kueue, or by hand)", "when the queue admits it"),
+    "restricted-early-stopping": ("pod is refused: violates PodSecurity", "remove earlyStopping"),
+}
+LATER = "2026-11-22T23:00:00Z"  # after everything that was recorded
+
+
+def event(kind: str, name: str, reason: str, message: str, count: int = 9) -> dict[str, Any]:
+    about = {"kind": kind, "name": name, "namespace": "gan"}
+    shape = {"metadata": {"name": f"{name}.{count}", "namespace": "gan"}, "involvedObject": about, "type": "Warning"}
+    return shape | {"reason": reason, "message": message, "count": count, "lastTimestamp": LATER}
+
+
+def no_events(server: Loopback) -> None:
+    for name in names(server, "events"):
+        server.remove("events", "gan", name)
+
+
+@pytest.mark.parametrize("scenario", STALLS)
+def test_a_search_that_cannot_move_says_why_and_the_remedy(
+    server: Loopback, engine: KatibEngine, scenario: str
+) -> None:
+    why, remedy = STALLS[scenario]
+    play(server, scenario).join()
+    said = until_warned(engine.watch(scenario), why)
+    assert remedy in said[-1]
+    assert len(said) == 1
+    assert server.objects["experiments", "gan", scenario]["status"]["conditions"][-1]["type"] in ("Created", "Running")
+
+
+@pytest.mark.parametrize("scenario", ["gpu-unschedulable", "image-pull-error", "nan-objective"])
+def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+    """Through the second look and the third, while a pod goes to and fro between ErrImagePull and its back-off."""
+    play(server, scenario)
+    engine.deadline = 150 * PACE
+    watch = engine.watch(scenario)
+    next(one for one in watch if one.kind is EventKind.WARNING)
+    with pytest.raises(Deadline):
+        raise AssertionError(next(one for one in watch if one.kind is EventKind.WARNING).message)
+
+
+@pytest.mark.parametrize("scenario", [*STALLS, "silent"])
+def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+    """Of the last change, by a watch whose clock is 20 times as fast; the second look comes last."""
+    words = STALLS.get(scenario, ("all 2 trials have ended and none new has come for", ""))[0]
+    server.replay(scenario if scenario in STALLS else "nan-objective")
+    if scenario not in STALLS:
+        no_events(server)
+        server.logs.clear()
+    engine.pace, began = 0.05, time.monotonic()
+    said = until_warned(engine.watch(scenario if scenario in STALLS else "nan-objective"), words)
+    took = (time.monotonic() - began) / 0.05
+    assert took < 60
+    assert scenario in STALLS or took > 40, said  # a slow sampler is given twice the patience
+
+
+def test_a_suggestion_pod_that_is_being_made_is_no_stall(server: Loopback, engine: KatibEngine) -> None:
+    """On every fresh cluster its image is pulled for longer than the first look waits."""
+    rest = play_until(server, "random-ok", lambda step: step["kind"] == "pods" and "'waiting'" in str(step))
+    engine.pace = 0.1  # the first look comes after 2 s, the second after 5
+
+    def made() -> None:
+        for _ in rest:
+            pass
+
+    threading.Timer(3, made).start()
+    assert warnings(list(engine.watch("random-ok"))) == []
+    assert server.count("GET", "/log?container=suggestion") == 0
+    assert server.count("GET", "/events") > 0  # it did look
+
+
+def pod_of_the_sampler(server: Loopback, **container: Any) -> None:
+    """Up to the moment when the suggestion service runs, and then its container is as given."""
+    play_until(server, "random-ok", lambda step: step["kind"] == "pods" and "'running'" in str(step))
+    (name,) = names(server, "pods")
+    change(server, "pods", name, lambda pod: pod["status"]["containerStatuses"][0].update(container))
+
+
+KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(
+    ("container", "why", "remedy"),
+    [
+        ({"lastState": KILLED, "restartCount": 4}, "OOMKilled: container suggestion, 4 restarts so far", "512Mi"),
+        (
+            {"lastState": KILLED, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4},
+            "CrashLoopBackOff: container suggestion ended again and again (OOMKilled)",
+            "raise resources.limits.memory of random in katib-config",
+        ),
+        (
+            {
+                "lastState": {"terminated": {"reason": "Error", "exitCode": 1}},
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            },
+            "CrashLoopBackOff: container suggestion ended again and again (exit code 1)",
+            "kubectl logs --previous",
+        ),
+    ],
+)
+def test_a_sampler_that_is_killed_or_crashes_is_told(
+    server: Loopback, engine: KatibEngine, container: dict[str, Any], why: str, remedy: str
+) -> None:
+    pod_of_the_sampler(server, **container)
+    said = until_warned(engine.watch("random-ok"), why)
+    assert remedy in said[-1]
+
+
+def test_a_nan_is_found_in_the_log_where_the_events_are_gone(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("nan-objective")
+    no_events(server)
+    until_warned(engine.watch("nan-objective"), "the sampler fails on a trial without a finite fd")
+    assert server.count("GET", "/log?container=suggestion") == 1
+
+
+def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("nan-objective")
+    server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
+    until_warned(engine.watch("nan-objective"), "the sampler fails on a trial without a finite fd")
+
+
+def test_where_nothing_may_be_read_that_is_said(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("restricted-early-stopping")
+    for _ in range(2):
+        server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
+    said = until_warned(engine.watch("restricted-early-stopping"), "nothing moves, and it cannot be seen why: ")
+    assert 'the RBAC rule to add: {apiGroups: [""], resources: ["events"], verbs: ["list"]}' in said[-1]
+
+
+def test_a_refused_suggestion_pod_is_told_by_its_deployment_too(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("restricted-early-stopping")
+    no_events(server)
+    said = until_warned(engine.watch("restricted-early-stopping"), "no trial has come for")
+    assert "(its Deployment says: violates PodSecurity" in said[-1]
+    assert "kubectl logs -n gan -l katib.kubeflow.org/suggestion=restricted-early-stopping" in said[-1]
+
+
+def test_a_controller_that_is_down_is_told(server: Loopback, engine: KatibEngine) -> None:
+    play_until(server, "random-ok", lambda step: step["kind"] == "experiments")
+    said = until_warned(engine.watch("random-ok"), "its controller does not run")
+    assert "kubectl get pods -A -l katib.kubeflow.org/component=controller" in said[-1]
+
+
+def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEngine) -> None:
+    play_until(server, "random-ok", lambda step: condition(step, "suggestions", "Running"))
+    for name in names(server, "trials"):
+        server.remove("trials", "gan", name)
+    said = until_warned(engine.watch("random-ok"), "no trial has come for")
+    assert "(its Suggestion says: Suggestion is running)" in said[-1]
+
+
+def test_a_controllers_error_is_told_and_a_conflict_is_not(server: Loopback, engine: KatibEngine) -> None:
+    play_until(server, "random-ok", lambda step: condition(step, "suggestions", "Running"))
+    for name in names(server, "trials"):
+        server.remove("trials", "gan", name)
+    conflict = "Operation cannot be fulfilled: the object has been modified; please apply your changes"
+    server.put("events", event("Experiment", "random-ok", "ReconcileError", conflict, 7))
+    server.put("events", event("Suggestion", "random-ok", "ReconcileError", "rpc error: no such setting", 8))
+    server.put("events", event("Suggestion", "another", "ReconcileError", "not ours"))
+    said = until_warned(engine.watch("random-ok"), "Katib's controller fails again and again")
+    assert "rpc error: no such setting; see `kubectl describe suggestion -n gan random-ok`" in said[-1]
+
+
+def test_a_job_that_a_quota_refuses_is_the_trials_reason(server: Loopback, engine: KatibEngine) -> None:
+    play_until(server, "random-ok", lambda step: condition(step, "trials", "Created"))
+    trial = next(n for n in names(server, "trials") if "conditions" in str(server.objects["trials", "gan", n]))
+    for other in names(server, "trials"):
+        if other != trial:
+            server.remove("trials", "gan", other)
+    refusal = "exceeded quota: gan, limited: count/jobs.batch=0"
+    message = f'Failed to reconcile: jobs.batch "{trial}" is forbidden: {refusal}'
+    server.put("events", event("Trial", trial, "ReconcileError", message))
+    events = until(engine.watch("random-ok"), lambda one: "quota" in one.message)
+    assert "get resourcequota" in events[-1].message
+    (stuck,) = events[-1].result.trials
+    assert stuck.reason == f"its Job is refused: {refusal}"
+
+
+def test_a_pod_that_is_refused_is_its_trials_reason(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("suspended-jobs")
+    for name in names(server, "jobs"):
+        change(server, "jobs", name, lambda job: job["spec"].update(suspend=False))
+        refusal = f'Error creating: pods "{name}-x7k2p" is forbidden: violates PodSecurity "restricted:latest"'
+        server.put("events", event("Job", name, "FailedCreate", refusal))
+    said = until_warned(engine.watch("suspended-jobs"), "pod refused: violates PodSecurity")
+    assert "give the trial's containers a restricted securityContext" in said[-1]
+
+
+def test_what_befell_an_earlier_experiment_of_the_name_is_not_told(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("suspended-jobs")
+    for name in names(server, "jobs"):
+        old = event("Job", name, "FailedCreate", "pods is forbidden: long ago")
+        server.put("events", old | {"lastTimestamp": "2026-11-22T18:00:00Z"})
+    said = until_warned(engine.watch("suspended-jobs"), "its Job is suspended")
+    assert len(said) == 1
+
+
+def test_kueues_queue_is_named(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("suspended-jobs")
+    label = {"kueue.x-k8s.io/queue-name": "team-a"}
+    for name in names(server, "jobs"):
+        change(server, "jobs", name, lambda job: job["metadata"]["labels"].update(label))
+    until_warned(engine.watch("suspended-jobs"), "queued by Kueue in team-a; it starts when the queue admits it")
+
+
+def test_a_queued_trainjob_is_looked_at_too(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("suspended-jobs")
+    kind = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob"}
+    change(server, "experiments", "suspended-jobs", lambda it: it["spec"]["trialTemplate"]["trialSpec"].update(kind))
+    for name in names(server, "jobs"):
+        job = copy.deepcopy(server.remove("jobs", "gan", name))
+        server.put("trainjobs", job)
+    until_warned(engine.watch("suspended-jobs"), "its TrainJob is suspended")
+    assert server.count("GET", "/apis/trainer.kubeflow.org/v1alpha1/namespaces/gan/trainjobs") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "Evicted: low on memory"),
+        (
+            {"containerStatuses": [{"name": "t", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+            "CrashLoopBackOff: container t ended again and again (exit code ?)",
+        ),
+        ({"containerStatuses": [{"name": "t", "state": {"waiting": {"reason": "ContainerCreating"}}}]}, ""),
+        ({"containerStatuses": [{"name": "t", "state": {"running": {}}, "lastState": KILLED, "restartCount": 1}]}, ""),
+    ],
+)
+def test_the_reason_of_a_trials_pod(status: dict[str, Any], reason: str) -> None:
+    labels = {objects.TRIAL_LABEL: "a-trial"}
+    assert objects.pod({"metadata": {"name": "p", "labels": labels}, "status": status}).reason == reason

@@ -1,0 +1,44 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+DEFAULT_STORE = Path(".gantune")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def store_option(command: Command) -> Command:
+    """`--store DIR`, the same on every command that reads or writes a study."""
+    return click.option(
+        "--store",
+        "store_dir",
+        metavar="DIR",
+        envvar="GANTUNE_STORE",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_STORE,
+        show_default=True,
+        help="Where studies are kept.",
+    )(command)
+
+
+def cluster_options(command: Command) -> Command:
+    """`-n`, `--context`, `--katib-namespace`: the same on every command that may ask a cluster."""
+    options = (
+        click.option("-n", "--namespace", default="", help="Cluster: the namespace, if not the study's or context's."),
+        click.option("--context", help="Cluster: the kubeconfig's context, if not the current one."),
+        click.option("--katib-namespace", default="kubeflow", show_default=True, help="Cluster: where Katib lives."),
+    )
+    return reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """`--format`, the first of `formats` by default."""
+    return click.option(
+        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print it."
+    )

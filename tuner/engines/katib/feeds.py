@@ -1,0 +1,81 @@
+"""The three watches of one Experiment, each a thread that lists, watches and lists again (tuner.kube.following)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from tuner.engines.katib.reading import Held
+from tuner.errors import ClusterError, Forbidden
+from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
+from tuner.kube.following import Change, follow
+from tuner.kube.streams import Stop
+
+
+class Feeds:
+    """Changes from the three, in the order in which they came."""
+
+    def __init__(self, cluster: Cluster, study: Held, pace: float) -> None:
+        self._cluster, self._study, self._pace = cluster, study, pace
+        self._changes: queue.Queue[Change | Forbidden | ClusterError] = queue.Queue(maxsize=256)
+        self._stop = Stop()  # its set() ends the three streams at once
+
+    def start(self) -> None:
+        """Begin all three."""
+        selectors = (
+            (EXPERIMENTS, {"fields": f"metadata.name={self._study.name}"}),
+            (TRIALS, {"labels": self._study.label}),
+            (PODS, {"labels": self._study.label}),
+        )
+        for resource, selector in selectors:
+            name = f"watch-{resource.plural}"
+            threading.Thread(target=self._feed, args=(resource, selector), name=name, daemon=True).start()
+
+    def get(self, timeout: float) -> Change | Forbidden | None:
+        """The next change, None where none came in time; Forbidden where pods alone may not be listed.
+
+        Raises what ended one of the watches.
+        """
+        try:
+            change = self._changes.get(timeout=timeout) if timeout else self._changes.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(change, ClusterError) and not isinstance(change, _PodsForbidden):
+            raise change
+        return change
+
+    def close(self) -> None:
+        """End all three; what they have sent since is dropped."""
+        self._stop.set()
+
+    def _feed(self, resource: Resource, selector: dict[str, str]) -> None:
+        try:
+            for change in follow(
+                self._cluster,
+                resource,
+                self._stop,
+                namespace=self._study.namespace,
+                first_wait=self._pace,
+                **selector,
+            ):
+                if not self._put(change):
+                    return
+        except ClusterError as error:
+            self._put(_PodsForbidden(str(error)) if isinstance(error, Forbidden) and resource is PODS else error)
+        except Exception as error:  # a thread that died in silence would leave the watch waiting for ever
+            failure = ClusterError(f"the watch of {resource.plural} failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._put(failure)
+
+    def _put(self, change: Change | ClusterError) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._changes.put(change, timeout=0.5)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+class _PodsForbidden(Forbidden):
+    """No end of the watch: without pods it goes on, and says less."""

@@ -1,0 +1,112 @@
+"""An Experiment and its trials as the cluster holds them, read in a few lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tuner.engines.katib import objects, roster
+from tuner.engines.katib.objects import EXPERIMENT_LABEL, PodView, name_of
+from tuner.engines.katib.roster import Listed
+from tuner.errors import ClusterError, ManifestError, UnsupportedError
+from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
+from tuner.kube.failures import one_line
+from tuner.manifest import Experiment, from_document
+from tuner.result import Result, StudyState, Trial, TrialState
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An Experiment that the cluster holds."""
+
+    item: dict[str, Any]
+    experiment: Experiment
+    namespace: str
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return name_of(self.item)
+
+    @property
+    def uid(self) -> str:
+        """What tells it from another one of the same name."""
+        return str(self.item["metadata"].get("uid", ""))
+
+    @property
+    def state(self) -> StudyState:
+        """How it stands."""
+        return objects.study_state(self.item)[0]
+
+    @property
+    def label(self) -> str:
+        """The selector of its trials and pods."""
+        return f"{EXPERIMENT_LABEL}={self.name}"
+
+
+def held(cluster: Cluster, name: str, namespace: str) -> Held:
+    """Read it. Raises NotFound, and UnsupportedError where the object cannot be understood."""
+    item = cluster.get(EXPERIMENTS, name, namespace=namespace)
+    try:
+        return Held(item, from_document(_with_template(cluster, item)), namespace)
+    except ManifestError as error:
+        raise UnsupportedError(f"Experiment {name} cannot be understood: {error}") from error
+
+
+def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
+    """The object with the trial template that a ConfigMap holds written out; {} where it cannot be read.
+
+    Only exports need the template: to watch, to stop and to delete go on without.
+    """
+    template = item.get("spec", {}).get("trialTemplate") or {}
+    source = template.get("configMap")
+    if "trialSpec" in template or not source:
+        return item
+    try:
+        where = {"name": source["configMapName"], "namespace": source["configMapNamespace"]}
+        text = cluster.get(CONFIG_MAPS, **where)["data"][source["templatePath"]]
+        written = YAML(typ="safe", pure=True).load(text)
+    except (ClusterError, KeyError, YAMLError):
+        written = None
+    rest = {key: value for key, value in template.items() if key != "configMap"}
+    rest["trialSpec"] = written if isinstance(written, dict) else {}
+    return item | {"spec": item["spec"] | {"trialTemplate": rest}}
+
+
+def result(
+    cluster: Cluster, study: Held, known: Iterable[Trial], notify: Callable[[str], None], *, pods: bool = True
+) -> Result:
+    """The Experiment and all its trials, with what was `known` of them before."""
+    listed = [
+        Listed(str(found["metadata"].get("creationTimestamp", "")), objects.trial(found, study.experiment, 0))
+        for found in cluster.list(TRIALS, namespace=study.namespace, labels=study.label)
+    ]
+    wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.ended for one in listed)
+    views = _pods(cluster, study, notify) if pods and wanting else {}
+    trials = roster.merged(listed, views, known)
+    state, reason = objects.study_state(study.item)
+    if state is StudyState.FAILED and "uggestion has failed" in reason:
+        reason = _suggestion_says(cluster, study) or reason
+    return Result(study.name, state, study.experiment.objective, trials, reason)
+
+
+def _pods(cluster: Cluster, study: Held, notify: Callable[[str], None]) -> dict[str, PodView]:
+    try:
+        return roster.youngest(map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label)))
+    except ClusterError as error:
+        notify(f"no nodes, and no reasons of pods: {error}")
+        return {}
+
+
+def _suggestion_says(cluster: Cluster, study: Held) -> str:
+    try:
+        suggestion = cluster.get(SUGGESTIONS, study.name, namespace=study.namespace)
+    except ClusterError:
+        return ""
+    return one_line(str(objects.conditions(suggestion).get("Failed", {}).get("message", "")))

@@ -1,0 +1,51 @@
+"""What to do about a reason that a pod, an event or the sampler's log gave: one line each."""
+
+from __future__ import annotations
+
+from tuner.result import Trial
+
+_REMEDIES = {
+    "Insufficient": "lower parallelTrialCount or the request, or add nodes (a pool may take minutes to scale up)",
+    "Unschedulable": "check nodeSelector, affinity and tolerations against `kubectl get nodes --show-labels`",
+    "ImagePull": "check the image's name, its tag and imagePullSecrets",
+    "InvalidImageName": "check the image's name",
+    "queued": "it starts when the queue admits it (`kubectl get workloads`)",
+    "quota": "raise the namespace's quota (`kubectl get resourcequota`), or lower parallelTrialCount or the request",
+    "PodSecurity": "give the trial's containers a restricted securityContext",
+    "OOMKilled": "raise resources.limits.memory of that container in the trialTemplate, or make the trial smaller",
+    "Config": "check the ConfigMaps and Secrets that the pod names",
+    "Evicted": "the node ran short: request what a trial needs (memory, ephemeral-storage)",
+}
+
+
+def remedy(reason: str, experiment: str, trial: Trial) -> str:
+    """For a trial that does not run, or has failed."""
+    known = next((text for key, text in _REMEDIES.items() if key in reason), "")
+    return known or f"see `gantune logs {experiment} --trial {trial.number}`"
+
+
+def suggestion_remedy(reason: str, algorithm: str) -> str:
+    """For the pod of the suggestion service."""
+    if "OOMKilled" in reason:
+        return (
+            f"raise resources.limits.memory of {algorithm} in katib-config to 512Mi or more (the default of 100Mi "
+            "does not last) and delete the pod"
+        )
+    if "CrashLoop" in reason:
+        return "see its log with `kubectl logs --previous`"
+    return next((text for key, text in _REMEDIES.items() if key in reason), "see `kubectl describe pod`")
+
+
+def refusal_remedy(message: str, *, early_stopping: bool) -> str:
+    """For a pod of the suggestion service that was never made."""
+    if "PodSecurity" not in message:
+        return "see the quota and the policies of the namespace"
+    if early_stopping:
+        return (
+            "early stopping cannot run under Pod Security `restricted`, since katib-config has no securityContext for "
+            "it: remove earlyStopping, or use a namespace with `baseline`"
+        )
+    return (
+        "give katib-config a securityContext per suggestion and injectSecurityContext: true (the katib overlay of "
+        "manifests/), or use a namespace with `baseline`"
+    )

@@ -1,0 +1,85 @@
+"""The roster of trials: what the cluster lists, what their pods say and what was known before, made one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from tuner.engines.katib.objects import PodView
+from tuner.result import Trial, TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A trial as a list gives it; its number is not known yet."""
+
+    created: str
+    trial: Trial
+
+
+class Numbers:
+    """The number of each trial: the one it was known under, else the next in the order of creation."""
+
+    def __init__(self, known: Iterable[Trial] = ()) -> None:
+        self._of = {trial.name: trial.number for trial in known}
+        self._free = max(self._of.values(), default=-1) + 1
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, name: str) -> int:
+        """The number of this trial; a new name gets the next one, so ask in the order of creation."""
+        if name not in self._of:
+            self._of[name], self._free = self._free, self._free + 1
+        return self._of[name]
+
+
+def in_order(listed: Iterable[Listed]) -> list[Trial]:
+    """By creation, then name; the API server lists by name."""
+    return [one.trial for one in sorted(listed, key=lambda one: (one.created, one.trial.name))]
+
+
+def youngest(pods: Iterable[PodView]) -> dict[str, PodView]:
+    """The pod that speaks for each trial: a Job that tries again has several, a distributed one has them at once."""
+    return {pod.trial: pod for pod in sorted(pods, key=_age) if pod.trial}
+
+
+def _age(pod: PodView) -> tuple[str, bool, str]:
+    return pod.created, bool(pod.reason), pod.name
+
+
+def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found: str = "") -> Trial:
+    """`trial` with its pod's node and reason.
+
+    While it has not ended, the pod of now alone counts, and without one what was `found` (a queue, a refusal). Once it
+    has, what was `known` of a pod that Katib has removed since stays; a reason is for failed trials.
+    """
+    node, reason = (pod.node, pod.reason) if pod else ("", "")
+    if not trial.state.ended:
+        return replace(trial, node=node, reason=reason or found)
+    node = node or (known.node if known else "")
+    if trial.state is not TrialState.FAILED:
+        return replace(trial, node=node)
+    if known and known.state is TrialState.FAILED:
+        reason = reason or known.reason
+    return replace(trial, node=node, reason=reason or trial.reason)
+
+
+def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterable[Trial]) -> tuple[Trial, ...]:
+    """All trials in the order of their numbers: those listed, and those that were `known` and are gone since."""
+    before = {trial.name: trial for trial in known}
+    numbers = Numbers(before.values())
+    trials = []
+    for trial in in_order(listed):
+        old = before.pop(trial.name, None)
+        trials.append(replace(placed(trial, pods.get(trial.name), old), number=numbers.of(trial.name)))
+    for trial in before.values():
+        gone = replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
+        trials.append(trial if trial.state.ended else gone)
+    return tuple(sorted(trials, key=lambda trial: trial.number))
+
+
+def united(seen: Iterable[Trial], known: Iterable[Trial]) -> tuple[Trial, ...]:
+    """What was `seen`, and what was `known` and has not come into sight yet."""
+    by_name = {trial.name: trial for trial in [*known, *seen]}
+    return tuple(sorted(by_name.values(), key=lambda trial: trial.number))

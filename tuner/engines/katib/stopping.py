@@ -1,0 +1,81 @@
+"""How a search is stopped, since Katib has no such verb.
+
+Its counts cannot be lowered to what has run already (validator.go). So the status is completed by a patch of the status
+subresource, upon which the controller makes no more trials, and the running trials are deleted (their Jobs and pods go
+with them).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tuner.engines.katib import objects, reading, spec
+from tuner.engines.katib.objects import STOPPED_REASON
+from tuner.engines.katib.reading import Held
+from tuner.errors import Conflict, NotFound
+from tuner.kube import EXPERIMENTS, TRIALS, Cluster
+from tuner.result import StudyState, Trial, TrialState
+
+_CONFLICTS = 5  # the controller writes the status too: read again and try again
+_ROUNDS = 10  # of deletions, a second apart; the second finds what the controller made meanwhile
+
+
+def complete(cluster: Cluster, study: Held) -> bool:
+    """Mark the Experiment as Succeeded, by us; False where it had ended before."""
+    for attempt in range(_CONFLICTS):
+        item = cluster.get(EXPERIMENTS, study.name, namespace=study.namespace)
+        if objects.study_state(item)[0] is not StudyState.RUNNING:
+            return False
+        try:
+            if item["spec"].get("maxTrialCount") is None:
+                item = _patch(cluster, study, item, "", {"spec": {"maxTrialCount": _least(item)}})
+            status = spec.completed(item, STOPPED_REASON, "Experiment was stopped by gantune stop")
+            _patch(cluster, study, item, "status", {"status": status})
+        except Conflict:
+            if attempt == _CONFLICTS - 1:
+                raise
+        else:
+            break
+    return True
+
+
+def _least(item: dict[str, Any]) -> int:
+    """The least maxTrialCount that the webhook takes. Without one, Katib restarts whatever has ended.
+
+    See experiment_controller.go:201-204 and validator.go:104-136.
+    """
+    counts = item["spec"].get("parallelTrialCount"), item["spec"].get("maxFailedTrialCount")
+    return max(int(item.get("status", {}).get("trials", 0)) + 1, *(int(count or 0) for count in counts))
+
+
+def _patch(cluster: Cluster, study: Held, item: dict[str, Any], sub: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Patch the very state that was read: Conflict where the controller was quicker."""
+    body = body | {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}}
+    return cluster.patch(EXPERIMENTS, study.name, body, namespace=study.namespace, sub=sub)
+
+
+def end_trials(
+    cluster: Cluster, study: Held, known: tuple[Trial, ...], notify: Callable[[str], None], pace: float
+) -> tuple[Trial, ...]:
+    """Delete what runs until nothing does; all trials as they are then."""
+    stopped: set[str] = set()
+    for _ in range(_ROUNDS):
+        known = reading.result(cluster, study, known, notify).trials
+        running = [trial for trial in known if not trial.state.ended and trial.name not in stopped]
+        if not running:
+            break
+        for trial in running:
+            stopped.add(trial.name)
+            try:
+                cluster.delete(TRIALS, trial.name, namespace=study.namespace)
+            except NotFound:
+                continue
+        time.sleep(pace)
+    else:
+        notify(f"new trials of {study.name} go on coming: `kubectl get trials -n {study.namespace}` shows them")
+    return tuple(
+        replace(trial, state=TrialState.KILLED, reason="stopped") if trial.name in stopped else trial for trial in known
+    )

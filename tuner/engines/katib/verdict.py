@@ -1,0 +1,58 @@
+"""What is to be said beside a result: where Katib's verdict is doubtful, and what a search leaves behind. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuner.engines.katib import objects
+from tuner.engines.katib.remedies import remedy
+from tuner.result import Result, StudyState, TrialState
+
+
+def remarks(item: Mapping[str, Any], result: Result) -> Iterator[str]:
+    """Everything below, in the order in which it matters."""
+    yield from _failures(result)
+    yield from _another_best(item, result)
+    yield from _no_goal(item, result)
+    yield from _left_running(result)
+
+
+def _failures(result: Result) -> Iterator[str]:
+    """Katib says only that maxFailedTrialCount has been reached."""
+    failed = [trial for trial in result.trials if trial.state is TrialState.FAILED]
+    if result.state is StudyState.FAILED and failed:
+        reason, count = Counter(trial.reason for trial in failed).most_common(1)[0]
+        one = next(trial for trial in failed if trial.reason == reason)
+        yield f"{count} of {len(result.trials)} trials failed: {reason}; {remedy(reason, result.name, one)}"
+
+
+def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
+    said = item.get("status", {}).get("currentOptimalTrial") or {}
+    theirs, best, metric = str(said.get("bestTrialName", "")), result.best, result.objective.metric
+    if not theirs or theirs == (best.name if best else ""):
+        return
+    other = next((trial for trial in result.trials if trial.name == theirs), None)
+    if result.state is StudyState.RUNNING and other is not None and metric in other.metrics:
+        return  # the Experiment was read before its trials: it has not heard of the newest
+    if best is None or other is None or other.metrics.get(metric) != best.metrics[metric]:
+        ours = f"{best.name} ({metric}={best.metrics[metric]:g})" if best else "none"
+        yield (
+            f"Katib names {theirs} the best trial; by the trials' own values it is {ours}: "
+            "a trial without a finite objective misleads Katib"
+        )
+
+
+def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
+    reason, best = objects.conditions(item).get("Succeeded", {}).get("reason"), result.best
+    metric = result.objective.metric
+    if reason == "ExperimentGoalReached" and not (best and result.objective.reached(best.metrics[metric])):
+        yield f"Katib says that the goal {result.objective.goal} was reached; no trial's {metric} did"
+
+
+def _left_running(result: Result) -> Iterator[str]:
+    """Katib leaves running trials alone when the goal is reached or the search fails."""
+    running = sum(not trial.state.ended for trial in result.trials)
+    if running and result.state is not StudyState.RUNNING:
+        yield f"the search has ended, {running} of its trials still run: `gantune stop {result.name}` ends them"
