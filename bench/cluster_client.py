@@ -74,7 +74,7 @@ def main() -> None:
         print(f"submit to return: {len(server.requests)} requests (target: at most 5 after discovery)")
         for plural, item in many(TRIALS):
             server.put(plural, item)
-        runs = [client(BEST, str(folder / f"best-{n}")) for n in range(REPEATS)]  # a store that knows the end asks nobody
+        runs = [client(BEST, str(folder / f"best-{n}")) for n in range(REPEATS)]  # a store that has it asks nobody
         wall, cpu = (statistics.median(float(run[column]) for run in runs) for column in (0, 1))
         print(f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of processor time")
         print(f"    (target: under 2 s); load average {os.getloadavg()[0]:.1f}")

@@ -94,8 +94,8 @@ def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopba
     done = process("watch", "gpu-unschedulable", "--timeout", "0.2")
     assert (done.returncode, "has not ended within 0.2 s" in done.stderr) == (5, True)
     for _ in range(4):
-        server.answer("GET", "/trials", 504, {"message": "the server was unable to return a response in time"})
-    done = process("watch", "gpu-unschedulable", "--timeout", "20")
+        server.answer("GET", "/experiments", 504, {"message": "the server was unable to return a response in time"})
+    done = process("watch", "gpu-unschedulable", "--timeout", "20")  # a watch that has begun outlives this
     assert (done.returncode, "took too long" in done.stderr) == (6, True)
     assert "Traceback" not in done.stderr
 

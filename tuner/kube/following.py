@@ -54,7 +54,7 @@ def follow(
     fields: str = "",
     first_wait: float = 1.0,
 ) -> Iterator[Change]:
-    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound, a failed first list."""
+    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound."""
     version, wait, listed, refused = "", first_wait, False, 0
     where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
     while not stop.is_set():
@@ -78,7 +78,7 @@ def follow(
             version = ""
         except (Unreachable, Timeout, Forbidden) as error:
             refused = refused + 1 if isinstance(error, Forbidden) else 0
-            if not listed or refused > _REFUSALS:
+            if refused > (_REFUSALS if listed else 0):
                 raise
             version = ""
             if not stop.is_set():
