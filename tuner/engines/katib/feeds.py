@@ -28,8 +28,7 @@ class Feeds:
             (PODS, {"labels": self._study.label}),
         )
         for resource, selector in selectors:
-            name = f"watch-{resource.plural}"
-            threading.Thread(target=self._feed, args=(resource, selector), name=name, daemon=True).start()
+            threading.Thread(target=self._feed, args=(resource, selector), daemon=True).start()
 
     def get(self, timeout: float) -> Change | Forbidden | None:
         """The next change, None where none came in time; Forbidden where pods alone may not be listed.
