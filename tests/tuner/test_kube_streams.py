@@ -13,6 +13,7 @@ import pytest
 from tests.tuner.loopback import Loopback
 from tuner.errors import Forbidden, Timeout
 from tuner.kube import EXPERIMENTS, Cluster
+from tuner.kube.failures import Expired
 from tuner.kube.following import Change, ChangeKind, follow
 from tuner.kube.streams import Stop
 
@@ -35,7 +36,7 @@ def stop() -> Iterator[Stop]:
 def begun(cluster: Cluster, stop: Stop) -> Iterator[Change]:
     """A watch of the Experiments whose first list is read."""
     changes = follow(cluster, EXPERIMENTS, stop, namespace="gan", first_wait=0.01)
-    assert [change.kind for change in islice(changes, 2)] == [ChangeKind.LISTED, ChangeKind.SYNCED]
+    assert [change.kind for change in islice(changes, 3)] == [ChangeKind.LISTING, ChangeKind.LISTED, ChangeKind.SYNCED]
     return changes
 
 
@@ -97,7 +98,7 @@ def test_a_watch_that_is_refused_for_good_ends(server: Loopback, cluster: Cluste
 def test_a_first_list_that_is_refused_ends_it_at_once(server: Loopback, cluster: Cluster, stop: Stop) -> None:
     server.recorded("GET", "/experiments", "unauthorized-401")
     with pytest.raises(Forbidden, match="log in again"):
-        next(follow(cluster, EXPERIMENTS, stop, namespace="gan"))
+        list(follow(cluster, EXPERIMENTS, stop, namespace="gan"))
 
 
 def test_a_half_open_watch_is_noticed_and_lost(server: Loopback, cluster: Cluster) -> None:
@@ -160,3 +161,21 @@ def test_an_idle_watch_asks_once_a_minute(server: Loopback, cluster: Cluster, st
     time.sleep(1)
     assert [path.partition("?")[0].rpartition("/")[2] for _, path in server.requests] == ["experiments"] * 2
     assert server.count("GET", "watch=1") == server.count("GET", "timeoutSeconds=60") == 1
+
+
+def test_a_list_that_is_cut_off_between_two_pages_counts_no_more(
+    server: Loopback, cluster: Cluster, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it named may be gone when the next list comes, and nothing else would tell."""
+    item = dict(server.objects["experiments", "gan", "random-ok"])
+
+    def pages(*_: object, **__: object) -> Iterator[dict[str, object]]:
+        yield {"items": [item], "metadata": {"resourceVersion": "1"}}
+        raise Expired("the continue token is too old")
+
+    whole = cluster.pages
+    monkeypatch.setattr(cluster, "pages", pages)
+    changes = follow(cluster, EXPERIMENTS, stop, namespace="gan", first_wait=0.01)
+    assert [next(changes).kind for _ in range(2)] == [ChangeKind.LISTING, ChangeKind.LISTED]
+    monkeypatch.setattr(cluster, "pages", whole)
+    assert next(changes).kind is ChangeKind.LISTING

@@ -28,6 +28,7 @@ _REFUSALS = 3  # 401 or 403 in a row that a watch outlives
 class ChangeKind(StrEnum):
     """What a change says of its object."""
 
+    LISTING = "listing"  # a list begins; one that was cut off before it was complete counts no more
     LISTED = "listed"  # it exists, as a list says
     SYNCED = "synced"  # the list is complete; `object` is empty, what was not listed is gone
     PUT = "put"  # added or modified
@@ -90,6 +91,7 @@ def follow(
 def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Generator[Change, None, str]:
     """What there is now, and the resourceVersion to watch from."""
     version = ""
+    yield Change(ChangeKind.LISTING, resource, {})
     for page in cluster.pages(resource, **where):
         for item in page.get("items") or ():
             yield Change(ChangeKind.LISTED, resource, item)

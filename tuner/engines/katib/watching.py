@@ -94,8 +94,9 @@ class Watcher:
             self._pods_known = False
             yield from self._warn(f"no nodes, and no reasons of pods that wait: {change}")
         elif change.kind is ChangeKind.LOST:
-            self._listing.pop(change.resource, None)
             yield from self._warn(f"connection lost, trying again: {change.object['message']}")
+        elif change.kind is ChangeKind.LISTING:
+            self._listing[change.resource] = {}
         elif change.kind is ChangeKind.SYNCED:
             yield from self._synced(change.resource, self._listing.pop(change.resource, {}))
         elif change.kind is ChangeKind.DELETED:
