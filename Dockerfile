@@ -11,7 +11,7 @@ FROM ${BASE} AS build
 ARG TORCH=2.15.0
 ARG TORCHVISION=0.29.2
 ARG TORCH_INDEX=""
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
 # torch first: it is the big layer, and changes least. torchvision, of the same index, reads mnist and fashion-mnist for
 # trainer.prepare. triton (1 GB) serves torch.compile, which the trainer does not use; headers and static libraries serve
@@ -27,7 +27,7 @@ RUN /opt/venv/bin/pip install "numpy==2.4.6" "safetensors==0.8.0" "pillow==13.0.
  && /opt/venv/bin/pip uninstall -y pip
 
 FROM ${BASE} AS build-client
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
 # The client in a cluster submits, watches and reports; it needs no torch there.
 RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19.1" "click==8.5.1" "rich==15.0.0" \
@@ -60,7 +60,7 @@ COPY trainer/ /app/trainer/
 # Everything a run writes goes to volumes (/output, /tmp, Katib's /var/log/katib): the root file system may be read-only.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-# One short run proves the image, and compiles what a trial imports: under a read-only root file system each would do it anew.
+# One short run proves the image, and leaves the bytecode that no trial could keep under a read-only root file system.
 RUN PYTHONDONTWRITEBYTECODE="" python -m trainer --epochs=1 --evals=1 --output-dir=/tmp/run && rm -rf /tmp/*
 # digits is part of the package; another data set and its feature extractor are prepared here, so that no trial downloads.
 RUN if [ "${DATASET}" != digits ]; then python -m trainer.prepare --dataset "${DATASET}" --data-dir /data; else mkdir -p /data; fi
