@@ -148,9 +148,10 @@ class Result:
         return replace(self, trials=tuple(sorted([*others, trial], key=lambda t: t.number)))
 
     def cut_off(self, state: StudyState, reason: str) -> Result:
-        """This result where nothing can follow: what had not ended is KILLED, for the same reason."""
+        """This result where nothing can follow: what had not ended is KILLED, a search that had keeps its end."""
         trials = (t if t.state.ended else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
-        return replace(self, state=state, reason=reason, trials=tuple(trials))
+        end = (state, reason) if self.state is StudyState.RUNNING else (self.state, self.reason)
+        return replace(self, state=end[0], reason=end[1], trials=tuple(trials))
 
     def to_json(self) -> dict[str, Any]:
         """The documented shape."""

@@ -7,7 +7,8 @@ lock            held (flock) while a process is at work; a dead process holds no
 trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
 
 On clusters a name says little: it may be taken in another namespace, or again after a deletion. NAME is then the one
-that was asked for last, and the others are kept as NAME.1, NAME.2 (no Experiment's name holds a dot).
+that was asked for last, and the others are archived as NAME.1, NAME.2. An Experiment may itself be called NAME.1; the
+manifest tells: an archive's names NAME.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import count
@@ -137,18 +139,39 @@ class Store:
 
     def turn_to(self, name: str, uid: str) -> str:
         """Let `name` stand for the Experiment of this uid; returns where another one's study was moved, "" if none."""
-        folder = self.folder(name)
-        if self._held(name) is None or self._is(name, uid):
+        folder, back, free = self.folder(name), self.kept(name, uid), ""
+        if back == name:
             return ""
-        back = self._kept(name, uid)
-        free = next(each for n in count(1) if not self.folder(each := f"{name}.{n}").exists())
         try:
-            folder.rename(self.folder(free))
+            if self._held(name) is not None:
+                own = self.archived(name) or name
+                free = next(each for n in count(1) if not self.folder(each := f"{own}.{n}").exists())
+                folder.rename(self.folder(free))
             if back:
                 self.folder(back).rename(folder)
         except OSError as error:
-            raise StudyError(f"{folder} cannot be moved to {free}: {error.strerror}") from error
+            raise StudyError(f"{error.filename} cannot be moved to {error.filename2}: {error.strerror}") from error
         return free
+
+    def kept(self, name: str, uid: str) -> str:
+        """The study of this Experiment: `name`, or the archive that it became; "" where there is none."""
+        if self._is(name, uid):
+            return name
+        for other in self.names():
+            if re.fullmatch(re.escape(name) + r"\.\d+", other):
+                with suppress(StudyDamaged):  # whoever asks for that one is told
+                    if self._is(other, uid):
+                        return other
+        return ""
+
+    def archived(self, name: str) -> str:
+        """The Experiment that the study is an archive of; "" for a study that has its Experiment's own name."""
+        held = self._held(name) or {}
+        try:
+            own = str(held["document"]["metadata"]["name"]) if held.get("origin") else name
+        except (KeyError, TypeError) as error:
+            raise StudyDamaged(f"{self.folder(name) / _MANIFEST} names no Experiment: restore it") from error
+        return "" if own == name else own
 
     def engine(self, name: str) -> EngineKind:
         """Which engine runs the study."""
@@ -185,9 +208,13 @@ class Store:
     def save_result(self, result: Result, uid: str = "") -> None:
         """Keep a collected result; the file is replaced as a whole.
 
-        With `uid`, it goes to that Experiment's study: an old watch never writes into a newer one of the same name.
+        With `uid`, it goes to that Experiment's study, or nowhere if that has been removed: an old watch never writes
+        into a newer study of the same name.
         """
-        folder = self.folder((uid and self._kept(result.name, uid)) or result.name)
+        name = self.kept(result.name, uid) if uid else result.name
+        if not name:
+            return
+        folder = self.folder(name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / _RESULT, result.to_json())
@@ -205,11 +232,6 @@ class Store:
     def _is(self, name: str, uid: str) -> bool:
         origin = self.origin(name)
         return origin is not None and origin.uid == uid
-
-    def _kept(self, name: str, uid: str) -> str:
-        """The study of this uid: NAME, NAME.1 ...; "" where there is none."""
-        names = (other for other in self.names() if other == name or re.fullmatch(re.escape(name) + r"\.\d+", other))
-        return next((other for other in names if self._is(other, uid)), "")
 
     def _held(self, name: str) -> dict[str, Any] | None:
         path = self.folder(name) / _MANIFEST

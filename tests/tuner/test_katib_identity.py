@@ -53,6 +53,48 @@ def test_one_name_in_two_namespaces_is_two_studies(server: Loopback, engine: Kat
     assert "the store's big was another Experiment: its results are big.1 now" in notes
 
 
+def test_stop_keeps_what_the_archive_alone_knows(server: Loopback, engine: KatibEngine) -> None:
+    big(server, 2, "team-a")
+    big(server, 3, "team-b")
+    engine.namespace = "team-a"
+    engine.collect("big")
+    server.remove("trials", "team-a", "big-00000000")
+    engine.namespace = "team-b"
+    engine.collect("big")
+    engine.namespace = "team-a"
+    engine.stop("big")
+    assert [trial.name for trial in engine.store.result("big").trials] == ["big-00000000", "big-00000001"]
+    assert engine.store.archived("big.2") == "big"
+
+
+def test_an_experiment_called_as_an_archive_does_not_end_it(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("gpu-unschedulable")
+    big(server, 2, "gan")
+    change(server, "experiments", "big", lambda item: item.update(status={}))  # at work
+    engine.collect("big")
+    big(server, 3, "team-b")
+    engine.namespace = "team-b"
+    engine.collect("big")
+    dotted = copy.deepcopy(server.objects["experiments", "gan", "gpu-unschedulable"])
+    dotted["metadata"] |= {"name": "big.1", "uid": "dotted"}
+    server.put("experiments", dotted)
+    engine.namespace = "gan"
+    assert engine.collect("big.1").trials == ()
+    assert [engine.store.archived(name) for name in engine.store.names()] == ["", "", "big"]
+    archive = engine.store.result("big.2")
+    assert (archive.state, len(archive.trials)) == (StudyState.RUNNING, 2)
+
+
+def test_a_damaged_archive_stands_in_nobodys_way(server: Loopback, engine: KatibEngine) -> None:
+    for count, namespace in enumerate(("team-a", "team-b", "gan"), 1):
+        big(server, count, namespace)
+        engine.namespace = namespace
+        assert len(engine.collect("big").trials) == count
+        for path in engine.store.root.glob("big.*/*.json"):
+            path.write_text("{")
+    assert list(engine.watch("big"))[-1].result.state is StudyState.SUCCEEDED
+
+
 def test_another_cluster_has_its_own(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
     big(server, 2, "gan")
     engine.collect("big")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.katib import (
+    all_watched,
     change,
     condition,
     engine_on,
@@ -80,6 +81,39 @@ def test_a_refused_setting_is_told_in_the_services_words(server: Loopback, engin
     assert "acq_func nosuch is not supported" in result.reason
 
 
+def test_a_search_that_succeeded_keeps_its_end_though_it_is_deleted_at_once(
+    server: Loopback, engine: KatibEngine
+) -> None:
+    """`kubectl wait && kubectl delete`, a helm upgrade."""
+    steps = play_until(server, "random-ok", lambda step: step["kind"] == "experiments")
+
+    def rest() -> None:
+        all_watched(server)
+        for _ in steps:
+            pass
+        server.remove("experiments", "gan", "random-ok")
+
+    threading.Thread(target=rest, daemon=True).start()
+    result = list(engine.watch("random-ok"))[-1].result
+    assert (result.state, result.reason) == (
+        StudyState.SUCCEEDED,
+        "Experiment has succeeded because max trial count has reached",
+    )
+    assert all(trial.state.ended for trial in result.trials)
+    assert engine.store.result("random-ok") == result
+
+
+def test_trials_that_outlived_the_search_end_with_its_deletion(server: Loopback, engine: KatibEngine) -> None:
+    """Katib leaves them running when the goal is reached."""
+    server.replay("random-ok")
+    trial = names(server, "trials")[0]
+    change(server, "trials", trial, lambda item: item.update(status={"conditions": item["status"]["conditions"][:1]}))
+    result = engine.delete("random-ok")
+    assert result.state is StudyState.SUCCEEDED
+    assert next(one for one in result.trials if one.name == trial).state is TrialState.KILLED
+    assert engine.store.result("random-ok") == result
+
+
 @pytest.mark.parametrize("scenario", ["oom-killed", "failing"])
 def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """With retain: false Katib removes the pod, and says only that the Job has reached its backoff limit."""
@@ -125,6 +159,7 @@ def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(
     assert [trial.state for trial in result.trials] == [TrialState.METRICS_UNAVAILABLE] * 2
     (doubt,) = [note for note in notes if "best" in note]
     assert doubt.startswith("Katib names nan-objective-mtgbzpvf the best trial; by the trials' own values it is none")
+    assert doubt.endswith(": a trial without a finite objective misleads Katib")
 
 
 def test_a_goal_that_no_trial_reached_is_doubted(server: Loopback, engine: KatibEngine) -> None:

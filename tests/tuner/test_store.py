@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tests.tuner.experiments import TRIALS, experiment, run
 from tuner.errors import StudyChanged, StudyDamaged, StudyLocked, StudyNotFound
 from tuner.journal import Journal
 from tuner.result import Result, StudyState, Trial, TrialState
-from tuner.store import EngineKind, Lock, Store
+from tuner.store import EngineKind, Lock, Origin, Store
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,78 @@ def test_result_of_a_cluster_is_kept_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "study" / "result.json").write_text("{")
     with pytest.raises(StudyDamaged, match=r"result\.json cannot be read"):
         store.result("study")
+
+
+def kept(store: Store, name: str, uid: str, trials: int = 0) -> None:
+    """As the katib engine keeps an Experiment: its name turned to it, its manifest, its result."""
+    what = experiment(name=name)
+    store.turn_to(name, uid)
+    store.submit(what, EngineKind.KATIB, origin=Origin(uid, "gan", "https://here"))
+    found = tuple(Trial(n, f"{uid}-{n}", TrialState.SUCCEEDED, {}, {"fd": 1.0}) for n in range(trials))
+    store.save_result(Result(name, StudyState.RUNNING, what.objective, found), uid)
+
+
+def uids(store: Store) -> dict[str, str]:
+    return {name: origin.uid for name in store.names() if (origin := store.origin(name))}
+
+
+def test_an_archive_comes_back_when_its_experiment_is_asked_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for uid in ("one", "two", "three", "one"):
+        kept(store, "big", uid)
+    assert uids(store) == {"big": "one", "big.2": "two", "big.3": "three"}
+    assert [store.archived(name) for name in ("big", "big.2", "nosuch")] == ["", "big", ""]
+    assert store.turn_to("big", "one") == ""
+
+
+def test_an_archive_comes_back_where_the_name_is_free(tmp_path: Path) -> None:
+    """Someone removed it, or a process ended between the two renames."""
+    store = Store(tmp_path)
+    kept(store, "big", "one", trials=2)
+    kept(store, "big", "two")
+    shutil.rmtree(tmp_path / "big")
+    assert store.turn_to("big", "one") == ""
+    assert uids(store) == {"big": "one"}
+    assert len(store.result("big").trials) == 2
+
+
+@pytest.mark.parametrize("damage", ["{", '{"engine": "katib", "origin": {"uid": 1}}'])
+def test_a_damaged_archive_stands_in_nobodys_way(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    kept(store, "big", "one")
+    kept(store, "big", "two")
+    (tmp_path / "big.1" / "manifest.json").write_text(damage)
+    kept(store, "big", "three", trials=1)
+    assert len(store.result("big").trials) == 1
+    assert store.origin("big.2") == Origin("two", "gan", "https://here")
+    with pytest.raises(StudyDamaged, match=r"big\.1"):
+        store.archived("big.1")
+
+
+def test_an_experiment_called_as_an_archive_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept(store, "big.1", "dotted")
+    kept(store, "big", "one")
+    kept(store, "big", "two")
+    assert uids(store) == {"big": "two", "big.1": "dotted", "big.2": "one"}
+    assert [store.archived(name) for name in ("big.1", "big.2")] == ["", "big"]
+    kept(store, "big.2", "late")  # the archive makes room, and is found where it went
+    kept(store, "big", "one")
+    assert uids(store) == {"big": "one", "big.1": "dotted", "big.2": "late", "big.4": "two"}
+
+
+def test_a_result_goes_to_its_own_experiments_study_or_nowhere(tmp_path: Path) -> None:
+    store, late = Store(tmp_path), Result("big", StudyState.DELETED, experiment().objective)
+    kept(store, "big", "one", trials=2)
+    kept(store, "big", "two", trials=1)
+    store.save_result(late, "one")
+    assert [store.result(name).state for name in ("big", "big.1")] == [StudyState.RUNNING, StudyState.DELETED]
+    shutil.rmtree(tmp_path / "big.1")
+    store.save_result(late, "one")
+    assert len(store.result("big").trials) == 1
+    shutil.rmtree(tmp_path / "big")
+    store.save_result(late, "one")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lock_is_one_process_and_dies_with_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -123,12 +124,11 @@ class KatibEngine:
     def stop(self, name: str) -> None:
         """End the search and its running trials; the Experiment and every finished trial stay."""
         study = self._find(name)
+        self._remember(study)
         if complete(self.cluster, study):
             time.sleep(self.pace)  # the controller may be at work on the state of before, and make trials
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.pace)
-        study = reading.held(self.cluster, name, study.namespace)
-        state, reason = objects.study_state(study.item)
-        self._remember(study)
+        state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
         self.store.save_result(Result(name, state, study.experiment.objective, trials, reason), study.uid)
 
     def extend(self, name: str, max_trials: int) -> None:
@@ -154,9 +154,8 @@ class KatibEngine:
         study = self._find(name)
         result = self._collect(study)
         self.cluster.delete(EXPERIMENTS, name, namespace=study.namespace)
-        if result.state is StudyState.RUNNING:
-            result = result.cut_off(StudyState.DELETED, "deleted while it ran")
-            self.store.save_result(result, study.uid)
+        result = result.cut_off(StudyState.DELETED, "deleted while it ran")
+        self.store.save_result(result, study.uid)
         return result
 
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
@@ -232,12 +231,13 @@ class KatibEngine:
         self._remember(study)
         result = reading.result(self.cluster, study, self._known(study), self.notify)
         self.store.save_result(result, study.uid)
-        if with_curves and result.trials:
+        kept = self.store.kept(study.name, study.uid)
+        if with_curves and result.trials and kept:
             missing = curves.collect(
                 self.cluster,
                 study.experiment,
                 result,
-                self.store.folder(study.name),
+                self.store.folder(kept),
                 namespace=study.namespace,
                 katib_namespace=self.katib_namespace,
                 address=self.db_manager,
@@ -264,22 +264,20 @@ class KatibEngine:
         moved = self.store.turn_to(study.name, study.uid)
         if moved:
             self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
-            before = self.store.origin(moved)
-            if before and replace(before, uid=study.uid) == origin:  # its place is taken, so it is gone
-                result = self.store.result(moved)
-                if result.state is StudyState.RUNNING:
-                    self.store.save_result(result.cut_off(StudyState.DELETED, "deleted on the cluster"))
+            before, same = self.store.origin(moved), self.store.archived(moved) == study.name
+            if before and same and replace(before, uid=study.uid) == origin:  # its place is taken, so it is gone
+                with suppress(StudyDamaged):
+                    gone = self.store.result(moved).cut_off(StudyState.DELETED, "deleted on the cluster")
+                    self.store.save_result(gone)
         body = _body(study.experiment, study.namespace)
         experiment = replace(study.experiment, name=study.name, document=body)
         self.store.submit(experiment, EngineKind.KATIB, origin=origin)
 
     def _known(self, study: Held) -> tuple[Trial, ...]:
         """The trials that the store holds of this very Experiment."""
-        origin = self.store.origin(study.name)
-        if origin is None or origin.uid != study.uid:
-            return ()
+        kept = self.store.kept(study.name, study.uid)
         try:
-            return self.store.result(study.name).trials
+            return self.store.result(kept).trials if kept else ()
         except StudyDamaged:
             return ()
 
