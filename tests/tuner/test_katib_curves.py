@@ -14,8 +14,10 @@ import pytest
 from kubeflow.katib import katib_api_pb2 as pb
 from kubeflow.katib import katib_api_pb2_grpc as rpc
 
+from tests.tuner.katib import NOWHERE
 from tests.tuner.loopback import Loopback, many
 from tuner.engines.katib import KatibEngine, curves
+from tuner.engines.katib.objects import SIDECAR
 from tuner.errors import ClusterError, Forbidden, Unreachable
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
@@ -146,6 +148,34 @@ def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     assert engine.collect("big").best is not None
     assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
+
+
+def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engine: KatibEngine) -> None:
+    for plural, item in many(50):
+        server.put(plural, item)
+    for trial in ("big-00000007", "big-00000042"):  # the others' pods Katib has removed
+        labels = {"katib.kubeflow.org/experiment": "big", "katib.kubeflow.org/trial": trial}
+        spec = {"containers": [{"name": "trainer"}, {"name": SIDECAR}]}
+        server.put("pods", {"metadata": {"name": f"{trial}-x", "namespace": "gan", "labels": labels}, "spec": spec})
+        server.logs[f"{trial}-x/{SIDECAR}"] = "2026-01-02T03:04:05Z 2026-01-02T03:04:05Z fd=1.5\n"
+    engine.db_manager = NOWHERE
+    engine.collect("big")
+    assert had(engine) == {"big-00000007", "big-00000042"}
+    assert (server.count("GET", "/log"), len(server.requests)) == (2, 5)  # the Experiment, its trials, its pods
+    engine.collect("big")
+    assert len(server.requests) == 8  # what was had is not read again
+
+
+def test_curves_find_their_folder_where_another_command_renames_it(engine: KatibEngine, database: DbServer) -> None:
+    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+        if len(database.calls) == 3:
+            engine.store.turn_to("big", "another")
+        return values(2)
+
+    database.answer = answer
+    engine.collect("big")
+    assert had(engine) == set()
+    assert len({trial for trial, _ in curves.read(engine.store.folder("big.1"))}) == 6
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])  # servers since 1.35 ask for create too

@@ -1,7 +1,8 @@
 """Learning curves: from Katib's DB manager, and where that is out of reach, from the pods' logs.
 
 Kept as `.gantune/NAME/curves.jsonl`, one line per value: {"trial", "metric", "time", "value"}. A trial that ended is
-asked once: what the file holds already is not fetched again.
+asked once: what the file holds already is not fetched again. The file stays open meanwhile, so that it is found again
+where another command renames its folder.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from tuner.engines.katib import logs
-from tuner.engines.katib.objects import time_of
+from tuner.engines.katib.objects import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL, time_of
 from tuner.errors import ClusterError, GantuneError, StudyError, Timeout, Unreachable
-from tuner.kube import Cluster
+from tuner.kube import PODS, Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.manifest import Experiment
 from tuner.metrics import compiled, parse_text
 from tuner.result import Observation, Result, Trial, TrialState
 
 FILE = "curves.jsonl"
-_LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs two requests
+_LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs a request
+_LOGGED = (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED)
 _SILENCES = 3  # calls in a row without an answer, until the DB manager is left alone
 
 
@@ -46,23 +49,26 @@ def collect(
     trouble: ClusterError | None = None
     missing = wanted
     try:
-        with DbManager.open(cluster, katib_namespace, address) as database:
-            missing, trouble = _from_database(database, wanted, folder)
-    except ClusterError as error:
-        trouble = error
-    failed = [t for t in missing[-_LOG_LIMIT:] if not _from_log(cluster, experiment, t, namespace, folder)]
-    rest = len(failed) + max(0, len(missing) - _LOG_LIMIT)
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            try:
+                with DbManager.open(cluster, katib_namespace, address) as database:
+                    missing, trouble = _from_database(database, wanted, file)
+            except ClusterError as error:
+                trouble = error
+            rest = len(missing) - (_from_logs(cluster, experiment, missing, namespace, file) if missing else 0)
+    except OSError as error:
+        raise StudyError(f"{folder / FILE} cannot be written: {error.strerror}") from error
     return f"the curves of {rest} trials could not be read: {trouble}" if rest else ""
 
 
-def _from_database(database: DbManager, trials: list[Trial], folder: Path) -> tuple[list[Trial], ClusterError | None]:
+def _from_database(database: DbManager, trials: list[Trial], file: IO[str]) -> tuple[list[Trial], ClusterError | None]:
     """The trials whose curves could not be had, and the last reason. One that fails does not stop the others."""
     missing: list[Trial] = []
     trouble: ClusterError | None = None
     silences = 0
     for index, trial in enumerate(trials):
         try:
-            _append(folder, trial.name, database.observations(trial.name))
+            _append(file, trial.name, database.observations(trial.name))
             silences = 0
         except ClusterError as error:
             missing.append(trial)
@@ -89,30 +95,32 @@ def read(folder: Path) -> Iterator[tuple[str, Observation]]:
             continue
 
 
-def _from_log(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, folder: Path) -> bool:
-    if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED):
-        return False
+def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, file: IO[str]) -> int:
+    """How many curves were had, of the newest trials whose pods are still there: one list, and a log each."""
     metrics = (experiment.objective.metric, *experiment.additional_metrics)
+    pods: dict[str, list[dict[str, Any]]] = {}
     try:
         filters = compiled(experiment.collector.filters)
-        container = logs.SIDECAR  # it echoes what it reads, under StdOut and File alike
-        lines = list(logs.lines(cluster, experiment, trial, namespace, follow=False, name=container))
-    except GantuneError:  # no log any more, or a filter of Go's that Python cannot take
-        return False
-    found = [seen for line in lines for seen in parse_text(line, metrics, filters) if "metric_logs:" not in line]
-    _append(folder, trial.name, found)
-    return bool(found)
+        for item in cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"):
+            pods.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
+    except GantuneError:  # no pods to be had, or a filter of Go's that Python cannot take
+        return 0
+    count = 0
+    for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][-_LOG_LIMIT:]:
+        pod = logs.pod_with(SIDECAR, pods[trial.name])  # it echoes what it reads, under StdOut and File alike
+        try:
+            lines = list(logs.read(cluster, pod, SIDECAR, namespace))
+        except ClusterError:  # no log any more
+            continue
+        found = [seen for line in lines for seen in parse_text(line, metrics, filters) if "metric_logs:" not in line]
+        _append(file, trial.name, found)
+        count += bool(found)
+    return count
 
 
-def _append(folder: Path, trial: str, observations: Iterable[Observation]) -> None:
-    shapes = [
-        {"trial": trial, "metric": o.metric, "time": o.time.isoformat() if o.time else None, "value": o.value}
-        for o in observations
-        if math.isfinite(o.value)
-    ]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FILE).open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(shape) + "\n" for shape in shapes))
-    except OSError as error:
-        raise StudyError(f"{folder / FILE} cannot be written: {error.strerror}") from error
+def _append(file: IO[str], trial: str, observations: Iterable[Observation]) -> None:
+    for o in observations:
+        if math.isfinite(o.value):
+            time = o.time.isoformat() if o.time else None
+            file.write(json.dumps({"trial": trial, "metric": o.metric, "time": time, "value": o.value}) + "\n")
+    file.flush()

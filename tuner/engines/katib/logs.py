@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from tuner.engines.katib import objects
-from tuner.engines.katib.objects import TRIAL_LABEL, containers, name_of
+from tuner.engines.katib.objects import SIDECAR, TRIAL_LABEL, containers, name_of
 from tuner.errors import NotFound
 from tuner.kube import PODS, Cluster
 from tuner.manifest import CollectorKind, Experiment
 from tuner.result import Result, Trial, TrialState
 
-SIDECAR = objects.SIDECAR
 _KLOG = re.compile(r"^(?:\?\?\? )?[IWEF]\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
 
 
@@ -38,22 +37,29 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
     return (running or list(result.trials))[-1]
 
 
-def lines(
-    cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool, name: str = ""
-) -> Iterator[str]:
+def lines(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool) -> Iterator[str]:
     """The log's lines. Raises NotFound, with the remedy, where Katib has removed the pod already."""
-    name = name or container(experiment)
     pods = list(cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"))
     if not pods:
         raise NotFound(
             f"trial {trial.name} has no pod"
             + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.ended else " yet")
         )
-    able = [item for item in pods if name in containers(item)] or pods
-    pod = name_of(max(able, key=lambda item: str(item["metadata"].get("creationTimestamp", ""))))
+    name = container(experiment)
+    yield from read(cluster, pod_with(name, pods), name, namespace, follow=follow)
+
+
+def pod_with(container: str, pods: Iterable[dict[str, Any]]) -> str:
+    """The youngest of a trial's pods, of those that have the container if any has."""
+    created = "creationTimestamp"
+    return name_of(max(pods, key=lambda item: (container in containers(item), item["metadata"].get(created, ""))))
+
+
+def read(cluster: Cluster, pod: str, container: str, namespace: str, *, follow: bool = False) -> Iterator[str]:
+    """A container's lines, without what the sidecar puts before them."""
     if follow:
-        source: Iterator[str] = cluster.log_lines(pod, name, namespace=namespace)
+        source: Iterator[str] = cluster.log_lines(pod, container, namespace=namespace)
     else:
-        source = iter(cluster.log(pod, name, namespace=namespace).splitlines())
+        source = iter(cluster.log(pod, container, namespace=namespace).splitlines())
     for line in source:
-        yield _KLOG.sub("", line) if name == SIDECAR else line
+        yield _KLOG.sub("", line) if container == SIDECAR else line
