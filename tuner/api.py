@@ -1,11 +1,13 @@
 """The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/katib.md).
 
 Each takes a manifest's path or an Experiment, and a name as the command line does; `list` is `studies` here, since the
-builtin has the name. Every failure is a GantuneError.
+builtin has the name. Every failure is a GantuneError. What the command line writes as `warning:` is a UserWarning here
+(`warnings.warn`): no node takes the trials' pods, the Experiment was there and is joined, a result is not up to date.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,7 @@ def run(
 
     `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib. `workers`, `seed` and
     `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` hears each Event.
+    On a cluster it warns as `submit` does.
 
         result = run("manifests/bayes.yaml", local=True, seed=0)
         print(result.best.parameters, result.best.metrics["fd"])
@@ -70,6 +73,8 @@ def run(
 
 def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> str:
     """Create the Experiment on the cluster, or join the one with the same spec; returns its name.
+
+    A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks for.
 
     name = submit("manifests/bayes.yaml", namespace="gan-tuner")
     """
@@ -108,28 +113,24 @@ def studies(
 
 
 def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> Result:
-    """A study with all its trials: as it stands now, or as it was collected last where the cluster has it no more.
+    """A study with all its trials: as it stands now, or, with a UserWarning, as it was collected last.
+
+    That is where the cluster has it no more, refuses or does not answer.
 
     print(status("gan-bayes").state, len(status("gan-bayes").trials))
     """
-    from tuner.engines.katib import refresh
-
-    keep = Store(store)
-    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0)
-    if error and name not in keep.names():
-        raise error
-    return keep.result(name)
+    return _refreshed(name, namespace, context, store)
 
 
 def best(
     name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
 ) -> Trial | None:
-    """The best trial of a study, as `status` finds it; None until a trial has ended well.
+    """The best trial of a study, as `status` finds it and warns; None until a trial has ended well.
 
     trial = best("gan-bayes")
     print(trial.parameters if trial else "none yet")
     """
-    return status(name, namespace=namespace, context=context, store=store).best
+    return _refreshed(name, namespace, context, store).best
 
 
 def logs(
@@ -188,4 +189,20 @@ def _katib(store: str | Path, namespace: str, context: str | None) -> KatibEngin
     from tuner.engines.katib import KatibEngine
     from tuner.kube import Cluster
 
-    return KatibEngine(Cluster.connect(context), Store(store), namespace=namespace)
+    return KatibEngine(Cluster.connect(context), Store(store), namespace=namespace, notify=_warn)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)  # the engine's verb and ours lie between
+
+
+def _refreshed(name: str, namespace: str, context: str | None, store: str | Path) -> Result:
+    from tuner.engines.katib import refresh
+
+    keep = Store(store)
+    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0)
+    if error and name not in keep.names():
+        raise error
+    if error:
+        warnings.warn(f"{name} is as it was collected last: {error}", stacklevel=3)
+    return keep.result(name)

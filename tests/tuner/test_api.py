@@ -38,23 +38,46 @@ def test_every_verb_of_the_command_line_is_one_here() -> None:
 def test_submit_watch_best_and_run(server: Loopback) -> None:
     server.replay("random-ok")
     assert tuner.submit("made.yaml") == "made"
-    events = list(tuner.watch("random-ok"))
+    with pytest.warns(UserWarning, match="the curves of 2 trials could not be read"):
+        events = list(tuner.watch("random-ok"))
     best = tuner.best("random-ok")
     assert best is not None
     assert best == events[-1].result.best
     held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     from tuner.manifest import from_document
 
-    result = tuner.run(from_document(held), local=False, on_event=events.append)  # joins
+    with pytest.warns(UserWarning) as heard:
+        result = tuner.run(from_document(held), local=False, on_event=events.append)
+    assert str(heard[0].message).startswith("joined random-ok, in namespace gan since")
     assert result.best == best
+
+
+def test_submit_and_run_warn_of_what_preflight_finds(server: Loopback, folder: Path) -> None:
+    from tuner.manifest import from_document
+
+    body = json.loads((folder / "made.yaml").read_text())
+    pod = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    pod["nodeSelector"] = {"pool": "nosuch"}
+    words = r"none of the 1 nodes takes the trial's pods \(nodeSelector pool=nosuch\)"
+    with pytest.warns(UserWarning, match=words) as heard:
+        assert tuner.submit(from_document(body)) == "made"
+    assert heard[0].filename == __file__
+    server.controller = lambda item: [*server.steps("failing", uid=item["metadata"]["uid"])]
+    body["metadata"]["name"] = "failing"
+    with pytest.warns(UserWarning, match=words):
+        assert tuner.run(from_document(body), local=False).state is StudyState.FAILED
 
 
 def test_best_and_status_work_on_when_the_experiment_is_gone(server: Loopback) -> None:
     server.replay("gpu-unschedulable")
     assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
     server.remove("experiments", "gan", "gpu-unschedulable")
-    assert len(tuner.status("gpu-unschedulable").trials) == 2
-    assert tuner.best("gpu-unschedulable") is None
+    with pytest.warns(UserWarning, match="gpu-unschedulable is as it was collected last: .* not found") as heard:
+        assert len(tuner.status("gpu-unschedulable").trials) == 2
+    assert heard[0].filename == __file__
+    with pytest.warns(UserWarning, match="gpu-unschedulable is as it was collected last: .* not found") as heard:
+        assert tuner.best("gpu-unschedulable") is None
+    assert heard[0].filename == __file__
     with pytest.raises(NotFound, match="not found in namespace gan"):
         tuner.best("nosuch")
 
@@ -63,9 +86,18 @@ def test_best_works_on_without_any_cluster(server: Loopback, folder: Path, monke
     server.replay("gpu-unschedulable")
     tuner.status("gpu-unschedulable")
     monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
-    assert tuner.best("gpu-unschedulable") is None
+    with pytest.warns(UserWarning, match="is as it was collected last: KUBECONFIG="):
+        assert tuner.best("gpu-unschedulable") is None
     with pytest.raises(Unreachable, match="cannot be used"):
         tuner.best("nosuch")
+
+
+def test_a_cluster_that_refuses_is_told(server: Loopback) -> None:
+    server.replay("gpu-unschedulable")
+    tuner.status("gpu-unschedulable")
+    server.answer("GET", "/experiments/", 403, RESPONSES["forbidden-list-403"]["body"])
+    with pytest.warns(UserWarning, match="is as it was collected last: .*forbidden"):
+        assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
 
 
 def test_studies_of_the_store_and_of_a_namespace(server: Loopback) -> None:

@@ -71,6 +71,7 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
     return {right(method, path) for method, path in server.requests}
 
 
+@pytest.mark.filterwarnings("ignore:the curves of:UserWarning")
 def test_every_right_that_is_used_is_documented_and_none_is_asked_in_vain(used: set[Right]) -> None:
     assert used - documented() == set()
     needless = documented() - used
