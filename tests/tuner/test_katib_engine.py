@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.tuner.katib import change
 from tests.tuner.loopback import RECORDINGS, RESPONSES, Loopback, changes, many
-from tuner.engines.katib import KatibEngine, curves
+from tuner.engines.katib import KatibEngine, curves, spec
 from tuner.errors import Denied, NotFound, StudyChanged
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
@@ -104,6 +105,25 @@ def test_another_spec_under_the_same_name_shows_the_difference(server: Loopback,
     server.put("experiments", copy.deepcopy(RESPONSES["create-201"]["body"]))
     with pytest.raises(StudyChanged, match=r"spec\.algorithm\.algorithmName: 'random' -> 'tpe'"):
         engine.submit(experiment(algorithm={"algorithmName": "tpe"}))
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "changed"),
+    [
+        ({}, {"goal": 0}, "spec.objective.goal: None -> 0"),
+        ({"goal": 0}, {}, "spec.objective.goal: 0 -> None"),
+        ({"goal": 0}, {"goal": 0.0}, ""),
+        ({"additionalMetricNames": []}, {}, ""),
+    ],
+)
+def test_a_goal_of_zero_is_one(held: dict[str, Any], written: dict[str, Any], changed: str) -> None:
+    plain = {"type": "minimize", "objectiveMetricName": "fd"}
+    found = spec.difference({"objective": plain | held}, {"objective": plain | written})
+    assert found == ([changed] if changed else [])
+
+
+def test_what_an_api_server_drops_is_no_difference() -> None:
+    assert spec.difference({"trialTemplate": {}}, {"trialTemplate": {"retain": False, "configMap": None}}) == []
 
 
 def test_another_budget_is_joined_and_extend_is_named(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
@@ -221,6 +241,42 @@ def test_collect_has_every_trial_with_numbers(server: Loopback, engine: KatibEng
     assert result.best.metrics == {"fd": 10.1749, "loss": 1.1}
     assert engine.store.result("random-ok") == result
     assert not any("Katib names" in note for note in notes)
+
+
+def test_a_best_trial_that_the_store_alone_knows_is_not_laid_to_nan(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    server.replay("random-ok")
+    engine.collect("random-ok")
+    server.remove("trials", "gan", "random-ok-k62kz9k8")
+
+    def counted_again(item: dict[str, Any]) -> None:
+        item["status"]["succeededTrialList"].remove("random-ok-k62kz9k8")
+        item["status"]["currentOptimalTrial"]["bestTrialName"] = "random-ok-gnjswkjt"
+
+    change(server, "experiments", "random-ok", counted_again)
+    notes.clear()
+    best = engine.collect("random-ok").best
+    assert best is not None
+    assert best.name == "random-ok-k62kz9k8"
+    assert [note for note in notes if "Katib names" in note] == [
+        "Katib names random-ok-gnjswkjt the best trial; by the trials' own values it is random-ok-k62kz9k8 "
+        "(fd=10.1749), which Katib's status does not list"
+    ]
+
+
+def test_another_best_without_a_known_cause_is_told_bare(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    server.replay("random-ok")
+    change(
+        server,
+        "experiments",
+        "random-ok",
+        lambda item: item["status"]["currentOptimalTrial"].update(bestTrialName="random-ok-gnjswkjt"),
+    )
+    engine.collect("random-ok")
+    assert [note for note in notes if note.endswith("it is random-ok-k62kz9k8 (fd=10.1749)")]
 
 
 @pytest.mark.parametrize(

@@ -80,15 +80,15 @@ def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", "which", default=None, help="Which Experiment, where FILE holds several.")
 @cluster_options
 @store_option
-def submit(file: str, which: str | None, **where: Any) -> None:
+def submit(file: Path, which: str | None, **where: Any) -> None:
     """Create the Experiment of FILE on the cluster, or join the one that is there with the same spec."""
     from tuner.cli.run import load
 
-    name = engine(**where).submit(load(Path(file), which, warnings=True))
+    name = engine(**where).submit(load(file, which, warnings=True))
     click.echo(name)
     click.echo(f"next: gantune watch {name}", err=True)
 

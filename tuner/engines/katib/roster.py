@@ -24,9 +24,6 @@ class Numbers:
         self._of = {trial.name: trial.number for trial in known}
         self._free = max(self._of.values(), default=-1) + 1
 
-    def __len__(self) -> int:
-        return len(self._of)
-
     def of(self, name: str) -> int:
         """The number of this trial; a new name gets the next one, so ask in the order of creation."""
         if name not in self._of:

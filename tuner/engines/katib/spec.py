@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 Object = Mapping[str, Any]
-_BUDGET = ("maxTrialCount", "maxFailedTrialCount", "parallelTrialCount")  # what Katib lets one edit
+_BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib lets one edit, with parallelTrialCount
 _CONDITION = 'status.conditions.#(type=="{}")#|#(status=="True")#'
 _DONE = {"Job": "Complete", "TrainJob": "Complete"}  # every other kind that Katib knows: Succeeded
 _PODS = {
@@ -74,7 +74,7 @@ def _collector(collector: dict[str, Any]) -> None:
 def difference(held: Object, written: Object) -> list[str]:
     """`path: held -> written` for each place where the two specs differ after defaulting, budget apart."""
     ours, theirs = defaulted(written), defaulted(held)
-    for key in _BUDGET[:2]:
+    for key in _BUDGET:
         ours.pop(key, None)
         theirs.pop(key, None)
     return list(_differences(theirs, ours, "spec"))
@@ -87,8 +87,13 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list):
         for i in range(max(len(old), len(new))):
             yield from _differences(old[i] if i < len(old) else None, new[i] if i < len(new) else None, f"{path}[{i}]")
-    elif old != new and (old or new):  # an absent key and an empty value are the same to the API server
+    elif old != new and not (_absent(old) and _absent(new)):
         yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _absent(value: Any) -> bool:
+    """Whether the API server may drop the key (omitempty). It keeps a 0: `goal: 0` is not the same as no goal."""
+    return value is False or value in (None, "", [], {})
 
 
 def _short(value: Any) -> str:

@@ -38,10 +38,16 @@ def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
         return  # the Experiment was read before its trials: it has not heard of the newest
     if best is None or other is None or other.metrics.get(metric) != best.metrics[metric]:
         ours = f"{best.name} ({metric}={best.metrics[metric]:g})" if best else "none"
-        yield (
-            f"Katib names {theirs} the best trial; by the trials' own values it is {ours}: "
-            "a trial without a finite objective misleads Katib"
-        )
+        yield f"Katib names {theirs} the best trial; by the trials' own values it is {ours}{_because(item, result)}"
+
+
+def _because(item: Mapping[str, Any], result: Result) -> str:
+    """Why Katib sees it otherwise, as far as it can be told."""
+    if any(trial.state is TrialState.METRICS_UNAVAILABLE for trial in result.trials):
+        return ": a trial without a finite objective misleads Katib"
+    status, best = item.get("status", {}), result.best
+    listed = [*(status.get("succeededTrialList") or ()), *(status.get("earlyStoppedTrialList") or ())]
+    return ", which Katib's status does not list" if best and best.name not in listed else ""
 
 
 def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
