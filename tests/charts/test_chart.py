@@ -199,6 +199,17 @@ def test_what_may_change_keeps_the_name_and_what_may_not_changes_it() -> None:
     assert name("experiments.bayes.algorithm.settings.acq_func=EI") != name()
 
 
+def test_a_search_that_is_extended_in_place_is_followed_to_its_end_by_another_client() -> None:
+    extensible = ("client.enabled=true", "experiments.bayes.resumePolicy=LongRunning")
+    changed = [("trials", 40), ("parallel", 1), ("maxFailed", 5)]
+    first, *others = (
+        (searches(settings(*extensible, *pairs))["bayes"]["metadata"]["name"], jobs(*extensible, *pairs)["client"])
+        for pairs in ([], *([f"experiments.bayes.budget.{count}={value}"] for count, value in changed))
+    )
+    assert {name for name, _ in others} == {first[0]}
+    assert len({first[1], *(client for _, client in others)}) == 1 + len(changed)
+
+
 def test_an_ended_search_that_never_resumes_is_replaced_and_not_edited() -> None:
     name = [searches(settings(f"experiments.bayes.budget.trials={n}"))["bayes"]["metadata"]["name"] for n in (20, 40)]
     assert name[0] != name[1]
@@ -330,6 +341,73 @@ def test_the_schema_allows_nothing_that_the_values_do_not_show_or_name() -> None
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert schema["properties"].pop("global")  # Helm's own
     assert unknown(schema, values(), "") == []
+
+
+def keys(node: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Dotted paths of all values and sections, each with what it holds."""
+    if not isinstance(node, dict):
+        return []
+    here = [(f"{path}.{key}" if path else key, child) for key, child in node.items()]
+    return here + [found for name, child in here for found in keys(child, name)]
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_a_value_set_to_null_is_what_empty_is_or_is_refused_by_its_name(helm: str, tmp_path: Path) -> None:
+    bayes = values()["experiments"]["bayes"]
+    given = "experiments.bayes.algorithm.settings"
+    more = {
+        "namespace": {"create": True, "name": "lab"},
+        "client": {"experiment": "own"},  # so that it follows something without bayes
+        "experiments": {"own": bayes},
+    }
+    (tmp_path / "more.yaml").write_text(json.dumps(more))
+    files = ["-f", str(CHART / "ci" / "everything-values.yaml"), "-f", str(tmp_path / "more.yaml")]
+
+    def done(option: str) -> tuple[int, str]:
+        command = [k8s.tool(helm), "template", "gan", str(CHART), "-n=gan-tuner", "--kube-version=1.36.0", *files]
+        ran = subprocess.run([*command, option], check=False, capture_output=True, text=True)
+        return ran.returncode, ran.stderr if ran.returncode else ran.stdout
+
+    def left(rendered: str) -> set[str]:
+        [search] = [d for d in k8s.documents(rendered) if d["metadata"]["labels"].get("gan-tuner/search") == "bayes"]
+        return {setting["name"] for setting in search["spec"]["algorithm"].get("algorithmSettings", [])}
+
+    odd = []
+    for path, held in keys(values()):
+        code, told = done(f"--set={path}=null")
+        *parents, last = path.split(".")
+        if path == "experiments.bayes":
+            fine = (code, told) == done("--set=experiments.bayes.enabled=false")
+        elif path.startswith(given):
+            fine = code == 0 and left(told) == (set() if path == given else {*bayes["algorithm"]["settings"]} - {last})
+        elif held in ("", [], {}, None):
+            fine = (code, told) == done(f"--set-json={path}={json.dumps(held)}")
+        else:
+            fine = code != 0 and re.search(rf"at '/?{'/'.join(parents)}': missing property '{last}'", told) is not None
+        odd += [] if fine else [f"{path}: {told[-400:]}"]
+    assert odd == []
+
+
+@pytest.mark.parametrize("name", ["random", "sobol"])
+def test_a_search_of_the_users_own_may_leave_out_its_goal_and_settings_and_nothing_else(
+    name: str, tmp_path: Path
+) -> None:
+    bayes = values()["experiments"]["bayes"]
+    own = bayes | {
+        "algorithm": {"name": name},
+        "objective": {k: v for k, v in bayes["objective"].items() if k != "goal"},
+    }
+    (tmp_path / "values.yaml").write_text(json.dumps({"experiments": {"own": own}}))
+    spec = searches("-f", str(tmp_path / "values.yaml"))["own"]["spec"]
+    assert spec["algorithm"] == {"algorithmName": name}
+    assert "goal" not in spec["objective"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for path, _ in keys(own):
+        broken = json.loads(json.dumps(own))
+        *parents, last = path.split(".")
+        del functools.reduce(dict.__getitem__, parents, broken)[last]
+        [error] = Draft7Validator(schema).iter_errors(values() | {"experiments": {"own": broken}})
+        assert f"'{last}' is a required property" in error.message
 
 
 def test_every_value_is_set_in_a_unit_test() -> None:

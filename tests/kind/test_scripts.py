@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.manifests.rendering import ROOT, output, tool
+from tests.manifests.rendering import ROOT, documents, output, tool
 
 KIND = ROOT / "kind"
 SCRIPTS = sorted(path.name for path in KIND.glob("*.sh") if path.name != "env.sh")
@@ -17,7 +19,7 @@ RECORDER = """#!/bin/sh
 printf '%s|%s\\n' "$KUBECONFIG" "${0##*/} $*" >> "$LOG"
 case "${0##*/} $*" in
   "kind get clusters") printf '%s' "$CLUSTERS" ;;
-  "kubectl get nodes "*) printf node-1 ;;
+  "kubectl get nodes "*) printf '%s\\n' "${NODES-node-1 free}" ;;
 esac
 exit "${FAIL:-0}"
 """
@@ -114,17 +116,78 @@ def test_fake_gpus_obeys_a_kubeconfig_that_is_meant_for_it(stage: Path) -> None:
 
 
 def test_fake_gpus_come_and_go(stage: Path) -> None:
-    _, calls, _ = run(stage, "fake-gpus.sh", "2")
-    assert any('"nvidia.com/gpu": "2"' in call for call in calls)
-    assert any("nvidia.com/gpu.present=true" in call for call in calls)
-    _, calls, _ = run(stage, "fake-gpus.sh", "0")
-    assert any(
-        '"nvidia.com/gpu": null' in call and "--type=merge" in call for call in calls
-    )  # also where there is none
-    assert any("nvidia.com/gpu.present-" in call for call in calls)
+    _, (_, label, patch), _ = run(stage, "fake-gpus.sh", "2")
+    assert label.endswith("label --overwrite node node-1 gan-tuner/fake-gpus=true nvidia.com/gpu.present=true")
+    assert "patch node node-1 " in patch
+    assert '"nvidia.com/gpu": "2"' in patch
+    _, (_, patch, label), _ = run(stage, "fake-gpus.sh", "0", NODES="node-1 faked")
+    assert "patch node node-1 " in patch
+    assert "--type=merge" in patch  # also where there is none
+    assert '"nvidia.com/gpu": null' in patch
+    assert label.endswith("label node node-1 nvidia.com/gpu.present- gan-tuner/fake-gpus-")
     code, calls, stderr = run(stage, "fake-gpus.sh", "many")
     assert (code, calls) == (2, [])
     assert "got 'many'" in stderr
+
+
+def changed(calls: list[str]) -> set[str]:
+    """The nodes that the calls write to."""
+    return {word for call in calls for word in call.split() if word.startswith("node-") and " get " not in call}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "code", "node", "said"),
+    [
+        ("node-1 real", "1", 2, None, "node node-1 has nvidia.com/gpu, .* left alone: name a cluster without GPUs"),
+        ("node-1 real", "0", 2, None, "node node-1 has nvidia.com/gpu"),
+        ("node-1 free\nnode-2 real", "1", 2, None, "node node-2 has nvidia.com/gpu"),
+        ("node-1 faked\nnode-2 real", "1", 2, None, "node node-2 has nvidia.com/gpu"),
+        ("node-1 real\nnode-2 faked", "0", 0, "node-2", ""),
+        ("node-1 free\nnode-2 faked", "3", 0, "node-2", ""),
+        ("node-1 free\nnode-2 faked", "0", 0, "node-2", ""),
+        ("node-1 tainted\nnode-2 free", "1", 0, "node-2", ""),
+        ("node-1 tainted", "1", 1, None, "every node has a taint"),
+        ("node-1 free", "0", 0, None, ""),
+    ],
+)
+def test_gpus_are_pretended_on_one_node_and_never_on_a_cluster_with_real_ones(
+    stage: Path, nodes: str, count: str, code: int, node: str | None, said: str
+) -> None:
+    got, calls, stderr = run(stage, "fake-gpus.sh", count, NODES=nodes)
+    assert (got, changed(calls)) == (code, {node} - {None})
+    assert re.search(said, stderr)
+
+
+NODES = {
+    "made": ({"gan-tuner/fake-gpus": "true", "nvidia.com/gpu.present": "true"}, "4", False, "faked"),
+    "gone": ({"gan-tuner/fake-gpus": "true"}, "0", True, "faked"),
+    "device": ({}, "8", True, "real"),
+    "label": ({"nvidia.com/gpu.present": "true"}, None, False, "real"),
+    "control": ({}, None, True, "tainted"),
+    "plain": ({}, None, False, "free"),
+}
+
+
+def test_a_pretended_gpu_is_told_from_a_real_one_by_its_label(stage: Path) -> None:
+    _, [get, *_], _ = run(stage, "fake-gpus.sh", "1")
+    items = [
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"} | labels},
+            "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]} if tainted else {},
+            "status": {"capacity": {"cpu": "2"} | ({"nvidia.com/gpu": gpus} if gpus else {})},
+        }
+        for name, (labels, gpus, tainted, _) in NODES.items()
+    ]
+    chart = stage / "chart"  # Helm's templates are kubectl's: both are Go's
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("{apiVersion: v2, name: nodes, version: 0.1.0}")
+    (chart / "values.yaml").write_text(json.dumps({"items": items}))
+    template = get.partition("-o go-template=")[2]
+    (chart / "templates" / "nodes.yaml").write_text(
+        '{{define "nodes"}}' + template + '{{end}}nodes: {{include "nodes" .Values | quote}}\n'
+    )
+    [rendered] = documents(output(tool("helm"), "template", str(chart)))
+    assert rendered["nodes"].splitlines() == [f"{name} {kind}" for name, (*_, kind) in NODES.items()]
 
 
 @pytest.mark.parametrize(("script", "program"), [("load-image.sh", "docker"), ("install-katib.sh", "git")])

@@ -19,6 +19,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ SCENARIOS = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
 TOKEN = "t"  # what a kubeconfig for this server holds
 KATIB_KINDS = {"experiments": "Experiment", "trials": "Trial", "suggestions": "Suggestion"}
 Key = tuple[str, str, str]  # plural, namespace, name
+
+
+def _time_of_line(line: str) -> datetime:
+    return datetime.fromisoformat(line[:19] or "0002-01-01T00:00:00")
 
 
 def changes(scenario: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -354,7 +359,11 @@ class _Handler(BaseHTTPRequestHandler):
             why = waiting[container].get("reason", "")
             self._bad(f'container "{container}" in pod "{name}" is waiting to start: {why}')
         else:
-            lines = [line.partition(" ")[2] for line in (text or "").splitlines()]  # recorded with --timestamps
+            lines = (text or "").splitlines()  # recorded with --timestamps
+            if since := query.get("sinceSeconds"):  # the newest line is of now
+                first = max(map(_time_of_line, lines), default=_time_of_line("")) - timedelta(seconds=int(since))
+                lines = [line for line in lines if _time_of_line(line) >= first]
+            lines = [line.partition(" ")[2] for line in lines]
             if tail := query.get("tailLines"):
                 lines = lines[-int(tail) :]
             self._send(200, "".join(line + "\n" for line in lines))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.tuner.katib import change, names
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.cli import cluster, study
 from tuner.errors import GantuneError
@@ -128,7 +129,42 @@ def test_a_search_that_has_ended_is_refreshed_while_trials_still_run(server: Loo
     assert {trial["state"] for trial in shown["trials"]} == {"Succeeded"}
     server.requests.clear()
     invoke(study.best, "goal-reached")
-    assert server.requests == []  # nothing can change any more
+    assert [path.rpartition("/")[2] for _, path in server.requests] == ["goal-reached"]  # is it still the same?
+
+
+def test_another_experiment_of_the_same_name_is_never_answered_for(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok")
+    mine = invoke(study.best, "random-ok", "--format", "json").stdout
+    refused = process("best", "random-ok", "-n", "nowhere")
+    assert refused.returncode == 6
+    assert "not found" in refused.stderr
+    assert refused.stdout == ""
+    change(server, "experiments", "random-ok", lambda item: item["metadata"].update(uid="made-anew"))
+    for kind in ("trials", "pods"):
+        for name in names(server, kind):
+            server.remove(kind, "gan", name)
+    anew = invoke(study.status, "random-ok", "--format", "json")
+    assert json.loads(anew.stdout)["trials"] == []
+    assert "its results are random-ok.1 now" in anew.stderr
+    assert invoke(study.best, "random-ok.1", "--format", "json").stdout == mine
+
+
+def test_a_search_that_katib_goes_on_with_is_seen(server: Loopback, folder: Path) -> None:
+    server.replay("random-ok")
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
+    assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Succeeded"
+    change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=40))
+    assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Running"
+
+
+def test_a_search_that_has_ended_is_shown_without_a_word_where_the_cluster_is_gone(
+    server: Loopback, folder: Path
+) -> None:
+    server.replay("random-ok")
+    shown = invoke(study.best, "random-ok").stdout
+    server.silent = True
+    again = invoke(study.best, "random-ok")
+    assert (again.stdout, again.stderr) == (shown, "")
 
 
 @pytest.mark.parametrize(

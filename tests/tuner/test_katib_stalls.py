@@ -72,7 +72,7 @@ def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: Kati
 @pytest.mark.parametrize("scenario", [*STALLS, "silent"])
 def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """Of the last change, by a watch whose clock is 20 times as fast; the second look comes last."""
-    words = STALLS.get(scenario, ("all 2 trials have ended and none new has come for", ""))[0]
+    words = STALLS.get(scenario, ("all 2 trials have ended and none new has come since", ""))[0]
     server.replay(scenario if scenario in STALLS else "nan-objective")
     if scenario not in STALLS:
         no_events(server)
@@ -143,6 +143,56 @@ def test_a_nan_is_found_in_the_log_where_the_events_are_gone(server: Loopback, e
     assert server.count("GET", "/log?container=suggestion") == 1
 
 
+def test_a_nan_that_the_sampler_has_got_over_is_no_reason_to_stop(server: Loopback, engine: KatibEngine) -> None:
+    """optuna's and skopt's services err once on such a trial, and go on."""
+    server.replay("nan-objective")
+    no_events(server)
+    (name,) = [key for key in server.logs if key.endswith("/suggestion")]
+    server.logs[name] += "2026-11-22T19:17:03.640608435Z INFO: 1 suggestion\n"
+    said = until_warned(engine.watch("nan-objective"), "all 2 trials have ended and none new has come since")
+    assert len(said) == 1
+
+
+def test_a_completed_pod_whose_metrics_katib_does_not_take_is_told(server: Loopback, engine: KatibEngine) -> None:
+    """Katib asks every second, without an event: no collector ran, or its DB manager is out of reach."""
+    play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
+    (trial,) = [name for name in names(server, "trials") if "Running" in str(server.objects["trials", "gan", name])]
+    for other in names(server, "trials"):
+        if other != trial:
+            server.remove("trials", "gan", other)
+    labels = {objects.TRIAL_LABEL: trial, objects.EXPERIMENT_LABEL: "random-ok"}
+    server.put(
+        "pods", {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "status": {"phase": "Succeeded"}}
+    )
+    said = until_warned(engine.watch("random-ok"), "its pod has completed, but Katib has not taken its metrics")
+    assert "primaryPodLabels" in said[-1]
+    server.put("events", event("Trial", trial, "ReconcileError", "rpc error: katib-db-manager: no such host"))
+    said = until_warned(engine.watch("random-ok"), "Katib has not taken its metrics: rpc error")
+    assert "DB manager" in said[-1]
+
+
+def test_a_standstill_without_a_reason_is_said_once(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("nan-objective")
+    no_events(server)
+    server.logs.clear()
+    engine.deadline = 600 * PACE
+    watch = engine.watch("nan-objective")
+    next(one for one in watch if one.kind is EventKind.WARNING)
+    with pytest.raises(Deadline):
+        raise AssertionError(next(one for one in watch if one.kind is EventKind.WARNING).message)
+
+
+def test_events_that_may_not_be_read_are_no_stall_by_themselves(server: Loopback, engine: KatibEngine) -> None:
+    """Between two waves a healthy search is quiet for longer than the first look waits."""
+    server.replay("nan-objective")
+    server.logs.clear()
+    for _ in range(9):
+        server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
+    engine.pace, began = 0.05, time.monotonic()
+    until_warned(engine.watch("nan-objective"), "")
+    assert (time.monotonic() - began) / 0.05 > 40
+
+
 def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, engine: KatibEngine) -> None:
     server.replay("nan-objective")
     server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
@@ -151,8 +201,8 @@ def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, 
 
 def test_where_nothing_may_be_read_that_is_said(server: Loopback, engine: KatibEngine) -> None:
     server.replay("restricted-early-stopping")
-    for _ in range(2):
-        server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
+    for kind in ("/events", "/suggestions/") * 9:
+        server.answer("GET", kind, 403, RESPONSES["forbidden-list-403"]["body"])
     said = until_warned(engine.watch("restricted-early-stopping"), "nothing moves, and it cannot be seen why: ")
     assert 'the RBAC rule to add: {apiGroups: [""], resources: ["events"], verbs: ["list"]}' in said[-1]
 
@@ -160,7 +210,7 @@ def test_where_nothing_may_be_read_that_is_said(server: Loopback, engine: KatibE
 def test_a_refused_suggestion_pod_is_told_by_its_deployment_too(server: Loopback, engine: KatibEngine) -> None:
     server.replay("restricted-early-stopping")
     no_events(server)
-    said = until_warned(engine.watch("restricted-early-stopping"), "no trial has come for")
+    said = until_warned(engine.watch("restricted-early-stopping"), "no trial has come since")
     assert "(its Deployment says: violates PodSecurity" in said[-1]
     assert "kubectl logs -n gan -l katib.kubeflow.org/suggestion=restricted-early-stopping" in said[-1]
 
@@ -175,7 +225,7 @@ def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEng
     play_until(server, "random-ok", lambda step: condition(step, "suggestions", "Running"))
     for name in names(server, "trials"):
         server.remove("trials", "gan", name)
-    said = until_warned(engine.watch("random-ok"), "no trial has come for")
+    said = until_warned(engine.watch("random-ok"), "no trial has come since")
     assert "(its Suggestion says: Suggestion is running)" in said[-1]
 
 

@@ -267,4 +267,4 @@ def test_an_extension_from_elsewhere_is_heard(server: Loopback, engine: KatibEng
         if len(told([event], EventKind.TRIAL_ENDED)) and len(event.result.trials) == 6:
             break
     change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=12))
-    until_warned(watch, "all 6 trials have ended and none new has come for")
+    until_warned(watch, "all 6 trials have ended and none new has come since")

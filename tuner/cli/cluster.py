@@ -38,8 +38,12 @@ def engine(
         namespace=namespace,
         katib_namespace=katib_namespace,
         deadline=deadline,
-        notify=lambda message: click.echo(f"warning: {message}", err=True),
+        notify=_warn,
     )
+
+
+def _warn(message: str) -> None:
+    click.echo(f"warning: {message}", err=True)
 
 
 def run(experiment: Experiment, katib: KatibEngine, *, as_json: bool = False) -> int:
@@ -73,7 +77,7 @@ def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
     from tuner.engines.katib import refresh as collect
     from tuner.errors import NoCluster, NoKatib
 
-    error = collect(store, name, **where)
+    error = collect(store, name, notify=_warn, **where)
     if error and name in store.names():
         click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
     return None if isinstance(error, NoCluster | NoKatib) else error

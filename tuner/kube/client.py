@@ -173,9 +173,16 @@ class Cluster:
                 raise from_status(int(status.get("code", 500)), json.dumps(status), request)
             yield event
 
-    def log(self, pod: str, container: str, *, namespace: str, tail: int | None = None) -> str:
-        """A container's log so far. Raises NotFound where the pod is gone, Denied where it has not begun."""
+    def log(
+        self, pod: str, container: str, *, namespace: str, tail: int | None = None, since: float | None = None
+    ) -> str:
+        """A container's log so far: its last `tail` lines, of the last `since` seconds, where given.
+
+        Raises NotFound where the pod is gone, Denied where it has not begun.
+        """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
+        if since is not None:
+            query["sinceSeconds"] = str(max(1, int(since)))
         request = Request("get", PODS, namespace, pod, "log")
         return self._try(lambda: self._text(request, "GET", PODS.path(namespace, pod, "log"), query=query))
 

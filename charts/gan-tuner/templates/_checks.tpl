@@ -16,6 +16,12 @@
 {{- if and $v.data.volume.enabled (eq $v.data.dataset "digits") -}}
 {{- fail "data.volume is for data sets that are not in the image, got data.dataset digits, which is: set data.volume.enabled=false, or another data.dataset" -}}
 {{- end -}}
+{{- range $label := list "name" "component" "instance" -}}
+{{- $label = printf "app.kubernetes.io/%s" $label -}}
+{{- if hasKey ($v.trial.podLabels | default dict) $label -}}
+{{- fail (printf "trial.podLabels must leave out the labels that the chart itself sets (the network policy and the PodMonitor select by them), got %s: %s: leave it out, or use a key of your own" $label (get $v.trial.podLabels $label)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.namespace.create (eq (include "gan-tuner.namespace" .) .Release.Namespace) -}}
 {{- fail (printf "namespace.create cannot make %s, where the release itself is kept: kubectl create namespace %s && kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled, or set namespace.name to another one" .Release.Namespace .Release.Namespace .Release.Namespace) -}}
 {{- end -}}

@@ -106,7 +106,7 @@ seccompProfile:
 {{- $all = append $all (dict "key" "cloud.google.com/gke-spot" "operator" "Equal" "value" "true" "effect" "NoSchedule") -}}
 {{- $all = append $all (dict "key" "kubernetes.azure.com/scalesetpriority" "operator" "Equal" "value" "spot" "effect" "NoSchedule") -}}
 {{- end -}}
-{{- with concat $all .Values.gpu.tolerations -}}
+{{- with concat $all (.Values.gpu.tolerations | default list) -}}
 {{- toYaml . -}}
 {{- end -}}
 {{- end }}

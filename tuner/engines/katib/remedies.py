@@ -14,6 +14,10 @@ _REMEDIES = {
     "PodSecurity": "give the trial's containers a restricted securityContext",
     "OOMKilled": "raise resources.limits.memory of that container in the trialTemplate, or make the trial smaller",
     "Config": "check the ConfigMaps and Secrets that the pod names",
+    "not taken its metrics": (
+        "see whether a collector ran in the pod (primaryPodLabels must match it, the namespace bear Katib's label) and "
+        "whether Katib's DB manager runs"
+    ),
     "Evicted": "the node ran short: request what a trial needs (memory, ephemeral-storage)",
 }
 

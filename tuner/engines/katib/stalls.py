@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tuner.engines.katib import roster
 from tuner.engines.katib.objects import SUGGESTION_CONTAINER, PodView, conditions, name_of, time_of
 from tuner.engines.katib.remedies import refusal_remedy, remedy, suggestion_remedy
 from tuner.errors import ClusterError, NotFound
@@ -49,9 +50,15 @@ class Snapshot:
 
     @property
     def podless(self) -> set[str]:
-        """Trials that Katib calls Running, without a pod."""
+        """Trials that Katib calls Running, without a pod; none where pods are not to be seen."""
         have = {pod.trial for pod in self.pods}
-        return {trial.name for trial in self.trials if trial.state is TrialState.RUNNING and trial.name not in have}
+        return {name for name in self._running if name not in have} if self.pods_known else set()
+
+    @property
+    def unreported(self) -> set[str]:
+        """Trials that Katib calls Running although their pod has completed."""
+        pods = roster.youngest(self.pods)
+        return {name for name in self._running if name in pods and pods[name].phase == "Succeeded"}
 
     @property
     def jobless(self) -> set[str]:
@@ -61,11 +68,12 @@ class Snapshot:
     @property
     def at_work(self) -> bool:
         """Whether any trial runs, as far as one can see."""
-        podless = self.podless if self.pods_known else set()
-        return any(
-            trial.state is TrialState.RUNNING and not trial.reason and trial.name not in podless
-            for trial in self.trials
-        )
+        idle = self.podless | self.unreported
+        return any(trial.name in self._running - idle and not trial.reason for trial in self.trials)
+
+    @property
+    def _running(self) -> set[str]:
+        return {trial.name for trial in self.trials if trial.state is TrialState.RUNNING}
 
     @property
     def explained(self) -> bool:
@@ -83,6 +91,11 @@ class Snapshot:
         """When something happened last, by the server's clock."""
         times = [time for trial in self.trials for time in (trial.started, trial.ended) if time]
         return max([*times, *([self.created] if self.created else [])], default=None)
+
+    @property
+    def since(self) -> str:
+        """When that was, in words that stay the same while nothing happens."""
+        return f" since {self.changed:%H:%M:%S} UTC" if self.changed else ""
 
 
 @dataclass(slots=True)
@@ -110,12 +123,14 @@ def blocked(snapshot: Snapshot) -> Iterator[str]:
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
     """Look at what has not moved. Where a request is forbidden or fails, the others tell what they can."""
     findings, failed = Findings(), ""
-    for rule in (_suggestion_pod, _pods_refused, _suspended, _controllers_errors, _sampler_log, _standstill):
+    for rule in (
+        _suggestion_pod, _pods_refused, _suspended, _unreported, _controllers_errors, _sampler_log, _standstill,
+    ):  # fmt: skip
         try:
             rule(cluster, snapshot, findings)
         except ClusterError as error:
-            failed = str(error)
-    if failed and not findings and not snapshot.at_work:
+            failed = failed or str(error)
+    if failed and not findings and not snapshot.at_work and snapshot.quiet >= SLOW:
         findings.warnings.append(f"nothing moves, and it cannot be seen why: {failed}")
     return findings
 
@@ -163,10 +178,15 @@ def _resource(template: Mapping[str, Any]) -> Resource:
     return JOBS if kind == "Job" else Resource(group, version, f"{kind.lower()}s")
 
 
+def _unreported(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
+    """Trials whose pod has completed and whom Katib keeps waiting for metrics, without a word."""
+    findings.reasons |= dict.fromkeys(snapshot.unreported, "its pod has completed, but Katib has not taken its metrics")
+
+
 def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     """What Katib's controllers fail on, over and over: a Job that is refused, a sampler that answers with an error."""
     whole = not (findings or snapshot.at_work or snapshot.explained)
-    if not whole and not snapshot.jobless:
+    if not whole and not snapshot.jobless | snapshot.unreported:
         return
     failures = []
     for event in _events(cluster, snapshot, "ReconcileError", snapshot.created):
@@ -174,6 +194,8 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
             continue
         if event.kind == "Trial" and event.name in snapshot.jobless:
             findings.reasons[event.name] = f"its Job is refused: {_refusal(event.message)}"
+        elif event.kind == "Trial" and event.name in snapshot.unreported:
+            findings.reasons[event.name] = f"Katib has not taken its metrics: {_brief(event.message)}"
         elif event.kind in ("Experiment", "Suggestion") and event.name == snapshot.experiment.name:
             recent = not event.last or not snapshot.changed or event.last >= snapshot.changed
             failures += [event] if recent else []
@@ -194,7 +216,13 @@ def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
     for pod in snapshot.suggestion_pods:
         if SUGGESTION_CONTAINER not in pod.running:  # a container that has not begun has no log
             continue
-        log = cluster.log(pod.name, SUGGESTION_CONTAINER, namespace=snapshot.namespace, tail=_LOG_TAIL)
+        log = cluster.log(
+            pod.name,
+            SUGGESTION_CONTAINER,
+            namespace=snapshot.namespace,
+            tail=_LOG_TAIL,
+            since=snapshot.quiet,  # what it erred on before, it has got over
+        )
         errors = [line for line in log.splitlines() if _ERROR.search(line)]
         if _NAN.search(log):
             findings.warnings.append(_nan(snapshot))
@@ -208,7 +236,7 @@ def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> Non
         return
     if not snapshot.touched:
         findings.warnings.append(
-            f"Katib has not touched the Experiment for {snapshot.quiet:.0f} s, so its controller does not run: see "
+            f"Katib has not touched the Experiment{snapshot.since}, so its controller does not run: see "
             "`kubectl get pods -A -l katib.kubeflow.org/component=controller`"
         )
         return
@@ -217,7 +245,7 @@ def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> Non
     if count:
         what = f"all {count} trials have ended and none new has come" if snapshot.drained else "no trial is at work"
     says = _suggestion_says(cluster, snapshot)
-    findings.warnings.append(f"{what} for {snapshot.quiet:.0f} s ({says}): {_see(snapshot)}")
+    findings.warnings.append(f"{what}{snapshot.since} ({says}): {_see(snapshot)}")
 
 
 def _suggestion_says(cluster: Cluster, snapshot: Snapshot) -> str:
