@@ -4,7 +4,8 @@ SHELL := /bin/sh
 
 # The manifest to search, and what may be given on the command line: make tune WORKERS=2 SEED=7 MAX_TRIALS=40
 MANIFEST ?= manifests/bayes.yaml
-NAME     ?= gan-$(basename $(notdir $(MANIFEST)))
+# What the manifest calls its search; NAME= where it is not to be found so.
+NAME     ?= $(shell sed -n '/^kind: Experiment/,/^spec:/s/^  name: *//p' '$(MANIFEST)' 2>/dev/null | head -n 1)
 WORKERS  ?= auto
 SEED     ?=
 MAX_TRIALS ?=
@@ -25,6 +26,7 @@ help: ## Show this help
 
 # What `make tune` needs: the package with its trainer, client and report.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV): torch brings CUDA, so this takes minutes and 6 GB, once"
 	$(BIN)/python -m pip install --quiet -e '.[report]'
 	@touch $@
 
@@ -36,14 +38,14 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 $(BIN)/python:
 	@sh .ci/venv.sh '$(VENV)' '$(PYTHON)'
 
-tune: $(VENV)/.installed ## Search here, with Optuna: the main job (FRESH=1 starts over; WORKERS, SEED, MAX_TRIALS, MANIFEST)
+tune: $(VENV)/.installed ## Search here (FRESH=1 WORKERS= SEED= MAX_TRIALS= MANIFEST=)
 	@$(BIN)/gantune run '$(MANIFEST)' --local --store '$(STORE)' --workers '$(WORKERS)' \
 		$(if $(SEED),--seed '$(SEED)') $(if $(MAX_TRIALS),--max-trials '$(MAX_TRIALS)') $(if $(FRESH),--fresh)
 	@$(BIN)/gantune best '$(NAME)' --store '$(STORE)'
 	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
 	@echo "run again: make tune continues, make tune FRESH=1 starts over"
 
-report: $(VENV)/.installed ## Write report.html of the last search (NAME=gan-bayes)
+report: $(VENV)/.installed ## Write report.html of a search (NAME=gan-bayes)
 	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner for some of them)
@@ -57,7 +59,7 @@ $(OLDEST)/.installed: pyproject.toml $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --target '$(OLDEST)' 'kubernetes==35.*'
 	@touch $@
 
-test-oldest: $(OLDEST)/.installed ## Run the cluster client's tests with the oldest kubernetes package
+test-oldest: $(OLDEST)/.installed ## The cluster client's tests on the oldest kubernetes package
 	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -c 'import kubernetes as k; assert k.__version__ < "36", k.__version__'
 	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest -q tests/tuner/test_kube*.py tests/tuner/test_api.py \
 		tests/tuner/test_katib_contract.py tests/tuner/test_katib_curves.py tests/tuner/test_katib_engine.py
@@ -83,7 +85,7 @@ clean: ## Remove .venv and what tools left; studies under .gantune stay
 # A local cluster, for the tests that need one: kind/ has its parts, docs/cluster.md the story.
 .PHONY: tools kind-up e2e kind-down
 
-tools: ## Build helm, helm-unittest, kubeconform and kind into .bin/ (needs Go)
+tools: ## Build helm, kubeconform, kind ... into .bin/ (needs Go)
 	.ci/tools.sh e2e
 
 kind-up: ## Make the local cluster: kind, the images, Katib, pretended GPUs

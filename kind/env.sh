@@ -12,7 +12,7 @@ need() {
   local program
   for program; do
     command -v "$program" >/dev/null || {
-      echo "$(basename "$0"): needs $program on the PATH (kind: .ci/tools.sh e2e builds it)" >&2
+      echo "$(basename "$0"): needs $program on the PATH (make tools builds kind; Docker, kubectl and git are yours to install)" >&2
       exit 1
     }
   done

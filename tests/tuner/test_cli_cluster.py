@@ -311,3 +311,21 @@ def test_list_shows_the_experiments_of_the_cluster(server: Loopback, folder: Pat
         server.replay(scenario)
     assert invoke(study.list_, "--cluster").stdout == "failing  Failed\nrandom-ok  Succeeded\n"
     assert json.loads(invoke(study.list_, "--cluster", "-n", "gan", "--format", "json").stdout)[0]["state"] == "Failed"
+
+
+def test_local_and_cluster_exclude_each_other(server: Loopback, folder: Path) -> None:
+    done = process("run", "made.yaml", "--local", "--cluster")
+    assert done.returncode == 2
+    assert "--local and --cluster exclude each other" in done.stderr
+    assert server.count("POST", "") == 0
+
+
+def test_a_list_brings_what_runs_up_to_date_and_shortens_the_best_not_the_names(server: Loopback, folder: Path) -> None:
+    for _ in server.steps("goal-reached"):
+        if "Succeeded" in str(server.objects.get(("trials", "gan", "goal-reached-csl9h6ml"), "")):
+            break
+    invoke(study.status, "goal-reached")
+    server.replay("goal-reached")
+    listed = CliRunner(env={"COLUMNS": "46"}).invoke(study.list_, []).stdout
+    assert "goal-reached  Succeeded" in listed
+    assert listed.splitlines()[1].endswith("…")

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from tests.tuner.samples import result, search, trial
 from tuner.cli import live, table
 from tuner.engine import Event, EventKind
-from tuner.result import Result, StudyState, TrialState
+from tuner.result import Result, StudyState, Trial, TrialState
 
 WIDE = {f"parameter_{index}": 0.123456 for index in range(12)}
 
@@ -66,15 +67,22 @@ def test_more_running_trials_than_rows_still_fit():
     assert len(table.choose(found, 6)) == 6
 
 
-def test_time_left_counts_only_this_runs_trials():
-    now = [0.0]
+def test_time_left_goes_by_the_trials_that_ended_since_and_counts_down():
+    began = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    now = [began.timestamp()]
     shown = live.Screen(10, clock=lambda: now[0])
-    before = [trial(number, TrialState.SUCCEEDED, 1.0) for number in range(4)]
-    shown.update(result(*before, trial(4, TrialState.RUNNING)))
+
+    def ended(number: int, seconds: int) -> Trial:
+        return replace(trial(number, TrialState.SUCCEEDED, 1.0), ended=began + timedelta(seconds=seconds))
+
+    before = [ended(number, -number) for number in range(4)]
+    shown.update(result(*before, trial(4, TrialState.RUNNING)))  # an earlier run's, or a watch's that came late
     assert shown.left() == ""
-    now[0] = 60.0
-    shown.update(result(*before, trial(4, TrialState.SUCCEEDED, 1.0), trial(5, TrialState.SUCCEEDED, 1.0)))
+    now[0] += 60
+    shown.update(result(*before, ended(4, 30), ended(5, 60)))
     assert shown.left() == "about 2:00 left"  # 4 more at 30 s each
+    now[0] += 20
+    assert shown.left() == "about 1:40 left"
 
 
 def test_markup_in_a_value_is_text():

@@ -211,7 +211,7 @@ def test_no_node_that_takes_the_pods_is_a_warning(
     [
         (2, ""),
         (3, "3 parallel trials ask for 9 nvidia.com/gpu, the nodes that fit have 8: set parallelTrialCount to 2"),
-        (5, "a trial asks for 5 nvidia.com/gpu, no node that fits has more than 4"),
+        (5, "a trial asks for 5 nvidia.com/gpu, no node that fits has more than 4: it waits"),
     ],
 )
 def test_more_gpus_than_there_are_is_a_warning(

@@ -87,7 +87,7 @@ def test_a_certificate_of_an_unknown_authority_is_said(
 def test_without_any_kubeconfig_there_is_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_kubeconfig(tmp_path, monkeypatch)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(NoCluster, match="set KUBECONFIG or pass --local"):
+    with pytest.raises(NoCluster, match="set KUBECONFIG, or run a search here"):
         Cluster.connect()
 
 

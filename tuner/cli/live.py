@@ -59,7 +59,7 @@ def follow(events: Iterable[Event], *, total: int | None, output: Output, note: 
         def draw(event: Event) -> None:
             if event.kind is EventKind.WARNING:
                 live.console.print(Text(f"warning: {table.plain(event.message)}", style="yellow"))
-            screen.update(event.result, ends_trial=event.kind is EventKind.TRIAL_ENDED)
+            screen.update(event.result)
 
         return _each(events, draw)
 
@@ -130,27 +130,24 @@ def _print_line(event: Event, total: int | None) -> None:
 class Screen:
     """The live picture: title, progress, best so far, the trials that fit, and a note. Rich draws it from a thread."""
 
-    def __init__(self, total: int | None, note: Callable[[], str] = str, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, total: int | None, note: Callable[[], str] = str, clock: Callable[[], float] = time.time):
         self.total, self.note, self.clock = total, note, clock
         self.began = clock()
         self.result: Result | None = None
-        self.ended_before = 0  # trials that an earlier run of the same study had finished
         self.ended = 0
 
-    def update(self, result: Result, *, ends_trial: bool = False) -> None:
-        """Show `result` from the next drawing on; `ends_trial` where a trial has just ended with it."""
-        ended = sum(trial.state.ended for trial in result.trials)
-        if self.result is None:
-            self.ended_before = ended - ends_trial
-        self.ended, self.result = ended, result
+    def update(self, result: Result) -> None:
+        """Show `result` from the next drawing on."""
+        self.ended, self.result = sum(trial.state.ended for trial in result.trials), result
 
     def left(self) -> str:
-        """`about 1:40 left`, from the pace of this run; empty until a trial has ended in it."""
-        here = self.ended - self.ended_before
-        if self.total is None or here < 1 or self.ended >= self.total:
+        """`about 1:40 left`, from the pace at which trials have ended since this began; empty until one has."""
+        ends = [trial.ended.timestamp() for trial in self.result.trials if trial.ended] if self.result else []
+        here = [end for end in ends if end > self.began]
+        if self.total is None or not here or self.ended >= self.total:
             return ""
-        pace = (self.clock() - self.began) / here
-        return f"about {table.duration(pace * (self.total - self.ended))} left"
+        pace, since = (max(here) - self.began) / len(here), self.clock() - max(here)
+        return f"about {table.duration(pace * (self.total - self.ended) - since)} left"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw."""
@@ -178,8 +175,10 @@ class Screen:
         elapsed = table.duration(self.clock() - self.began)
         of = f"/{self.total}" if self.total else ""
         failed = sum(trial.state in table.FAILURES for trial in self.result.trials)
-        running = sum(trial.state is TrialState.RUNNING for trial in self.result.trials)
-        parts = [f"{self.ended}{of} trials", f"{running} running", f"{failed} failed" if failed else "", elapsed]
+        waiting = sum(map(table.waits, self.result.trials))
+        running = sum(trial.state is TrialState.RUNNING for trial in self.result.trials) - waiting
+        parts = [f"{self.ended}{of} trials", f"{running} running", f"{waiting} waiting" if waiting else ""]
+        parts += [f"{failed} failed" if failed else "", elapsed]
         words = ", ".join(part for part in [*parts, self.left()] if part)
         grid = Table.grid(padding=(0, 1), expand=False)
         bar = ProgressBar(

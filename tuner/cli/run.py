@@ -45,7 +45,8 @@ class Options:
 
 @click.command("run")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--local/--cluster", "local", default=None, help="Where; without either, the cluster if it has Katib.")
+@click.option("--local", is_flag=True, help="Here.")
+@click.option("--cluster", "remote", is_flag=True, help="On the cluster; without either, there if it has Katib.")
 @click.option("--name", help="Which Experiment, where FILE holds several.")
 @click.option(
     "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Local: trials at a time."
@@ -59,7 +60,8 @@ class Options:
 @store_option
 def run(
     file: Path,
-    local: bool | None,
+    local: bool,
+    remote: bool,
     name: str | None,
     as_json: bool,
     store_dir: Path,
@@ -79,14 +81,16 @@ def run(
     """
     from tuner.cli.live import Output
 
+    if local and remote:
+        raise click.UsageError("--local and --cluster exclude each other")
     options = Options(**given)  # type: ignore[arg-type]
     where: dict[str, Any] = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
-    if local is False:
+    if remote:
         _refuse_local_options(options)
-    experiment = load(file, name, warnings=local is False)
+    experiment = load(file, name, warnings=remote)
     output = Output.choose(as_json)
-    here, why = (local, "as asked") if local is not None else _where(context)
-    if local is None:
+    here, why = (local, "as asked") if local or remote else _where(context)
+    if not (local or remote):
         click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
         return _run_here(experiment, options, output, store_dir, where)

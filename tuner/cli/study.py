@@ -60,9 +60,16 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
         for name, state in found if form != "json" else ():
             click.echo(f"{name}  {state.value}")
         return
+    from tuner.cli.cluster import refresh
+    from tuner.result import StudyState
+    from tuner.store import EngineKind
+
     results: list[Result] = []
+    away = False  # one silent cluster is waited for once
     for name in store.names():
         try:
+            if not away and store.engine(name) is EngineKind.KATIB and store.result(name).state is StudyState.RUNNING:
+                away = refresh(store, name, **where) is not None
             results.append(store.result(name))
         except StudyError as error:  # one damaged study does not hide the others
             click.echo(f"warning: {' '.join(str(error).split())}", err=True)
@@ -93,14 +100,17 @@ def _print_list(results: list[Result]) -> None:
 
     from tuner.cli import table
 
-    listing = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("study", "state", "trials", "best"):
-        listing.add_column(heading, overflow="ellipsis", no_wrap=True)
+    console = Console(highlight=False)
+    listing = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
+    for heading in ("study", "state", "trials"):
+        listing.add_column(heading, no_wrap=True)
+    listing.add_column("best", overflow="ellipsis", no_wrap=True, ratio=1)  # gives way where room is short
     for result in results:
         ended = sum(trial.state.ended for trial in result.trials)
-        cells = result.name, result.state.value, f"{ended}/{len(result.trials)}", table.best_text(result)
+        trials = f"{ended} of {len(result.trials)}" if ended < len(result.trials) else str(ended)
+        cells = result.name, result.state.value, trials, table.best_text(result)
         listing.add_row(*(Text(cell) for cell in cells))
-    Console(highlight=False).print(listing)
+    console.print(listing)
 
 
 @click.command()

@@ -94,7 +94,10 @@ def best_line(result: Result) -> Text:
     """`best fd 21.4 in trial 7: lr=0.0004 bs=64`, or why there is none."""
     best = result.best
     if best is None:
-        return Text(f"best: no trial has a finite {result.objective.metric} yet", style="dim")
+        ended = any(trial.state.ended for trial in result.trials)
+        return Text(
+            f"best: no trial has {f'a finite {result.objective.metric}' if ended else 'ended'} yet", style="dim"
+        )
     value = number(best.metrics[result.objective.metric])
     return Text.assemble(
         "best ", (f"{result.objective.metric} {value}", "bold green"), f" in trial {best.number}: ", assignments(best)

@@ -57,7 +57,8 @@ class Cluster:
             config.load_kube_config(file, context=context, client_configuration=configuration)
             namespace, in_pod = _context_namespace(config, file, context), False
         except Exception as error:  # its YAML parser, a certificate's file, a login helper: all say one thing
-            why = one_line(str(error), 200)
+            lacks = file and not any(os.path.exists(part) for part in file.split(os.pathsep))
+            why = "no such file" if lacks else one_line(str(error), 200)
             if context:
                 raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
             if file:  # never the pod's own cluster in the place of the one that was named
@@ -66,7 +67,8 @@ class Cluster:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
                 raise NoCluster(
-                    f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG or pass --local"
+                    f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG, or run a search here "
+                    "with `gantune run FILE --local`"
                 ) from error
             namespace, in_pod = _pod_namespace(), True
         api = client.ApiClient(configuration)

@@ -99,7 +99,8 @@ def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
             text = str(metric.get("latest", ""))
         if math.isfinite(value := number(text)):
             found[metric["name"]] = value
-    return found
+    named = [name for name in (experiment.objective.metric, *experiment.additional_metrics) if name in found]
+    return {name: found[name] for name in dict.fromkeys([*named, *found])}  # Katib gives them in any order
 
 
 def study_state(item: Object) -> tuple[StudyState, str]:

@@ -84,7 +84,11 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
             have = [int(quantity((node["status"].get("allocatable") or {}).get(resource, 0))) for node in fitting]
             asked = each * experiment.parallel_trials
             if each > max(have):
-                yield f"a trial asks for {each} {resource}, no node that fits has more than {max(have)}: it will wait"
+                most = f"no node that fits has more than {max(have)}" if max(have) else "no node that fits has any"
+                yield (
+                    f"a trial asks for {each} {resource}, {most}: it waits until one comes; where none will, take the "
+                    "limit out of the trialTemplate, as manifests/overlays/cpu does"
+                )
             elif asked > sum(have):
                 yield (
                     f"{experiment.parallel_trials} parallel trials ask for {asked} {resource}, the nodes that fit have "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from tuner.result import Trial
 
 _REMEDIES = {
-    "Insufficient": "lower parallelTrialCount or the request, or add nodes (a pool may take minutes to scale up)",
+    "Insufficient": (
+        "lower parallelTrialCount, or what a trial asks for, or add nodes (a pool may take minutes to scale up)"
+    ),
     "Unschedulable": "check nodeSelector, affinity and tolerations against `kubectl get nodes --show-labels`",
     "ImagePull": "check the image's name, its tag and imagePullSecrets",
     "InvalidImageName": "check the image's name",

@@ -71,7 +71,10 @@ class Watcher:
         try:
             while self.state is StudyState.RUNNING and not self.deleted:
                 if end is not None and time.monotonic() > end:
-                    raise Deadline(f"{self.experiment.name} has not ended within {self.deadline:g} s; it goes on")
+                    name = self.experiment.name
+                    raise Deadline(
+                        f"{name} has not ended within {self.deadline:g} s; it goes on: `gantune watch {name}`"
+                    )
                 change = self._feeds.get(min(0.5, self._patience()))
                 if change is not None:
                     yield from self._apply(change)
