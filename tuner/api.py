@@ -200,7 +200,7 @@ def _refreshed(name: str, namespace: str, context: str | None, store: str | Path
     from tuner.engines.katib import refresh
 
     keep = Store(store)
-    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0)
+    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0, notify=_warn)
     if error and name not in keep.names():
         raise error
     if error:
