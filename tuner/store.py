@@ -78,11 +78,12 @@ class Store:
         """Raises StudyChanged where `name` is a study of the other engine; nothing where it is not in the store."""
         held = self._held(name)
         if held is not None and held.get("engine") != engine.value:
-            other = held.get("engine")
-            go_on = f"go on here with `gantune run FILE --local --from {name}`, " if engine is EngineKind.LOCAL else ""
+            here = engine is EngineKind.LOCAL
+            what = "is a cluster's" if here else "is a local one"
+            go_on = f"go on here with `gantune run FILE --local --from {name}`, or " if here else ""
             raise StudyChanged(
-                f"study {name} in {self.root} belongs to the {other} engine: {go_on}rename the Experiment, or choose "
-                "another --store"
+                f"study {name} in {self.root} {what}, and a store keeps one of a name: {go_on}give the "
+                f"{'local' if here else 'cluster'}'s a store of its own with --store DIR or GANTUNE_STORE=DIR"
             )
 
     def admit(self, name: str, engine: EngineKind) -> None:

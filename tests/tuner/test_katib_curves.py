@@ -18,7 +18,7 @@ from tests.tuner.katib import NOWHERE
 from tests.tuner.loopback import Loopback, many
 from tuner.engines.katib import KatibEngine, curves
 from tuner.engines.katib.objects import SIDECAR
-from tuner.errors import ClusterError, Forbidden, Unreachable
+from tuner.errors import ClusterError, Forbidden, NotFound, Unreachable
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.store import Store
@@ -220,3 +220,17 @@ def test_both_ends_of_a_bridge_see_the_end() -> None:
     assert not bridge.is_alive()
     assert (near.fileno(), far.fileno()) == (-1, -1)
     client.close()
+
+
+def test_the_log_of_a_trial_whose_pod_is_gone_is_what_it_reported(
+    engine: KatibEngine, database: DbServer, notes: list[str], server: Loopback
+) -> None:
+    """Katib removes the pods of trials that have ended, unless `retain` is true, as in none of our manifests."""
+    server.objects = {key: item for key, item in server.objects.items() if key[0] != "pods"}
+    database.answer = lambda trial, context: values(1)
+    assert list(engine.logs("big", "1")) == ["2026-01-02T03:04:05.123456Z fd=1.5"]
+    assert database.calls == ["big-00000001"]
+    assert any("has no pod" in note and "these are the metrics that it reported" in note for note in notes)
+    database.answer = lambda trial, context: values(0)
+    with pytest.raises(NotFound, match="has no pod"):
+        list(engine.logs("big", "2"))

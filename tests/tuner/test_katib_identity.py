@@ -158,7 +158,9 @@ def test_an_old_watch_writes_into_its_own_study(server: Loopback, engine: KatibE
 def test_a_local_study_of_the_name_is_refused_before_anything_is_created(server: Loopback, engine: KatibEngine) -> None:
     engine.store.submit(experiment(), EngineKind.LOCAL)
     for verb in (engine.submit, lambda what: list(engine.watch(what.name)), lambda what: engine.collect(what.name)):
-        with pytest.raises(StudyChanged, match="belongs to the local engine: rename the Experiment, or choose another"):
+        with pytest.raises(
+            StudyChanged, match="is a local one, and a store keeps one of a name: give the cluster.s a store of its own"
+        ):
             verb(experiment())
     assert server.count("POST") == 0
 
@@ -250,7 +252,7 @@ def test_fresh_never_clears_the_clusters_study(server: Loopback, engine: KatibEn
     server.replay("random-ok")
     engine.collect("random-ok")
     held = engine.store.experiment("random-ok")
-    with pytest.raises(StudyChanged, match=r"belongs to the katib engine: .* --local --from random-ok"):
+    with pytest.raises(StudyChanged, match=r"is a cluster.s, .* --local --from random-ok"):
         LocalEngine(engine.store, fresh=True).submit(held)
     assert len(engine.store.result("random-ok").trials) == 6
 

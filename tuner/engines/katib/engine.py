@@ -163,7 +163,15 @@ class KatibEngine:
         study = self._find(name)
         result = reading.result(self.cluster, study, self._known(study), self.notify, pods=False)
         trial = logs.choose(result, which, best=best)
-        yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
+        try:
+            yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
+        except NotFound as gone:  # Katib removes the pod of a trial that has ended, unless `retain` is true
+            self._remember(study)
+            reported = self._reported(study, replace(result, trials=(trial,)))
+            if not reported:
+                raise
+            self.notify(f"{gone}; these are the metrics that it reported")
+            yield from reported
 
     def max_trials(self, name: str) -> int | None:
         """The Experiment's maxTrialCount; None without one."""
@@ -231,20 +239,33 @@ class KatibEngine:
         self._remember(study)
         result = reading.result(self.cluster, study, self._known(study), self.notify)
         self.store.save_result(result, study.uid)
-        kept = self.store.kept(study.name, study.uid)
-        if with_curves and result.trials and kept:
-            missing = curves.collect(
-                self.cluster,
-                study.experiment,
-                result,
-                self.store.folder(kept),
-                namespace=study.namespace,
-                katib_namespace=self.katib_namespace,
-                address=self.db_manager,
-            )
-            if missing:
-                self.notify(missing)
+        if with_curves and result.trials:
+            self._curves(study, result)
         return result
+
+    def _curves(self, study: Held, result: Result) -> None:
+        kept = self.store.kept(study.name, study.uid)
+        missing = kept and curves.collect(
+            self.cluster,
+            study.experiment,
+            result,
+            self.store.folder(kept),
+            namespace=study.namespace,
+            katib_namespace=self.katib_namespace,
+            address=self.db_manager,
+        )
+        if missing:
+            self.notify(missing)
+
+    def _reported(self, study: Held, result: Result) -> list[str]:
+        """What the one trial of `result` reported, as metric lines."""
+        self._curves(study, result)
+        lines: dict[str, list[str]] = {}
+        for trial, seen in curves.read(self.store.folder(study.name)):
+            if trial == result.trials[0].name:
+                time = f"{seen.time:%Y-%m-%dT%H:%M:%S.%fZ} " if seen.time else ""
+                lines.setdefault(time, []).append(f"{seen.metric}={seen.value:g}")
+        return [time + " ".join(values) for time, values in lines.items()]
 
     def _find(self, name: str) -> Held:
         """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""
@@ -254,9 +275,12 @@ class KatibEngine:
         try:
             return reading.held(self.cluster, name, namespace)
         except NotFound as error:
-            if origin is None or origin.server == self.cluster.server:
+            if origin is None:
                 raise
-            raise NotFound(f"{error}; the store has it from {origin.server}: pass --context") from error
+            if origin.server != self.cluster.server:
+                raise NotFound(f"{error}; the store has it from {origin.server}: pass --context") from error
+            here = f"what was collected of {name} is here still: `gantune status {name}`, `best`, `report`"
+            raise NotFound(f"{error}; {here}") from error
 
     def _remember(self, study: Held) -> None:
         """Let the store's NAME be this very Experiment; what another one left there is kept beside it."""

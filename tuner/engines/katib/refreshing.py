@@ -31,7 +31,11 @@ def refresh(
     """
     origin, ended = None, False
     if name in store.names():
+        if store.archived(name):
+            return None
         if store.engine(name) is EngineKind.LOCAL:
+            if namespace or context:
+                store.expect(name, EngineKind.KATIB)  # raises: the cluster's is not kept here
             return None
         origin, held = store.origin(name), store.result(name)
         ended = held.state is not StudyState.RUNNING and all(trial.state.ended for trial in held.trials)
