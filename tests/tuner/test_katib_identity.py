@@ -158,9 +158,7 @@ def test_an_old_watch_writes_into_its_own_study(server: Loopback, engine: KatibE
 def test_a_local_study_of_the_name_is_refused_before_anything_is_created(server: Loopback, engine: KatibEngine) -> None:
     engine.store.submit(experiment(), EngineKind.LOCAL)
     for verb in (engine.submit, lambda what: list(engine.watch(what.name)), lambda what: engine.collect(what.name)):
-        with pytest.raises(
-            StudyChanged, match="is a local one, and a store keeps one of a name: give the cluster.s a store of its own"
-        ):
+        with pytest.raises(StudyChanged, match=r"is a local one, .* give the cluster's a store of its own"):
             verb(experiment())
     assert server.count("POST") == 0
 
