@@ -17,7 +17,7 @@ from tuner.engine import Engine, Event
 from tuner.errors import GantuneError
 from tuner.manifest import Experiment, load
 from tuner.result import Result, StudyState, Trial
-from tuner.store import DEFAULT_ROOT, Store
+from tuner.store import Store
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
@@ -29,7 +29,7 @@ def run(
     source: Source,
     *,
     local: bool | None = None,
-    store: str | Path = DEFAULT_ROOT,
+    store: str | Path | None = None,
     namespace: str = "",
     context: str | None = None,
     workers: int | None = None,
@@ -71,7 +71,7 @@ def run(
     return result
 
 
-def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> str:
+def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> str:
     """Create the Experiment on the cluster, or join the one with the same spec; returns its name.
 
     A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks for.
@@ -86,7 +86,7 @@ def watch(
     *,
     namespace: str = "",
     context: str | None = None,
-    store: str | Path = DEFAULT_ROOT,
+    store: str | Path | None = None,
     deadline: float | None = None,
 ) -> Iterator[Event]:
     """The events of an Experiment on the cluster until it ends; Deadline after `deadline` seconds.
@@ -100,7 +100,7 @@ def watch(
 
 
 def studies(
-    *, cluster: bool = False, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
+    *, cluster: bool = False, namespace: str = "", context: str | None = None, store: str | Path | None = None
 ) -> dict[str, StudyState]:
     """The studies of the store, or with `cluster` the Experiments of a namespace: how each stands, by its name.
 
@@ -112,7 +112,7 @@ def studies(
     return {name: keep.result(name).state for name in keep.names()}
 
 
-def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> Result:
+def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> Result:
     """A study with all its trials: as it stands now, or, with a UserWarning, as it was collected last.
 
     That is where the cluster has it no more, refuses or does not answer.
@@ -123,7 +123,7 @@ def status(name: str, *, namespace: str = "", context: str | None = None, store:
 
 
 def best(
-    name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT
+    name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None
 ) -> Trial | None:
     """The best trial of a study, as `status` finds it and warns; None until a trial has ended well.
 
@@ -141,7 +141,7 @@ def logs(
     follow: bool = False,
     namespace: str = "",
     context: str | None = None,
-    store: str | Path = DEFAULT_ROOT,
+    store: str | Path | None = None,
 ) -> Iterator[str]:
     """What a trial on the cluster printed, line by line: by its name or number, the best, else the newest.
 
@@ -156,7 +156,7 @@ def extend(
     *,
     namespace: str = "",
     context: str | None = None,
-    store: str | Path = DEFAULT_ROOT,
+    store: str | Path | None = None,
 ) -> None:
     """Give an Experiment on the cluster more trials, as far as Katib allows it.
 
@@ -165,7 +165,7 @@ def extend(
     _katib(store, namespace, context).extend(name, max_trials)
 
 
-def stop(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> None:
+def stop(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> None:
     """End an Experiment on the cluster and its running trials; what has been observed stays.
 
     stop("gan-bayes")
@@ -173,7 +173,7 @@ def stop(name: str, *, namespace: str = "", context: str | None = None, store: s
     _katib(store, namespace, context).stop(name)
 
 
-def delete(name: str, *, namespace: str = "", context: str | None = None, store: str | Path = DEFAULT_ROOT) -> Result:
+def delete(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> Result:
     """Collect an Experiment's results, then delete it from the cluster; returns what is kept.
 
     print(delete("gan-bayes").best)
@@ -185,7 +185,7 @@ def _experiment(source: Source) -> Experiment:
     return source if isinstance(source, Experiment) else load(source)
 
 
-def _katib(store: str | Path, namespace: str, context: str | None) -> KatibEngine:
+def _katib(store: str | Path | None, namespace: str, context: str | None) -> KatibEngine:
     from tuner.engines.katib import KatibEngine
     from tuner.kube import Cluster
 
@@ -196,7 +196,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=4)  # the engine's verb and ours lie between
 
 
-def _refreshed(name: str, namespace: str, context: str | None, store: str | Path) -> Result:
+def _refreshed(name: str, namespace: str, context: str | None, store: str | Path | None) -> Result:
     from tuner.engines.katib import refresh
 
     keep = Store(store)

@@ -58,8 +58,9 @@ class Origin:
 class Store:
     """The studies under one directory. Every method raises StudyError, or one of its kinds, and nothing else."""
 
-    def __init__(self, root: Path | str = DEFAULT_ROOT) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str | None = None) -> None:
+        """`root` is the directory; else GANTUNE_STORE says which, else it is .gantune here."""
+        self.root = Path(root or os.environ.get("GANTUNE_STORE") or DEFAULT_ROOT)
 
     def names(self) -> list[str]:
         """All studies, sorted."""

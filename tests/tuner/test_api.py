@@ -12,6 +12,7 @@ import tuner
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.errors import NotFound, Unreachable
 from tuner.result import StudyState, TrialState
+from tuner.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +121,11 @@ def test_logs_extend_stop_and_delete(server: Loopback) -> None:
     result = tuner.delete("gpu-unschedulable")
     assert {trial.state for trial in result.trials} == {TrialState.KILLED}
     assert tuner.studies(cluster=True) == {"random-ok": StudyState.SUCCEEDED}
+
+
+def test_the_store_is_the_one_that_the_command_line_uses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Store().root == Path(".gantune")
+    monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
+    assert tuner.submit("made.yaml")
+    assert [path.name for path in folder.glob("*/*/manifest.json")] == ["manifest.json"]
+    assert Store().names() == Store(folder / "mine").names() != []

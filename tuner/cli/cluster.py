@@ -147,8 +147,10 @@ def extend(name: str, max_trials: int, **where: Any) -> None:
 @store_option
 def stop(name: str, **where: Any) -> None:
     """End NAME and its running trials; finished trials and the Experiment stay."""
-    engine(**where).stop(name)
-    click.echo(f"{name}: stopped; `gantune best {name}` and `gantune report {name}` work on", err=True)
+    katib = engine(**where)
+    katib.stop(name)
+    state = katib.store.result(name).state.value.lower()  # what had ended before is not stopped
+    click.echo(f"{name}: {state}; `gantune best {name}` and `gantune report {name}` work on", err=True)
 
 
 @click.command()
@@ -158,5 +160,5 @@ def stop(name: str, **where: Any) -> None:
 def delete(name: str, **where: Any) -> None:
     """Collect the results of NAME, then delete it from the cluster."""
     result = engine(**where).delete(name)
-    best = f", best {result.best.name}" if result.best else ""
+    best = f", best trial {result.best.number}" if result.best else ""
     click.echo(f"{name}: deleted; {len(result.trials)} trials kept in {where['store_dir']}{best}", err=True)

@@ -264,7 +264,7 @@ class KatibEngine:
         for trial, seen in curves.read(self.store.folder(study.name)):
             if trial == result.trials[0].name:
                 time = f"{seen.time:%Y-%m-%dT%H:%M:%S.%fZ} " if seen.time else ""
-                lines.setdefault(time, []).append(f"{seen.metric}={seen.value:g}")
+                lines.setdefault(time, []).append(f"{seen.metric}={seen.value}")
         return [time + " ".join(values) for time, values in lines.items()]
 
     def _find(self, name: str) -> Held:

@@ -60,5 +60,5 @@ def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
 def _left_running(result: Result) -> Iterator[str]:
     """Katib leaves running trials alone when the goal is reached or the search fails."""
     running = sum(not trial.state.ended for trial in result.trials)
-    if running and result.state is not StudyState.RUNNING:
+    if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # what is being stopped goes by itself
         yield f"the search has ended, {running} of its trials still run: `gantune stop {result.name}` ends them"
