@@ -301,4 +301,5 @@ def test_a_clusters_study_reads_as_a_local_one(home):
     assert gantune(home, "report", "toy")[0] == 0
     code, _, err = gantune(home, "run", "toy.yaml", "--local")
     assert code == 2
-    assert "katib" in err
+    assert "is a cluster's" in err
+    assert "--local --from toy" in err
