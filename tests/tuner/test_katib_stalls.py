@@ -175,7 +175,7 @@ def test_a_standstill_without_a_reason_is_said_once(server: Loopback, engine: Ka
     server.replay("nan-objective")
     no_events(server)
     server.logs.clear()
-    engine.deadline = 600 * PACE
+    engine.deadline = 250 * PACE  # the looks after the one that says it come at 110 and 230
     watch = engine.watch("nan-objective")
     next(one for one in watch if one.kind is EventKind.WARNING)
     with pytest.raises(Deadline):
