@@ -221,18 +221,21 @@ def test_a_controller_that_is_down_is_told(server: Loopback, engine: KatibEngine
     assert "kubectl get pods -A -l katib.kubeflow.org/component=controller" in said[-1]
 
 
-def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEngine) -> None:
+def no_trial_yet(server: Loopback) -> None:
+    """Up to the moment when the sampler is asked for the first time."""
     play_until(server, "random-ok", lambda step: condition(step, "suggestions", "Running"))
     for name in names(server, "trials"):
         server.remove("trials", "gan", name)
+
+
+def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEngine) -> None:
+    no_trial_yet(server)
     said = until_warned(engine.watch("random-ok"), "no trial has come since")
     assert "(its Suggestion says: Suggestion is running)" in said[-1]
 
 
 def test_a_controllers_error_is_told_and_a_conflict_is_not(server: Loopback, engine: KatibEngine) -> None:
-    play_until(server, "random-ok", lambda step: condition(step, "suggestions", "Running"))
-    for name in names(server, "trials"):
-        server.remove("trials", "gan", name)
+    no_trial_yet(server)
     conflict = "Operation cannot be fulfilled: the object has been modified; please apply your changes"
     server.put("events", event("Experiment", "random-ok", "ReconcileError", conflict, 7))
     server.put("events", event("Suggestion", "random-ok", "ReconcileError", "rpc error: no such setting", 8))
