@@ -20,8 +20,8 @@ import optuna
 
 from bench.provenance import line
 from bench.surface import PATH
-from tuner.engines.local.samplers import Past, Sampler, sampler
 from tuner.manifest import Experiment, from_document
+from tuner.samplers import Past, Sampler, sampler
 
 ALGORITHMS = ("random", "sobol", "optuna", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")
 

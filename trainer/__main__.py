@@ -42,7 +42,7 @@ def _run(config: Config, previous: dict[signal.Signals, Any]) -> int:
         from trainer.data import DataError
     except _Early as early:
         return _stopped(early.signal, "nothing had begun")
-    stop = trial.StopSwitch()
+    stop = trial.GracefulStop()
     try:
         _on_signals(stop, previous)
         return trial.run(config, stop)

@@ -29,7 +29,7 @@ class Stopped(BaseException):
     """SIGTERM or SIGINT: raised only where the state is whole."""
 
 
-class StopSwitch:
+class GracefulStop:
     """Remembers a signal; raises Stopped at once unless a step is under way, which then ends first."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class StopSwitch:
             raise Stopped
 
 
-def run(config: Config, stop: StopSwitch) -> int:
+def run(config: Config, stop: GracefulStop) -> int:
     """Train one trial; the exit code. Raises UsageError, DataError, ReportError, CheckpointError, OSError, Stopped."""
     with machine.settings(config):
         device = machine.device(config.device)
@@ -59,7 +59,7 @@ def run(config: Config, stop: StopSwitch) -> int:
             torch.set_num_threads(machine.threads_for(weights, torch.get_num_threads()))
         identity = {k: v for k, v in config.as_flags().items() if k not in ANYWHERE}
         identity |= {"data": images.sha256, "extractor": extractor.sha256}
-        saver = Saver(config, training, identity)
+        saver = RunDirectory(config, training, identity)
         saver.resume()
         with Gauges(config.metrics_port) as gauges:
             if config.metrics_port == 0:
@@ -75,7 +75,7 @@ def run(config: Config, stop: StopSwitch) -> int:
     return 0
 
 
-def _train(training: Training, saver: "Saver", stop: StopSwitch, sink: Sink, gauges: Gauges) -> Evaluation:
+def _train(training: Training, saver: "RunDirectory", stop: GracefulStop, sink: Sink, gauges: Gauges) -> Evaluation:
     def emit(evaluation: Evaluation) -> None:
         if not (evaluation.diverged and training.config.on_divergence == "fail"):
             sink.write(evaluation.time, evaluation.values)
@@ -99,7 +99,7 @@ def _train(training: Training, saver: "Saver", stop: StopSwitch, sink: Sink, gau
     return training.history[-1]
 
 
-class Saver:
+class RunDirectory:
     """What goes to --output-dir; without the flag, nothing does."""
 
     def __init__(self, config: Config, training: Training, identity: dict[str, Any]) -> None:

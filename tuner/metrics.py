@@ -150,7 +150,7 @@ def _epoch(value: object) -> datetime | None:
 
 
 @dataclass
-class Reader:
+class MetricsTail:
     """Follows one growing file and keeps its observations in the order of the file; `lines` says of which line each is.
 
     `error` once a line is fatal.
@@ -200,7 +200,7 @@ class Reader:
         self.lines += [self._count] * (len(self.observations) - len(self.lines))
 
 
-def summary(observations: Iterable[Observation], strategies: Mapping[str, Strategy]) -> dict[str, float]:
+def aggregate(observations: Iterable[Observation], strategies: Mapping[str, Strategy]) -> dict[str, float]:
     """One finite number per metric. `latest` goes by time, undated ones first, and by order among equals (mysql.go);
 
     min and max pass over values that are no number. A metric whose value is no number is left out.

@@ -1,7 +1,7 @@
 """The studies of this machine: `.gantune/NAME/`, one directory each, for both engines.
 
 manifest.json   the Experiment as it was submitted, which engine runs it, and where on a cluster it is (Origin)
-journal.log     local engine: every trial (tuner.journal)
+journal.log     local engine: every trial (tuner.engines.local.journal)
 result.json     katib engine: the last state collected from the cluster
 lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
 trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
@@ -87,7 +87,7 @@ class Store:
                 f"{'local' if here else 'cluster'}'s a store of its own with --store DIR or GANTUNE_STORE=DIR"
             )
 
-    def admit(self, name: str, engine: EngineKind) -> None:
+    def ensure_writable(self, name: str, engine: EngineKind) -> None:
         """Ask before something is created elsewhere: may a study of `engine` be kept under `name`?
 
         Raises StudyChanged where the other engine has it, StudyError where nothing can be written. "" stands for a
@@ -112,7 +112,7 @@ class Store:
         cluster's is as the cluster has it.
         """
         try:
-            self.admit(experiment.name, engine)
+            self.ensure_writable(experiment.name, engine)
         except StudyDamaged:  # --fresh is its remedy
             if not fresh:
                 raise
@@ -139,7 +139,7 @@ class Store:
         except TypeError as error:
             raise StudyDamaged(f"{self.folder(name) / _MANIFEST} has a damaged origin: collect it again") from error
 
-    def turn_to(self, name: str, uid: str) -> str:
+    def activate(self, name: str, uid: str) -> str:
         """Let `name` stand for the Experiment of this uid; returns where another one's study was moved, "" if none."""
         folder, back, free = self.folder(name), self.kept(name, uid), ""
         if back == name:
@@ -198,7 +198,7 @@ class Store:
                 return replace(Result.from_json(_read(folder / _RESULT)), name=name)
             except (KeyError, TypeError, ValueError) as error:
                 raise StudyDamaged(f"{folder / _RESULT} is no result ({error}): collect it again") from error
-        from tuner.journal import Journal  # Optuna's import is for those who need it
+        from tuner.engines.local.journal import Journal  # Optuna's import is for those who need it
 
         alive = Lock.held(folder)
         result = Journal(folder).result(alive=alive)

@@ -169,7 +169,7 @@ def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engin
 def test_curves_find_their_folder_where_another_command_renames_it(engine: KatibEngine, database: DbServer) -> None:
     def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
         if len(database.calls) == 3:
-            engine.store.turn_to("big", "another")
+            engine.store.activate("big", "another")
         return values(2)
 
     database.answer = answer

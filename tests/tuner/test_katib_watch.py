@@ -23,7 +23,7 @@ from tests.tuner.katib import (
     warnings,
 )
 from tests.tuner.loopback import SCENARIOS, Loopback, changes, many
-from tests.tuner.test_katib_stalls import STALLS
+from tests.tuner.test_katib_diagnose import STALLS
 from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
 from tuner.errors import Deadline

@@ -10,7 +10,7 @@ import pytest
 from tests.tuner.loopback import RESPONSES, TOKEN, Loopback, many
 from tuner.errors import ClusterError, Conflict, Deadline, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
 from tuner.kube import EXPERIMENTS, NODES, TRIALS, Cluster, Resource, has_katib
-from tuner.kube.failures import Expired, Request, from_status
+from tuner.kube.errors import Expired, Request, from_status
 
 BODY = RESPONSES["create-201"]["request"]["body"]
 

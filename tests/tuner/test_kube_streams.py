@@ -13,8 +13,8 @@ import pytest
 from tests.tuner.loopback import Loopback
 from tuner.errors import Forbidden, Timeout
 from tuner.kube import EXPERIMENTS, Cluster
-from tuner.kube.failures import Expired
-from tuner.kube.following import Change, ChangeKind, follow
+from tuner.kube.errors import Expired
+from tuner.kube.listwatch import Change, ChangeKind, follow
 from tuner.kube.streams import Stop
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tuner.errors import UnsupportedError
 from tuner.manifest import Collector, CollectorKind, FileFormat, Strategy
-from tuner.metrics import JsonLineError, Reader, compiled, parse_json, parse_text, summary
+from tuner.metrics import JsonLineError, MetricsTail, aggregate, compiled, parse_json, parse_text
 from tuner.result import Observation
 
 METRICS = ("fd", "loss", "--fid", "fid")
@@ -91,21 +91,21 @@ def test_json_values_count_only_as_text() -> None:
 
 def test_strategies() -> None:
     series = [Observation("fd", value) for value in (5.0, 2.0, math.nan, 3.0)]
-    assert summary(series, {"fd": Strategy.MIN}) == {"fd": 2.0}
-    assert summary(series, {"fd": Strategy.MAX}) == {"fd": 5.0}
-    assert summary(series, {"fd": Strategy.LATEST}) == {"fd": 3.0}
-    assert summary(series[:3], {"fd": Strategy.LATEST}) == {}
+    assert aggregate(series, {"fd": Strategy.MIN}) == {"fd": 2.0}
+    assert aggregate(series, {"fd": Strategy.MAX}) == {"fd": 5.0}
+    assert aggregate(series, {"fd": Strategy.LATEST}) == {"fd": 3.0}
+    assert aggregate(series[:3], {"fd": Strategy.LATEST}) == {}
 
 
 def test_latest_goes_by_time_and_undated_lines_come_first() -> None:
     late, early = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     series = [Observation("fd", 1.0, late), Observation("fd", 2.0, early), Observation("fd", 3.0)]
-    assert summary(series, {"fd": Strategy.LATEST}) == {"fd": 1.0}
+    assert aggregate(series, {"fd": Strategy.LATEST}) == {"fd": 1.0}
 
 
 def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
-    reader = Reader(path, ("fd",), Collector(CollectorKind.FILE, str(path)))
+    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path)))
     assert reader.poll() == 0
     path.write_text("fd=1\nfd=2")
     assert reader.poll() == 1
@@ -120,7 +120,7 @@ def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
 def test_json_file_with_another_line_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text('{"fd": "1"}\nhello\n{"fd": "2"}\n')
-    reader = Reader(path, ("fd",), Collector(CollectorKind.FILE, str(path), FileFormat.JSON))
+    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path), FileFormat.JSON))
     reader.poll(final=True)
     assert [o.value for o in reader.observations] == [1.0]
     assert "'hello'" in reader.error

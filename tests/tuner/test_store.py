@@ -12,8 +12,8 @@ import optuna
 import pytest
 
 from tests.tuner.experiments import TRIALS, experiment, run
+from tuner.engines.local.journal import Journal
 from tuner.errors import StudyChanged, StudyDamaged, StudyLocked, StudyNotFound
-from tuner.journal import Journal
 from tuner.result import Result, StudyState, Trial, TrialState
 from tuner.store import EngineKind, Lock, Origin, Store
 
@@ -73,7 +73,7 @@ def test_result_of_a_cluster_is_kept_as_a_whole(tmp_path: Path) -> None:
 def kept(store: Store, name: str, uid: str, trials: int = 0) -> None:
     """As the katib engine keeps an Experiment: its name turned to it, its manifest, its result."""
     what = experiment(name=name)
-    store.turn_to(name, uid)
+    store.activate(name, uid)
     store.submit(what, EngineKind.KATIB, origin=Origin(uid, "gan", "https://here"))
     found = tuple(Trial(n, f"{uid}-{n}", TrialState.SUCCEEDED, {}, {"fd": 1.0}) for n in range(trials))
     store.save_result(Result(name, StudyState.RUNNING, what.objective, found), uid)
@@ -89,7 +89,7 @@ def test_an_archive_comes_back_when_its_experiment_is_asked_for(tmp_path: Path) 
         kept(store, "big", uid)
     assert uids(store) == {"big": "one", "big.2": "two", "big.3": "three"}
     assert [store.archived(name) for name in ("big", "big.2", "nosuch")] == ["", "big", ""]
-    assert store.turn_to("big", "one") == ""
+    assert store.activate("big", "one") == ""
 
 
 def test_an_archive_comes_back_where_the_name_is_free(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_archive_comes_back_where_the_name_is_free(tmp_path: Path) -> None:
     kept(store, "big", "one", trials=2)
     kept(store, "big", "two")
     shutil.rmtree(tmp_path / "big")
-    assert store.turn_to("big", "one") == ""
+    assert store.activate("big", "one") == ""
     assert uids(store) == {"big": "one"}
     assert len(store.result("big").trials) == 2
 

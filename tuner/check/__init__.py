@@ -15,10 +15,10 @@ from typing import Any
 
 from tuner import yamlfile
 from tuner.check import command, portable, settings, space, spec, template
-from tuner.check.draft import Draft
 from tuner.check.fields import JOB, nearest, walk
 from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
+from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
 from tuner.yamlfile import Document, Path
 
@@ -86,7 +86,7 @@ def check_document(document: Document) -> list[Problem]:
     found += [_problem(rule, document, path, message) for rule, path, message in misfits]
     if any(rule == "wrong-type" for rule, _, _ in misfits):
         return found
-    draft = Draft(value)
+    draft = View(value)
     for rule in _DRAFT_RULES:
         found += [_problem(rule.name, document, path, message) for path, message in rule.find(draft)]
     return found

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuner.check.draft import PLACEHOLDER, Draft, strings
 from tuner.check.rule import Finding, error, warning
 from tuner.check.template import arguments
+from tuner.check.view import PLACEHOLDER, View, strings
 from tuner.yamlfile import Path
 
 WRAPPED = ("StdOut", "File", "TensorFlowEvent")
@@ -22,7 +22,7 @@ _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
 _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
-def parts(draft: Draft) -> Iterator[tuple[Path, str]]:
+def parts(draft: View) -> Iterator[tuple[Path, str]]:
     """(path, text) of the primary container's command and args where a collector wraps them."""
     if draft.primary and draft.collector in WRAPPED:
         path, item = draft.primary
@@ -31,7 +31,7 @@ def parts(draft: Draft) -> Iterator[tuple[Path, str]]:
                 yield (*path, key, i), text
 
 
-def script(draft: Draft) -> tuple[Path, str] | None:
+def script(draft: View) -> tuple[Path, str] | None:
     """The text after `sh -c`, where the command is one that Katib recognises."""
     found = list(parts(draft))
     if len(found) > 2 and found[0][1] in ("sh", "bash") and found[1][1] == "-c":
@@ -39,7 +39,7 @@ def script(draft: Draft) -> tuple[Path, str] | None:
     return None
 
 
-def command_missing(draft: Draft) -> Iterator[Finding]:
+def command_missing(draft: View) -> Iterator[Finding]:
     """A command is written out."""
     if draft.primary and draft.collector in WRAPPED and not strings(draft.primary[1].get("command")):
         path, item = draft.primary
@@ -47,7 +47,7 @@ def command_missing(draft: Draft) -> Iterator[Finding]:
         yield path, f"{what}, which needs egress and pull secrets; write the command"
 
 
-def command_shell_path(draft: Draft) -> Iterator[Finding]:
+def command_shell_path(draft: View) -> Iterator[Finding]:
     """`sh`, not `/bin/sh`."""
     found = list(parts(draft))
     if len(found) > 1 and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1]) and found[1][1].startswith("-"):
@@ -56,7 +56,7 @@ def command_shell_path(draft: Draft) -> Iterator[Finding]:
         yield found[0][0], f"{found[0][1]} -c is wrapped in a second shell, which takes the script apart; write {plain}"
 
 
-def command_newline(draft: Draft) -> Iterator[Finding]:
+def command_newline(draft: View) -> Iterator[Finding]:
     """No newline at the end of the script."""
     for path, text in parts(draft):
         if text.endswith("\n"):
@@ -66,7 +66,7 @@ def command_newline(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def command_exec(draft: Draft) -> Iterator[Finding]:
+def command_exec(draft: View) -> Iterator[Finding]:
     """No exec."""
     found = script(draft)
     first = found or next(iter(parts(draft)), None)
@@ -77,7 +77,7 @@ def command_exec(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def command_sequence(draft: Draft) -> Iterator[Finding]:
+def command_sequence(draft: View) -> Iterator[Finding]:
     """Under StdOut, one command."""
     found = script(draft)
     if draft.collector != "StdOut" or not found:
@@ -92,7 +92,7 @@ def command_sequence(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def command_pipeline(draft: Draft) -> Iterator[Finding]:
+def command_pipeline(draft: View) -> Iterator[Finding]:
     """No pipeline with early stopping."""
     found = script(draft)
     if (
@@ -106,7 +106,7 @@ def command_pipeline(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def command_split(draft: Draft) -> Iterator[Finding]:
+def command_split(draft: View) -> Iterator[Finding]:
     """Without a shell, no argument has blanks or characters that mean something to one."""
     found = list(parts(draft))
     if script(draft) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
@@ -121,7 +121,7 @@ def command_split(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def value_in_shell(draft: Draft) -> Iterator[Finding]:
+def value_in_shell(draft: View) -> Iterator[Finding]:
     """Categorical values that mean something to a shell, where a shell sees them."""
     command = " ".join(arguments(draft))
     used = {draft.references.get(name, "") for name in PLACEHOLDER.findall(command)}
@@ -139,7 +139,7 @@ def value_in_shell(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def value_in_json(draft: Draft) -> Iterator[Finding]:
+def value_in_json(draft: View) -> Iterator[Finding]:
     """Values that break the JSON of the template."""
     for path, name, space in draft.spaces("categorical", "discrete"):
         for i, value in enumerate(space.get("list", [])):

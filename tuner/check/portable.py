@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuner.check.draft import NUMERIC, Draft
 from tuner.check.rule import Finding, warning
 from tuner.check.space import numeric
 from tuner.check.template import arguments
+from tuner.check.view import NUMERIC, View
 
 SERVICES = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1"
 HYPEROPT = ("random", "tpe")
@@ -26,7 +26,7 @@ _GAN_LOSS = re.compile(rf"(?:.*[_-])?(?:(?:{_ROLE})[_-]?loss|loss[_-]?(?:{_ROLE}
 _GAN = re.compile(r"(?:^|[^a-z])(?:[a-z]*gans?)(?:[^a-z]|$)|-m trainer\b", re.I)
 
 
-def distribution_ignored(draft: Draft) -> Iterator[Finding]:
+def distribution_ignored(draft: View) -> Iterator[Finding]:
     """The stock service reads the distribution that the manifest states."""
     for kind in NUMERIC:
         for path, name, space in draft.spaces(kind):
@@ -51,7 +51,7 @@ def _instead(algorithm: str, kind: str, stated: str) -> str:
     return ""
 
 
-def explicit_distribution(draft: Draft) -> Iterator[Finding]:
+def explicit_distribution(draft: View) -> Iterator[Finding]:
     """A distribution written out for doubles."""
     if draft.algorithm in ("random", "tpe", "multivariate-tpe"):
         for path, name, space in draft.spaces("double"):
@@ -59,7 +59,7 @@ def explicit_distribution(draft: Draft) -> Iterator[Finding]:
                 yield path, f"double {name!r} states no distribution, so it is uniform; write uniform or logUniform"
 
 
-def wide_uniform(draft: Draft) -> Iterator[Finding]:
+def wide_uniform(draft: View) -> Iterator[Finding]:
     """normal and logNormal are not truncated."""
     if draft.algorithm in HYPEROPT:
         for path, name, space in draft.spaces(*NUMERIC):
@@ -68,7 +68,7 @@ def wide_uniform(draft: Draft) -> Iterator[Finding]:
                 yield (*path, "distribution"), f"{text}; write uniform or logUniform"
 
 
-def skopt_bound(draft: Draft) -> Iterator[Finding]:
+def skopt_bound(draft: View) -> Iterator[Finding]:
     """skopt's doubles are log-uniform, so min > 0."""
     if draft.algorithm == "bayesianoptimization":
         doubles = {path for path, _, _ in draft.spaces("double")}
@@ -78,7 +78,7 @@ def skopt_bound(draft: Draft) -> Iterator[Finding]:
                 yield (*path, "min"), f"{text}; use a min above 0, or multivariate-tpe"
 
 
-def step(draft: Draft) -> Iterator[Finding]:
+def step(draft: View) -> Iterator[Finding]:
     """step outside a grid."""
     if draft.algorithm == "grid":
         return
@@ -94,7 +94,7 @@ def step(draft: Draft) -> Iterator[Finding]:
                 yield (*path, "step"), f"{text}; use a discrete list, or leave step out"
 
 
-def parallel_duplicates(draft: Draft) -> Iterator[Finding]:
+def parallel_duplicates(draft: View) -> Iterator[Finding]:
     """Requests for several points at once that are answered with equal ones."""
     if draft.parallel < 2:
         return
@@ -107,7 +107,7 @@ def parallel_duplicates(draft: Draft) -> Iterator[Finding]:
         yield path, f"{text}; use grid, random or parallelTrialCount: 1"
 
 
-def resume_state(draft: Draft) -> Iterator[Finding]:
+def resume_state(draft: View) -> Iterator[Finding]:
     """resumePolicy with a service whose state is lost."""
     policy = draft.spec.get("resumePolicy", "Never")
     if policy != "Never" and (service := LOSES_STATE.get(draft.algorithm)):
@@ -120,14 +120,14 @@ def resume_state(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def service_memory(draft: Draft) -> Iterator[Finding]:
+def service_memory(draft: View) -> Iterator[Finding]:
     """skopt's memory."""
     if draft.algorithm == "bayesianoptimization" and (draft.max_trials or 0) > MEMORY_TRIALS:
         text = f"{draft.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
         yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
 
 
-def gan_loss(draft: Draft) -> Iterator[Finding]:
+def gan_loss(draft: View) -> Iterator[Finding]:
     """An objective that is a GAN's loss."""
     metric = draft.objective.get("objectiveMetricName", "")
     about = " ".join([draft.metadata.get("name", ""), *arguments(draft)])

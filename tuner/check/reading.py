@@ -5,12 +5,12 @@ Their findings are made where the reading is done (tuner.yamlfile, tuner.check.f
 
 from __future__ import annotations
 
-from tuner.check.draft import Draft
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR
+from tuner.check.view import View
 
 
-def _elsewhere(_: Draft) -> list[Finding]:
+def _elsewhere(_: View) -> list[Finding]:
     return []
 
 

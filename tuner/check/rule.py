@@ -1,6 +1,6 @@
 """What a rule is, and what it finds.
 
-A rule is a function from a Draft (one Experiment as written, read safely) to findings, with the reason and the upstream
+A rule is a function from a View (one Experiment as written, read safely) to findings, with the reason and the upstream
 source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py and portable.py are
 all there is to registering one.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from tuner.check.draft import Draft
+from tuner.check.view import View
 from tuner.yamlfile import Path, show
 
 Finding: TypeAlias = tuple[Path, str]  # where, and one line: what holds, what was found, what to write
@@ -33,7 +33,7 @@ class Rule:
     severity: Severity
     why: str
     source: str
-    find: Callable[[Draft], Iterable[Finding]]
+    find: Callable[[View], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Problem:
         }
 
 
-def error(name: str, why: str, source: str, find: Callable[[Draft], Iterable[Finding]]) -> Rule:
+def error(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
     """A rule whose breach is an error."""
     return Rule(name, Severity.ERROR, why, source, find)
 
 
-def warning(name: str, why: str, source: str, find: Callable[[Draft], Iterable[Finding]]) -> Rule:
+def warning(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
     """A rule whose breach is a warning."""
     return Rule(name, Severity.WARNING, why, source, find)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from tuner.check.draft import NUMERIC, Draft, number
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, warning
 from tuner.check.space import whole
 from tuner.check.spec import VALIDATOR
+from tuner.check.view import NUMERIC, View, number
 
 Test = tuple[Callable[[str], bool], str]
 SERVICES = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1"
@@ -70,7 +70,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def algorithm_setting(draft: Draft) -> Iterator[Finding]:
+def algorithm_setting(draft: View) -> Iterator[Finding]:
     """Names and values of algorithmSettings, of the algorithm and of early stopping."""
     stopping = draft.spec.get("earlyStopping", {}).get("algorithmName", "")
     for of, algorithm in (("algorithm", draft.algorithm), ("earlyStopping", stopping)):
@@ -91,7 +91,7 @@ def algorithm_setting(draft: Draft) -> Iterator[Finding]:
             yield ("spec", of), f"{algorithm} needs the settings {', '.join(missing)}"
 
 
-def hyperband(draft: Draft) -> Iterator[Finding]:
+def hyperband(draft: View) -> Iterator[Finding]:
     """hyperband's resource is a parameter, and one bracket fits into parallelTrialCount."""
     if draft.algorithm != "hyperband":
         return
@@ -113,7 +113,7 @@ def hyperband(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def cmaes_dimensions(draft: Draft) -> Iterator[Finding]:
+def cmaes_dimensions(draft: View) -> Iterator[Finding]:
     """cmaes wants two numeric parameters."""
     count = len(list(draft.spaces(*NUMERIC)))
     if draft.algorithm == "cmaes" and count < 2:
@@ -123,7 +123,7 @@ def cmaes_dimensions(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def nas(draft: Draft) -> Iterator[Finding]:
+def nas(draft: View) -> Iterator[Finding]:
     """enas and darts go with nasConfig, the others with parameters."""
     at = ("spec", "algorithm", "algorithmName")
     if draft.algorithm in ("enas", "darts") and "nasConfig" not in draft.spec:
@@ -133,7 +133,7 @@ def nas(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def pbt(draft: Draft) -> Iterator[Finding]:
+def pbt(draft: View) -> Iterator[Finding]:
     """pbt does not work in 0.19."""
     if draft.algorithm == "pbt":
         at = ("spec", "algorithm", "algorithmName")

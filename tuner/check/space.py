@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from tuner.check.draft import LISTED, NUMERIC, Draft, number
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR, one_of
+from tuner.check.view import LISTED, NUMERIC, View, number
 from tuner.yamlfile import Path
 
 SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
@@ -16,7 +16,7 @@ DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
 TYPES = ("double", "int", "discrete", "categorical")
 
 
-def parameters(draft: Draft) -> Iterator[Finding]:
+def parameters(draft: View) -> Iterator[Finding]:
     """parameters xor nasConfig; every parameter named, once."""
     nas = "nasConfig" in draft.spec
     if not draft.parameters and not nas:
@@ -33,14 +33,14 @@ def parameters(draft: Draft) -> Iterator[Finding]:
         seen[name] = i
 
 
-def parameter_type(draft: Draft) -> Iterator[Finding]:
+def parameter_type(draft: View) -> Iterator[Finding]:
     """parameterType."""
     for path, item in draft.parameters:
         if (kind := item.get("parameterType", "")) not in TYPES:
             yield (*path, "parameterType"), f"the type of parameter {item.get('name', '')!r} {one_of(kind, TYPES)}"
 
 
-def distribution(draft: Draft) -> Iterator[Finding]:
+def distribution(draft: View) -> Iterator[Finding]:
     """feasibleSpace.distribution."""
     for path, item in draft.parameters:
         value = item.get("feasibleSpace", {}).get("distribution")
@@ -49,7 +49,7 @@ def distribution(draft: Draft) -> Iterator[Finding]:
             yield where, f"the distribution of {item.get('name', '')!r} {one_of(value, DISTRIBUTIONS)}"
 
 
-def bounds_missing(draft: Draft) -> Iterator[Finding]:
+def bounds_missing(draft: View) -> Iterator[Finding]:
     """min and max for numbers, a list for the others, and not both."""
     for path, item in draft.parameters:
         name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
@@ -66,7 +66,7 @@ def bounds_missing(draft: Draft) -> Iterator[Finding]:
             yield (*at, given[0]), f"parameter {name!r} is {kind}, which takes list, not {', '.join(given)}"
 
 
-def list_empty(draft: Draft) -> Iterator[Finding]:
+def list_empty(draft: View) -> Iterator[Finding]:
     """A list must hold something."""
     for path, name, space in draft.spaces(*LISTED):
         if not space.get("list"):
@@ -76,7 +76,7 @@ def list_empty(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def list_duplicate(draft: Draft) -> Iterator[Finding]:
+def list_duplicate(draft: View) -> Iterator[Finding]:
     """A list's values differ."""
     for path, name, space in draft.spaces(*LISTED):
         values = space.get("list", [])
@@ -85,7 +85,7 @@ def list_duplicate(draft: Draft) -> Iterator[Finding]:
                 yield (*path, "list", i), f"{str(value)[:60]!r} stands twice in the list of {name!r}; take one out"
 
 
-def discrete_number(draft: Draft) -> Iterator[Finding]:
+def discrete_number(draft: View) -> Iterator[Finding]:
     """discrete lists hold numbers."""
     for path, name, space in draft.spaces("discrete"):
         for i, value in enumerate(space.get("list", [])):
@@ -97,7 +97,7 @@ def discrete_number(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def bounds_number(draft: Draft) -> Iterator[Finding]:
+def bounds_number(draft: View) -> Iterator[Finding]:
     """min, max and step are finite numbers, whole for int."""
     for kind in NUMERIC:
         for path, name, space in draft.spaces(kind):
@@ -116,7 +116,7 @@ def whole(text: str) -> int | None:
         return None
 
 
-def bounds_order(draft: Draft) -> Iterator[Finding]:
+def bounds_order(draft: View) -> Iterator[Finding]:
     """min < max."""
     for path, name, space, low, high, _ in numeric(draft):
         if low >= high:
@@ -124,7 +124,7 @@ def bounds_order(draft: Draft) -> Iterator[Finding]:
             yield (*path, "min"), f"min < max must hold for parameter {name!r}, {got}"
 
 
-def step_range(draft: Draft) -> Iterator[Finding]:
+def step_range(draft: View) -> Iterator[Finding]:
     """0 < step <= max - min."""
     for path, name, space, low, high, step in numeric(draft):
         if step is not None and (step <= 0 or (low < high and step > (high - low) * (1 + 1e-9))):
@@ -132,7 +132,7 @@ def step_range(draft: Draft) -> Iterator[Finding]:
             yield (*path, "step"), f"{wanted} = {high - low:g}, got {space['step']}"
 
 
-def log_bound(draft: Draft) -> Iterator[Finding]:
+def log_bound(draft: View) -> Iterator[Finding]:
     """min > 0 for a distribution on a log scale."""
     for path, name, space, low, _, _ in numeric(draft):
         if space.get("distribution") in ("logUniform", "logNormal") and low <= 0:
@@ -140,7 +140,7 @@ def log_bound(draft: Draft) -> Iterator[Finding]:
             yield (*path, "min"), f"min of {name!r} must be above 0 for distribution {space['distribution']}, {got}"
 
 
-def grid_step(draft: Draft) -> Iterator[Finding]:
+def grid_step(draft: View) -> Iterator[Finding]:
     """A grid over a double needs a step."""
     if draft.algorithm == "grid":
         for path, name, space in draft.spaces("double"):
@@ -148,7 +148,7 @@ def grid_step(draft: Draft) -> Iterator[Finding]:
                 yield path, f"grid needs a step for double parameter {name!r}; give step, or make it a discrete list"
 
 
-def grid_size(draft: Draft) -> Iterator[Finding]:
+def grid_size(draft: View) -> Iterator[Finding]:
     """maxTrialCount <= number of grid points."""
     points = grid_points(draft) if draft.algorithm == "grid" else None
     if points and draft.max_trials is not None and draft.max_trials > points:
@@ -159,7 +159,7 @@ def grid_size(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def grid_end(draft: Draft) -> Iterator[Finding]:
+def grid_end(draft: View) -> Iterator[Finding]:
     """max is a point of a double's grid."""
     if draft.algorithm == "grid":
         for path, name, space, low, high, step in numeric(draft):
@@ -171,7 +171,7 @@ def grid_end(draft: Draft) -> Iterator[Finding]:
                 yield (*path, "step"), f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}"
 
 
-def grid_points(draft: Draft) -> int | None:
+def grid_points(draft: View) -> int | None:
     """How many points the grid has, or None where a bound says nothing. The end counts when hit within 1e-6 steps."""
     total = 1
     for _, _, space in draft.spaces(*LISTED):
@@ -188,7 +188,7 @@ def grid_points(draft: Draft) -> int | None:
     return total
 
 
-def numeric(draft: Draft) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
+def numeric(draft: View) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
     """(path, name, feasibleSpace, min, max, step) of numeric parameters whose bounds are numbers."""
     for path, name, space in draft.spaces(*NUMERIC):
         low, high, step = (number(space.get(key)) for key in ("min", "max", "step"))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tuner.check.draft import Draft, dig
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, warning
+from tuner.check.view import View, dig
 
 VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
@@ -28,7 +28,7 @@ def one_of(value: Any, known: tuple[str, ...]) -> str:
     return f"must be one of {', '.join(known)}, got {str(value)[:60]!r}{nearest(str(value), known)}"
 
 
-def name(draft: Draft) -> Iterator[Finding]:
+def name(draft: View) -> Iterator[Finding]:
     """metadata.name or generateName, fit for the trials' and the suggestion's names too."""
     given, prefix = draft.metadata.get("name"), draft.metadata.get("generateName")
     if given:
@@ -45,14 +45,14 @@ def name(draft: Draft) -> Iterator[Finding]:
         yield ("metadata",), "metadata.name must be given"
 
 
-def count_range(draft: Draft) -> Iterator[Finding]:
+def count_range(draft: View) -> Iterator[Finding]:
     """Counts must be positive, or 0 for failures."""
     for key, least in (("maxFailedTrialCount", 0), ("maxTrialCount", 1), ("parallelTrialCount", 1)):
         if (count := draft.spec.get(key)) is not None and count < least:
             yield ("spec", key), f"spec.{key} must be at least {least}, got {count}"
 
 
-def failed_above_max(draft: Draft) -> Iterator[Finding]:
+def failed_above_max(draft: View) -> Iterator[Finding]:
     """maxFailedTrialCount <= maxTrialCount."""
     failed, most = draft.spec.get("maxFailedTrialCount"), draft.max_trials
     if failed is not None and most is not None and failed > most > 0:
@@ -62,7 +62,7 @@ def failed_above_max(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def parallel_above_max(draft: Draft) -> Iterator[Finding]:
+def parallel_above_max(draft: View) -> Iterator[Finding]:
     """parallelTrialCount, 3 unless given, <= maxTrialCount."""
     most, given = draft.max_trials, "parallelTrialCount" in draft.spec
     if most is not None and draft.parallel > most > 0:
@@ -74,7 +74,7 @@ def parallel_above_max(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def objective(draft: Draft) -> Iterator[Finding]:
+def objective(draft: View) -> Iterator[Finding]:
     """type and objectiveMetricName."""
     at = ("spec", "objective")
     if "objective" not in draft.spec:
@@ -92,7 +92,7 @@ def objective(draft: Draft) -> Iterator[Finding]:
         yield where, f"additionalMetricNames must not hold the objective {metric!r} itself; take it out"
 
 
-def metric_strategy(draft: Draft) -> Iterator[Finding]:
+def metric_strategy(draft: View) -> Iterator[Finding]:
     """metricStrategies[]: min, max or latest, of a metric that is collected."""
     metrics = (draft.objective.get("objectiveMetricName", ""), *draft.objective.get("additionalMetricNames", []))
     for i, item in enumerate(draft.objective.get("metricStrategies", [])):
@@ -108,7 +108,7 @@ def metric_strategy(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def algorithm(draft: Draft) -> Iterator[Finding]:
+def algorithm(draft: View) -> Iterator[Finding]:
     """algorithmName and earlyStopping.algorithmName must be in katib-config."""
     at = ("spec", "algorithm", "algorithmName")
     if not draft.algorithm:
@@ -121,14 +121,14 @@ def algorithm(draft: Draft) -> Iterator[Finding]:
         yield where, f"spec.earlyStopping.algorithmName {one_of(stopping.get('algorithmName', ''), EARLY_STOPPING)}"
 
 
-def resume_policy(draft: Draft) -> Iterator[Finding]:
+def resume_policy(draft: View) -> Iterator[Finding]:
     """resumePolicy."""
     policy = draft.spec.get("resumePolicy")
     if policy and policy not in RESUME_POLICIES:
         yield ("spec", "resumePolicy"), f"spec.resumePolicy {one_of(policy, RESUME_POLICIES)}"
 
 
-def explicit_counts(draft: Draft) -> Iterator[Finding]:
+def explicit_counts(draft: View) -> Iterator[Finding]:
     """maxTrialCount, maxFailedTrialCount and parallelTrialCount written out."""
     meaning = {
         "maxTrialCount": "without it the search never ends by itself",
@@ -140,7 +140,7 @@ def explicit_counts(draft: Draft) -> Iterator[Finding]:
             yield ("spec",), f"spec.{key} is not given: {consequence}"
 
 
-def explicit_strategy(draft: Draft) -> Iterator[Finding]:
+def explicit_strategy(draft: View) -> Iterator[Finding]:
     """A strategy for the objective."""
     metric = draft.objective.get("objectiveMetricName", "")
     named = [dig(item, "name") for item in draft.objective.get("metricStrategies", [])]
@@ -150,7 +150,7 @@ def explicit_strategy(draft: Draft) -> Iterator[Finding]:
         yield ("spec", "objective"), f"{message}; write {{name: {metric}, value: latest}}, or {default} if you mean it"
 
 
-def explicit_resume_policy(draft: Draft) -> Iterator[Finding]:
+def explicit_resume_policy(draft: View) -> Iterator[Finding]:
     """resumePolicy written out."""
     if not draft.spec.get("resumePolicy"):
         yield (

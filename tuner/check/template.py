@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuner.check.draft import PLACEHOLDER, Draft, dig, strings
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import CONFIG, DEFAULTS, VALIDATOR, one_of
+from tuner.check.view import PLACEHOLDER, View, dig, strings
 from tuner.yamlfile import Path
 
 AT: Path = ("spec", "trialTemplate")
@@ -22,7 +22,7 @@ COLLECTORS = ("StdOut", "File", "TensorFlowEvent", "Custom", "Push")
 TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
 
 
-def template(draft: Draft) -> Iterator[Finding]:
+def template(draft: View) -> Iterator[Finding]:
     """What trialTemplate must hold."""
     if "trialTemplate" not in draft.spec:
         yield AT, "spec.trialTemplate must be given"
@@ -46,7 +46,7 @@ def template(draft: Draft) -> Iterator[Finding]:
                 )
 
 
-def trial_parameters(draft: Draft) -> Iterator[Finding]:
+def trial_parameters(draft: View) -> Iterator[Finding]:
     """trialParameters: named, unique, each one reference to a parameter."""
     names: set[str] = set()
     references: set[str] = set()
@@ -73,7 +73,7 @@ def trial_parameters(draft: Draft) -> Iterator[Finding]:
         references.add(reference)
 
 
-def placeholder(draft: Draft) -> Iterator[Finding]:
+def placeholder(draft: View) -> Iterator[Finding]:
     """Every trialParameter has its placeholder in trialSpec, and the other way round."""
     if draft.job is None:
         return
@@ -86,7 +86,7 @@ def placeholder(draft: Draft) -> Iterator[Finding]:
             yield SPEC_AT, f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, draft.references)}"
 
 
-def unreferenced(draft: Draft) -> Iterator[Finding]:
+def unreferenced(draft: View) -> Iterator[Finding]:
     """Every search parameter is referenced by a trialParameter."""
     if not draft.trial_parameters:
         return
@@ -97,7 +97,7 @@ def unreferenced(draft: Draft) -> Iterator[Finding]:
             yield path, f"parameter {name!r} is never used; add {{name: {name}, reference: {name}}} to trialParameters"
 
 
-def trial_spec(draft: Draft) -> Iterator[Finding]:
+def trial_spec(draft: View) -> Iterator[Finding]:
     """apiVersion, kind and metadata of the trial."""
     if draft.job is None:
         return
@@ -114,7 +114,7 @@ def trial_spec(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def trial_kind(draft: Draft) -> Iterator[Finding]:
+def trial_kind(draft: View) -> Iterator[Finding]:
     """A kind that Katib watches as it ships."""
     kind = dig(draft.job, "kind")
     if isinstance(kind, str) and kind and kind not in KINDS:
@@ -125,7 +125,7 @@ def trial_kind(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def pod(draft: Draft) -> Iterator[Finding]:
+def pod(draft: View) -> Iterator[Finding]:
     """The pod has the primary container and a restartPolicy that a Job may have."""
     if not draft.is_batch_job:
         return
@@ -149,7 +149,7 @@ def pod(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def collector(draft: Draft) -> Iterator[Finding]:
+def collector(draft: View) -> Iterator[Finding]:
     """The collector's kind, and its file or directory."""
     at: Path = ("spec", "metricsCollectorSpec")
     if draft.collector not in COLLECTORS:
@@ -177,7 +177,7 @@ def collector(draft: Draft) -> Iterator[Finding]:
             yield where, "fileSystemPath needs an absolute path and kind File or Directory for collector Custom"
 
 
-def collector_filter(draft: Draft) -> Iterator[Finding]:
+def collector_filter(draft: View) -> Iterator[Finding]:
     """Filters compile, have two groups and no semicolon, and do not go with JSON."""
     at: Path = ("spec", "metricsCollectorSpec", "source", "filter")
     if (
@@ -199,7 +199,7 @@ def collector_filter(draft: Draft) -> Iterator[Finding]:
             yield where, f"the filter {text[:60]!r} must have no ';': Katib joins filters with it"
 
 
-def metric_name(draft: Draft) -> Iterator[Finding]:
+def metric_name(draft: View) -> Iterator[Finding]:
     """The default filter can read the metrics' names."""
     if draft.collector not in ("StdOut", "File") or dig(draft.source, "fileSystemPath", "format") == "JSON":
         return
@@ -220,13 +220,13 @@ def metric_name(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def early_stopping_collector(draft: Draft) -> Iterator[Finding]:
+def early_stopping_collector(draft: View) -> Iterator[Finding]:
     """Early stopping reads files."""
     if "earlyStopping" in draft.spec and draft.collector not in ("StdOut", "File"):
         yield ("spec", "earlyStopping"), f"early stopping needs collector StdOut or File, got {draft.collector}"
 
 
-def backoff_limit(draft: Draft) -> Iterator[Finding]:
+def backoff_limit(draft: View) -> Iterator[Finding]:
     """spec.backoffLimit of the Job."""
     if draft.is_batch_job and dig(draft.job, "spec", "backoffLimit") is None:
         yield (
@@ -235,7 +235,7 @@ def backoff_limit(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def deadline(draft: Draft) -> Iterator[Finding]:
+def deadline(draft: View) -> Iterator[Finding]:
     """activeDeadlineSeconds of the Job."""
     places = [dig(draft.job, "spec"), dig(draft.job, "spec", "template", "spec")]
     if draft.is_batch_job and all(dig(place, "activeDeadlineSeconds") is None for place in places):
@@ -245,7 +245,7 @@ def deadline(draft: Draft) -> Iterator[Finding]:
         )
 
 
-def arguments(draft: Draft) -> list[str]:
+def arguments(draft: View) -> list[str]:
     """command and args of the primary container, as one list."""
     item = draft.primary[1] if draft.primary else {}
     return strings(item.get("command")) + strings(item.get("args"))

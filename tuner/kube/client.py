@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
-from tuner.kube.failures import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
+from tuner.kube.errors import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
 from tuner.kube.streams import KEEPALIVE, Stop
 

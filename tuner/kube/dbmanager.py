@@ -20,7 +20,7 @@ from typing import Any
 
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
 from tuner.kube.client import Cluster
-from tuner.kube.failures import Request, from_status, hidden, one_line
+from tuner.kube.errors import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
 from tuner.metrics import number
 from tuner.result import Observation

@@ -9,6 +9,6 @@ Katib's own verdicts are checked: `currentOptimalTrial` and a reached goal can b
 """
 
 from tuner.engines.katib.engine import KatibEngine
-from tuner.engines.katib.refreshing import refresh
+from tuner.engines.katib.sync import refresh
 
 __all__ = ["KatibEngine", "refresh"]

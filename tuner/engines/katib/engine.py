@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import curves, logs, objects, preflight, reading, roster, spec, verdict
+from tuner.engines.katib import curves, logs, objects, preflight, spec, trials, verdict
+from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
 from tuner.engines.katib.objects import name_of
-from tuner.engines.katib.reading import Held
-from tuner.engines.katib.stopping import complete, end_trials
-from tuner.engines.katib.watching import Watcher
+from tuner.engines.katib.stop import complete, end_trials
+from tuner.engines.katib.watcher import Watcher
 from tuner.errors import (
     ClusterError,
     Conflict,
@@ -63,7 +63,7 @@ class KatibEngine:
         webhook's message; NotFound where Katib or the namespace is absent. Once it is created, nothing raises.
         """
         namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
-        self.store.admit(experiment.name, EngineKind.KATIB)
+        self.store.ensure_writable(experiment.name, EngineKind.KATIB)
         study = self._joined(experiment, namespace) if experiment.name else None
         if study is None:
             for warning in preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace):
@@ -96,7 +96,7 @@ class KatibEngine:
         result = seen.cut_off(StudyState.DELETED, "deleted on the cluster while it was watched")
         if not watcher.deleted:
             try:
-                last = reading.held(self.cluster, name, study.namespace)
+                last = fetch_live(self.cluster, name, study.namespace)
                 if last.uid == study.uid:
                     study, result = last, self._collect(last)
             except NotFound:
@@ -106,8 +106,8 @@ class KatibEngine:
                 yield Event(EventKind.WARNING, seen, message=f"this is what was seen; the last look failed: {error}")
         self.store.save_result(result, study.uid)
         yield from watcher.ends(result)
-        for remark in verdict.remarks(study.item, result):
-            yield Event(EventKind.WARNING, result, message=remark)
+        for warning in verdict.warnings(study.item, result):
+            yield Event(EventKind.WARNING, result, message=warning)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
@@ -117,8 +117,8 @@ class KatibEngine:
         """
         study = self._find(name)
         result = self._collect(study, with_curves=with_curves)
-        for remark in verdict.remarks(study.item, result):
-            self.notify(remark)
+        for warning in verdict.warnings(study.item, result):
+            self.notify(warning)
         return result
 
     def stop(self, name: str) -> None:
@@ -161,7 +161,7 @@ class KatibEngine:
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
         """The log of one trial, line by line (see tuner.engines.katib.logs)."""
         study = self._find(name)
-        result = reading.result(self.cluster, study, self._known(study), self.notify, pods=False)
+        result = read_result(self.cluster, study, self._known(study), self.notify, pods=False)
         trial = logs.choose(result, which, best=best)
         try:
             yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
@@ -183,7 +183,7 @@ class KatibEngine:
         found = self.cluster.list(EXPERIMENTS, namespace=namespace)
         return [(name_of(item), objects.study_state(item)[0]) for item in found]
 
-    def _created(self, experiment: Experiment, namespace: str) -> Held:
+    def _created(self, experiment: Experiment, namespace: str) -> LiveExperiment:
         body = _body(experiment, namespace)
         try:
             made = self.cluster.create(EXPERIMENTS, body, namespace=namespace)
@@ -192,9 +192,9 @@ class KatibEngine:
             if study is None:
                 raise
             return study
-        return Held(made, replace(experiment, name=name_of(made), document=body), namespace)
+        return LiveExperiment(made, replace(experiment, name=name_of(made), document=body), namespace)
 
-    def _joined(self, experiment: Experiment, namespace: str) -> Held | None:
+    def _joined(self, experiment: Experiment, namespace: str) -> LiveExperiment | None:
         """The Experiment of that name if it is on the cluster. Raises StudyChanged where its spec is another."""
         item = self._present(experiment.name, namespace)
         if item is None:
@@ -214,7 +214,7 @@ class KatibEngine:
             if asks is not None and item["spec"].get(key) != asks:
                 what = f"{experiment.name} has {key} {item['spec'].get(key)}, not {asks}"
                 self.notify(f"{what}: `{remedy.format(asks)}` changes it")
-        return Held(item, replace(experiment, document=_body(experiment, namespace)), namespace)
+        return LiveExperiment(item, replace(experiment, document=_body(experiment, namespace)), namespace)
 
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
         """The Experiment, or None; one that is being deleted is waited for, since it cannot be joined."""
@@ -235,15 +235,15 @@ class KatibEngine:
             f"gone; `kubectl get experiment {name} -n {namespace} -o yaml` shows the finalizer that holds it"
         )
 
-    def _collect(self, study: Held, *, with_curves: bool = True) -> Result:
+    def _collect(self, study: LiveExperiment, *, with_curves: bool = True) -> Result:
         self._remember(study)
-        result = reading.result(self.cluster, study, self._known(study), self.notify)
+        result = read_result(self.cluster, study, self._known(study), self.notify)
         self.store.save_result(result, study.uid)
         if with_curves and result.trials:
             self._curves(study, result)
         return result
 
-    def _curves(self, study: Held, result: Result) -> None:
+    def _curves(self, study: LiveExperiment, result: Result) -> None:
         kept = self.store.kept(study.name, study.uid)
         missing = kept and curves.collect(
             self.cluster,
@@ -257,7 +257,7 @@ class KatibEngine:
         if missing:
             self.notify(missing)
 
-    def _reported(self, study: Held, result: Result) -> list[str]:
+    def _reported(self, study: LiveExperiment, result: Result) -> list[str]:
         """What the one trial of `result` reported, as metric lines."""
         self._curves(study, result)
         lines: dict[str, list[str]] = {}
@@ -267,13 +267,13 @@ class KatibEngine:
                 lines.setdefault(time, []).append(f"{seen.metric}={seen.value}")
         return [time + " ".join(values) for time, values in lines.items()]
 
-    def _find(self, name: str) -> Held:
+    def _find(self, name: str) -> LiveExperiment:
         """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""
         self.store.expect(name, EngineKind.KATIB)
         origin = self.store.origin(name)
         namespace = self._need(self.namespace or (origin.namespace if origin else "") or self.cluster.namespace)
         try:
-            return reading.held(self.cluster, name, namespace)
+            return fetch_live(self.cluster, name, namespace)
         except NotFound as error:
             if origin is None:
                 raise
@@ -282,10 +282,10 @@ class KatibEngine:
             here = f"what was collected of {name} is here still: `gantune status {name}`, `best`, `report`"
             raise NotFound(f"{error}; {here}") from error
 
-    def _remember(self, study: Held) -> None:
+    def _remember(self, study: LiveExperiment) -> None:
         """Let the store's NAME be this very Experiment; what another one left there is kept beside it."""
         origin = Origin(study.uid, study.namespace, self.cluster.server)
-        moved = self.store.turn_to(study.name, study.uid)
+        moved = self.store.activate(study.name, study.uid)
         if moved:
             self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
             before, same = self.store.origin(moved), self.store.archived(moved) == study.name
@@ -297,7 +297,7 @@ class KatibEngine:
         experiment = replace(study.experiment, name=study.name, document=body)
         self.store.submit(experiment, EngineKind.KATIB, origin=origin)
 
-    def _known(self, study: Held) -> tuple[Trial, ...]:
+    def _known(self, study: LiveExperiment) -> tuple[Trial, ...]:
         """The trials that the store holds of this very Experiment."""
         kept = self.store.kept(study.name, study.uid)
         try:
@@ -305,8 +305,8 @@ class KatibEngine:
         except StudyDamaged:
             return ()
 
-    def _keep(self, seen: Result, known: tuple[Trial, ...], study: Held) -> Result:
-        result = replace(seen, trials=roster.united(seen.trials, known))
+    def _keep(self, seen: Result, known: tuple[Trial, ...], study: LiveExperiment) -> Result:
+        result = replace(seen, trials=trials.united(seen.trials, known))
         self.store.save_result(result, study.uid)
         return result
 

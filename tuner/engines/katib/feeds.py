@@ -1,21 +1,21 @@
-"""The three watches of one Experiment, each a thread that lists, watches and lists again (tuner.kube.following)."""
+"""The three watches of one Experiment, each a thread that lists, watches and lists again (tuner.kube.listwatch)."""
 
 from __future__ import annotations
 
 import queue
 import threading
 
-from tuner.engines.katib.reading import Held
+from tuner.engines.katib.experiment import LiveExperiment
 from tuner.errors import ClusterError, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
-from tuner.kube.following import Change, follow
+from tuner.kube.listwatch import Change, follow
 from tuner.kube.streams import Stop
 
 
 class Feeds:
     """Changes from the three, in the order in which they came."""
 
-    def __init__(self, cluster: Cluster, study: Held, pace: float) -> None:
+    def __init__(self, cluster: Cluster, study: LiveExperiment, pace: float) -> None:
         self._cluster, self._study, self._pace = cluster, study, pace
         self._changes: queue.Queue[Change | Forbidden | ClusterError] = queue.Queue(maxsize=256)
         self._stop = Stop()  # its set() ends the three streams at once

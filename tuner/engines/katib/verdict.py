@@ -11,7 +11,7 @@ from tuner.engines.katib.remedies import remedy
 from tuner.result import Result, StudyState, TrialState
 
 
-def remarks(item: Mapping[str, Any], result: Result) -> Iterator[str]:
+def warnings(item: Mapping[str, Any], result: Result) -> Iterator[str]:
     """Everything below, in the order in which it matters."""
     yield from _failures(result)
     yield from _another_best(item, result)

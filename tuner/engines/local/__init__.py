@@ -1,14 +1,12 @@
 """The engine of this machine: Optuna proposes, warm workers run the manifest's own command.
 
-    axes        a Katib parameter as a sampler sees it, and back
-    samplers    Katib's algorithm names: the next point, from the seed and the results told so far
-    stopping    early-stopping rules, fixed when a trial is asked
+    early_stopping  early-stopping rules, fixed when a trial is asked
     launcher    a trial's job: command, directories, environment, its share of cores and GPUs
     worker      runs one job after another in a process of its own (`python -c`, see pool)
     inprocess   runs jobs in this very process, for one worker and a debugger
     pool        the processes: start, stop, replace
     outcome     what an ended trial amounts to
-    search      which trial is asked, told and counted when, so that timing decides nothing
+    scheduler    which trial is asked, told and counted when, so that timing decides nothing
     engine      LocalEngine
 
 docs/local.md and docs/algorithms.md say what to expect of it.

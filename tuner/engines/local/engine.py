@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.local.axes import axis
+from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.inprocess import InProcess
+from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import Launcher, auto_workers, share
 from tuner.engines.local.pool import Pool
-from tuner.engines.local.samplers import sampler
-from tuner.engines.local.search import Search
-from tuner.engines.local.stopping import rules
+from tuner.engines.local.scheduler import Scheduler
 from tuner.errors import CommandError, UnsupportedError
-from tuner.journal import Journal
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import compiled
 from tuner.result import Result
+from tuner.samplers import sampler
+from tuner.samplers.transform import dimension
 from tuner.store import EngineKind, Lock, Store
 
 
@@ -58,7 +58,7 @@ class LocalEngine:
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
         self._in_process = in_process
         self._lock: Lock | None = None
-        self._search: Search | None = None
+        self._scheduler: Scheduler | None = None
         self._runner: Pool | InProcess | None = None
         self._warnings: list[str] = []
         self._learnt: list[tuple[Mapping[str, Any], float]] | None = None
@@ -103,7 +103,7 @@ class LocalEngine:
             finally:
                 if self._runner is not None:
                     self._runner.close()
-                self._runner = self._search = None
+                self._runner = self._scheduler = None
                 journal.close()
         finally:
             self._release()
@@ -116,16 +116,16 @@ class LocalEngine:
     def finish(self) -> None:
         """Start no new trial and let those at work end; for a first Ctrl-C, so it may be called from a handler."""
         self._finish = True
-        if self._search is not None:
-            self._search.draining = True
+        if self._scheduler is not None:
+            self._scheduler.draining = True
 
     def stop(self, name: str) -> None:
         """End the running trials; they run again when the study goes on. May be called from a handler, or a thread."""
         self.finish()
-        if self._search is not None:
-            self._search.aborting = True
+        if self._scheduler is not None:
+            self._scheduler.aborting = True
             if isinstance(self._runner, InProcess):
-                for entry in self._search.entries:
+                for entry in self._scheduler.entries:
                     self._runner.stop(entry.number)
 
     def _hold(self, folder: Path) -> None:
@@ -162,14 +162,14 @@ class LocalEngine:
 
     def _known(self, experiment: Experiment) -> list[tuple[Mapping[str, Any], float]]:
         """The points of the study to start from that lie in this space, in the sampler's coordinates."""
-        axes, outside = [axis(parameter) for parameter in experiment.parameters], 0
+        dimensions, outside = [dimension(parameter) for parameter in experiment.parameters], 0
         known: list[tuple[Mapping[str, Any], float]] = []
         for trial in self._store.result(self._warm_start or "").trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:
                 continue
             try:
-                known.append(({one.name: one.coordinate(trial.parameters[one.name]) for one in axes}, value))
+                known.append(({one.name: one.encode(trial.parameters[one.name]) for one in dimensions}, value))
             except (KeyError, ValueError):
                 outside += 1
         self._warnings.append(
@@ -185,18 +185,18 @@ class LocalEngine:
         stopping = rules(experiment)
         launcher = Launcher(experiment, folder, from_scratch=stopping is not None)
         limit = self._max_trials if self._max_trials is not None else experiment.max_trials
-        search = Search(experiment, journal, proposer, stopping, launcher, limit)
-        self._search, search.draining = search, self._finish
-        if search.finished() or not search.entries:
+        scheduler = Scheduler(experiment, journal, proposer, stopping, launcher, limit)
+        self._scheduler, scheduler.draining = scheduler, self._finish
+        if scheduler.finished() or not scheduler.entries:
             return
-        launcher.prepare(search.entries[0])
-        self._runner = self._make_runner(experiment, launcher, search)
+        launcher.prepare(scheduler.entries[0])
+        self._runner = self._make_runner(experiment, launcher, scheduler)
         for message in [*self._warnings, *launcher.warnings]:
-            yield Event(EventKind.WARNING, search.result(), message=message)
+            yield Event(EventKind.WARNING, scheduler.result(), message=message)
         self._runner.warm(limit or sys.maxsize)
-        yield from search.events(self._runner)
+        yield from scheduler.events(self._runner)
 
-    def _make_runner(self, experiment: Experiment, launcher: Launcher, search: Search) -> Pool | InProcess:
+    def _make_runner(self, experiment: Experiment, launcher: Launcher, scheduler: Scheduler) -> Pool | InProcess:
         most = experiment.parallel_trials
         workers = self._workers or auto_workers(most)
         if workers > most:
@@ -209,7 +209,7 @@ class LocalEngine:
             return Pool(slots, launcher.module)
 
         def hang(number: int, error: str) -> None:
-            entry = search.hang(number, error)
+            entry = scheduler.hang(number, error)
             print(
                 f"trial {entry.name} is {error}, and its code cannot be interrupted: it counts as Failed; "
                 "run the same line again with --workers 2, which can end such trials",
@@ -218,4 +218,4 @@ class LocalEngine:
             )
             os._exit(CommandError.exit_code)
 
-        return InProcess(slots[0], launcher.module, search.look, hang)
+        return InProcess(slots[0], launcher.module, scheduler.poll, hang)

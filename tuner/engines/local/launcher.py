@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tuner import command
+from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.worker import Job, takes_argv
 from tuner.errors import CommandError, StudyError
-from tuner.journal import Entry
 from tuner.manifest import CollectorKind, Experiment
-from tuner.metrics import Reader
+from tuner.metrics import MetricsTail
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -29,7 +29,7 @@ class Launcher:
         self.module = ""
         self.warnings: list[str] = []
 
-    def prepare(self, entry: Entry) -> None:
+    def prepare(self, entry: TrialRecord) -> None:
         """Look at the command before any trial runs: CommandError where its module or program is not here."""
         built = command.build(self._experiment, entry.name, entry.values)
         if built.module:
@@ -49,15 +49,15 @@ class Launcher:
         if built.cwd and not any(_under(built.cwd, mount) for mount in built.mounts) and not Path(built.cwd).is_dir():
             self.warnings.append(f"workingDir {built.cwd} does not exist here: trials run in {Path.cwd()}")
 
-    def folder(self, entry: Entry) -> Path:
+    def folder(self, entry: TrialRecord) -> Path:
         """The trial's own directory."""
         return (self._trials / entry.name).absolute()
 
-    def log(self, entry: Entry) -> Path:
+    def log(self, entry: TrialRecord) -> Path:
         """What the trial prints."""
         return self.folder(entry) / "output.log"
 
-    def job(self, entry: Entry, slot: Mapping[str, str]) -> Job:
+    def job(self, entry: TrialRecord, slot: Mapping[str, str]) -> Job:
         """The trial's directories, made, and its job. A trial that runs again finds what it left, unless its rungs
 
         of early stopping count its reports: then it starts from scratch, so that none is counted twice.
@@ -88,13 +88,13 @@ class Launcher:
             deadline=built.deadline,
         )
 
-    def reader(self, entry: Entry) -> Reader:
+    def reader(self, entry: TrialRecord) -> MetricsTail:
         """What reads the trial's metrics, as they come."""
         experiment = self._experiment
         metrics = (experiment.objective.metric, *experiment.additional_metrics)
-        return Reader(self._metrics_file(entry), metrics, experiment.collector)
+        return MetricsTail(self._metrics_file(entry), metrics, experiment.collector)
 
-    def _metrics_file(self, entry: Entry) -> Path:
+    def _metrics_file(self, entry: TrialRecord) -> Path:
         collector = self._experiment.collector
         if collector.kind is not CollectorKind.FILE:
             return self.log(entry)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.engines.local.stopping import Rules
-from tuner.journal import Entry
+from tuner.engines.local.early_stopping import Rules
+from tuner.engines.local.journal import TrialRecord
 from tuner.manifest import Experiment
-from tuner.metrics import Reader, summary
+from tuner.metrics import MetricsTail, aggregate
 from tuner.result import Observation, TrialState
 
 _TAIL = 4096  # bytes of a log that are searched for its last line
@@ -35,7 +35,7 @@ def curve(observations: Sequence[Observation], metric: str) -> tuple[float, ...]
     return tuple(o.value for o in observations if o.metric == metric and math.isfinite(o.value))
 
 
-def cut(reader: Reader, metric: str, reports: int) -> list[Observation]:
+def cut(reader: MetricsTail, metric: str, reports: int) -> list[Observation]:
     """The observations up to the line that holds report number `reports` of `metric`."""
     seen = 0
     for line, observation in zip(reader.lines, reader.observations, strict=True):
@@ -45,7 +45,9 @@ def cut(reader: Reader, metric: str, reports: int) -> list[Observation]:
     return reader.observations
 
 
-def judge(experiment: Experiment, rules: Rules | None, entry: Entry, reader: Reader, end: Exit, log: Path) -> None:
+def judge(
+    experiment: Experiment, rules: Rules | None, entry: TrialRecord, reader: MetricsTail, end: Exit, log: Path
+) -> None:
     """Fill in state, metrics, curve and reason of `entry`."""
     metric = experiment.objective.metric
     observations = reader.observations
@@ -60,7 +62,7 @@ def judge(experiment: Experiment, rules: Rules | None, entry: Entry, reader: Rea
     elif end.error or end.code != 0:
         entry.state, entry.reason = TrialState.FAILED, failure(end, log)
         return
-    found = summary(observations, experiment.strategies)
+    found = aggregate(observations, experiment.strategies)
     entry.metrics, entry.curve = found, whole
     if metric not in found:
         entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
@@ -69,7 +71,7 @@ def judge(experiment: Experiment, rules: Rules | None, entry: Entry, reader: Rea
         entry.state = TrialState.SUCCEEDED
 
 
-def _missing(reader: Reader, metric: str, printed: bool) -> str:
+def _missing(reader: MetricsTail, metric: str, printed: bool) -> str:
     if reader.error:
         return reader.error
     if printed:

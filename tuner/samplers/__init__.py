@@ -23,10 +23,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
-from tuner.engines.local.axes import LARGEST_GRID, Axis, axis, point, size
 from tuner.errors import UnsupportedError
 from tuner.manifest import Experiment
 from tuner.result import Goal
+from tuner.samplers.transform import LARGEST_GRID, Dimension, dimension, point, size
 from tuner.space import Value
 
 SUPPORTED = ("grid", "random", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes", "sobol", "hyperband")
@@ -54,7 +54,7 @@ class Proposal:
 class Sampler(Protocol):
     """One algorithm on one space."""
 
-    axes: tuple[Axis, ...]
+    dimensions: tuple[Dimension, ...]
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """The point of trial `len(history)`, or None where every point has been proposed."""
@@ -68,25 +68,25 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
     """
     name, settings = experiment.algorithm.name, dict(experiment.algorithm.settings)
     settings.pop("random_state", None)
-    axes = tuple(axis(parameter) for parameter in experiment.parameters)
+    dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
     if name not in SUPPORTED:
         raise UnsupportedError(f"algorithm {name} does not run locally; these do: {', '.join(SUPPORTED)}")
     if name == "grid":
         _refuse(name, settings, ())
-        return Grid(axes, seed)
+        return Grid(dimensions, seed)
     if name == "random":
         _refuse(name, settings, ())
-        return Direct(axes, seed, _uniform)
+        return Direct(dimensions, seed, _uniform)
     if name == "sobol":
         _refuse(name, settings, ())
-        return Direct(axes, seed, _sobol)
+        return Direct(dimensions, seed, _sobol)
     if name == "hyperband":
         _refuse(name, settings, ("r_l", "eta", "resource_name"))
         fixed = _resource(experiment, settings)
-        return Direct(axes, seed, _uniform, fixed)
+        return Direct(dimensions, seed, _uniform, fixed)
     make = {"tpe": _tpe, "multivariate-tpe": _multivariate_tpe, "bayesianoptimization": _gp, "cmaes": _cmaes}[name]
     maximize = experiment.objective.goal_type is Goal.MAXIMIZE
-    return Model(axes, seed, make(settings), maximize=maximize, known=known, replayed=name == "cmaes")
+    return Model(dimensions, seed, make(settings), maximize=maximize, known=known, replayed=name == "cmaes")
 
 
 def derived(seed: int, *parts: object) -> int:
@@ -98,12 +98,12 @@ def derived(seed: int, *parts: object) -> int:
 class Grid:
     """Every point of a finite space once, in a seeded shuffle (Katib's is another shuffle of the same set)."""
 
-    def __init__(self, axes: tuple[Axis, ...], seed: int) -> None:
-        self.axes = axes
-        endless = [a.name for a in axes if a.values is None]
+    def __init__(self, dimensions: tuple[Dimension, ...], seed: int) -> None:
+        self.dimensions = dimensions
+        endless = [a.name for a in dimensions if a.values is None]
         if endless:
             raise UnsupportedError(f"grid needs a step on every double, and {', '.join(endless)} has none")
-        if (count := size(axes) or 0) > LARGEST_GRID:
+        if (count := size(dimensions) or 0) > LARGEST_GRID:
             raise UnsupportedError(f"grid may have {LARGEST_GRID} points, has {count}: use random")
         self._order = list(range(count))
         random.Random(derived(seed, "grid")).shuffle(self._order)
@@ -112,7 +112,7 @@ class Grid:
         """The next point of the shuffle."""
         if len(history) >= len(self._order):
             return None
-        return _from_values(self.axes, point(self.axes, self._order[len(history)]))
+        return _from_values(self.dimensions, point(self.dimensions, self._order[len(history)]))
 
 
 class Direct:
@@ -120,13 +120,13 @@ class Direct:
 
     def __init__(
         self,
-        axes: tuple[Axis, ...],
+        dimensions: tuple[Dimension, ...],
         seed: int,
         draw: Callable[[int, int, int, int], Sequence[float]],
         fixed: Mapping[str, Value] | None = None,
     ) -> None:
-        self.axes, self._seed, self._draw, self._fixed = axes, seed, draw, dict(fixed or {})
-        self._free = tuple(a for a in axes if a.name not in self._fixed)
+        self.dimensions, self._seed, self._draw, self._fixed = dimensions, seed, draw, dict(fixed or {})
+        self._free = tuple(a for a in dimensions if a.name not in self._fixed)
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """A new point; in a finite space the first of a few draws that is new, then any that is."""
@@ -141,7 +141,7 @@ class Direct:
         return self._whole(unseen) if unseen else None
 
     def _whole(self, values: Mapping[str, Value]) -> Proposal:
-        return _from_values(self.axes, {a.name: {**self._fixed, **values}[a.name] for a in self.axes})
+        return _from_values(self.dimensions, {a.name: {**self._fixed, **values}[a.name] for a in self.dimensions})
 
 
 class Model:
@@ -154,7 +154,7 @@ class Model:
 
     def __init__(
         self,
-        axes: tuple[Axis, ...],
+        dimensions: tuple[Dimension, ...],
         seed: int,
         make: Callable[[int], BaseSampler],
         *,
@@ -163,11 +163,11 @@ class Model:
         replayed: bool,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.axes, self._seed, self._make, self._replayed = axes, seed, make, replayed
+        self.dimensions, self._seed, self._make, self._replayed = dimensions, seed, make, replayed
         self._direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._worst = min if maximize else max
         self._known = list(known)
-        self._distributions = {a.name: a.distribution for a in axes}
+        self._distributions = {a.name: a.distribution for a in dimensions}
         self._study: optuna.Study | None = None
         self._held: list[Past] = []
         self._penalty: float | None = None
@@ -175,14 +175,14 @@ class Model:
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Ask Optuna, with every told trial complete and every other running."""
         seen = {tuple(past.values.values()) for past in history}
-        if size(self.axes) == len(seen):
+        if size(self.dimensions) == len(seen):
             return None
         self._bring(history)
         proposal = self._ask(len(history))
-        if size(self.axes) is not None and not self._replayed and tuple(proposal.values.values()) in seen:
+        if size(self.dimensions) is not None and not self._replayed and tuple(proposal.values.values()) in seen:
             self._study = None
-            unseen = _unseen(self.axes, seen, derived(self._seed, len(history), "unseen"))
-            return _from_values(self.axes, unseen) if unseen else None
+            unseen = _unseen(self.dimensions, seen, derived(self._seed, len(history), "unseen"))
+            return _from_values(self.dimensions, unseen) if unseen else None
         self._held.append(Past(proposal.point, proposal.values))
         return proposal
 
@@ -190,8 +190,8 @@ class Model:
         assert self._study is not None  # noqa: S101
         self._study.sampler = self._make(derived(self._seed, number))
         asked = self._study.ask(self._distributions)
-        coordinates = {a.name: asked.params[a.name] for a in self.axes}
-        return Proposal(coordinates, {a.name: a.value(coordinates[a.name]) for a in self.axes})
+        coordinates = {a.name: asked.params[a.name] for a in self.dimensions}
+        return Proposal(coordinates, {a.name: a.value(coordinates[a.name]) for a in self.dimensions})
 
     def _bring(self, history: Sequence[Past]) -> None:
         values = [past.value for past in history if past.value is not None] + [value for _, value in self._known]
@@ -245,16 +245,16 @@ class Model:
         return create_trial(state=state, params=dict(coordinates), distributions=self._distributions, value=value)
 
 
-def _from_values(axes: Sequence[Axis], values: Mapping[str, Value]) -> Proposal:
-    return Proposal({a.name: a.coordinate(values[a.name]) for a in axes}, dict(values))
+def _from_values(dimensions: Sequence[Dimension], values: Mapping[str, Value]) -> Proposal:
+    return Proposal({a.name: a.encode(values[a.name]) for a in dimensions}, dict(values))
 
 
-def _unseen(axes: Sequence[Axis], seen: set[tuple[Value, ...]], seed: int) -> dict[str, Value] | None:
+def _unseen(dimensions: Sequence[Dimension], seen: set[tuple[Value, ...]], seed: int) -> dict[str, Value] | None:
     """A random point of a finite space that is not in `seen`."""
-    count = size(axes) or 0
+    count = size(dimensions) or 0
     start = random.Random(seed).randrange(max(count, 1))
     for offset in range(count):
-        values = point(axes, (start + offset) % count)
+        values = point(dimensions, (start + offset) % count)
         if tuple(values.values()) not in seen:
             return values
     return None
@@ -286,11 +286,11 @@ def _resource(experiment: Experiment, settings: Mapping[str, str]) -> dict[str, 
     held = next((p for p in experiment.parameters if p.name == name), None)
     if held is None:
         raise UnsupportedError(f"hyperband's resource_name {name!r} must be one of the parameters")
-    own = axis(held)
+    own = dimension(held)
     whole = int(float(amount))
     value: Value = whole if own.values and isinstance(own.values[0], int) else amount
     try:
-        own.coordinate(value)
+        own.encode(value)
     except ValueError as error:
         raise UnsupportedError(f"hyperband's r_l {amount} must be a value of its resource: {error}") from error
     return {name: float(amount) if own.values is None else value}

@@ -13,21 +13,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tuner.engine import Event, EventKind
+from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.inprocess import InProcess
+from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.outcome import Exit, curve, judge
 from tuner.engines.local.pool import Pool
-from tuner.engines.local.samplers import Past, Sampler
-from tuner.engines.local.stopping import Rules
-from tuner.journal import Entry, Journal
 from tuner.manifest import Experiment
-from tuner.metrics import Reader, summary
+from tuner.metrics import MetricsTail, aggregate
 from tuner.result import Result, StudyState, TrialState
+from tuner.samplers import Past, Sampler
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 
 
-class Search:
+class Scheduler:
     """One run of a study, from where its journal stands. `events` does the work while it is iterated."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Search:
         self._experiment, self._journal, self._sampler = experiment, journal, sampler
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
         self._runner: Pool | InProcess | None = None
-        self._running: dict[int, Reader] = {}
+        self._running: dict[int, MetricsTail] = {}
         self._stopping: set[int] = set()
         self._seen: dict[int, int] = {}  # observations that have been shown
         self._exhausted = False
@@ -58,7 +58,7 @@ class Search:
                 self._lower(entry.number)
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TrialRecord]:
         """The trials so far."""
         return self._journal.entries
 
@@ -98,23 +98,23 @@ class Search:
             for number, end in runner.wait(TICK):
                 yield from self._ended(number, end)
             for number in list(self._running):
-                if self.look(number):
+                if self.poll(number):
                     self._stop(number)
                 elif self._fresh(number):
                     yield self._event(EventKind.TRIAL_REPORTED, self.entries[number])
 
-    def look(self, number: int) -> bool:
+    def poll(self, number: int) -> bool:
         """Read a running trial's new metrics; True where a cut of early stopping applies."""
         reader, entry = self._running.get(number), self.entries[number]
         if reader is None or not reader.poll():
             return False
-        entry.metrics = summary(reader.observations, self._experiment.strategies)
+        entry.metrics = aggregate(reader.observations, self._experiment.strategies)
         if self._rules is None or not entry.cuts:
             return False
         values = curve(reader.observations, self._experiment.objective.metric)
         return self._rules.stop_at(entry.cuts, values) is not None
 
-    def hang(self, number: int, error: str) -> Entry:
+    def hang(self, number: int, error: str) -> TrialRecord:
         """Record a trial that cannot be ended as Failed."""
         entry = self.entries[number]
         entry.state, entry.reason, entry.ended = TrialState.FAILED, error, datetime.now(UTC)
@@ -151,15 +151,15 @@ class Search:
             finished = [entry.curve for entry in ended if entry.state is TrialState.SUCCEEDED]
             cuts = self._rules.cuts(number, [entry.curve for entry in ended], finished)
         name = f"{self._experiment.name}-{number}"
-        entry = Entry(number, name, proposal.values, proposal.point, tuple(cuts))
-        self._journal.ask(entry, {axis.name: axis.distribution for axis in self._sampler.axes})
+        entry = TrialRecord(number, name, proposal.values, proposal.point, tuple(cuts))
+        self._journal.ask(entry, {dimension.name: dimension.distribution for dimension in self._sampler.dimensions})
         return True
 
-    def _value(self, entry: Entry) -> float | None:
+    def _value(self, entry: TrialRecord) -> float | None:
         counts = entry.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
         return entry.metrics.get(self._experiment.objective.metric) if counts else None
 
-    def _settle(self, entry: Entry) -> dict[str, object] | None:
+    def _settle(self, entry: TrialRecord) -> dict[str, object] | None:
         """Count the next trial in the order of numbers; how the search ends, where it ends with this one."""
         objective, most = self._experiment.objective, self._experiment.max_failed_trials
         if self._reaches(entry):
@@ -176,7 +176,7 @@ class Search:
         self._settled += 1
         return None
 
-    def _reaches(self, entry: Entry) -> bool:
+    def _reaches(self, entry: TrialRecord) -> bool:
         value = self._value(entry)
         return value is not None and self._experiment.objective.reached(value)
 
@@ -221,9 +221,9 @@ class Search:
             self._lower(number)
         yield self._event(EventKind.TRIAL_ENDED, entry)
 
-    def _cut(self, entry: Entry, reader: Reader) -> bool:
+    def _cut(self, entry: TrialRecord, reader: MetricsTail) -> bool:
         values = curve(reader.observations, self._experiment.objective.metric)
         return self._rules is not None and self._rules.stop_at(entry.cuts, values) is not None
 
-    def _event(self, kind: EventKind, entry: Entry) -> Event:
+    def _event(self, kind: EventKind, entry: TrialRecord) -> Event:
         return Event(kind, self.result(), entry.trial())

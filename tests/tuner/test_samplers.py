@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
-from tuner.engines.local.samplers import SUPPORTED, Past, Proposal, Sampler, sampler
 from tuner.errors import UnsupportedError
 from tuner.result import StudyState, TrialState
+from tuner.samplers import SUPPORTED, Past, Proposal, Sampler, sampler
 
 LAG = 3
 
@@ -65,12 +65,13 @@ class TestEveryAlgorithm:
     def test_values_lie_in_the_space_and_their_coordinates_lead_back(self, algorithm: str) -> None:
         algo = sampler(experiment(algorithm), 0)
         for proposal, _ in played(algo, 8):
-            for axis in algo.axes:
-                coordinate = proposal.point[axis.name]
-                assert axis.distribution._contains(axis.distribution.to_internal_repr(coordinate))
+            for dimension in algo.dimensions:
+                coordinate = proposal.point[dimension.name]
+                assert dimension.distribution._contains(dimension.distribution.to_internal_repr(coordinate))
                 assert (
-                    axis.value(axis.coordinate(proposal.values[axis.name])) == pytest.approx(proposal.values[axis.name])
-                    or axis.value(coordinate) == proposal.values[axis.name]
+                    dimension.value(dimension.encode(proposal.values[dimension.name]))
+                    == pytest.approx(proposal.values[dimension.name])
+                    or dimension.value(coordinate) == proposal.values[dimension.name]
                 )
 
     def test_another_seed_gives_other_points(self, algorithm: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tuner.engines.katib.objects import PodView
-from tuner.engines.katib.roster import Listed, merged, placed, youngest
+from tuner.engines.katib.trials import Listed, merged, placed, youngest
 from tuner.result import Trial, TrialState
 
 

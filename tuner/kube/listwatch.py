@@ -17,7 +17,7 @@ from typing import Any
 
 from tuner.errors import Forbidden, Timeout, Unreachable
 from tuner.kube.client import Cluster
-from tuner.kube.failures import Expired
+from tuner.kube.errors import Expired
 from tuner.kube.resources import Resource
 from tuner.kube.streams import Stop
 

@@ -23,7 +23,7 @@ LARGEST_GRID = 10**7  # points that a stepped double may have; beyond, it counts
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class Dimension:
     """One parameter. `values` is its whole set where that is finite, in order; `parameter` its numbers otherwise."""
 
     parameter: Parameter
@@ -52,8 +52,8 @@ class Axis:
         number = _quantile(self.parameter, u)
         return self._snapped(number)
 
-    def coordinate(self, value: Value) -> Any:
-        """A sampler's coordinate for a value; ValueError where the value is not in this axis."""
+    def encode(self, value: Value) -> Any:
+        """A sampler's coordinate for a value; ValueError where the value is not in this dimension."""
         if self.values is not None:
             try:
                 place = self.values.index(_typed(self.parameter, value))
@@ -77,36 +77,36 @@ class Axis:
         return self.values[min(max(round((number - low) / step), 0), len(self.values) - 1)]
 
 
-def axis(parameter: Parameter) -> Axis:
-    """The axis of one parameter."""
+def dimension(parameter: Parameter) -> Dimension:
+    """The dimension of one parameter."""
     if isinstance(parameter, Categorical):
         choices = tuple(dict.fromkeys(parameter.choices))
-        return Axis(parameter, choices, CategoricalDistribution(choices))
+        return Dimension(parameter, choices, CategoricalDistribution(choices))
     if isinstance(parameter, Discrete):
         numbers = tuple(sorted(dict.fromkeys(parameter.choices), key=float))
-        return Axis(parameter, numbers, IntDistribution(0, len(numbers) - 1))
+        return Dimension(parameter, numbers, IntDistribution(0, len(numbers) - 1))
     values = _grid(parameter)
     if _by_quantile(parameter):
-        return Axis(parameter, values, FloatDistribution(0.0, 1.0))
+        return Dimension(parameter, values, FloatDistribution(0.0, 1.0))
     if values is not None:
-        return Axis(parameter, values, IntDistribution(0, len(values) - 1))
+        return Dimension(parameter, values, IntDistribution(0, len(values) - 1))
     log = parameter.distribution is Distribution.LOG_UNIFORM
-    return Axis(parameter, None, FloatDistribution(float(parameter.low), float(parameter.high), log=log))
+    return Dimension(parameter, None, FloatDistribution(float(parameter.low), float(parameter.high), log=log))
 
 
-def size(axes: Sequence[Axis]) -> int | None:
+def size(dimensions: Sequence[Dimension]) -> int | None:
     """How many points the space has, None where that is infinite."""
-    return None if any(a.values is None for a in axes) else math.prod(len(a.values or ()) for a in axes)
+    return None if any(a.values is None for a in dimensions) else math.prod(len(a.values or ()) for a in dimensions)
 
 
-def point(axes: Sequence[Axis], index: int) -> dict[str, Value]:
-    """The point of that index in a finite space, the last axis turning fastest."""
+def point(dimensions: Sequence[Dimension], index: int) -> dict[str, Value]:
+    """The point of that index in a finite space, the last dimension turning fastest."""
     values: dict[str, Value] = {}
-    for one in reversed(axes):
+    for one in reversed(dimensions):
         assert one.values is not None  # noqa: S101  # size() came first
         index, place = divmod(index, len(one.values))
         values[one.name] = one.values[place]
-    return {one.name: values[one.name] for one in axes}
+    return {one.name: values[one.name] for one in dimensions}
 
 
 def _by_quantile(parameter: Parameter) -> bool:

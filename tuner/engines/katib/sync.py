@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tuner.engines.katib import reading
 from tuner.engines.katib.engine import KatibEngine
+from tuner.engines.katib.experiment import fetch_live
 from tuner.errors import ClusterError, NotFound
 from tuner.kube import Cluster
 from tuner.result import StudyState
@@ -48,7 +48,7 @@ def refresh(
         elsewhere = moved or bool(origin and origin.server != cluster.server)
         engine = KatibEngine(cluster, store, namespace=namespace, katib_namespace=katib_namespace, notify=notify)
         if origin and ended and not elsewhere:
-            now = reading.held(cluster, name, origin.namespace)
+            now = fetch_live(cluster, name, origin.namespace)
             if now.uid == origin.uid and now.state is not StudyState.RUNNING:
                 return None
         engine.collect(name, with_curves=False)

@@ -9,12 +9,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuner.engines.katib import objects, roster
+from tuner.engines.katib import objects, trials
 from tuner.engines.katib.objects import EXPERIMENT_LABEL, PodView, name_of
-from tuner.engines.katib.roster import Listed
+from tuner.engines.katib.trials import Listed
 from tuner.errors import ClusterError, ManifestError, UnsupportedError
 from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
-from tuner.kube.failures import one_line
+from tuner.kube.errors import one_line
 from tuner.manifest import Experiment, from_document
 from tuner.result import Result, StudyState, Trial, TrialState
 
@@ -22,7 +22,7 @@ Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LiveExperiment:
     """An Experiment that the cluster holds."""
 
     item: dict[str, Any]
@@ -50,11 +50,11 @@ class Held:
         return f"{EXPERIMENT_LABEL}={self.name}"
 
 
-def held(cluster: Cluster, name: str, namespace: str) -> Held:
+def fetch_live(cluster: Cluster, name: str, namespace: str) -> LiveExperiment:
     """Read it. Raises NotFound, and UnsupportedError where the object cannot be understood."""
     item = cluster.get(EXPERIMENTS, name, namespace=namespace)
     try:
-        return Held(item, from_document(_with_template(cluster, item)), namespace)
+        return LiveExperiment(item, from_document(_with_template(cluster, item)), namespace)
     except ManifestError as error:
         raise UnsupportedError(f"Experiment {name} cannot be understood: {error}") from error
 
@@ -79,8 +79,8 @@ def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
     return item | {"spec": item["spec"] | {"trialTemplate": rest}}
 
 
-def result(
-    cluster: Cluster, study: Held, known: Iterable[Trial], notify: Callable[[str], None], *, pods: bool = True
+def read_result(
+    cluster: Cluster, study: LiveExperiment, known: Iterable[Trial], notify: Callable[[str], None], *, pods: bool = True
 ) -> Result:
     """The Experiment and all its trials, with what was `known` of them before."""
     listed = [
@@ -89,22 +89,22 @@ def result(
     ]
     wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.ended for one in listed)
     views = _pods(cluster, study, notify) if pods and wanting else {}
-    trials = roster.merged(listed, views, known)
+    merged = trials.merged(listed, views, known)
     state, reason = objects.study_state(study.item)
     if state is StudyState.FAILED and "uggestion has failed" in reason:
         reason = _suggestion_says(cluster, study) or reason
-    return Result(study.name, state, study.experiment.objective, trials, reason)
+    return Result(study.name, state, study.experiment.objective, merged, reason)
 
 
-def _pods(cluster: Cluster, study: Held, notify: Callable[[str], None]) -> dict[str, PodView]:
+def _pods(cluster: Cluster, study: LiveExperiment, notify: Callable[[str], None]) -> dict[str, PodView]:
     try:
-        return roster.youngest(map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label)))
+        return trials.youngest(map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label)))
     except ClusterError as error:
         notify(f"no nodes, and no reasons of pods: {error}")
         return {}
 
 
-def _suggestion_says(cluster: Cluster, study: Held) -> str:
+def _suggestion_says(cluster: Cluster, study: LiveExperiment) -> str:
     try:
         suggestion = cluster.get(SUGGESTIONS, study.name, namespace=study.namespace)
     except ClusterError:

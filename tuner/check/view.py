@@ -49,7 +49,7 @@ def number(text: Any) -> float | None:
     return value if value - value == 0 and "_" not in str(text) and str(text).strip() == str(text) else None
 
 
-class Draft:
+class View:
     """The parts of one Experiment. Lists of (path, item) keep the place in the file."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tuner.engines.katib import roster
+from tuner.engines.katib import trials
 from tuner.engines.katib.objects import SUGGESTION_CONTAINER, PodView, conditions, name_of, time_of
 from tuner.engines.katib.remedies import refusal_remedy, remedy, suggestion_remedy
 from tuner.errors import ClusterError, NotFound
@@ -57,7 +57,7 @@ class Snapshot:
     @property
     def unreported(self) -> set[str]:
         """Trials that Katib calls Running although their pod has completed."""
-        pods = roster.youngest(self.pods)
+        pods = trials.youngest(self.pods)
         return {name for name in self._running if name in pods and pods[name].phase == "Succeeded"}
 
     @property

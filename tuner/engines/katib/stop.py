@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tuner.engines.katib import objects, reading, spec
+from tuner.engines.katib import objects, spec
+from tuner.engines.katib.experiment import LiveExperiment, read_result
 from tuner.engines.katib.objects import STOPPED_REASON
-from tuner.engines.katib.reading import Held
 from tuner.errors import Conflict, NotFound
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.result import StudyState, Trial, TrialState
@@ -23,7 +23,7 @@ _CONFLICTS = 5  # the controller writes the status too: read again and try again
 _ROUNDS = 10  # of deletions, a second apart; the second finds what the controller made meanwhile
 
 
-def complete(cluster: Cluster, study: Held) -> bool:
+def complete(cluster: Cluster, study: LiveExperiment) -> bool:
     """Mark the Experiment as Succeeded, by us; False where it had ended before."""
     for attempt in range(_CONFLICTS):
         item = cluster.get(EXPERIMENTS, study.name, namespace=study.namespace)
@@ -51,19 +51,21 @@ def _least(item: dict[str, Any]) -> int:
     return max(int(item.get("status", {}).get("trials", 0)) + 1, *(int(count or 0) for count in counts))
 
 
-def _patch(cluster: Cluster, study: Held, item: dict[str, Any], sub: str, body: dict[str, Any]) -> dict[str, Any]:
+def _patch(
+    cluster: Cluster, study: LiveExperiment, item: dict[str, Any], sub: str, body: dict[str, Any]
+) -> dict[str, Any]:
     """Patch the very state that was read: Conflict where the controller was quicker."""
     body = body | {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}}
     return cluster.patch(EXPERIMENTS, study.name, body, namespace=study.namespace, sub=sub)
 
 
 def end_trials(
-    cluster: Cluster, study: Held, known: tuple[Trial, ...], notify: Callable[[str], None], pace: float
+    cluster: Cluster, study: LiveExperiment, known: tuple[Trial, ...], notify: Callable[[str], None], pace: float
 ) -> tuple[Trial, ...]:
     """Delete what runs until nothing does; all trials as they are then."""
     stopped: set[str] = set()
     for _ in range(_ROUNDS):
-        known = reading.result(cluster, study, known, notify).trials
+        known = read_result(cluster, study, known, notify).trials
         running = [trial for trial in known if not trial.state.ended and trial.name not in stopped]
         if not running:
             break

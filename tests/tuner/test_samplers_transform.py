@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tuner.engines.local.axes import axis, point, size
+from tuner.samplers.transform import dimension, point, size
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
 
 MANY = [(index + 0.5) / 20_000 for index in range(20_000)]
@@ -30,7 +30,7 @@ NUMERIC = [
 
 @pytest.mark.parametrize("parameter", NUMERIC, ids=str)
 def test_every_quantile_lies_in_the_set(parameter: Double | Int) -> None:
-    own = axis(parameter)
+    own = dimension(parameter)
     for u in [0.0, *MANY[::50], 1.0]:
         value = own.at(u)
         assert parameter.low <= float(value) <= parameter.high
@@ -41,25 +41,25 @@ def test_every_quantile_lies_in_the_set(parameter: Double | Int) -> None:
 
 @pytest.mark.parametrize("parameter", NUMERIC, ids=str)
 def test_coordinates_lead_back_to_their_value(parameter: Parameter) -> None:
-    own = axis(parameter)
+    own = dimension(parameter)
     for u in MANY[::500]:
         value = own.at(u)
-        assert own.value(own.coordinate(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert own.value(own.encode(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
 def test_decimal_grid_has_no_float_ends() -> None:
-    assert axis(Double("x", 0.1, 0.3, 0.1)).values == (0.1, 0.2, 0.3)
-    assert axis(Double("x", 0.0, 1.0, 0.3)).values == (0.0, 0.3, 0.6, 0.9)
+    assert dimension(Double("x", 0.1, 0.3, 0.1)).values == (0.1, 0.2, 0.3)
+    assert dimension(Double("x", 0.0, 1.0, 0.3)).values == (0.0, 0.3, 0.6, 0.9)
 
 
 def test_int_ends_are_as_likely_as_the_middle() -> None:
     """Katib's hyperopt draws 1 and 4 of 1..4 half as often (KATIB.md section 1.8)."""
-    counts = Counter(axis(Int("x", 1, 4)).at(u) for u in MANY)
+    counts = Counter(dimension(Int("x", 1, 4)).at(u) for u in MANY)
     assert set(counts.values()) == {5000}
 
 
 def test_normal_has_katibs_mean_and_width_and_is_cut_off() -> None:
-    values = [float(axis(Double("x", -3.0, 3.0, None, Distribution.NORMAL)).at(u)) for u in MANY]
+    values = [float(dimension(Double("x", -3.0, 3.0, None, Distribution.NORMAL)).at(u)) for u in MANY]
     assert sum(values) / len(values) == pytest.approx(0, abs=1e-6)
     assert sum(value * value for value in values) / len(values) == pytest.approx(0.9733, abs=2e-3)  # cut at 3 sigma
     assert max(values) <= 3.0
@@ -67,29 +67,29 @@ def test_normal_has_katibs_mean_and_width_and_is_cut_off() -> None:
 
 def test_log_uniform_with_a_step_never_yields_zero() -> None:
     """Katib's hyperopt: 23.7 % zeros here."""
-    own = axis(Double("x", 1e-5, 1e-2, 1e-4, Distribution.LOG_UNIFORM))
+    own = dimension(Double("x", 1e-5, 1e-2, 1e-4, Distribution.LOG_UNIFORM))
     assert min(float(own.at(u)) for u in MANY) == 1e-5
 
 
 def test_discrete_values_keep_their_text_and_get_their_order() -> None:
-    own = axis(Discrete("x", ("1e-1", "10", "2")))
+    own = dimension(Discrete("x", ("1e-1", "10", "2")))
     assert own.values == ("1e-1", "2", "10")
     assert own.value(2) == "10"
 
 
 def test_repeated_choices_count_once() -> None:
-    assert axis(Categorical("x", ("a", "b", "a"))).values == ("a", "b")
+    assert dimension(Categorical("x", ("a", "b", "a"))).values == ("a", "b")
 
 
 def test_finite_space_is_numbered() -> None:
-    axes = [axis(Int("a", 1, 3)), axis(Categorical("b", ("x", "y")))]
-    assert size(axes) == 6
-    assert len({tuple(point(axes, index).values()) for index in range(6)}) == 6
-    assert size([*axes, axis(Double("c", 0.0, 1.0))]) is None
+    dimensions = [dimension(Int("a", 1, 3)), dimension(Categorical("b", ("x", "y")))]
+    assert size(dimensions) == 6
+    assert len({tuple(point(dimensions, index).values()) for index in range(6)}) == 6
+    assert size([*dimensions, dimension(Double("c", 0.0, 1.0))]) is None
 
 
 def test_value_outside_is_refused() -> None:
     with pytest.raises(ValueError, match="is not in"):
-        axis(Double("x", 0.0, 1.0)).coordinate(2.0)
+        dimension(Double("x", 0.0, 1.0)).encode(2.0)
     with pytest.raises(ValueError, match="not one of"):
-        axis(Int("x", 0, 10, 5)).coordinate(3)
+        dimension(Int("x", 0, 10, 5)).encode(3)

@@ -108,8 +108,8 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 @dataclass
-class Entry:
-    """One trial in the journal. `point` is what the sampler proposed, in its own coordinates (engines.local.axes).
+class TrialRecord:
+    """One trial in the journal. `point` is what the sampler proposed, in its own coordinates (tuner.samplers).
 
     `curve` is the objective's values in the order of their reports, up to where early stopping cut it.
     """
@@ -181,7 +181,7 @@ class Journal:
         if changed:
             self._backend.sync()
 
-    def ask(self, entry: Entry, distributions: Mapping[str, BaseDistribution]) -> None:
+    def ask(self, entry: TrialRecord, distributions: Mapping[str, BaseDistribution]) -> None:
         """Add a proposed trial."""
         assert self._study is not None  # noqa: S101
         template = FrozenTrial(
@@ -200,12 +200,12 @@ class Journal:
         self._ids.append(self._storage.create_new_trial(self._study, template))
         self.entries.append(entry)
 
-    def start(self, entry: Entry) -> None:
+    def start(self, entry: TrialRecord) -> None:
         """Note that a trial runs, for whoever looks on."""
         started = entry.started.isoformat() if entry.started else None
         self._storage.set_trial_user_attr(self._ids[entry.number], "started", started)
 
-    def end(self, entry: Entry) -> None:
+    def end(self, entry: TrialRecord) -> None:
         """Note how a trial ended."""
         outcome = {
             "state": entry.state.value,
@@ -250,9 +250,9 @@ class Journal:
         self._backend.close()
 
 
-def _entry(frozen: FrozenTrial) -> Entry:
+def _entry(frozen: FrozenTrial) -> TrialRecord:
     held = frozen.user_attrs
-    entry = Entry(
+    entry = TrialRecord(
         number=frozen.number,
         name=str(held["name"]),
         values=dict(held["values"]),

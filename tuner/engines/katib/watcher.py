@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import objects, roster, stalls
+from tuner.engines.katib import diagnose, objects, trials
+from tuner.engines.katib.experiment import LiveExperiment
 from tuner.engines.katib.feeds import Feeds
 from tuner.engines.katib.objects import PodView, name_of, version_of
-from tuner.engines.katib.reading import Held
-from tuner.engines.katib.roster import Listed, Numbers
+from tuner.engines.katib.trials import Listed, Numbers
 from tuner.errors import Deadline, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
-from tuner.kube.following import Change, ChangeKind
+from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState
 
 _LOOKS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first look for a stall, the second, ...
@@ -32,7 +32,7 @@ class Watcher:
     def __init__(
         self,
         cluster: Cluster,
-        study: Held,
+        study: LiveExperiment,
         *,
         known: tuple[Trial, ...] = (),
         deadline: float | None = None,
@@ -116,7 +116,7 @@ class Watcher:
                 yield from self._trial(change.object, names)
 
     def _synced(self, resource: Resource, names: dict[str, Listed | None]) -> Iterator[Event]:
-        for trial in roster.in_order(listed for listed in names.values() if listed):
+        for trial in trials.in_order(listed for listed in names.values() if listed):
             yield from self._become(self._numbered(trial))
         known = {EXPERIMENTS: {self.experiment.name}, TRIALS: self._trials.keys(), PODS: self._pods.keys()}
         yield from self._gone(resource, known[resource] - names.keys())
@@ -195,13 +195,13 @@ class Watcher:
 
     def _placed(self, trial: Trial) -> Trial:
         name = trial.name
-        pod = roster.youngest(self._pods_of.get(name, {}).values()).get(name)
+        pod = trials.youngest(self._pods_of.get(name, {}).values()).get(name)
         if pod:
             self._last_pod[name] = pod
         elif trial.state.ended:
             pod = self._last_pod.get(name)
         known = self._trials.get(name) or self._known.get(name)
-        return roster.placed(trial, pod, known, self._reasons.get(name, ""))
+        return trials.placed(trial, pod, known, self._reasons.get(name, ""))
 
     def _progress(self) -> None:
         self._moved = self._looked = time.monotonic()
@@ -213,15 +213,15 @@ class Watcher:
     def _look(self) -> Iterator[Event]:
         """Nothing has moved for a while: find out why, and say it once."""
         self._looked = time.monotonic()
-        findings = stalls.diagnose(self.cluster, self._snapshot())
+        findings = diagnose.diagnose(self.cluster, self._snapshot())
         self._reasons.update(findings.reasons)
         for name in findings.reasons:
             yield from self._place(name)
-        for message in [*findings.warnings, *stalls.blocked(self._snapshot())]:
+        for message in [*findings.warnings, *diagnose.blocked(self._snapshot())]:
             yield from self._warn(message)
 
-    def _snapshot(self) -> stalls.Snapshot:
-        return stalls.Snapshot(
+    def _snapshot(self) -> diagnose.Snapshot:
+        return diagnose.Snapshot(
             self.experiment,
             self.study.namespace,
             created=objects.time_of(self._item["metadata"].get("creationTimestamp")),
