@@ -108,8 +108,10 @@ def studies(
     """
     if cluster:
         return dict(_katib(store, namespace, context).names())
+    from tuner.engines import collected
+
     keep = Store(store)
-    return {name: keep.result(name).state for name in keep.names()}
+    return {name: collected(keep, name).state for name in keep.names()}
 
 
 def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> Result:
@@ -197,6 +199,7 @@ def _warn(message: str) -> None:
 
 
 def _refreshed(name: str, namespace: str, context: str | None, store: str | Path | None) -> Result:
+    from tuner.engines import collected
     from tuner.engines.katib import refresh
 
     keep = Store(store)
@@ -205,4 +208,4 @@ def _refreshed(name: str, namespace: str, context: str | None, store: str | Path
         raise error
     if error:
         warnings.warn(f"{name} is as it was collected last: {error}", stacklevel=3)
-    return keep.result(name)
+    return collected(keep, name)

@@ -2,7 +2,7 @@
 
 manifest.json   the Experiment as it was submitted, which engine runs it, and where on a cluster it is (Origin)
 journal.log     local engine: every trial (tuner.engines.local.journal)
-result.json     katib engine: the last state collected from the cluster
+result.json     the result that the engine saved last: collected from the cluster, or of a local search that paused
 lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
 trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
 
@@ -189,23 +189,15 @@ class Store:
             raise StudyDamaged(f"{file} holds no valid Experiment ({error}): start over with --fresh") from error
 
     def result(self, name: str) -> Result:
-        """How the study stands: from the journal, or the last state collected from the cluster."""
-        folder = self.folder(name)
-        if self.engine(name) is EngineKind.KATIB:
-            if not (folder / _RESULT).exists():
-                return Result(name, StudyState.RUNNING, self.experiment(name).objective)
-            try:
-                return replace(Result.from_json(_read(folder / _RESULT)), name=name)
-            except (KeyError, TypeError, ValueError) as error:
-                raise StudyDamaged(f"{folder / _RESULT} is no result ({error}): collect it again") from error
-        from tuner.engines.local.journal import Journal  # Optuna's import is for those who need it
-
-        alive = Lock.held(folder)
-        result = Journal(folder).result(alive=alive)
-        if not result.name:  # submitted, and nothing asked yet
-            state = StudyState.RUNNING if alive else StudyState.STOPPED
-            return Result(name, state, self.experiment(name).objective)
-        return result
+        """Return the result that the study's engine saved last; a running study without trials before the first one."""
+        path = self.folder(name) / _RESULT
+        objective = self.experiment(name).objective
+        if not path.exists():
+            return Result(name, StudyState.RUNNING, objective)
+        try:
+            return replace(Result.from_json(_read(path)), name=name)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StudyDamaged(f"{path} is no result ({error}): collect it again") from error
 
     def save_result(self, result: Result, uid: str = "") -> None:
         """Keep a collected result; the file is replaced as a whole.

@@ -44,7 +44,7 @@ def test_events_tell_the_story_of_every_trial(tmp_path: Path) -> None:
     best = told[-1].result.best
     assert best is not None
     assert best.metrics["fd"] == min(trial.metrics["fd"] for trial in told[-1].result.trials)
-    assert Store(tmp_path).result("study") == told[-1].result
+    assert LocalEngine(Store(tmp_path)).collect("study") == told[-1].result
 
 
 def test_running_trials_report_their_metrics(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_command_that_cannot_run_is_one_line(command: list[str], message: str, w
     with pytest.raises(CommandError, match=message) as caught:
         run(tmp_path, experiment(command=command), workers=workers)
     assert "\n" not in str(caught.value)
-    assert not Store(tmp_path).result("study").best
+    assert not LocalEngine(Store(tmp_path)).collect("study").best
 
 
 def test_values_are_arguments_and_no_shell_sees_them(tmp_path: Path) -> None:
@@ -346,5 +346,5 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     )
     assert "journal.log cannot be written" in done.stdout
     assert done.stdout.count("\n") == 1
-    assert Store(tmp_path).result("study").best is not None
+    assert LocalEngine(Store(tmp_path)).collect("study").best is not None
     assert table(run(tmp_path, experiment())) == table(run(tmp_path / "whole", experiment()))

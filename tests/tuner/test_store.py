@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from tests.tuner.experiments import TRIALS, experiment, run
+from tuner.engines.local import LocalEngine
 from tuner.engines.local.journal import Journal
 from tuner.errors import StudyChanged, StudyDamaged, StudyLocked, StudyNotFound
 from tuner.result import Result, StudyState, Trial, TrialState
@@ -40,7 +41,8 @@ def test_submitted_experiment_is_read_back(tmp_path: Path) -> None:
     store, what = Store(tmp_path), experiment("tpe", goal=3.0)
     store.submit(what, EngineKind.LOCAL)
     assert replace(store.experiment("study"), file="") == what
-    assert store.result("study").state is StudyState.STOPPED
+    assert store.result("study").state is StudyState.RUNNING
+    assert LocalEngine(store).collect("study").state is StudyState.STOPPED
 
 
 def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_torn_last_line_is_cut_off(torn: bytes, tmp_path: Path) -> None:
     path = tmp_path / "study" / "journal.log"
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
-    assert Store(tmp_path).result("study") == first
+    assert LocalEngine(Store(tmp_path)).collect("study") == first
     Journal(tmp_path / "study", writable=True).close()
     assert path.read_bytes() == whole
 
@@ -198,6 +200,6 @@ def test_any_other_damage_is_said_in_one_line(line: bytes, tmp_path: Path) -> No
     path = tmp_path / "study" / "journal.log"
     path.write_bytes(line + b"\n" + path.read_bytes())
     with pytest.raises(StudyDamaged) as caught:
-        Store(tmp_path).result("study")
+        LocalEngine(Store(tmp_path)).collect("study")
     assert "\n" not in str(caught.value)
     assert "--fresh" in str(caught.value)

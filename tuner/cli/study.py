@@ -30,11 +30,12 @@ def open_store(directory: Path) -> Store:
 def read(store: Store, name: str, **where: Any) -> Result:
     """The study's Result; StudyNotFound says which names are near, or how to begin, and why the cluster has none."""
     from tuner.cli.cluster import refresh
+    from tuner.engines import collected
 
     why = refresh(store, name, **where)
     names = store.names()
     if name in names:
-        return store.result(name)
+        return collected(store, name)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
     hint = (
         f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
@@ -61,6 +62,7 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
             click.echo(f"{name}  {state.value}")
         return
     from tuner.cli.cluster import refresh
+    from tuner.engines import collected
     from tuner.result import StudyState
     from tuner.store import EngineKind
 
@@ -70,7 +72,7 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
         try:
             if not away and store.engine(name) is EngineKind.KATIB and store.result(name).state is StudyState.RUNNING:
                 away = refresh(store, name, **where) is not None
-            results.append(store.result(name))
+            results.append(collected(store, name))
         except StudyError as error:  # one damaged study does not hide the others
             click.echo(f"warning: {' '.join(str(error).split())}", err=True)
     if form == "json":

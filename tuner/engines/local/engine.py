@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.engine import Event, EventKind
+from tuner.engines import collected
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.inprocess import InProcess
 from tuner.engines.local.journal import Journal
@@ -25,7 +26,7 @@ from tuner.engines.local.scheduler import Scheduler
 from tuner.errors import CommandError, UnsupportedError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import compiled
-from tuner.result import Result
+from tuner.result import Result, StudyState
 from tuner.samplers import sampler
 from tuner.samplers.transform import dimension
 from tuner.store import EngineKind, Lock, Store
@@ -107,11 +108,19 @@ class LocalEngine:
                 journal.close()
         finally:
             self._release()
-        yield Event(EventKind.STUDY_ENDED, result := self.collect(name), message=result.reason)
+        result = self.collect(name)
+        self._store.save_result(result)
+        yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str) -> Result:
-        """Everything known now."""
-        return self._store.result(name)
+        """Return everything that the journal holds now. A study with a live client is Running."""
+        objective = self._store.experiment(name).objective
+        folder = self._store.folder(name)
+        alive = Lock.held(folder)
+        result = Journal(folder).result(alive=alive)
+        if not result.name:  # submitted, but no trial was proposed yet
+            return Result(name, StudyState.RUNNING if alive else StudyState.STOPPED, objective)
+        return result
 
     def finish(self) -> None:
         """Start no new trial and let those at work end; for a first Ctrl-C, so it may be called from a handler."""
@@ -164,7 +173,7 @@ class LocalEngine:
         """The points of the study to start from that lie in this space, in the sampler's coordinates."""
         dimensions, outside = [dimension(parameter) for parameter in experiment.parameters], 0
         known: list[tuple[Mapping[str, Any], float]] = []
-        for trial in self._store.result(self._warm_start or "").trials:
+        for trial in collected(self._store, self._warm_start or "").trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:
                 continue
