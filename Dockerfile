@@ -1,11 +1,12 @@
-# The trainer's image, and the client's (--target client). Any OCI builder; nothing but a base image and a Python index is used.
+# The images of the trainer and of the client (--target client). Any OCI builder works. The build needs a base image and a Python
+# package index, and nothing else.
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda .
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 #   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
-# BASE: pin it by digest where builds must repeat (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
-# TORCH_INDEX: the wheels of the default index carry CUDA, so that no CUDA base image is needed, and cannot be loaded without
-# it; the small CPU image needs the index of CPU wheels that PyTorch's installation guide names. Empty works too, 2.6 GB larger.
-# DATASET is baked in as the last, small layer.
+# BASE: pin it by digest for reproducible builds (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
+# TORCH_INDEX: the default index has wheels that contain CUDA, so no CUDA base image is needed. For the small CPU image, give the
+# index of CPU wheels from PyTorch's installation guide. Without it the CPU image works too, but is 2.6 GB larger.
+# DATASET: the data set that is added to the image as the last, small layer.
 ARG BASE=python:3.12.12-slim-bookworm
 FROM ${BASE} AS build
 ARG TORCH=2.15.0
@@ -13,9 +14,9 @@ ARG TORCHVISION=0.29.2
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
-# torch first: it is the big layer, and changes least. torchvision, of the same index, reads mnist and fashion-mnist for
-# trainer.prepare. triton (1 GB) serves torch.compile, which the trainer does not use; headers and static libraries serve
-# whoever compiles.
+# torch comes first, because it is the largest layer and changes least often. torchvision, from the same index, reads mnist and
+# fashion-mnist for trainer.prepare. triton (1 GB) is removed, because only torch.compile needs it and the trainer does not use it.
+# Headers and static libraries are removed, because only compilers need them.
 RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==${TORCH}" "torchvision==${TORCHVISION}" \
  && { /opt/venv/bin/pip uninstall -y triton || true; } \
  && cd /opt/venv/lib/python3*/site-packages \
@@ -29,7 +30,7 @@ RUN /opt/venv/bin/pip install "numpy==2.4.6" "safetensors==0.8.0" "pillow==13.0.
 FROM ${BASE} AS build-client
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
-# The client in a cluster submits, watches and reports; it needs no torch there.
+# In a cluster the client submits, watches and reports. It does not need torch for that.
 RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19.1" "click==8.5.1" "rich==15.0.0" \
     "kubernetes==36.0.3" "kubeflow-katib==0.19.0" "plotly==7.1.0" \
  && /opt/venv/bin/pip uninstall -y pip
@@ -57,13 +58,13 @@ LABEL org.opencontainers.image.title="gan-tuner trainer (${VARIANT})" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-trainer /opt/venv /opt/venv
 COPY trainer/ /app/trainer/
-# Everything a run writes goes to volumes (/output, /tmp, Katib's /var/log/katib): the root file system may be read-only.
+# A run writes only to volumes (/output, /tmp, Katib's /var/log/katib), so the root file system can be read-only.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-# One short run proves the image, and leaves the bytecode that no trial could keep under a read-only root file system.
+# One short run tests the image and writes the bytecode files, which trials cannot write to a read-only root file system.
 RUN PYTHONDONTWRITEBYTECODE="" python -m trainer --epochs=1 --evals=1 --output-dir=/tmp/run && rm -rf /tmp/*
-# digits is part of the package; another data set and its feature extractor are prepared here, so that no trial downloads.
+# digits is part of the package. Another data set and its feature extractor are prepared here, so that no trial downloads anything.
 RUN if [ "${DATASET}" != digits ]; then python -m trainer.prepare --dataset "${DATASET}" --data-dir /data; else mkdir -p /data; fi
 USER 65532:65532
-# No ENTRYPOINT: Katib wraps the manifest's own command in `sh -c`, and must never look it up in a registry.
+# There is no ENTRYPOINT: Katib wraps the manifest's command in `sh -c`, and must never look up the image's entry point.
 CMD ["python", "-m", "trainer", "--help"]

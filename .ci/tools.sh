@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes tools that the tests and the e2e suite use, at pinned versions, from the Go module proxy into .bin/.
-# What is there at the right version is left alone, so that a second run takes no time.
-#   .ci/tools.sh            what the tests need: helm (3), helm4, untt (helm-unittest), kubeconform; kustomize where there is no
-#                           kubectl, which `go install` cannot build; shellcheck from apt where root
-#   .ci/tools.sh e2e        kind besides
+# Builds the Kubernetes tools of the tests and of the e2e suite from Go modules, at pinned versions, into .bin/.
+# A tool that already has the right version is not built again.
+#   .ci/tools.sh            the tools of the tests: helm (3), helm4, untt (helm-unittest), kubeconform; kustomize if kubectl is
+#                           missing (`go install` cannot build kubectl); shellcheck from apt if run as root
+#   .ci/tools.sh e2e        additionally kind
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.bin
 HELM=v3.22.0 HELM4=v4.3.1 UNITTEST=v1.1.2 KUBECONFORM=v0.8.0 KUSTOMIZE=v5.8.1 KIND=v0.33.0
 
 if ! command -v go >/dev/null; then
-  echo "tools.sh: needs Go 1.24 or newer to build helm, helm-unittest and kubeconform; tests that use them will be skipped" >&2
+  echo "tools.sh: Go was not found. Install Go 1.24 or newer to build helm, helm-unittest and kubeconform; tests that need them are skipped" >&2
   [ "${CI:-}" = true ] && exit 1
   exit 0
 fi
 mkdir -p "$bin"
 
-# have NAME VERSION: is this very version there already?
+# have NAME VERSION: succeed if this version is already built
 have() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.version" 2>/dev/null)" = "$2" ]; }
-# put NAME VERSION FILE: keep the program that was built
+# put NAME VERSION FILE: move the built program to .bin/
 put() {
   mv "$3" "$bin/$1"
   echo "$2" >"$bin/.$1.version"
@@ -32,7 +32,7 @@ install() {
   GOBIN=$out go install -ldflags "-s -w ${4:-}" "$3@$2"
   put "$1" "$2" "$out"/*
 }
-# helm-unittest's go.mod has replace directives, which `go install` refuses: build it in a copy of its module.
+# `go install` refuses modules with replace directives, such as helm-unittest: build it in a copy of the module.
 unittest() {
   have untt "$UNITTEST" && return
   local module=github.com/helm-unittest/helm-unittest dir
@@ -50,7 +50,7 @@ if [ "${1:-}" = e2e ]; then
 fi
 install kubeconform "$KUBECONFORM" github.com/yannh/kubeconform/cmd/kubeconform
 command -v kubectl >/dev/null || install kustomize "$KUSTOMIZE" sigs.k8s.io/kustomize/kustomize/v5
-# Without these two, a helm 3 from source takes Kubernetes for 1.20 when it renders without a cluster.
+# Without these two flags, helm 3 built from source assumes Kubernetes 1.20 when it renders without a cluster.
 package=helm.sh/helm/v3/pkg/chartutil
 install helm "$HELM" helm.sh/helm/v3/cmd/helm "-X $package.k8sVersionMajor=1 -X $package.k8sVersionMinor=36"
 unittest

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make a virtual environment with Python 3.11 or newer: venv.sh DIRECTORY [PYTHON]. Called by the Makefile.
-# Without PYTHON, the newest suitable python3.x on PATH is taken. Each failure is one line with the remedy.
+# Creates a virtual environment with Python 3.11 or newer: venv.sh DIRECTORY [PYTHON]. The Makefile calls it.
+# Without PYTHON, it uses the newest suitable python3.x on the PATH. Each error message says how to fix the problem.
 set -eu
 directory=$1
 wanted=${2:-}
@@ -12,7 +12,7 @@ fail() {
 }
 
 if [ -n "$wanted" ]; then
-    "$wanted" -c "$suits" 2>/dev/null || fail "PYTHON=$wanted is not Python 3.11 or newer"
+    "$wanted" -c "$suits" 2>/dev/null || fail "PYTHON=$wanted is not Python 3.11 or newer: name another one"
     python=$wanted
 else
     python=
@@ -22,7 +22,7 @@ else
             break
         fi
     done
-    [ -n "$python" ] || fail "no Python 3.11 or newer on PATH: install one (apt-get install python3.11 python3.11-venv), or name it with PYTHON="
+    [ -n "$python" ] || fail "Python 3.11 or newer was not found on the PATH: install it (apt-get install python3.11 python3.11-venv), or set PYTHON="
 fi
 
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -30,6 +30,6 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     fail "$python has no venv module: apt-get install python$version-venv"
 if ! "$python" -m venv "$directory"; then
     rm -rf "$directory"
-    fail "$python -m venv $directory failed, see above"
+    fail "$python -m venv $directory failed; see the message above"
 fi
-echo "made $directory with Python $version"
+echo "created $directory with Python $version"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes the cluster and its kubeconfig; nothing happens if there is none.
+# Deletes the cluster and its kubeconfig. Does nothing if the cluster does not exist.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs Katib, with the configuration of manifests/overlays/katib (memory, security contexts), and waits until it answers.
+# Installs Katib with the configuration of manifests/overlays/katib (memory, security contexts) and waits until it is ready.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
-need kubectl git # kubectl fetches the kustomization with git
+need kubectl git # kubectl uses git to fetch the kustomization
 kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=$GANTUNER_KATIB"
 kubectl apply --server-side --force-conflicts -k "$here/../manifests/overlays/katib"
 kubectl -n kubeflow rollout restart deployment katib-controller
 for deployment in katib-mysql katib-db-manager katib-controller; do
   kubectl -n kubeflow rollout status deployment "$deployment" --timeout=300s
 done
-# The webhook times out for some seconds after a restart: Katib is ready when it admits an Experiment (a dry run makes none).
+# The webhook times out for some seconds after a restart. Katib is ready when it admits an Experiment (in a dry run).
 kubectl create namespace gan-tuner --dry-run=client -o yaml | kubectl apply -f -
 kubectl label --overwrite namespace gan-tuner katib.kubeflow.org/metrics-collector-injection=enabled
 admitted() { kubectl apply --dry-run=server -f "$here/../manifests/bayes.yaml"; }
@@ -21,5 +21,5 @@ for _ in $(seq 30); do
   fi
   sleep 2
 done
-echo "install-katib.sh: Katib's webhook does not admit an Experiment after 60 s:" >&2
+echo "install-katib.sh: Katib's webhook did not admit an Experiment within 60 s:" >&2
 admitted

@@ -75,7 +75,7 @@ def files(words: list[str]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("page", "words"), documented(), ids=lambda value: " ".join(value) if value else "none")
-def test_a_documented_command_is_right(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_command_is_valid(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for name in files(words):
         assert list(ROOT.glob(name.removeprefix("./").rstrip("/"))), f"{page}: {name} is not in the repository"
@@ -129,14 +129,14 @@ def read_by_make(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_between_pages_hold(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing, f"{page.name}: {missing}"
 
 
-def test_the_reader_of_commands() -> None:
+def test_finds_commands_in_pages() -> None:
     text = (
         "```sh\n# no\nA=1 make tune  # yes\npython -m trainer $(gantune best x --format args) \\\n  --epochs 2\n```\n"
     )

@@ -40,19 +40,19 @@ def make_venv(path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=False)
 
 
-def test_no_python_at_all(bare):
+def test_reports_missing_python(bare):
     run = make_venv(bare)
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
-    assert "no Python 3.11 or newer on PATH" in run.stderr
+    assert "Python 3.11 or newer was not found on the PATH" in run.stderr
 
 
-def test_python3_too_old(bare):
+def test_refuses_old_python(bare):
     python(bare, "python3", old=True)
-    assert "no Python 3.11 or newer on PATH" in make_venv(bare).stderr
+    assert "Python 3.11 or newer was not found on the PATH" in make_venv(bare).stderr
 
 
-def test_a_newer_one_beside_an_old_python3_is_taken(bare):
+def test_prefers_newer_python(bare):
     python(bare, "python3", old=True)
     python(bare, "python3.12")
     run = make_venv(bare)
@@ -60,7 +60,7 @@ def test_a_newer_one_beside_an_old_python3_is_taken(bare):
     assert (bare / "made" / "by").read_text() == "python3.12\n"
 
 
-def test_debians_python3_without_venv(bare):
+def test_reports_missing_venv_module(bare):
     python(bare, "python3", has_venv=False)
     run = make_venv(bare)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -69,20 +69,20 @@ def test_debians_python3_without_venv(bare):
     assert not (bare / "made").exists()
 
 
-def test_the_python_that_was_named_decides(bare):
+def test_named_python_must_be_suitable(bare):
     python(bare, "python3.12")
     python(bare, "mine", old=True)
     run = make_venv(bare, "mine")
-    assert (run.returncode, run.stderr) == (1, "make: PYTHON=mine is not Python 3.11 or newer\n")
+    assert (run.returncode, run.stderr) == (1, "make: PYTHON=mine is not Python 3.11 or newer: name another one\n")
 
 
-def test_help_is_the_default_and_names_every_target(bare):
+def test_help_lists_every_target(bare):
     run = subprocess.run(["make"], cwd=ROOT, env={"PATH": str(bare)}, capture_output=True, text=True, check=True)
     for target in ("help", "tune", "test", "lint", "types", "check", "clean"):
         assert f"make {target} " in run.stdout
 
 
-def test_variables_reach_the_search():
+def test_passes_variables_to_gantune():
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = [
         "make",

@@ -75,7 +75,7 @@ def test_helm_3_and_4_render_the_same(case: str | None) -> None:
 
 
 @pytest.mark.parametrize("version", k8s.VERSIONS)
-def test_everything_rendered_is_valid(version: str, tmp_path: Path) -> None:
+def test_renders_valid_objects(version: str, tmp_path: Path) -> None:
     objects = []
     for case in (None, *CASES):
         options = ("-f", str(CHART / "ci" / case)) if case else ()
@@ -106,7 +106,7 @@ def comparable(experiment: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", k8s.SEARCHES)
-def test_the_chart_and_the_manifest_are_one_search(name: str) -> None:
+def test_chart_matches_manifest(name: str) -> None:
     own = k8s.experiment(k8s.search(name))
     charted = searches("-f", str(CHART / "ci" / "searches-values.yaml"))[name]
     pod = own["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
@@ -128,18 +128,18 @@ POOLS = {
 
 
 @pytest.mark.parametrize("overlay", POOLS)
-def test_the_chart_and_the_overlay_are_one_search(overlay: str) -> None:
+def test_chart_matches_overlay(overlay: str) -> None:
     charted = searches(settings(*POOLS[overlay]))["bayes"] if POOLS[overlay] else searches()["bayes"]
     assert comparable(charted) == comparable(k8s.experiment(k8s.overlay(overlay)))
 
 
 @pytest.mark.parametrize("options", [(), ("--set=data.dataset=mnist,data.volume.enabled=true",)])
-def test_check_finds_nothing_in_what_the_chart_renders(options: tuple[str, ...], tmp_path: Path) -> None:
+def test_chart_passes_gantune_check(options: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "chart.yaml").write_text(render(*options))
     assert k8s.check(tmp_path / "chart.yaml").endswith("no problems")
 
 
-def test_the_wait_for_data_says_what_for_and_ends_when_it_is_there(tmp_path: Path) -> None:
+def test_init_container_waits_for_data(tmp_path: Path) -> None:
     trial = k8s.trial(searches("--set=data.dataset=mnist,data.volume.enabled=true")["bayes"])
     [wait] = trial["spec"]["template"]["spec"]["initContainers"]
     command = [*wait["command"], wait["args"][0].replace("/data/", f"{tmp_path}/").replace("sleep 2", "sleep 0.1")]
@@ -174,12 +174,12 @@ def jobs(*pairs: str) -> dict[str, str]:
         ("podMonitor.labels.a=b", set()),
     ],
 )
-def test_a_job_whose_pod_changes_is_another_job_since_none_can_be_changed(change: str, changed: set[str]) -> None:
+def test_changed_pod_gets_new_job(change: str, changed: set[str]) -> None:
     before, after = jobs(), jobs(change)
     assert {component for component in before if before[component] != after[component]} == changed
 
 
-def test_the_name_of_a_job_fits_into_a_label_of_its_pods() -> None:
+def test_job_name_fits_pod_label() -> None:
     release = "r" * 53  # Helm allows no more
     only = settings("data.dataset=fashion-mnist", "data.volume.enabled=true", "experiments.bayes.enabled=false")
     command = [k8s.tool("helm"), "template", release, str(CHART), "--kube-version=1.36.0", only]
@@ -187,7 +187,7 @@ def test_the_name_of_a_job_fits_into_a_label_of_its_pods() -> None:
     assert len(job["metadata"]["name"]) <= 63
 
 
-def test_what_may_change_keeps_the_name_and_what_may_not_changes_it() -> None:
+def test_immutable_fields_change_the_name() -> None:
     def name(*pairs: str) -> str:
         return str(
             searches(settings("experiments.bayes.resumePolicy=LongRunning", *pairs))["bayes"]["metadata"]["name"]
@@ -199,7 +199,7 @@ def test_what_may_change_keeps_the_name_and_what_may_not_changes_it() -> None:
     assert name("experiments.bayes.algorithm.settings.acq_func=EI") != name()
 
 
-def test_a_search_that_is_extended_in_place_is_followed_to_its_end_by_another_client() -> None:
+def test_extended_search_gets_new_client() -> None:
     extensible = ("client.enabled=true", "experiments.bayes.resumePolicy=LongRunning")
     changed = [("trials", 40), ("parallel", 1), ("maxFailed", 5)]
     first, *others = (
@@ -210,12 +210,12 @@ def test_a_search_that_is_extended_in_place_is_followed_to_its_end_by_another_cl
     assert len({first[1], *(client for _, client in others)}) == 1 + len(changed)
 
 
-def test_an_ended_search_that_never_resumes_is_replaced_and_not_edited() -> None:
+def test_finished_search_is_replaced() -> None:
     name = [searches(settings(f"experiments.bayes.budget.trials={n}"))["bayes"]["metadata"]["name"] for n in (20, 40)]
     assert name[0] != name[1]
 
 
-def test_large_numbers_of_a_file_stay_whole(tmp_path: Path) -> None:
+def test_large_numbers_keep_all_digits(tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text(
         "trial: {runAsUser: 1000650000, activeDeadlineSeconds: 2500000}\n"
         "experiments: {bayes: {budget: {trials: 3000000, parallel: 1, maxFailed: 2000000}}}\n"
@@ -228,11 +228,11 @@ def test_large_numbers_of_a_file_stay_whole(tmp_path: Path) -> None:
     assert "e+" not in render("-f", str(tmp_path / "values.yaml"))
 
 
-def test_a_client_that_follows_nothing_is_refused_with_the_remedy_whichever_template_comes_first() -> None:
+def test_refuses_client_without_experiment() -> None:
     command = [k8s.tool("helm"), "template", "gan", str(CHART), "--set=client.enabled=true,client.experiment=other"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "client.experiment must name an enabled experiment, got other: one of bayes" in done.stderr
+    assert "client.experiment must name an enabled experiment, got other: use one of bayes" in done.stderr
 
 
 LIVE = """\
@@ -268,17 +268,15 @@ RUNNING = TRUE % ("Running", "Running")
     ("condition", "trials", "refusal"),
     [
         (AT_ITS_TRIALS, 40, None),
-        (AT_ITS_TRIALS, 19, "above the 20 trials .*, got 19: raise .*trials"),
-        (RUNNING, 19, "above the 20 trials"),
+        (AT_ITS_TRIALS, 19, "greater than the 20 trials .*, got 19: increase .*trials"),
+        (RUNNING, 19, "greater than the 20 trials"),
         (RUNNING, 21, None),
-        (AT_ITS_GOAL, 40, "ended with ExperimentGoalReached: give .*another key"),
+        (AT_ITS_GOAL, 40, "finished with ExperimentGoalReached: use another key"),
         (FAILED, 40, "another key .*--set experiments.bayes.budget.trials=20,"),
         (FAILED, 20, None),  # nothing changes
     ],
 )
-def test_counts_that_katib_would_not_change_are_refused(
-    condition: str, trials: int, refusal: str | None, tmp_path: Path
-) -> None:
+def test_refuses_counts_that_katib_refuses(condition: str, trials: int, refusal: str | None, tmp_path: Path) -> None:
     name = searches(settings("experiments.bayes.resumePolicy=LongRunning"))["bayes"]["metadata"]["name"]
     assertion = f"failedTemplate: {{errorPattern: '{refusal}'}}" if refusal else "hasDocuments: {count: 1}"
     suite = LIVE.replace("NAME", name).replace("TRIALS", str(trials)).replace("CONDITION", condition)
@@ -299,7 +297,7 @@ def test_every_value_has_a_comment() -> None:
     assert bare == []
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
+def test_schema_lists_exactly_the_values() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     validator = Draft7Validator(schema)
     Draft7Validator.check_schema(schema)
@@ -324,7 +322,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         assert list(validator.iter_errors(broken)), path
 
 
-def test_the_schema_allows_nothing_that_the_values_do_not_show_or_name() -> None:
+def test_schema_refuses_undocumented_values() -> None:
     text = (CHART / "values.yaml").read_text()
     named = set(re.findall(r"[A-Za-z]+", " ".join(re.findall(r"#.*", text))))
 
@@ -352,7 +350,7 @@ def keys(node: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("helm", HELMS)
-def test_a_value_set_to_null_is_what_empty_is_or_is_refused_by_its_name(helm: str, tmp_path: Path) -> None:
+def test_null_is_empty_or_refused(helm: str, tmp_path: Path) -> None:
     bayes = values()["experiments"]["bayes"]
     given = "experiments.bayes.algorithm.settings"
     more = {
@@ -389,9 +387,7 @@ def test_a_value_set_to_null_is_what_empty_is_or_is_refused_by_its_name(helm: st
 
 
 @pytest.mark.parametrize("name", ["random", "sobol"])
-def test_a_search_of_the_users_own_may_leave_out_its_goal_and_settings_and_nothing_else(
-    name: str, tmp_path: Path
-) -> None:
+def test_own_search_needs_all_other_fields(name: str, tmp_path: Path) -> None:
     bayes = values()["experiments"]["bayes"]
     own = bayes | {
         "algorithm": {"name": name},
@@ -419,7 +415,7 @@ def test_every_value_is_set_in_a_unit_test() -> None:
     assert settings_map in tested
 
 
-def test_notes_give_the_next_commands_filled_in() -> None:
+def test_notes_show_next_commands() -> None:
     name = searches()["bayes"]["metadata"]["name"]
     command = [k8s.tool("helm4"), "install", "gan", str(CHART), "-n", "gan-tuner", "--dry-run=client"]
     assert f"gantune watch {name} -n gan-tuner" in k8s.output(*command)

@@ -65,13 +65,13 @@ def test_shellcheck_finds_nothing() -> None:
     output(tool("shellcheck"), "-x", *map(str, scripts))
 
 
-def test_every_script_of_the_issue_is_there_and_can_be_run() -> None:
+def test_scripts_are_executable() -> None:
     assert SCRIPTS == ["create.sh", "delete.sh", "fake-gpus.sh", "install-katib.sh", "load-image.sh"]
     assert all(os.access(KIND / name, os.X_OK) for name in SCRIPTS)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_no_script_reads_or_writes_the_users_kubeconfig(stage: Path, script: str) -> None:
+def test_never_touches_user_kubeconfig(stage: Path, script: str) -> None:
     code, calls, stderr = run(stage, script)
     assert code == 0, stderr
     assert calls
@@ -79,19 +79,19 @@ def test_no_script_reads_or_writes_the_users_kubeconfig(stage: Path, script: str
     assert (stage / "users-kubeconfig").read_text() == "the user's own"
 
 
-def test_create_makes_the_cluster_once(stage: Path) -> None:
+def test_creates_cluster_once(stage: Path) -> None:
     _, first, _ = run(stage, "create.sh")
     assert any("kind create cluster --name gan-tuner --image kindest/node:v1" in call for call in first)
     _, again, _ = run(stage, "create.sh", CLUSTERS="other\ngan-tuner\n")
     assert not any("kind create" in call for call in again)
 
 
-def test_another_cluster_of_a_similar_name_is_not_ours(stage: Path) -> None:
+def test_ignores_clusters_with_similar_names(stage: Path) -> None:
     _, calls, _ = run(stage, "create.sh", CLUSTERS="my-gan-tuner\ngan-tuner-2\n")
     assert any("kind create cluster --name gan-tuner " in call for call in calls)
 
 
-def test_delete_deletes_ours_by_name(stage: Path) -> None:
+def test_deletes_cluster_by_name(stage: Path) -> None:
     (stage / "kind" / "kubeconfig").write_text("ours")
     _, calls, _ = run(stage, "delete.sh", GANTUNER_CLUSTER="mine")
     assert [call.split("|")[1] for call in calls] == [
@@ -101,21 +101,21 @@ def test_delete_deletes_ours_by_name(stage: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_no_script_obeys_a_variable_that_means_something_else_in_the_users_shell(stage: Path, script: str) -> None:
+def test_ignores_unrelated_user_variables(stage: Path, script: str) -> None:
     theirs = dict.fromkeys(("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS"), "prod")
     code, calls, stderr = run(stage, script, **theirs)
     assert code == 0, stderr
     assert not any("prod" in call for call in calls)
 
 
-def test_fake_gpus_obeys_a_kubeconfig_that_is_meant_for_it(stage: Path) -> None:
+def test_fake_gpus_reads_its_kubeconfig(stage: Path) -> None:
     _, calls, _ = run(stage, "fake-gpus.sh", "1", GANTUNER_KUBECONFIG="/a/cluster")
     assert {call.split("|")[0] for call in calls} == {"/a/cluster"}
     _, calls, _ = run(stage, "delete.sh", GANTUNER_KUBECONFIG="/a/cluster")
     assert {call.split("|")[0] for call in calls} == {str(stage / "kind" / "kubeconfig")}
 
 
-def test_fake_gpus_come_and_go(stage: Path) -> None:
+def test_adds_and_removes_fake_gpus(stage: Path) -> None:
     _, (_, label, patch), _ = run(stage, "fake-gpus.sh", "2")
     assert label.endswith("label --overwrite node node-1 gan-tuner/fake-gpus=true nvidia.com/gpu.present=true")
     assert "patch node node-1 " in patch
@@ -138,10 +138,10 @@ def changed(calls: list[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("nodes", "count", "code", "node", "said"),
     [
-        ("node-1 real", "1", 2, None, "node node-1 has nvidia.com/gpu, .* left alone: name a cluster without GPUs"),
-        ("node-1 real", "0", 2, None, "node node-1 has nvidia.com/gpu"),
-        ("node-1 free\nnode-2 real", "1", 2, None, "node node-2 has nvidia.com/gpu"),
-        ("node-1 faked\nnode-2 real", "1", 2, None, "node node-2 has nvidia.com/gpu"),
+        ("node-1 real", "1", 2, None, "node node-1 has real GPUs .*Select a cluster without GPUs"),
+        ("node-1 real", "0", 2, None, "node node-1 has real GPUs"),
+        ("node-1 free\nnode-2 real", "1", 2, None, "node node-2 has real GPUs"),
+        ("node-1 faked\nnode-2 real", "1", 2, None, "node node-2 has real GPUs"),
         ("node-1 real\nnode-2 faked", "0", 0, "node-2", ""),
         ("node-1 free\nnode-2 faked", "3", 0, "node-2", ""),
         ("node-1 free\nnode-2 faked", "0", 0, "node-2", ""),
@@ -150,7 +150,7 @@ def changed(calls: list[str]) -> set[str]:
         ("node-1 free", "0", 0, None, ""),
     ],
 )
-def test_gpus_are_pretended_on_one_node_and_never_on_a_cluster_with_real_ones(
+def test_fakes_gpus_only_without_real_ones(
     stage: Path, nodes: str, count: str, code: int, node: str | None, said: str
 ) -> None:
     got, calls, stderr = run(stage, "fake-gpus.sh", count, NODES=nodes)
@@ -168,7 +168,7 @@ NODES = {
 }
 
 
-def test_a_pretended_gpu_is_told_from_a_real_one_by_its_label(stage: Path) -> None:
+def test_distinguishes_fake_and_real_gpus(stage: Path) -> None:
     _, [get, *_], _ = run(stage, "fake-gpus.sh", "1")
     items = [
         {
@@ -191,17 +191,17 @@ def test_a_pretended_gpu_is_told_from_a_real_one_by_its_label(stage: Path) -> No
 
 
 @pytest.mark.parametrize(("script", "program"), [("load-image.sh", "docker"), ("install-katib.sh", "git")])
-def test_a_missing_program_is_named_before_anything_is_done(stage: Path, script: str, program: str) -> None:
+def test_names_missing_program_first(stage: Path, script: str, program: str) -> None:
     (stage / "programs" / program).unlink(missing_ok=True)
     (stage / "plain").mkdir()
     for name in ("bash", "dirname", "basename", "sh"):
         (stage / "plain" / name).symlink_to(str(shutil.which(name)))
     code, calls, stderr = run(stage, script, PATH=f"{stage / 'programs'}:{stage / 'plain'}")
     assert (code, calls) == (1, [])
-    assert f"needs {program}" in stderr
+    assert f"{program} was not found on the PATH" in stderr
 
 
-def test_a_step_that_fails_ends_the_script(stage: Path) -> None:
+def test_failing_step_stops_script(stage: Path) -> None:
     code, calls, _ = run(stage, "install-katib.sh", FAIL="1")
     assert code == 1
     assert len(calls) == 1

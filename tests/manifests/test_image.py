@@ -17,7 +17,7 @@ DOCKERFILE = (k8s.ROOT / "Dockerfile").read_text()
 STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
 
 
-def test_project_chart_manifests_and_kind_name_one_version() -> None:
+def test_all_files_name_one_version() -> None:
     version = tomllib.loads((k8s.ROOT / "pyproject.toml").read_text())["project"]["version"]
     [chart] = k8s.documents((k8s.ROOT / "charts" / "gan-tuner" / "Chart.yaml").read_text())
     assert chart["appVersion"] == version
@@ -29,7 +29,7 @@ def test_project_chart_manifests_and_kind_name_one_version() -> None:
     assert set(re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, flags=re.MULTILINE)) == {version}
 
 
-def test_final_stages_hold_one_package_each_and_run_as_the_manifests_user() -> None:
+def test_final_stages_contain_one_package() -> None:
     final = {stage.split()[2]: stage for stage in STAGES if not stage.split()[2].startswith("build")}
     assert final.keys() == {"trainer", "client"}
     job = k8s.trial(k8s.experiment(k8s.search("bayes")))
@@ -41,7 +41,7 @@ def test_final_stages_hold_one_package_each_and_run_as_the_manifests_user() -> N
     assert STAGES[-1] == final["trainer"], "docker build without --target makes the last stage"
 
 
-def test_every_base_is_the_argument_and_nothing_floats() -> None:
+def test_base_image_is_pinned() -> None:
     assert all(stage.startswith(("${BASE} AS ", "build AS ")) for stage in STAGES)
     assert ":latest" not in DOCKERFILE
     assert re.search(r"^ARG BASE=\S+:\d+\.\d+\.\d+", DOCKERFILE, flags=re.MULTILINE)
@@ -66,9 +66,7 @@ def test_every_base_is_the_argument_and_nothing_floats() -> None:
         ),  # scipy's, kubernetes', kubeflow-katib's
     ],
 )
-def test_an_image_holds_every_package_that_its_code_imports(
-    package: str, stages: tuple[str, ...], others: set[str]
-) -> None:
+def test_images_contain_imported_packages(package: str, stages: tuple[str, ...], others: set[str]) -> None:
     held = {stage.split()[2]: stage for stage in STAGES}
     installed = {name for stage in stages for name in re.findall(r'"([\w.-]+)==', held[stage])}
     homes, missing = metadata.packages_distributions(), set()
@@ -90,6 +88,6 @@ def _imported(file: Path) -> set[str]:
     return found
 
 
-def test_the_build_sees_the_two_packages_only() -> None:
+def test_build_context_is_two_packages() -> None:
     allowed = [line for line in (k8s.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert allowed == ["!trainer/", "!tuner/"]

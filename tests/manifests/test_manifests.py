@@ -17,11 +17,11 @@ def container(job: dict[str, Any]) -> dict[str, Any]:
     return job["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_every_search_of_the_issue_is_there() -> None:
+def test_all_searches_exist() -> None:
     assert k8s.SEARCHES == ["bayes", "grid", "loss", "multivariate-tpe", "random", "tpe", "wide"]
 
 
-def test_check_finds_nothing_but_the_warning_that_loss_is_there_to_show() -> None:
+def test_check_warns_only_about_loss() -> None:
     files = [k8s.MANIFESTS / f"{name}.yaml" for name in k8s.SEARCHES if name != "loss"]
     assert k8s.check(*files).strip().endswith("no problems")
     loss = k8s.check(k8s.MANIFESTS / "loss.yaml")
@@ -30,7 +30,7 @@ def test_check_finds_nothing_but_the_warning_that_loss_is_there_to_show() -> Non
 
 
 @pytest.mark.parametrize("name", k8s.SEARCHES)
-def test_one_file_is_all_that_kubectl_needs(name: str) -> None:
+def test_each_file_is_complete(name: str) -> None:
     namespace, experiment = k8s.documents(k8s.search(name))
     assert namespace["metadata"]["labels"]["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
     assert experiment["metadata"]["namespace"] == namespace["metadata"]["name"]
@@ -41,7 +41,7 @@ def test_one_file_is_all_that_kubectl_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", k8s.SEARCHES)
-def test_the_trainer_accepts_every_pair_of_values(name: str) -> None:
+def test_trainer_accepts_all_value_pairs(name: str) -> None:
     experiment = k8s.experiment(k8s.search(name))
     args = container(k8s.trial(experiment))["args"]
     spaces = {p["name"]: p["feasibleSpace"] for p in experiment["spec"]["parameters"]}
@@ -61,7 +61,7 @@ def replace(arg: str, values: dict[str, str]) -> str:
     return arg
 
 
-def test_searches_share_one_trial_but_for_its_flags() -> None:
+def test_searches_share_one_trial_template() -> None:
     def without_args(name: str) -> dict[str, Any]:
         job = k8s.trial(k8s.experiment(k8s.search(name)))
         del container(job)["args"], job["metadata"]
@@ -71,7 +71,7 @@ def test_searches_share_one_trial_but_for_its_flags() -> None:
         assert without_args(name) == without_args("bayes"), name
 
 
-def test_a_trial_meets_pod_security_restricted() -> None:
+def test_trial_meets_restricted_pod_security() -> None:
     job = k8s.trial(k8s.experiment(k8s.search("bayes")))
     pod, trainer = job["spec"]["template"]["spec"], container(job)
     assert pod["restartPolicy"] == "Never"
@@ -90,7 +90,7 @@ def test_a_trial_meets_pod_security_restricted() -> None:
     assert all(any(path.startswith(mount) for mount in written) for path in paths)
 
 
-def test_the_docs_that_a_manifest_cites_are_there() -> None:
+def test_cited_docs_exist() -> None:
     cited = {
         name for file in k8s.MANIFESTS.rglob("*.yaml") for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
     }
@@ -106,13 +106,13 @@ def test_searches_are_links_to_base() -> None:
 
 
 @pytest.mark.parametrize("version", k8s.VERSIONS)
-def test_searches_and_their_trials_are_valid(version: str, tmp_path: Path) -> None:
+def test_searches_and_trials_are_valid(version: str, tmp_path: Path) -> None:
     objects = [document for name in k8s.SEARCHES for document in k8s.documents(k8s.search(name))]
     trials = [k8s.trial(document) for document in objects if document["kind"] == "Experiment"]
     k8s.kubeconform(objects + trials, version, tmp_path)
 
 
-def test_validation_notices_a_misspelt_key_at_any_depth(tmp_path: Path) -> None:
+def test_validation_finds_misspelt_keys(tmp_path: Path) -> None:
     job = k8s.trial(k8s.experiment(k8s.search("bayes")))
     job["spec"]["template"]["spec"]["nodeSelektor"] = {}
     with pytest.raises(AssertionError, match="nodeSelektor"):

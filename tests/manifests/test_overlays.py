@@ -21,26 +21,26 @@ def limits(name: str) -> dict[str, str]:
     return pod(name)["containers"][0]["resources"]["limits"]
 
 
-def test_every_pool_of_the_issue_is_there() -> None:
+def test_all_overlays_exist() -> None:
     wanted = ["aks", "cpu", "dra", "eks", "eks-karpenter", "generic", "gke", "kueue", "mig", "spot"]
     assert wanted == k8s.OVERLAYS
 
 
 @pytest.mark.parametrize("name", [*k8s.OVERLAYS, "katib"])
-def test_two_lines_say_for_whom_it_is(name: str) -> None:
+def test_overlay_starts_with_purpose(name: str) -> None:
     lines = (k8s.MANIFESTS / "overlays" / name / "kustomization.yaml").read_text().splitlines()
     assert [line.startswith("# ") for line in lines[:3]] == [True, True, False]
     assert lines[0].startswith("# For ")
 
 
 @pytest.mark.parametrize("name", k8s.OVERLAYS)
-def test_check_finds_nothing(name: str, tmp_path: Path) -> None:
+def test_overlay_passes_gantune_check(name: str, tmp_path: Path) -> None:
     (tmp_path / "rendered.yaml").write_text(k8s.overlay(name))
     assert k8s.check(tmp_path / "rendered.yaml").endswith("no problems")
 
 
 @pytest.mark.parametrize("version", k8s.VERSIONS)
-def test_overlays_and_their_trials_are_valid(version: str, tmp_path: Path) -> None:
+def test_overlays_and_trials_are_valid(version: str, tmp_path: Path) -> None:
     objects = []
     for name in [*k8s.OVERLAYS, "katib"]:
         if name == "dra" and version < "1.34":  # resource.k8s.io/v1 came with 1.34, as the overlay says
@@ -64,7 +64,7 @@ def test_pools_select_and_tolerate() -> None:
         assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod(name)["tolerations"])
 
 
-def test_gpus_are_asked_for_once_and_in_one_way() -> None:
+def test_requests_one_gpu_once() -> None:
     assert "nvidia.com/gpu" not in limits("cpu")
     assert "tolerations" not in pod("cpu")
     assert [key for key in limits("mig") if "nvidia" in key] == ["nvidia.com/mig-1g.10gb"]
@@ -73,7 +73,7 @@ def test_gpus_are_asked_for_once_and_in_one_way() -> None:
     assert claim in [d["metadata"]["name"] for d in k8s.documents(k8s.overlay("dra"))]
 
 
-def test_spot_forgives_the_cluster_and_not_the_trial() -> None:
+def test_spot_retries_only_interruptions() -> None:
     job = k8s.trial(k8s.experiment(k8s.overlay("spot")))
     ignore, fail = job["spec"]["podFailurePolicy"]["rules"]
     assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
@@ -83,7 +83,7 @@ def test_spot_forgives_the_cluster_and_not_the_trial() -> None:
     assert volume["persistentVolumeClaim"]["claimName"] == claims[0]["metadata"]["name"]
 
 
-def test_spot_tells_the_trainer_to_stop_where_the_wrapping_shell_would_not(tmp_path: Path) -> None:
+def test_spot_forwards_sigterm_to_trainer(tmp_path: Path) -> None:
     """Katib's `sh -c 'command && echo ...'` dies of SIGTERM and leaves its child untold; the preStop hook tells it."""
     package = tmp_path / "trainer"
     package.mkdir()
@@ -108,14 +108,14 @@ def test_spot_tells_the_trainer_to_stop_where_the_wrapping_shell_would_not(tmp_p
         assert main.wait(timeout=10) == 143
 
 
-def test_kueue_queues_the_jobs_suspended() -> None:
+def test_kueue_creates_suspended_jobs() -> None:
     job = k8s.trial(k8s.experiment(k8s.overlay("kueue")))
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gan-tuner"
     assert job["spec"]["suspend"] is True
 
 
 @pytest.mark.parametrize(("upper", "lower"), [("spot", "gke"), ("kueue", "spot"), ("dra", "aks"), ("mig", "eks")])
-def test_one_overlay_stands_on_another(upper: str, lower: str, tmp_path: Path) -> None:
+def test_overlay_builds_on_another(upper: str, lower: str, tmp_path: Path) -> None:
     shutil.copytree(k8s.MANIFESTS, tmp_path / "manifests")
     folder = tmp_path / "manifests" / "overlays"
     file = folder / upper / "kustomization.yaml"
@@ -125,7 +125,7 @@ def test_one_overlay_stands_on_another(upper: str, lower: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", [name for name in k8s.SEARCHES if name != "bayes"])
-def test_any_search_goes_through_an_overlay(name: str, tmp_path: Path) -> None:
+def test_overlay_accepts_any_search(name: str, tmp_path: Path) -> None:
     shutil.copytree(k8s.MANIFESTS, tmp_path / "manifests")
     file = tmp_path / "manifests" / "base" / "kustomization.yaml"
     file.write_text(file.read_text().replace("- bayes.yaml", f"- {name}.yaml"))
@@ -134,7 +134,7 @@ def test_any_search_goes_through_an_overlay(name: str, tmp_path: Path) -> None:
     assert rendered["metadata"]["name"] == f"gan-{name}"
 
 
-def test_katib_gets_memory_and_security_contexts() -> None:
+def test_katib_config_sets_memory_and_security() -> None:
     [config] = k8s.documents(k8s.overlay("katib"))
     assert (config["metadata"]["name"], config["metadata"]["namespace"]) == ("katib-config", "kubeflow")
     [katib] = k8s.documents(config["data"]["katib-config.yaml"])

@@ -1,54 +1,54 @@
-{{/* Combinations that could never run: refused at render, with the remedy. */}}
+{{/* Refuses combinations that cannot run, with a message that says how to fix them. */}}
 {{- define "gan-tuner.checks" -}}
 {{- $v := .Values -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) -}}
-{{- fail (printf "the release's name must begin with a letter and hold letters, digits and - only (Katib's rule for an Experiment's name), got %s: install it under another name, such as gan" .Release.Name) -}}
+{{- fail (printf "the release name %s is not a valid prefix of an Experiment's name: it must start with a letter and contain only lower-case letters, digits and -. Install it under another name, such as gan" .Release.Name) -}}
 {{- end -}}
 {{- if and (eq $v.gpu.pool "none") (ne $v.gpu.mode "devicePlugin") -}}
-{{- fail (printf "gpu.mode %s needs GPUs, got gpu.pool none: set gpu.pool to generic, gke, eks or aks, or gpu.mode to devicePlugin" $v.gpu.mode) -}}
+{{- fail (printf "gpu.mode %s needs GPUs, but gpu.pool is none: set gpu.pool to generic, gke, eks or aks, or set gpu.mode to devicePlugin" $v.gpu.mode) -}}
 {{- end -}}
 {{- if and (eq $v.gpu.mode "dra") (semverCompare "<1.34.0-0" .Capabilities.KubeVersion.Version) -}}
-{{- fail (printf "gpu.mode dra needs resource.k8s.io/v1 of Kubernetes 1.34 or newer, got %s: set gpu.mode to devicePlugin" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "gpu.mode dra needs resource.k8s.io/v1 of Kubernetes 1.34 or newer, but the version is %s: set gpu.mode to devicePlugin" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- if and $v.spot.enabled (not $v.checkpoints.enabled) -}}
-{{- fail "spot.enabled needs a volume that outlives the pod: set checkpoints.enabled=true" -}}
+{{- fail "spot.enabled needs a volume that survives the pod: set checkpoints.enabled=true" -}}
 {{- end -}}
 {{- if and $v.data.volume.enabled (eq $v.data.dataset "digits") -}}
-{{- fail "data.volume is for data sets that are not in the image, got data.dataset digits, which is: set data.volume.enabled=false, or another data.dataset" -}}
+{{- fail "data.volume is not needed for data.dataset digits, which is part of the image: set data.volume.enabled=false, or set data.dataset to another data set" -}}
 {{- end -}}
 {{- range $label := list "name" "component" "instance" -}}
 {{- $label = printf "app.kubernetes.io/%s" $label -}}
 {{- if hasKey ($v.trial.podLabels | default dict) $label -}}
-{{- fail (printf "trial.podLabels must leave out the labels that the chart itself sets (the network policy and the PodMonitor select by them), got %s: %s: leave it out, or use a key of your own" $label (get $v.trial.podLabels $label)) -}}
+{{- fail (printf "trial.podLabels must not contain %s: %s, because the chart sets this label for the network policy and the PodMonitor: remove it, or use another key" $label (get $v.trial.podLabels $label)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.namespace.create (eq (include "gan-tuner.namespace" .) .Release.Namespace) -}}
-{{- fail (printf "namespace.create cannot make %s, where the release itself is kept: kubectl create namespace %s && kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled, or set namespace.name to another one" .Release.Namespace .Release.Namespace .Release.Namespace) -}}
+{{- fail (printf "namespace.create cannot create %s, because the release is stored in it: kubectl create namespace %s && kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled, or set namespace.name to another one" .Release.Namespace .Release.Namespace .Release.Namespace) -}}
 {{- end -}}
 {{- if and $v.client.enabled (not (dig $v.client.experiment "enabled" false $v.experiments)) -}}
-{{- fail (printf "client.experiment must name an enabled experiment, got %s: one of %s" $v.client.experiment (keys $v.experiments | sortAlpha | join ", ")) -}}
+{{- fail (printf "client.experiment must name an enabled experiment, got %s: use one of %s" $v.client.experiment (keys $v.experiments | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- $namespace := include "gan-tuner.namespace" . -}}
 {{- $found := lookup "v1" "Namespace" "" $namespace -}}
 {{- if $found -}}
 {{- if ne (dig "metadata" "labels" "katib.kubeflow.org/metrics-collector-injection" "" $found) "enabled" -}}
-{{- fail (printf "Katib refuses Experiments in a namespace without its label: kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled" $namespace) -}}
+{{- fail (printf "Katib refuses Experiments in a namespace without its label: run kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled" $namespace) -}}
 {{- end -}}
-{{- else if and (not $v.namespace.create) (lookup "v1" "Namespace" "" "default") -}}{{/* default is there: a cluster answers */}}
-{{- fail (printf "namespace %s must be there, with Katib's label, before the release is (--create-namespace comes after this and sets no label): kubectl create namespace %s && kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled" $namespace $namespace $namespace) -}}
+{{- else if and (not $v.namespace.create) (lookup "v1" "Namespace" "" "default") -}}{{/* the namespace default exists, so a cluster answered */}}
+{{- fail (printf "namespace %s must exist and have Katib's label before you install the release (--create-namespace takes effect later and sets no label): kubectl create namespace %s && kubectl label namespace %s katib.kubeflow.org/metrics-collector-injection=enabled" $namespace $namespace $namespace) -}}
 {{- end -}}
 {{- end }}
 
-{{/* The same for one experiment: dict "name" "e" (its values). */}}
+{{/* Checks one experiment: dict "name" "e" (its values). */}}
 {{- define "gan-tuner.checkExperiment" -}}
 {{- $names := list -}}
 {{- $flags := list -}}
 {{- range .e.parameters -}}
 {{- if has .name $names -}}
-{{- fail (printf "each parameter must have a name of its own, got %s twice for experiment %s: remove one" .name $.name) -}}
+{{- fail (printf "parameter names must be unique, but %s is listed twice in experiment %s: remove one" .name $.name) -}}
 {{- end -}}
 {{- if eq .name "trial" -}}
-{{- fail (printf "trial is the trial's own name in the template, got a parameter of that name for experiment %s: call it something else and give its flag" $.name) -}}
+{{- fail (printf "the parameter name trial is reserved for the trial's name, but experiment %s has such a parameter: rename it and set its flag" $.name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- $flags = append $flags (include "gan-tuner.flag" .) -}}
@@ -57,18 +57,18 @@
 {{- $flags = append $flags (splitList "=" . | first) -}}
 {{- end -}}
 {{- $own := dict
-  "--resume" "leave it out"
-  "--metrics-file" "leave it out"
-  "--output-dir" "leave it out, and set checkpoints.enabled to keep what is written there"
+  "--resume" "remove it"
+  "--metrics-file" "remove it"
+  "--output-dir" "remove it, and set checkpoints.enabled to keep the files"
   "--dataset" "set data.dataset"
   "--data-dir" "set data.volume"
   "--metrics-port" "set podMonitor" -}}
 {{- range $i, $flag := $flags -}}
 {{- if hasKey $own $flag -}}
-{{- fail (printf "the chart itself sets %s of a trial, got it in args or parameters of experiment %s: %s" $flag $.name (get $own $flag)) -}}
+{{- fail (printf "the chart sets %s of a trial, but args or parameters of experiment %s contain it: %s" $flag $.name (get $own $flag)) -}}
 {{- end -}}
 {{- if has $flag (slice $flags 0 $i) -}}
-{{- fail (printf "a flag must be given once, got %s twice for experiment %s: keep it in parameters, or in args" $flag $.name) -}}
+{{- fail (printf "a flag must be given once, but %s is given twice in experiment %s: keep it in parameters or in args" $flag $.name) -}}
 {{- end -}}
 {{- end -}}
 {{- if gt (int .e.budget.parallel) (int .e.budget.trials) -}}
@@ -91,13 +91,13 @@
   "hyperband" (list "r_l" "resource_name" "eta") -}}
 {{- range $setting, $value := .e.algorithm.settings -}}
 {{- if and (not (kindIs "invalid" $value)) (not (has $setting (get $known $.e.algorithm.name))) -}}
-{{- fail (printf "algorithm.settings.%s is not one of %s's (%s) for experiment %s, and would end the search: set experiments.%s.algorithm.settings.%s=null" $setting $.e.algorithm.name (get $known $.e.algorithm.name | join ", ") $.name $.name $setting) -}}
+{{- fail (printf "algorithm.settings.%s is not a setting of %s (it has: %s), so Katib would fail the search of experiment %s: set experiments.%s.algorithm.settings.%s=null" $setting $.e.algorithm.name (get $known $.e.algorithm.name | join ", ") $.name $.name $setting) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .e.algorithm.name "hyperband" -}}
 {{- $settings := .e.algorithm.settings | default dict -}}
 {{- if not (and $settings.r_l (has $settings.resource_name $names)) -}}
-{{- fail (printf "hyperband needs the settings r_l, the most of a resource that a trial may use, and resource_name, the parameter that holds it (%s), got %v and %v for experiment %s: set both in experiments.%s.algorithm.settings" (join ", " $names) ($settings.r_l | default "none") ($settings.resource_name | default "none") .name .name) -}}
+{{- fail (printf "hyperband needs the settings r_l (the maximum resource of a trial) and resource_name (the parameter that sets it, one of %s), got %v and %v for experiment %s: set both in experiments.%s.algorithm.settings" (join ", " $names) ($settings.r_l | default "none") ($settings.resource_name | default "none") .name .name) -}}
 {{- end -}}
 {{- end -}}
 {{- $points := 1 -}}
@@ -109,13 +109,13 @@
 {{- fail (printf "a parameter of type %s needs a list, and no min, max or step: experiment %s, parameter %s" .type $.name .name) -}}
 {{- end -}}
 {{- if and .min (ge (float64 .min) (float64 .max)) -}}
-{{- fail (printf "min < max must hold for parameter %s of experiment %s, got min=%s, max=%s: swap or part them, or take it into args" .name $.name .min .max) -}}
+{{- fail (printf "min < max must hold for parameter %s of experiment %s, got min=%s, max=%s: change the bounds, or move the flag to args" .name $.name .min .max) -}}
 {{- end -}}
 {{- if and .min (eq (.distribution | default "") "logUniform") (le (float64 .min) 0.0) -}}
-{{- fail (printf "logUniform needs min > 0 for parameter %s of experiment %s, got min=%s: raise min, or use distribution uniform" .name $.name .min) -}}
+{{- fail (printf "logUniform needs min > 0 for parameter %s of experiment %s, got min=%s: increase min, or use distribution uniform" .name $.name .min) -}}
 {{- end -}}
 {{- if and .step (le (float64 .step) 0.0) -}}
-{{- fail (printf "step > 0 must hold for parameter %s of experiment %s, got step=%s: raise it, or leave it out" .name $.name .step) -}}
+{{- fail (printf "step > 0 must hold for parameter %s of experiment %s, got step=%s: increase it, or remove it" .name $.name .step) -}}
 {{- end -}}
 {{- if eq $.e.algorithm.name "grid" -}}
 {{- if and (eq .type "double") (not .step) -}}
@@ -123,7 +123,7 @@
 {{- end -}}
 {{- if .list -}}
 {{- $points = mul $points (len .list) -}}
-{{- else -}}{{/* the end counts when a step hits it within a millionth */}}
+{{- else -}}{{/* max is a grid point if a step reaches it within one millionth */}}
 {{- $points = mul $points (int64 (floor (addf 1.000001 (divf (subf (float64 .max) (float64 .min)) (float64 (.step | default "1")))))) -}}
 {{- end -}}
 {{- end -}}
@@ -133,7 +133,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* What Katib would refuse of changed counts on an Experiment that lives (its validator.go): dict "root" "name" "e". */}}
+{{/* Refuses changes of counts that Katib's webhook would refuse on an existing Experiment (validator.go): dict "root" "name" "e". */}}
 {{- define "gan-tuner.checkCounts" -}}
 {{- $live := dict -}}
 {{- $experiment := include "gan-tuner.experimentName" . -}}
@@ -148,12 +148,12 @@
 {{- $back := printf "--set experiments.%s.budget.trials=%v,experiments.%s.budget.parallel=%v,experiments.%s.budget.maxFailed=%v" .name $live.spec.maxTrialCount .name $live.spec.parallelTrialCount .name $live.spec.maxFailedTrialCount -}}
 {{- range dig "status" "conditions" list $live -}}
 {{- if and (has .type (list "Succeeded" "Failed")) (eq .status "True") (ne .reason "ExperimentMaxTrialsReached") -}}
-{{- fail (printf "Katib changes the budget of an ended search only if it ended at its trials, and %s ended with %s: give the search another key under experiments, or leave its budget (%s)" $experiment .reason $back) -}}
+{{- fail (printf "Katib allows a new budget for a finished search only if the search reached its number of trials, but %s finished with %s: use another key under experiments, or restore the budget (%s)" $experiment .reason $back) -}}
 {{- end -}}
 {{- end -}}
 {{- $made := int64 (dig "status" "trials" 0 $live) -}}
 {{- if le (int64 .e.budget.trials) $made -}}
-{{- fail (printf "budget.trials must be above the %d trials that %s has made, or Katib refuses the change, got %d: raise experiments.%s.budget.trials, or leave its budget (%s)" $made $experiment (int64 .e.budget.trials) .name $back) -}}
+{{- fail (printf "budget.trials must be greater than the %d trials that %s has created, got %d: increase experiments.%s.budget.trials, or restore the budget (%s)" $made $experiment (int64 .e.budget.trials) .name $back) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

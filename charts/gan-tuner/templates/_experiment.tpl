@@ -10,7 +10,7 @@ objective:
   additionalMetricNames:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  metricStrategies: # the score of the weights that are kept, not the best score ever seen
+  metricStrategies: # the score of the weights that are saved, not the best score of the run
   {{- range prepend .e.objective.additionalMetrics .e.objective.metric }}
   - name: {{ . | quote }}
     value: latest
@@ -34,7 +34,7 @@ parameters:
   feasibleSpace:
     {{- toYaml (pick . "min" "max" "step" "distribution" "list") | nindent 4 }}
 {{- end }}
-metricsCollectorSpec: # File keeps `kubectl logs` of the trial; StdOut would empty it
+metricsCollectorSpec: # the collector StdOut would leave `kubectl logs` empty
   collector:
     kind: File
   source:
@@ -62,7 +62,7 @@ maxTrialCount: {{ int64 .e.budget.trials }}
 maxFailedTrialCount: {{ int64 .e.budget.maxFailed }}
 {{- end }}
 
-{{/* RELEASE-NAME-HASH of what Katib would not let change: with resumePolicy Never that is the counts too, once it has ended. */}}
+{{/* RELEASE-NAME-HASH, where the hash is that of the immutable fields. With resumePolicy Never these include the counts. */}}
 {{- define "gan-tuner.experimentName" -}}
 {{- $fixed := include "gan-tuner.spec" . -}}
 {{- if eq .e.resumePolicy "Never" -}}
@@ -70,7 +70,7 @@ maxFailedTrialCount: {{ int64 .e.budget.maxFailed }}
 {{- end -}}
 {{- $name := printf "%s-%s-%s" .root.Release.Name .name (sha256sum $fixed | trunc 8) -}}
 {{- if gt (len $name) 40 -}}
-{{- fail (printf "Katib takes at most 40 characters for an Experiment's name, got %d in %s: shorten the release's name or the experiment's key" (len $name) $name) -}}
+{{- fail (printf "Katib allows at most 40 characters in an Experiment's name, but %[2]s has %[1]d: shorten the release's name or the experiment's key" (len $name) $name) -}}
 {{- end -}}
 {{- $name -}}
 {{- end }}

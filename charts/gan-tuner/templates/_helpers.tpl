@@ -1,4 +1,4 @@
-{{/* The namespace of everything but the release itself. */}}
+{{/* The namespace of all objects except the release. */}}
 {{- define "gan-tuner.namespace" -}}
 {{ .Values.namespace.name | default .Release.Namespace }}
 {{- end }}
@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.data.volume.existingClaim | default (printf "%s-data" .Release.Name) }}
 {{- end }}
 
-{{/* NAME-HASH of a Job's pod template, which nobody can change in place: dict "name" "template" (its text). */}}
+{{/* NAME-HASH, where the hash is that of the Job's immutable pod template: dict "name" "template" (its text). */}}
 {{- define "gan-tuner.jobName" -}}
 {{ .name | trunc 54 | trimSuffix "-" }}-{{ sha256sum .template | trunc 8 }}
 {{- end }}
@@ -47,7 +47,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Pod Security restricted: of the pod, and of each container. */}}
+{{/* Security contexts for Pod Security level restricted, of the pod and of each container. */}}
 {{- define "gan-tuner.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: {{ int64 .Values.trial.runAsUser }}
@@ -69,7 +69,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* The labels that choose a GPU pool, and its spot nodes where they have one; gpu.nodeSelector replaces them all. */}}
+{{/* The node labels of a GPU pool and of its spot nodes; gpu.nodeSelector replaces all of them. */}}
 {{- define "gan-tuner.nodeSelector" -}}
 {{- $gpu := .Values.gpu -}}
 {{- $pools := dict
@@ -111,7 +111,7 @@ seccompProfile:
 {{- end -}}
 {{- end }}
 
-{{/* Requests and limits: CPU and memory of the values or else the pool, and the GPU (on GKE a MIG slice is one too). */}}
+{{/* Requests and limits: CPU and memory from the values or the pool's defaults, and the GPU (GKE counts a MIG slice as a GPU). */}}
 {{- define "gan-tuner.resources" -}}
 {{- $gpu := .Values.gpu -}}
 {{- $small := dict "requests" (dict "cpu" "500m" "memory" "512Mi") "limits" (dict "cpu" "1" "memory" "1Gi") -}}

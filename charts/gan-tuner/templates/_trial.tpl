@@ -63,7 +63,7 @@ spec:
         resourceClaimTemplateName: {{ .root.Release.Name }}-gpu
       {{- end }}
       {{- if $v.data.volume.enabled }}
-      initContainers: # the release's Job fills the volume meanwhile; the deadline of the trial bounds the wait
+      initContainers: # waits while the release's Job fills the volume; the trial's deadline includes the wait
       - name: data
         image: {{ include "gan-tuner.image" .root | quote }}
         imagePullPolicy: {{ $v.image.pullPolicy }}
@@ -85,7 +85,7 @@ spec:
         image: {{ include "gan-tuner.image" .root | quote }}
         imagePullPolicy: {{ $v.image.pullPolicy }}
         command: [python, -m, trainer]
-        args: # of a flag that comes twice the last counts: first what values may override, last what they may not
+        args: # the last of two equal flags counts: defaults come first, flags that users must not override come last
         - --seed=0
         - --evals=10
         {{- range .e.parameters }}
@@ -108,7 +108,7 @@ spec:
           containerPort: {{ int64 $v.podMonitor.port }}
         {{- end }}
         {{- if $v.spot.enabled }}
-        # Katib runs the command as a child of `sh -c`, which does not pass SIGTERM on: tell the trainer itself, let it save.
+        # Katib runs the command below `sh -c`, which does not forward SIGTERM: signal the trainer directly, so that it saves.
         lifecycle:
           preStop:
             exec:
@@ -157,7 +157,7 @@ spec:
 {{- end }}
 
 {{- define "gan-tuner.wait" -}}
-f=/data/{{ .Values.data.dataset }}/images.npz; [ -f $f ] || echo "waiting for $f, which the preparation Job of release {{ .Release.Name }} makes"; until [ -f $f ]; do sleep 2; done
+f=/data/{{ .Values.data.dataset }}/images.npz; [ -f $f ] || echo "waiting for $f, which the preparation Job of release {{ .Release.Name }} creates"; until [ -f $f ]; do sleep 2; done
 {{- end }}
 
 {{- define "gan-tuner.preStop" -}}
