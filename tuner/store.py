@@ -1,7 +1,8 @@
 """The studies of this machine: `.gantune/NAME/`, one directory each, for both engines.
 
-manifest.json   the Experiment as it was submitted, which engine runs it, and where on a cluster it is (Origin)
-journal.log     local engine: every trial (tuner.engines.local.journal)
+manifest.json   the Experiment as it was submitted, which engine runs it, where on a cluster it is (Origin), and the id
+                by which a local study knows its own files
+journal.jsonl   local engine: every trial (tuner.engines.local.journal)
 result.json     the result that the engine saved last: collected from the cluster, or of a local search that paused
 lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
 trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
@@ -119,6 +120,7 @@ class Store:
         folder = self.folder(experiment.name)
         try:
             if fresh and folder.exists():
+                _refuse_link(folder)
                 with Lock(folder):
                     _clear(folder)
             held = self._held(experiment.name)
@@ -126,10 +128,23 @@ class Store:
                 _refuse_change(held, experiment)
             folder.mkdir(parents=True, exist_ok=True)
             shape = {"engine": engine.value, "experiment": _shape(experiment), "document": experiment.document}
-            _write(folder / _MANIFEST, shape | ({"origin": asdict(origin)} if origin else {}))
+            identity = {"id": held["id"]} if held and held.get("id") else {}
+            _write(folder / _MANIFEST, shape | identity | ({"origin": asdict(origin)} if origin else {}))
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
         return folder
+
+    def identity(self, name: str) -> str:
+        """Return the id by which the study knows its own files; "" until `identify` has set it."""
+        return str((self._held(name) or {}).get("id", ""))
+
+    def identify(self, name: str, identity: str) -> None:
+        """Set the id by which the study knows its own files."""
+        path = self.folder(name) / _MANIFEST
+        try:
+            _write(path, self._known(name) | {"id": identity})
+        except OSError as error:
+            raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 
     def origin(self, name: str) -> Origin | None:
         """Where on a cluster the study was submitted or collected; None for a local one, or one not in the store."""
@@ -219,6 +234,7 @@ class Store:
         """Remove a study and everything its trials wrote."""
         self._known(name)
         folder = self.folder(name)
+        _refuse_link(folder)
         with Lock(folder):
             _clear(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -242,20 +258,34 @@ class Store:
 
 
 class Lock:
-    """One process at a time on a study, by flock: the kernel lets go when the process ends, however it ends."""
+    """One process at a time on a study, by flock: the kernel lets go when the process ends, however it ends.
+
+    The file holds the process id meanwhile, and `release` empties it. `crashed` is True where the process that held the
+    lock before was killed before it released it. Raises StudyLocked, and StudyError where the lock cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _LOCK
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._acquire(folder)
+        except OSError as error:
+            raise StudyError(f"{self._path} cannot be written: {error.strerror}") from error
+
+    def _acquire(self, folder: Path) -> None:
+        owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
             os.close(self._file)
             who = f"process {owner}" if owner else "another process"
-            raise StudyLocked(f"study {folder.name} is at work in {who}: wait for it, or stop it") from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+            raise StudyLocked(f"study {folder.name} is in use by {who}: wait for it, or stop it") from error
+        self.crashed = bool(os.pread(self._file, 1, 0))
+        try:
+            os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
+        except OSError:
+            os.close(self._file)
+            raise
 
     @staticmethod
     def held(folder: Path) -> bool:
@@ -275,6 +305,7 @@ class Lock:
     def release(self) -> None:
         """Let go; harmless when repeated."""
         if self._file >= 0:
+            os.ftruncate(self._file, 0)  # never needs space, so a full disk does not look like a killed process
             os.close(self._file)
             self._file = -1
 
@@ -283,6 +314,15 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _refuse_link(folder: Path) -> None:
+    """Raise StudyError for a study whose directory is a link: what it points to may not be the store's to delete."""
+    if folder.is_symlink():
+        raise StudyError(
+            f"{folder} is a symbolic link to {folder.readlink()}, and nothing is deleted through a link: "
+            "remove the link, or use another store with --store DIR"
+        )
 
 
 def _refuse_change(held: Mapping[str, Any], experiment: Experiment) -> None:

@@ -159,7 +159,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_table(algorithm: str, workers: i
     """kill -9 at three places of the journal; the table is that of an undisturbed run, and nothing ran for nothing."""
     whole = run(tmp_path / "whole", experiment(algorithm, args=[*ARGS, "--fail-above=4e-3"]), workers=1)
     note, root = tmp_path / "runs", tmp_path / "killed"
-    journal = root / "study" / "journal.log"
+    journal = root / "study" / "journal.jsonl"
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
     for lines in (4, 15, 25):
         arguments = [str(root), algorithm, str(workers), "--fail-above=4e-3", f"--note={note}"]
@@ -245,16 +245,16 @@ def test_closing_the_generator_frees_the_study(tmp_path: Path) -> None:
 def test_second_process_is_told_of_the_first(tmp_path: Path) -> None:
     first = LocalEngine(Store(tmp_path))
     first.submit(experiment())
-    with pytest.raises(StudyLocked, match=rf"at work in process {os.getpid()}"):
+    with pytest.raises(StudyLocked, match=rf"in use by process {os.getpid()}"):
         LocalEngine(Store(tmp_path)).submit(experiment())
 
 
 def test_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
     run(tmp_path, experiment())
-    journal = tmp_path / "study" / "journal.log"
+    journal = tmp_path / "study" / "journal.jsonl"
     lines = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join([*lines[:3], b"rubbish", *lines[3:]]))
-    with pytest.raises(StudyDamaged, match=r"journal\.log:4 cannot be read"):
+    with pytest.raises(StudyDamaged, match=r"journal\.jsonl:4: the checksum is wrong"):
         LocalEngine(Store(tmp_path)).submit(experiment())
     assert run(tmp_path, experiment(), fresh=True).state is StudyState.SUCCEEDED
 
@@ -336,7 +336,7 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         "from tests.tuner.experiments import *\n"
         "from tuner.errors import StudyError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3500, resource.RLIM_INFINITY))\n"
         "try: run(Path(sys.argv[1]), experiment(), workers=1)\n"
         "except StudyError as error: print(error)\n"
     )
@@ -344,7 +344,7 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
     )
-    assert "journal.log cannot be written" in done.stdout
+    assert "journal.jsonl cannot be written" in done.stdout
     assert done.stdout.count("\n") == 1
     assert LocalEngine(Store(tmp_path)).collect("study").best is not None
     assert table(run(tmp_path, experiment())) == table(run(tmp_path / "whole", experiment()))

@@ -1,4 +1,4 @@
-"""The store of studies, and the journal that Optuna's own tools can open."""
+"""The store of studies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 
 from tests.tuner.experiments import TRIALS, experiment, run
 from tuner.engines.local import LocalEngine
-from tuner.engines.local.journal import Journal
-from tuner.errors import StudyChanged, StudyDamaged, StudyLocked, StudyNotFound
+from tuner.errors import StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
 from tuner.result import Result, StudyState, Trial, TrialState
 from tuner.store import EngineKind, Lock, Origin, Store
 
@@ -173,33 +171,24 @@ def test_delete_removes_everything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_journal_opens_in_optuna(tmp_path: Path) -> None:
-    result = run(tmp_path, experiment(trials=5))
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study" / "journal.log"))
-    study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
-    assert [trial.params["lr"] for trial in study.trials] == [trial.parameters["lr"] for trial in result.trials]
-    assert study.best_value == result.best.metrics["fd"]  # type: ignore[union-attr]
+def test_removal_refuses_a_linked_study(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    Store(tmp_path / "real").submit(experiment(), EngineKind.LOCAL)
+    (tmp_path / "real" / "study").rename(target)
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    store.folder("study").symlink_to(target)
+    before = sorted(target.iterdir())
+    with pytest.raises(StudyError, match="is a symbolic link"):
+        store.submit(experiment(), EngineKind.LOCAL, fresh=True)
+    with pytest.raises(StudyError, match="is a symbolic link"):
+        store.delete("study")
+    assert sorted(target.iterdir()) == before
 
 
-@pytest.mark.parametrize("torn", [b'{"op_code": 8', b"{}\n", b"\x00\x00\n"])
-def test_torn_last_line_is_cut_off(torn: bytes, tmp_path: Path) -> None:
-    first = run(tmp_path, experiment(trials=3))
-    path = tmp_path / "study" / "journal.log"
-    whole = path.read_bytes()
-    path.write_bytes(whole + torn)
-    assert LocalEngine(Store(tmp_path)).collect("study") == first
-    Journal(tmp_path / "study", writable=True).close()
-    assert path.read_bytes() == whole
-
-
-@pytest.mark.parametrize(
-    "line", [b'{"op_code": 99}', b'{"op_code": 8, "worker_id": "x"}', b"[1]", b'{"op_code": null}']
-)
-def test_any_other_damage_is_said_in_one_line(line: bytes, tmp_path: Path) -> None:
-    run(tmp_path, experiment(trials=2, parallel=1))
-    path = tmp_path / "study" / "journal.log"
-    path.write_bytes(line + b"\n" + path.read_bytes())
-    with pytest.raises(StudyDamaged) as caught:
-        LocalEngine(Store(tmp_path)).collect("study")
-    assert "\n" not in str(caught.value)
-    assert "--fresh" in str(caught.value)
+def test_lock_tells_a_killed_client_from_a_finished_one(tmp_path: Path) -> None:
+    program = "import sys, pathlib; from tuner.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+    for last, crashed in (("lock.release()", False), ("import os; os.kill(os.getpid(), 9)", True)):
+        subprocess.run([sys.executable, "-c", program + last, str(tmp_path)], cwd=TRIALS.parents[2], check=False)
+        with Lock(tmp_path) as lock:
+            assert lock.crashed is crashed

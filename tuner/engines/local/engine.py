@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import Launcher, auto_workers, share
 from tuner.engines.local.pool import Pool
 from tuner.engines.local.scheduler import Scheduler
-from tuner.errors import CommandError, UnsupportedError
+from tuner.errors import CommandError, StudyError, UnsupportedError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState
 from tuner.samplers import sampler
 from tuner.samplers.transform import dimension
 from tuner.store import EngineKind, Lock, Store
+
+Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sampler's coordinates, and its objective
 
 
 class LocalEngine:
@@ -62,29 +65,27 @@ class LocalEngine:
         self._scheduler: Scheduler | None = None
         self._runner: Pool | InProcess | None = None
         self._warnings: list[str] = []
-        self._learnt: list[tuple[Mapping[str, Any], float]] | None = None
         self._finish = False
 
     def submit(self, experiment: Experiment) -> str:
         """Create the study or join it, and hold its lock until it has been watched to the end.
 
         Raises UnsupportedError for what this engine cannot run, CommandError where the trial's command is not here,
-        StudyChanged, StudyLocked, StudyDamaged.
+        StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown study to warm-start from.
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
         if experiment.name == self._warm_start and self._store.engine(experiment.name) is EngineKind.KATIB:
             experiment = replace(experiment, name=f"{experiment.name}-local")
         self._refuse(experiment)
-        if self._fresh and self._warm_start:  # read before it is cleared: a study may start over from itself
-            self._learnt = self._known(experiment)
+        known = self._known(experiment) if self._warm_start else []  # read before --fresh clears it
         folder = self._store.submit(experiment, EngineKind.LOCAL, fresh=self._fresh)
         self._fresh = False
         self._hold(folder)
         try:
-            journal = Journal(folder, writable=True)
+            journal = self._journal(experiment.name, writable=True)
             try:
-                self._begin(experiment, journal)
+                self._begin(experiment, journal, known)
             finally:
                 journal.close()
         except BaseException:
@@ -93,34 +94,40 @@ class LocalEngine:
         return experiment.name
 
     def watch(self, name: str) -> Iterator[Event]:
-        """Run the study; STUDY_ENDED is last, also after `finish` or `stop`, and says how to resume."""
+        """Run the study; STUDY_ENDED is last, also after `finish` or `stop`, and says how to resume.
+
+        Raises StudyError where this machine fails (a full disk): the search is paused, and the trials that ran run
+        again when it is resumed.
+        """
         experiment = self._store.experiment(name)
-        folder = self._store.folder(name)
-        self._hold(folder)
+        self._hold(self._store.folder(name))
         try:
-            journal = Journal(folder, writable=True)
+            journal = self._journal(name, writable=True)
             try:
-                yield from self._run(experiment, journal, folder)
+                yield from self._run(experiment, journal)
             finally:
                 if self._runner is not None:
                     self._runner.close()
                 self._runner = self._scheduler = None
+                with suppress(StudyError):  # on a full disk; the journal has everything
+                    self._store.save_result(journal.result(alive=False))
                 journal.close()
         finally:
             self._release()
         result = self.collect(name)
-        self._store.save_result(result)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     def collect(self, name: str) -> Result:
-        """Return everything that the journal holds now. A study with a live client is Running."""
+        """Return everything that the journal holds now. A study that a client works on is Running."""
         objective = self._store.experiment(name).objective
-        folder = self._store.folder(name)
-        alive = Lock.held(folder)
-        result = Journal(folder).result(alive=alive)
+        alive = Lock.held(self._store.folder(name))
+        result = self._journal(name).result(alive=alive)
         if not result.name:  # submitted, but no trial was proposed yet
             return Result(name, StudyState.RUNNING if alive else StudyState.STOPPED, objective)
         return result
+
+    def _journal(self, name: str, *, writable: bool = False) -> Journal:
+        return Journal(self._store.folder(name), identity=self._store.identity(name), writable=writable)
 
     def finish(self) -> None:
         """Start no new trial and let those at work end; for a first Ctrl-C, so it may be called from a handler."""
@@ -155,24 +162,37 @@ class LocalEngine:
         sampler(experiment, 0)
         rules(experiment)
 
-    def _begin(self, experiment: Experiment, journal: Journal) -> None:
-        """What is decided once for a study: its seed, and what it knows from an earlier one."""
-        if "seed" in journal.attributes:
-            held = journal.attributes["seed"]
-            if self._seed is not None and self._seed != held:
-                self._warnings.append(
-                    f"the study goes on with its own seed {held}; --fresh starts over with {self._seed}"
-                )
-            return
-        known = self._learnt if self._learnt is not None else self._known(experiment) if self._warm_start else []
+    def _begin(self, experiment: Experiment, journal: Journal, known: list[Known]) -> None:
+        """Decide once for a study: its seed, and what it knows from an earlier one."""
+        if journal.header:
+            self._explain(journal)
         state = experiment.algorithm.settings.get("random_state")
         seed = self._seed if self._seed is not None else int(state) if state else secrets.randbelow(2**31)
-        journal.create(experiment.name, experiment.objective, {"known": known, "seed": seed})
+        identity = journal.create(
+            experiment.name, experiment.objective, seed=seed, known=known, warm_start=self._warm_start or ""
+        )
+        if self._store.identity(experiment.name) != identity:
+            self._store.identify(experiment.name, identity)
 
-    def _known(self, experiment: Experiment) -> list[tuple[Mapping[str, Any], float]]:
+    def _explain(self, journal: Journal) -> None:
+        """Warn of options that a study which has begun does not follow."""
+        seed, origin = journal.header["seed"], journal.header["warm_start"]
+        if self._seed is not None and self._seed != seed:
+            self._warnings.append(
+                f"--seed {self._seed} has no effect: the study continues with its own seed {seed}. "
+                "Start over with --fresh to use another one"
+            )
+        if self._warm_start and self._warm_start != origin:
+            self._warnings[:] = [  # not what `_known` said
+                f"--warm-start {self._warm_start} has no effect: the study already began "
+                f"{f'with the trials of {origin}' if origin else 'without an earlier study'}. "
+                "Start over with --fresh to use it"
+            ]
+
+    def _known(self, experiment: Experiment) -> list[Known]:
         """The points of the study to start from that lie in this space, in the sampler's coordinates."""
         dimensions, outside = [dimension(parameter) for parameter in experiment.parameters], 0
-        known: list[tuple[Mapping[str, Any], float]] = []
+        known: list[Known] = []
         for trial in collected(self._store, self._warm_start or "").trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:
@@ -187,23 +207,38 @@ class LocalEngine:
         )
         return known
 
-    def _run(self, experiment: Experiment, journal: Journal, folder: Path) -> Iterator[Event]:
-        self._begin(experiment, journal)
-        known = [(dict(point), float(value)) for point, value in journal.attributes["known"]]
-        proposer = sampler(experiment, int(journal.attributes["seed"]), known)
+    def _run(self, experiment: Experiment, journal: Journal) -> Iterator[Event]:
+        if not journal.header:
+            raise StudyError(f"study {experiment.name} was never submitted: submit it before you watch it")
+        journal.resume(crashed=self._lock is not None and self._lock.crashed)
+        known = [(dict(point), float(value)) for point, value in journal.header["known"]]
+        proposer = sampler(experiment, int(journal.header["seed"]), known)
         stopping = rules(experiment)
-        launcher = Launcher(experiment, folder, from_scratch=stopping is not None)
+        launcher = Launcher(experiment, journal.path.parent, from_scratch=stopping is not None)
         limit = self._max_trials if self._max_trials is not None else experiment.max_trials
         scheduler = Scheduler(experiment, journal, proposer, stopping, launcher, limit)
         self._scheduler, scheduler.draining = scheduler, self._finish
-        if scheduler.finished() or not scheduler.entries:
-            return
-        launcher.prepare(scheduler.entries[0])
-        self._runner = self._make_runner(experiment, launcher, scheduler)
+        yield from scheduler.blame()
+        count, over = len(journal.entries), scheduler.finished()
+        if self._max_trials is not None and count:
+            self._warnings.append(self._extension(count, journal))
+        if not over and scheduler.entries:
+            launcher.prepare(scheduler.entries[0])
+            self._runner = self._make_runner(experiment, launcher, scheduler)
         for message in [*self._warnings, *launcher.warnings]:
             yield Event(EventKind.WARNING, scheduler.result(), message=message)
-        self._runner.warm(limit or sys.maxsize)
-        yield from scheduler.events(self._runner)
+        if self._runner is not None:
+            self._runner.warm(limit or sys.maxsize)
+            yield from scheduler.events(self._runner)
+
+    def _extension(self, count: int, journal: Journal) -> str:
+        """Say what --max-trials does with a study that has begun, with `count` trials."""
+        option = f"--max-trials {self._max_trials}"
+        if journal.end.get("last") is not None:
+            return f"{option} has no effect: {journal.end['reason']}"
+        if self._max_trials is not None and self._max_trials <= count:
+            return f"{option} adds no trials: the study already has {count}"
+        return f"{option}: the study has {count} trials and continues"
 
     def _make_runner(self, experiment: Experiment, launcher: Launcher, scheduler: Scheduler) -> Pool | InProcess:
         most = experiment.parallel_trials

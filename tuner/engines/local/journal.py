@@ -1,110 +1,39 @@
-"""The local engine's record of one study: an Optuna journal that Optuna's own tools can open.
+"""The local engine's record of one study: every change of every trial, in the order in which it happened.
 
-One line of JSON per change, appended by one writer at a time (the store's lock) and never rewritten. Each trial is
-created by one line that holds its point; its start and its end are one line each. So a process killed anywhere leaves
-at most one torn last line, which the next writer cuts off. Optuna's file backend is not used for writing: it takes a
-lock file and an fsync for every line, 5 to 14 ms each, and refuses a file with a torn line.
+The file (tuner.engines.local.records) is written by one client at a time, which holds the study's lock, and is never
+rewritten. Its records, by "op":
 
-The study's `end` is {"state", "reason", "last"}: where a goal or too many failures ended it with trial `last`, later
-trials count as Killed whatever they had reached, so that the table does not depend on timing.
+study    the header: format, id, name, objective, and what is decided once (seed, the trials known from a warm start)
+ask      a trial that the sampler proposed: number, name, values (as Katib sees them), point (in the sampler's
+         coordinates), cuts (its early-stopping rule)
+start    the trial runs
+finish   the trial's outcome: state, metrics, curve, reason
+resume   a later run begins; `crashed` are the trials that ran when the client before it was killed
+retry    the trial's outcome is forgotten, so that it runs again
+end      how the search finished: state, reason, last; null where it continues. A goal or too many failures finish a
+         search with trial `last`: later trials are Killed whatever they reached, so that timing decides nothing
 
-What a trial's user attributes hold: `name`, `values` (as Katib sees them), `cuts` (its early-stopping rule), `started`,
-and `outcome`, which is this project's truth; Optuna's own state and value are set beside it for Optuna's tools.
+The manifest of the study (tuner.store) knows the header's id, so a journal of another study, or a missing one, is
+refused. Every trial's outcome that the journal does not hold is found again by running the trial.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Iterable, Mapping
+import secrets
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as OptunaState
-
+from tuner.engines.local import records
 from tuner.errors import StudyDamaged, StudyError
 from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
 
-FILE = "journal.log"
-SYNC = 1.0  # seconds of ended trials that a power cut may lose; they run again
-
-
-class Backend(BaseJournalBackend):
-    """The journal's lines: read once, then appended. `writable` cuts a torn last line off the file."""
-
-    def __init__(self, path: Path, *, writable: bool) -> None:
-        self._path = path
-        self._logs: list[dict[str, Any]] = []
-        data = path.read_bytes() if path.exists() else b""
-        good = 0
-        lines = data.split(b"\n")
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                self._logs.append(_record(line))
-            except ValueError as error:
-                if number == len(lines) - 1:
-                    break  # a torn last line that happens to hold a line feed
-                raise StudyDamaged(
-                    f"{path}:{number} cannot be read ({error}): restore the file, or start over with --fresh"
-                ) from error
-            good += len(line) + 1
-        self._synced = 0.0
-        self._file: int | None = None
-        if writable:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            os.ftruncate(self._file, good)
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """The lines from that number on."""
-        return self._logs[log_number_from:]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """One write for all of `logs`; where the disk is full, none of them is left in the file (StudyError)."""
-        if self._file is None:
-            raise StudyError(f"{self._path} is open for reading only")
-        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        size = os.fstat(self._file).st_size
-        try:
-            written = os.write(self._file, data)
-            if written != len(data):
-                raise OSError(28, "No space left on device")
-        except OSError as error:
-            os.ftruncate(self._file, size)
-            raise StudyError(
-                f"{self._path} cannot be written ({error.strerror}): nothing that had ended is lost, "
-                "make room and run the same line again"
-            ) from error
-        self._logs.extend(json.loads(json.dumps(logs)))
-
-    def sync(self) -> None:
-        """Make what was written survive a power cut, at most every SYNC seconds; a killed process loses nothing."""
-        if self._file is not None and time.monotonic() - self._synced > SYNC:
-            os.fdatasync(self._file)
-            self._synced = time.monotonic()
-
-    def close(self) -> None:
-        """Close the file, with everything on the disk."""
-        if self._file is not None:
-            os.fdatasync(self._file)
-            os.close(self._file)
-            self._file = None
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    record = json.loads(line)
-    if not isinstance(record, dict) or "op_code" not in record:
-        raise ValueError("no journal record")
-    return record
+FILE = "journal.jsonl"
+FORMAT = 1
 
 
 @dataclass
@@ -127,7 +56,7 @@ class TrialRecord:
     reason: str = ""
 
     def trial(self) -> Trial:
-        """As the rest of the client sees it."""
+        """Return the trial as the rest of the client sees it."""
         return Trial(
             self.number,
             self.name,
@@ -139,133 +68,225 @@ class TrialRecord:
             self.reason,
         )
 
+    def reset(self) -> None:
+        """Forget everything but the point, so that the trial can run again."""
+        self.state, self.started, self.ended = TrialState.WAITING, None, None
+        self.metrics, self.curve, self.reason = {}, (), ""
+
 
 class Journal:
-    """One study's journal. Raises StudyDamaged where its lines make no study, StudyError where it cannot be written."""
+    """One study's journal, read as a whole and then kept up to date.
 
-    def __init__(self, folder: Path, *, writable: bool = False) -> None:
-        path = folder / FILE
-        self._backend = Backend(path, writable=writable)
-        self._path = path
+    Attributes:
+        header: The first record; empty where no trial was asked for yet.
+        entries: The trials by their numbers.
+        end: How the search finished: state, reason, last; empty while it has not.
+        crashes: How often the client was killed while a trial ran and, since then, no trial finished.
+
+    Every method raises StudyDamaged where the records make no study, and StudyError where they cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, identity: str = "", writable: bool = False) -> None:
+        """Read the journal of the study in `folder`. `identity` is the id that the store knows it by, "" for none."""
+        self.path = folder / FILE
+        self.header: Mapping[str, Any] = {}
+        self.entries: list[TrialRecord] = []
+        self.crashes: Counter[int] = Counter()
+        self.end: Mapping[str, Any] = {}
+        self._writer: records.Writer | None = None
+        self._writable = writable
+        contents = self._read(identity)
+        for line, record in enumerate(contents.records if contents else (), 1):
+            try:
+                self._replay(record)
+            except (LookupError, TypeError, ValueError) as error:
+                raise StudyDamaged(
+                    f"{self.path}:{line}: this is no record of a study ({type(error).__name__}: {error}): "
+                    "it was written by another version of gantune. Use that version, or start over with --fresh"
+                ) from error
+        self._objective = _objective(self.header)
+        self._trials = [entry.trial() for entry in self.entries]
+        if writable and contents:
+            self._writer = records.Writer(self.path, contents)
+
+    def _read(self, identity: str) -> records.Contents | None:
         try:
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
-            self._storage = JournalStorage(self._backend)
-            studies = self._storage.get_all_studies()
-            self._study = self._storage.get_study_id_from_name(studies[0].study_name) if studies else None
-            frozen = [] if self._study is None else self._storage.get_all_trials(self._study, deepcopy=False)
-            self.attributes: dict[str, Any] = dict(studies[0].user_attrs) if studies else {}
-            self.entries = [_entry(trial) for trial in frozen]
-            ids = self._storage.get_trial_id_from_study_id_trial_number
-            self._ids = [] if self._study is None else [ids(self._study, trial.number) for trial in frozen]
-        except Exception as error:  # whatever Optuna's replay makes of lines that it did not write
-            message = str(error) or type(error).__name__
-            raise StudyDamaged(f"{path} makes no study ({message}): restore it, or start over with --fresh") from error
+            contents = records.parse(self.path.read_bytes())
+        except FileNotFoundError:
+            if identity:
+                raise StudyDamaged(f"{self.path} is missing: restore it, or start over with --fresh") from None
+            return None
+        except OSError as error:
+            raise StudyError(f"{self.path} cannot be read: {error.strerror}") from error
+        if problem := fault(contents, identity):
+            raise StudyDamaged(f"{self.path}:{problem}")
+        return contents
 
-    def create(self, name: str, objective: Objective, attributes: Mapping[str, Any]) -> None:
-        """Begin the study, where the journal is empty."""
-        if self._study is not None:
-            return
-        minimize = objective.goal_type is Goal.MINIMIZE
-        direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
-        self._study = self._storage.create_new_study([direction], name)
-        shape = {"metric": objective.metric, "type": objective.goal_type.value, "goal": objective.goal}
-        self.set(**{"name": name, "objective": shape, **attributes})
+    def _replay(self, record: Mapping[str, Any]) -> None:
+        op = record["op"]
+        if op == "study":
+            self.header = record
+        elif op == "ask":
+            if record["number"] != len(self.entries):
+                raise ValueError(f"trial {record['number']} follows trial {len(self.entries) - 1}")
+            self.entries.append(
+                TrialRecord(
+                    number=len(self.entries),
+                    name=str(record["name"]),
+                    values=dict(record["values"]),
+                    point=dict(record["point"]),
+                    cuts=tuple((int(step), float(threshold)) for step, threshold in record["cuts"]),
+                )
+            )
+        elif op == "start":
+            entry = self.entries[record["number"]]
+            entry.state, entry.started = TrialState.RUNNING, datetime.fromisoformat(record["time"])
+        elif op == "finish":
+            entry = self.entries[record["number"]]
+            entry.state, entry.reason = TrialState(record["state"]), str(record["reason"])
+            entry.metrics = {str(name): float(value) for name, value in record["metrics"].items()}
+            entry.curve = tuple(map(float, record["curve"]))
+            entry.ended = datetime.fromisoformat(record["time"])
+            self.crashes.clear()
+        elif op == "resume":
+            self._resume(record["crashed"])
+        elif op == "retry":
+            self.entries[record["number"]].reset()
+            del self.crashes[record["number"]]
+        elif op == "end":
+            self.end = dict(record["end"] or {})
+        else:
+            raise ValueError(f"unknown op {op!r}")
 
-    def set(self, **attributes: Any) -> None:
-        """Change attributes of the study."""
-        assert self._study is not None  # noqa: S101  # create() comes first
-        changed = {key: value for key, value in attributes.items() if self.attributes.get(key, ...) != value}
-        for key, value in changed.items():
-            self._storage.set_study_user_attr(self._study, key, value)
-            self.attributes[key] = value
-        if changed:
-            self._backend.sync()
+    def create(self, name: str, objective: Objective, **decided: Any) -> str:
+        """Begin the study unless it exists; returns its id."""
+        if not self.header:
+            shape = {"metric": objective.metric, "type": objective.goal_type.value, "goal": objective.goal}
+            header = {"op": "study", "format": FORMAT, "id": secrets.token_hex(8), "name": name, "objective": shape}
+            self._writer = records.Writer.create(self.path, header | decided)
+            self.header, self._objective = header | decided, objective
+        return str(self.header["id"])
 
-    def ask(self, entry: TrialRecord, distributions: Mapping[str, BaseDistribution]) -> None:
+    def resume(self, *, crashed: bool) -> None:
+        """Let the trials that an earlier client left running run again; `crashed` where that client was killed."""
+        running = [entry.number for entry in self.entries if entry.state is TrialState.RUNNING]
+        if running:
+            numbers = running if crashed else []
+            self._append({"op": "resume", "crashed": numbers})
+            self._resume(numbers)
+
+    def _resume(self, crashed: list[int]) -> None:
+        self.crashes.update(crashed)
+        for entry in self.entries:
+            if entry.state is TrialState.RUNNING:
+                entry.reset()
+
+    def ask(self, entry: TrialRecord) -> None:
         """Add a proposed trial."""
-        assert self._study is not None  # noqa: S101
-        template = FrozenTrial(
-            number=-1,
-            trial_id=-1,
-            state=OptunaState.RUNNING,
-            value=None,
-            datetime_start=datetime.now(UTC),
-            datetime_complete=None,
-            params=dict(entry.point),
-            distributions=dict(distributions),
-            user_attrs={"name": entry.name, "values": entry.values, "cuts": [list(cut) for cut in entry.cuts]},
-            system_attrs={},
-            intermediate_values={},
-        )
-        self._ids.append(self._storage.create_new_trial(self._study, template))
+        cuts = [list(cut) for cut in entry.cuts]
+        record = {"op": "ask", "number": entry.number, "name": entry.name, "values": entry.values}
+        self._append(record | {"point": entry.point, "cuts": cuts})
         self.entries.append(entry)
+        self._trials.append(entry.trial())
 
     def start(self, entry: TrialRecord) -> None:
-        """Note that a trial runs, for whoever looks on."""
-        started = entry.started.isoformat() if entry.started else None
-        self._storage.set_trial_user_attr(self._ids[entry.number], "started", started)
+        """Note that a trial runs."""
+        self._append({"op": "start", "number": entry.number, "time": _time(entry.started)})
+        self.show(entry)
 
-    def end(self, entry: TrialRecord) -> None:
-        """Note how a trial ended."""
-        outcome = {
-            "state": entry.state.value,
-            "metrics": entry.metrics,
-            "curve": entry.curve,
-            "ended": entry.ended.isoformat() if entry.ended else None,
-            "reason": entry.reason,
-        }
-        trial = self._ids[entry.number]
-        self._storage.set_trial_user_attr(trial, "outcome", outcome)
-        value = entry.metrics.get(self.attributes["objective"]["metric"])
-        complete = value is not None and entry.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
-        state = OptunaState.COMPLETE if complete else OptunaState.FAIL
-        self._storage.set_trial_state_values(trial, state, [value] if complete and value is not None else None)
-        self._backend.sync()
+    def finish(self, entry: TrialRecord) -> None:
+        """Note the outcome of a trial."""
+        record = {"op": "finish", "number": entry.number, "time": _time(entry.ended), "state": entry.state.value}
+        self._append(record | {"metrics": entry.metrics, "curve": entry.curve, "reason": entry.reason})
+        self._sync()
+        self.crashes.clear()
+        self.show(entry)
+
+    def retry(self, entries: list[TrialRecord]) -> None:
+        """Forget the outcomes of trials, and the end of the search."""
+        self._append(*({"op": "retry", "number": entry.number} for entry in entries), {"op": "end", "end": None})
+        for entry in entries:
+            entry.reset()
+            del self.crashes[entry.number]
+            self.show(entry)
+        self.end = {}
+
+    def conclude(self, end: Mapping[str, Any] | None) -> None:
+        """Note how the search finished, or with None that it continues."""
+        if dict(end or {}) != self.end:
+            self._append({"op": "end", "end": end})
+            self._sync()
+            self.end = dict(end or {})
+
+    def show(self, entry: TrialRecord) -> None:
+        """Let `result` show what has changed in a trial."""
+        self._trials[entry.number] = entry.trial()
 
     def result(self, *, alive: bool) -> Result:
-        """The study as it stands; `alive` where a process is at work on it."""
-        shape = self.attributes.get("objective", {"metric": "", "type": "minimize", "goal": None})
-        end = self.attributes.get("end") or {}
+        """Return the study as it is now; `alive` where a client works on it. Costs little: trials are shared."""
         idle = StudyState.RUNNING if alive else StudyState.STOPPED
-        last = end.get("last")
-        trials = [entry.trial() for entry in self.entries]
-        for trial in trials:
-            if last is not None and trial.number > last:
-                reason = f"the search ended with trial {last}"
-                trials[trial.number] = Trial(
-                    trial.number, trial.name, TrialState.KILLED, trial.parameters, reason=reason
-                )
-            elif trial.state is TrialState.RUNNING and not alive:
-                trials[trial.number] = replace(trial, state=TrialState.WAITING, started=None)
+        last = self.end.get("last")
+        trials = tuple(self._trials)
+        if last is not None:
+            reason = f"the search finished with trial {last}"
+            later = (
+                Trial(t.number, t.name, TrialState.KILLED, t.parameters, reason=reason) for t in trials[last + 1 :]
+            )
+            trials = (*trials[: last + 1], *later)
+        if not alive:
+            trials = tuple(
+                replace(trial, state=TrialState.WAITING, started=None) if trial.state is TrialState.RUNNING else trial
+                for trial in trials
+            )
         return Result(
-            name=str(self.attributes.get("name", "")),
-            state=StudyState(end["state"]) if end else idle,
-            objective=Objective(shape["metric"], Goal(shape["type"]), shape["goal"]),
-            trials=tuple(trials),
-            reason=str(end.get("reason", "")),
+            name=str(self.header.get("name", "")),
+            state=StudyState(self.end["state"]) if self.end else idle,
+            objective=self._objective,
+            trials=trials,
+            reason=str(self.end.get("reason", "")),
         )
 
     def close(self) -> None:
-        """Close the file."""
-        self._backend.close()
+        """Flush and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _append(self, *changes: Mapping[str, Any]) -> None:
+        if self._writer is None:
+            raise StudyError(f"{self.path} is open for reading only")
+        self._writer.append([dict(change) for change in changes])
+
+    def _sync(self) -> None:
+        if self._writer is not None:
+            self._writer.sync()
 
 
-def _entry(frozen: FrozenTrial) -> TrialRecord:
-    held = frozen.user_attrs
-    entry = TrialRecord(
-        number=frozen.number,
-        name=str(held["name"]),
-        values=dict(held["values"]),
-        point=dict(frozen.params),
-        cuts=tuple((int(step), float(threshold)) for step, threshold in held["cuts"]),
-        started=datetime.fromisoformat(held["started"]) if held.get("started") else None,
-    )
-    if entry.started:
-        entry.state = TrialState.RUNNING
-    if outcome := held.get("outcome"):
-        entry.state = TrialState(outcome["state"])
-        entry.metrics = {str(name): float(value) for name, value in outcome["metrics"].items()}
-        entry.curve = tuple(float(value) for value in outcome["curve"])
-        entry.ended = datetime.fromisoformat(outcome["ended"]) if outcome["ended"] else None
-        entry.reason = str(outcome["reason"])
-    return entry
+def fault(contents: records.Contents, identity: str) -> str:
+    """Return "LINE: what is wrong, and what to do"; "" for an intact journal of the study with this id."""
+    good = len(contents.records)
+    if not good:
+        return f"1: {contents.damage or 'the line is incomplete'}: restore the file, or start over with --fresh"
+    header = contents.records[0]
+    if header.get("op") != "study" or header.get("format") != FORMAT:
+        return (
+            f"1: the format is not {FORMAT}: the file was written by another version of gantune. "
+            "Use that version, or start over with --fresh"
+        )
+    if identity and header.get("id") != identity:
+        return "1: the file belongs to another study: restore the study's own file, or start over with --fresh"
+    if contents.damage:
+        return (
+            f"{good + 1}: {contents.damage}, and the {good} records before it are intact. Restore the file, or keep "
+            f"these records with `gantune check-store {header.get('name')} --repair`: lost trials run again"
+        )
+    return ""
+
+
+def _objective(header: Mapping[str, Any]) -> Objective:
+    shape = header.get("objective", {"metric": "", "type": "minimize", "goal": None})
+    return Objective(shape["metric"], Goal(shape["type"]), shape["goal"])
+
+
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

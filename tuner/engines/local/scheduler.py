@@ -1,13 +1,17 @@
 """Which trial is asked, told and counted when: by numbers, so that timing and the number of workers decide nothing.
 
-With P = parallelTrialCount, trial k is asked once the trials up to k - P have ended, and the sampler is told exactly
-those. Trials start in the order of their numbers. What ends the search (a goal, too many failures, the last trial) is
-looked for in the order of numbers too: it counts once every earlier trial has ended, and later trials are Killed then,
-whatever they had reached. So the table is the same for any number of workers, and after any interruption.
+With P = parallelTrialCount, trial k is asked once the trials up to k - P have finished, and the sampler is told exactly
+those. Trials start in the order of their numbers. Stop conditions (a goal, too many failures, the last trial) are
+evaluated in the order of numbers too: one applies once every earlier trial has finished, and later trials are Killed
+then, whatever they reached. So the table is the same for any number of workers, and after any interruption.
+
+A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError, and the trial runs
+again when it is resumed.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +21,7 @@ from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.inprocess import InProcess
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
+from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import Exit, curve, judge
 from tuner.engines.local.pool import Pool
 from tuner.manifest import Experiment
@@ -25,6 +30,7 @@ from tuner.result import Result, StudyState, TrialState
 from tuner.samplers import Past, Sampler
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
+CRASHES = 2  # deaths of the client during one trial, with no trial finished in between, that make it Failed
 
 
 class Scheduler:
@@ -43,19 +49,27 @@ class Scheduler:
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
         self._runner: Pool | InProcess | None = None
         self._running: dict[int, MetricsTail] = {}
+        self._waiting: deque[int] = deque()  # in the order of numbers
         self._stopping: set[int] = set()
         self._seen: dict[int, int] = {}  # observations that have been shown
-        self._exhausted = False
-        self._settled = 0  # trials up to here have ended, and been counted
+        self._history: list[Past] = []  # what the sampler knows: one for each entry
+        self._told = 0  # trials up to here are told in `_history`
+        self._settled = 0  # trials up to here have finished, and been counted
+        self._failures: Counter[str] = Counter()  # reasons of those that have no objective
         self._failed = 0
+        self._scored = False  # a trial that has been counted gave the objective
+        self._exhausted = False
         self._ceiling: int | None = None  # no trial beyond this number can count
         self.draining = False
         self.aborting = False
         for entry in journal.entries:
+            self._history.append(Past(entry.point, entry.values))
             if not entry.state.ended:
-                entry.state, entry.started, entry.metrics = TrialState.WAITING, None, {}
+                self._waiting.append(entry.number)
             elif self._reaches(entry):
                 self._lower(entry.number)
+        if max_trials is not None:
+            self._limit = max(max_trials, len(journal.entries))  # those that were asked are part of the study
 
     @property
     def entries(self) -> list[TrialRecord]:
@@ -66,8 +80,19 @@ class Scheduler:
         """How the study stands."""
         return self._journal.result(alive=True)
 
+    def blame(self) -> Iterator[Event]:
+        """Mark the trials as Failed that ran each time when the client was killed, so that the search continues."""
+        for number in [number for number, count in self._journal.crashes.items() if count >= CRASHES]:
+            entry = self.entries[number]
+            entry.state, entry.ended = TrialState.FAILED, datetime.now(UTC)
+            entry.reason = f"the client was killed {CRASHES} times while this trial ran"
+            self._waiting.remove(number)
+            self._journal.finish(entry)
+            hint = f"run it again with `gantune retry {self._experiment.name} --trial {number}`"
+            yield Event(EventKind.WARNING, self.result(), message=f"{entry.name} is Failed: {entry.reason}; {hint}")
+
     def finished(self) -> bool:
-        """Ask what may be asked, count what has ended, one by one; True when nothing is left to run."""
+        """Ask what may be asked, count what has finished, one by one; True when nothing is left to run."""
         end: dict[str, object] | None = None
         while end is None:
             while not self.draining and self._ask():
@@ -76,10 +101,20 @@ class Scheduler:
                 break
             end = self._settle(self.entries[self._settled])
         if end is None and self._limit is not None and self._settled >= self._limit:
-            what = "points of the space have been tried" if self._exhausted else "trials have ended"
-            end = {"state": StudyState.SUCCEEDED.value, "reason": f"all {self._limit} {what}", "last": None}
-        self._journal.set(end=end or {})
+            end = self._last()
+        self._journal.conclude(end)
         return end is not None
+
+    def _last(self) -> dict[str, object]:
+        """How the search finishes with its last trial: Failed where none gave the objective."""
+        what = "points of the space have been tried" if self._exhausted else "trials have finished"
+        state, reason = StudyState.SUCCEEDED, f"all {self._limit} {what}"
+        if not self._scored and self._failures:
+            commonest, count = self._failures.most_common(1)[0]
+            metric, total = self._experiment.objective.metric, self._failures.total()
+            state = StudyState.FAILED
+            reason = f"no trial gave {metric}: {commonest} ({count} of {total} trials)"
+        return {"state": state.value, "reason": reason, "last": None}
 
     def events(self, runner: Pool | InProcess) -> Iterator[Event]:
         """Everything up to the end, or up to where a stop was asked for; STUDY_ENDED is the caller's."""
@@ -109,6 +144,7 @@ class Scheduler:
         if reader is None or not reader.poll():
             return False
         entry.metrics = aggregate(reader.observations, self._experiment.strategies)
+        self._journal.show(entry)
         if self._rules is None or not entry.cuts:
             return False
         values = curve(reader.observations, self._experiment.objective.metric)
@@ -119,7 +155,7 @@ class Scheduler:
         entry = self.entries[number]
         entry.state, entry.reason, entry.ended = TrialState.FAILED, error, datetime.now(UTC)
         entry.metrics = {}
-        self._journal.end(entry)
+        self._journal.finish(entry)
         return entry
 
     def _fresh(self, number: int) -> bool:
@@ -134,13 +170,10 @@ class Scheduler:
         told = max(number - lag + 1, 0)
         if (self._limit is not None and number >= self._limit) or self._settled < told:
             return False
-        history = [
-            Past(entry.point, entry.values, True, self._value(entry))
-            if entry.number < told
-            else Past(entry.point, entry.values)
-            for entry in self.entries
-        ]
-        proposal = self._sampler.propose(history)
+        for entry in self.entries[self._told : told]:
+            self._history[entry.number] = Past(entry.point, entry.values, True, self._value(entry))
+        self._told = max(self._told, told)
+        proposal = self._sampler.propose(self._history)
         if proposal is None:
             self._limit = number
             self._exhausted = True
@@ -152,7 +185,9 @@ class Scheduler:
             cuts = self._rules.cuts(number, [entry.curve for entry in ended], finished)
         name = f"{self._experiment.name}-{number}"
         entry = TrialRecord(number, name, proposal.values, proposal.point, tuple(cuts))
-        self._journal.ask(entry, {dimension.name: dimension.distribution for dimension in self._sampler.dimensions})
+        self._journal.ask(entry)
+        self._history.append(Past(entry.point, entry.values))
+        self._waiting.append(number)
         return True
 
     def _value(self, entry: TrialRecord) -> float | None:
@@ -173,6 +208,8 @@ class Scheduler:
                 reason = f"{failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
                 return {"state": StudyState.FAILED.value, "reason": reason, "last": entry.number}
             self._failed = failed
+            self._failures[entry.reason] += 1
+        self._scored = self._scored or self._value(entry) is not None
         self._settled += 1
         return None
 
@@ -184,16 +221,16 @@ class Scheduler:
         self._ceiling = number if self._ceiling is None else min(self._ceiling, number)
 
     def _start(self, runner: Pool | InProcess) -> Iterator[Event]:
-        for entry in self.entries:
-            if not runner.idle:
+        while self._waiting and runner.idle:
+            if self._ceiling is not None and self._waiting[0] > self._ceiling:
                 return
-            beyond = self._ceiling is not None and entry.number > self._ceiling
-            if entry.state is not TrialState.WAITING or beyond:
-                continue
+            entry = self.entries[self._waiting[0]]
+            ensure_room(self._launcher.folder(entry))
             job = self._launcher.job(entry, runner.slot_of(entry.number))
             entry.state, entry.started = TrialState.RUNNING, datetime.now(UTC)
-            self._running[entry.number] = self._launcher.reader(entry)
             self._journal.start(entry)
+            self._waiting.popleft()
+            self._running[entry.number] = self._launcher.reader(entry)
             runner.start(job)
             yield self._event(EventKind.TRIAL_STARTED, entry)
 
@@ -206,17 +243,21 @@ class Scheduler:
         reader, entry = self._running.pop(number), self.entries[number]
         reader.poll(final=True)
         self._stopping.discard(number)
-        entry.metrics = {}
         ceiling = self._ceiling is not None and number > self._ceiling
         cut = self._cut(entry, reader)
         if ceiling or (self.aborting and (end.code != 0 or end.error) and not cut):
-            entry.state, entry.started = TrialState.WAITING, None
-            killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped")
+            killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped", metrics={})
+            entry.reset()
+            self._journal.show(entry)
             yield Event(EventKind.TRIAL_ENDED, self.result(), killed)
             return
+        entry.metrics = {}
         judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
         entry.ended = datetime.now(UTC)
-        self._journal.end(entry)
+        ensure_room(self._launcher.folder(entry))
+        if entry.state is TrialState.FAILED and ran_out_of_room(entry.reason):
+            raise paused(f"{entry.name} ran out of disk space ({entry.reason})")
+        self._journal.finish(entry)
         if self._reaches(entry):
             self._lower(number)
         yield self._event(EventKind.TRIAL_ENDED, entry)
