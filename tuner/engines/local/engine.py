@@ -6,31 +6,28 @@ for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuner.engine import Event, EventKind
 from tuner.engines import collected
+from tuner.engines.local import logs, recovery
 from tuner.engines.local.early_stopping import rules
-from tuner.engines.local.inprocess import InProcess
-from tuner.engines.local.journal import Journal
-from tuner.engines.local.launcher import Launcher, auto_workers, share
-from tuner.engines.local.pool import Pool
-from tuner.engines.local.scheduler import Scheduler
-from tuner.errors import CommandError, StudyError, UnsupportedError
+from tuner.engines.local.journal import Journal, TrialRecord
+from tuner.engines.local.recovery import Health
+from tuner.errors import StudyError, UnsupportedError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import compiled
-from tuner.result import Result, StudyState
-from tuner.samplers import sampler
-from tuner.samplers.transform import dimension
+from tuner.result import Result, StudyState, TrialState
 from tuner.store import EngineKind, Lock, Store
+
+if TYPE_CHECKING:
+    from tuner.engines.local.session import Session
 
 Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sampler's coordinates, and its objective
 
@@ -62,8 +59,7 @@ class LocalEngine:
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
         self._in_process = in_process
         self._lock: Lock | None = None
-        self._scheduler: Scheduler | None = None
-        self._runner: Pool | InProcess | None = None
+        self._session: Session | None = None
         self._warnings: list[str] = []
         self._finish = False
 
@@ -78,13 +74,14 @@ class LocalEngine:
         if experiment.name == self._warm_start and self._store.engine(experiment.name) is EngineKind.KATIB:
             experiment = replace(experiment, name=f"{experiment.name}-local")
         self._refuse(experiment)
-        known = self._known(experiment) if self._warm_start else []  # read before --fresh clears it
+        known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
         folder = self._store.submit(experiment, EngineKind.LOCAL, fresh=self._fresh)
         self._fresh = False
         self._hold(folder)
         try:
             journal = self._journal(experiment.name, writable=True)
             try:
+                self._warnings += self._explain(journal) if journal.header else [note] if note else []
                 self._begin(experiment, journal, known)
             finally:
                 journal.close()
@@ -104,11 +101,11 @@ class LocalEngine:
         try:
             journal = self._journal(name, writable=True)
             try:
+                if not journal.header:
+                    raise StudyError(f"study {name} was never submitted: submit it before you watch it")
+                journal.resume(crashed=self._lock is not None and self._lock.crashed)
                 yield from self._run(experiment, journal)
             finally:
-                if self._runner is not None:
-                    self._runner.close()
-                self._runner = self._scheduler = None
                 with suppress(StudyError):  # on a full disk; the journal has everything
                     self._store.save_result(journal.result(alive=False))
                 journal.close()
@@ -116,6 +113,22 @@ class LocalEngine:
             self._release()
         result = self.collect(name)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
+
+    def _run(self, experiment: Experiment, journal: Journal) -> Iterator[Event]:
+        from tuner.engines.local.session import Session  # imports Optuna, which takes half a second
+
+        self._session = Session(
+            experiment, journal, workers=self._workers, max_trials=self._max_trials, in_process=self._in_process
+        )
+        try:
+            if self._finish:
+                self._session.finish()
+            for message in self._warnings:
+                yield Event(EventKind.WARNING, journal.result(alive=True), message=message)
+            yield from self._session.events()
+        finally:
+            self._session.close()
+            self._session = None
 
     def collect(self, name: str) -> Result:
         """Return everything that the journal holds now. A study that a client works on is Running."""
@@ -126,23 +139,87 @@ class LocalEngine:
             return Result(name, StudyState.RUNNING if alive else StudyState.STOPPED, objective)
         return result
 
+    def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that a trial printed: by its name or number, the best, else the newest that runs.
+
+        With `follow`, continue until the trial has finished or its client is gone. Raises StudyNotFound.
+        """
+        trial = logs.choose(self.collect(name), which, best=best)
+        path = self._store.folder(name) / "trials" / trial.name / "output.log"
+        yield from logs.lines(path, (lambda: self._runs(name, trial.number)) if follow else None)
+
+    def retry(self, name: str, numbers: Sequence[int] | None = None) -> list[int]:
+        """Let failed trials run again when the study is watched next: all of them, or those in `numbers`.
+
+        Each runs from scratch at the same point; its earlier outcome, log and files are removed. Later trials stay as
+        they are, although the sampler chose them while this one counted as failed.
+
+        Returns:
+            The numbers of these trials.
+
+        Raises:
+            StudyError: One of `numbers` did not fail, or without `numbers` no trial did.
+        """
+        self._store.experiment(name)  # raises where there is none
+        folder = self._store.folder(name)
+        self._hold(folder)
+        try:
+            journal = self._journal(name, writable=True)
+            try:
+                journal.resume(crashed=self._lock is not None and self._lock.crashed)
+                chosen = _failed(journal, name, numbers)
+                journal.retry(chosen)
+                for entry in chosen:
+                    shutil.rmtree(folder / "trials" / entry.name, ignore_errors=True)
+            finally:
+                journal.close()
+        finally:
+            self._release()
+        return [entry.number for entry in chosen]
+
+    def extend(self, name: str, max_trials: int) -> None:
+        """Let the study have `max_trials` trials when it is watched next. Raises UnsupportedError where it has more."""
+        count = len(self.collect(name).trials)
+        if max_trials <= count:
+            raise UnsupportedError(f"--max-trials must exceed the {count} trials that {name} has, got {max_trials}")
+        experiment = self._store.experiment(name)
+        spec = dict(experiment.document["spec"]) | {"maxTrialCount": max_trials}
+        document = dict(experiment.document) | {"spec": spec}
+        self._store.submit(replace(experiment, max_trials=max_trials, document=document), EngineKind.LOCAL)
+
+    def delete(self, name: str) -> Result:
+        """Remove the study with everything that its trials wrote; returns what it was."""
+        result = self.collect(name)
+        self._store.delete(name)
+        return result
+
+    def check(self, name: str) -> Health:
+        """Say which records of the study's journal are intact."""
+        return recovery.check(self._store.folder(name), self._store.identity(name))
+
+    def repair(self, name: str) -> Path | None:
+        """Keep the intact records of a damaged journal. Returns where the damaged file is; None without damage."""
+        folder = self._store.folder(name)
+        with Lock(folder):
+            return recovery.repair(folder, self._store.identity(name))
+
+    def _runs(self, name: str, number: int) -> bool:
+        return self.collect(name).trials[number].state is TrialState.RUNNING
+
     def _journal(self, name: str, *, writable: bool = False) -> Journal:
         return Journal(self._store.folder(name), identity=self._store.identity(name), writable=writable)
 
     def finish(self) -> None:
-        """Start no new trial and let those at work end; for a first Ctrl-C, so it may be called from a handler."""
+        """Start no new trial and let those that run finish; for a first Ctrl-C. May be called from a handler."""
         self._finish = True
-        if self._scheduler is not None:
-            self._scheduler.draining = True
+        if self._session is not None:
+            self._session.finish()
 
     def stop(self, name: str) -> None:
-        """End the running trials; they run again when the study goes on. May be called from a handler, or a thread."""
+        """End the running trials; they run again when the study is resumed. May be called from a handler or thread."""
         self.finish()
-        if self._scheduler is not None:
-            self._scheduler.aborting = True
-            if isinstance(self._runner, InProcess):
-                for entry in self._scheduler.entries:
-                    self._runner.stop(entry.number)
+        if self._session is not None:
+            self._session.stop()
 
     def _hold(self, folder: Path) -> None:
         if self._lock is None:
@@ -158,14 +235,14 @@ class LocalEngine:
         kind = experiment.collector.kind
         if kind not in (CollectorKind.STDOUT, CollectorKind.FILE):
             raise UnsupportedError(f"collector kind {kind.value} does not run locally; these do: StdOut, File")
+        from tuner.samplers import sampler
+
         compiled(experiment.collector.filters)
         sampler(experiment, 0)
         rules(experiment)
 
     def _begin(self, experiment: Experiment, journal: Journal, known: list[Known]) -> None:
         """Decide once for a study: its seed, and what it knows from an earlier one."""
-        if journal.header:
-            self._explain(journal)
         state = experiment.algorithm.settings.get("random_state")
         seed = self._seed if self._seed is not None else int(state) if state else secrets.randbelow(2**31)
         identity = journal.create(
@@ -174,23 +251,25 @@ class LocalEngine:
         if self._store.identity(experiment.name) != identity:
             self._store.identify(experiment.name, identity)
 
-    def _explain(self, journal: Journal) -> None:
-        """Warn of options that a study which has begun does not follow."""
+    def _explain(self, journal: Journal) -> Iterator[str]:
+        """Yield which options a study that has begun does not follow."""
         seed, origin = journal.header["seed"], journal.header["warm_start"]
         if self._seed is not None and self._seed != seed:
-            self._warnings.append(
+            yield (
                 f"--seed {self._seed} has no effect: the study continues with its own seed {seed}. "
                 "Start over with --fresh to use another one"
             )
         if self._warm_start and self._warm_start != origin:
-            self._warnings[:] = [  # not what `_known` said
+            yield (
                 f"--warm-start {self._warm_start} has no effect: the study already began "
                 f"{f'with the trials of {origin}' if origin else 'without an earlier study'}. "
                 "Start over with --fresh to use it"
-            ]
+            )
 
-    def _known(self, experiment: Experiment) -> list[Known]:
-        """The points of the study to start from that lie in this space, in the sampler's coordinates."""
+    def _known(self, experiment: Experiment) -> tuple[list[Known], str]:
+        """Return the points of the study to start from that lie in this space, and how many these are."""
+        from tuner.samplers.transform import dimension
+
         dimensions, outside = [dimension(parameter) for parameter in experiment.parameters], 0
         known: list[Known] = []
         for trial in collected(self._store, self._warm_start or "").trials:
@@ -201,65 +280,22 @@ class LocalEngine:
                 known.append(({one.name: one.encode(trial.parameters[one.name]) for one in dimensions}, value))
             except (KeyError, ValueError):
                 outside += 1
-        self._warnings.append(
-            f"{len(known)} trials of {self._warm_start} are known to the sampler"
-            + (f", {outside} lie outside this space" if outside else "")
+        note = f"{len(known)} trials of {self._warm_start} are known to the sampler"
+        return known, note + (f", {outside} lie outside this space" if outside else "")
+
+
+def _failed(journal: Journal, name: str, numbers: Sequence[int] | None) -> list[TrialRecord]:
+    """Return the trials to run again. Raises StudyError for one that did not fail."""
+    failed = [e for e in journal.entries if e.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)]
+    if numbers is None:
+        if not failed:
+            raise StudyError(f"study {name} has no failed trials, so there is nothing to retry")
+        return failed
+    chosen = [entry for entry in failed if entry.number in numbers]
+    if others := sorted(set(numbers) - {entry.number for entry in chosen}):
+        states = ", ".join(
+            f"{number} ({journal.entries[number].state.value})" if number < len(journal.entries) else f"{number} (none)"
+            for number in others
         )
-        return known
-
-    def _run(self, experiment: Experiment, journal: Journal) -> Iterator[Event]:
-        if not journal.header:
-            raise StudyError(f"study {experiment.name} was never submitted: submit it before you watch it")
-        journal.resume(crashed=self._lock is not None and self._lock.crashed)
-        known = [(dict(point), float(value)) for point, value in journal.header["known"]]
-        proposer = sampler(experiment, int(journal.header["seed"]), known)
-        stopping = rules(experiment)
-        launcher = Launcher(experiment, journal.path.parent, from_scratch=stopping is not None)
-        limit = self._max_trials if self._max_trials is not None else experiment.max_trials
-        scheduler = Scheduler(experiment, journal, proposer, stopping, launcher, limit)
-        self._scheduler, scheduler.draining = scheduler, self._finish
-        yield from scheduler.blame()
-        count, over = len(journal.entries), scheduler.finished()
-        if self._max_trials is not None and count:
-            self._warnings.append(self._extension(count, journal))
-        if not over and scheduler.entries:
-            launcher.prepare(scheduler.entries[0])
-            self._runner = self._make_runner(experiment, launcher, scheduler)
-        for message in [*self._warnings, *launcher.warnings]:
-            yield Event(EventKind.WARNING, scheduler.result(), message=message)
-        if self._runner is not None:
-            self._runner.warm(limit or sys.maxsize)
-            yield from scheduler.events(self._runner)
-
-    def _extension(self, count: int, journal: Journal) -> str:
-        """Say what --max-trials does with a study that has begun, with `count` trials."""
-        option = f"--max-trials {self._max_trials}"
-        if journal.end.get("last") is not None:
-            return f"{option} has no effect: {journal.end['reason']}"
-        if self._max_trials is not None and self._max_trials <= count:
-            return f"{option} adds no trials: the study already has {count}"
-        return f"{option}: the study has {count} trials and continues"
-
-    def _make_runner(self, experiment: Experiment, launcher: Launcher, scheduler: Scheduler) -> Pool | InProcess:
-        most = experiment.parallel_trials
-        workers = self._workers or auto_workers(most)
-        if workers > most:
-            self._warnings.append(
-                f"parallelTrialCount {most} is the most that run at once; {workers} workers were asked for"
-            )
-        slots = share(min(workers, most))
-        main_thread = threading.current_thread() is threading.main_thread()
-        if len(slots) > 1 or not launcher.module or not self._in_process or not main_thread:
-            return Pool(slots, launcher.module)
-
-        def hang(number: int, error: str) -> None:
-            entry = scheduler.hang(number, error)
-            print(
-                f"trial {entry.name} is {error}, and its code cannot be interrupted: it counts as Failed; "
-                "run the same line again with --workers 2, which can end such trials",
-                file=sys.__stderr__,
-                flush=True,
-            )
-            os._exit(CommandError.exit_code)
-
-        return InProcess(slots[0], launcher.module, scheduler.poll, hang)
+        raise StudyError(f"only failed trials of {name} can run again, and these did not fail: {states}")
+    return chosen

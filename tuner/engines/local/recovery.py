@@ -1,0 +1,68 @@
+"""What can be done about a damaged journal: say what is intact, and keep exactly that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from tuner.engines.local import records
+from tuner.engines.local.journal import FILE, fault
+from tuner.errors import StudyDamaged, StudyError
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the journal of a study is.
+
+    Attributes:
+        path: The journal.
+        records: How many records are intact, counted from the first.
+        finished: How many trials finished in them.
+        damage: "LINE: what is wrong, and what to do", "" where nothing is.
+        torn: The bytes of an unfinished last line, which the next run cuts off.
+    """
+
+    path: Path
+    records: int
+    finished: int
+    damage: str = ""
+    torn: int = 0
+
+
+def check(folder: Path, identity: str) -> Health:
+    """Read the journal of a study with this id, and change nothing. Raises StudyError where it cannot be read."""
+    path = folder / FILE
+    try:
+        contents = records.parse(path.read_bytes())
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
+    finished = {record["number"] for record in contents.records if record.get("op") == "finish"}
+    return Health(path, len(contents.records), len(finished), fault(contents, identity), contents.torn)
+
+
+def repair(folder: Path, identity: str) -> Path | None:
+    """Keep the intact records of a damaged journal, and the damaged file next to it.
+
+    The caller holds the study's lock.
+
+    Returns:
+        Where the damaged file is now; None for a journal without damage.
+
+    Raises:
+        StudyDamaged: Not even the first record is intact, or it is another study's.
+        StudyError: The files cannot be read or written.
+    """
+    path = folder / FILE
+    if not check(folder, identity).damage:
+        return None
+    data = path.read_bytes()
+    contents = records.parse(data)
+    kept = data[: contents.size]
+    if problem := fault(records.parse(kept), identity):
+        raise StudyDamaged(f"{path} cannot be repaired. {path}:{problem}")
+    names = (path.with_name(f"{FILE}.damaged{f'.{n}' if n else ''}") for n in count())
+    saved = next(name for name in names if not name.exists())
+    records.replace(saved, data)
+    records.replace(path, kept)
+    return saved
