@@ -1,7 +1,7 @@
 """Train one GAN and print its metrics as Katib reads them.
 
     python -m trainer --lr 1e-3 --bs 64
-    python -m trainer --preset seed --dataset mnist --data-dir data --output-dir runs/1
+    python -m trainer --preset article --dataset mnist --data-dir data --output-dir runs/1
 
 Exit codes: 0 done, 1 a file cannot be written or a port not be had (a full disk, a volume that went away: later it
 may succeed), 2 bad flag or missing data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM.

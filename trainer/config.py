@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trainer.losses import LOSSES
+
 IMAGES_PER_TRIAL = 250_000
 """Training images that a trial sees when --epochs is not given."""
 
@@ -22,7 +24,7 @@ WIDTHS = {"mlp": ((128, 256), (256, 128)), "dcgan": ((64, 32), (32, 64))}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the article, to the letter
-    "seed": {
+    "article": {
         "lr": 1e-3, "loss": "ns", "beta1": 0.9, "beta2": 0.999, "r1_gamma": 0.0, "r2_gamma": 0.0, "ema_decay": 0.0,
     },
     # what measures best on digits: bench/presets.py; R1: Mescheder et al. 2018, arXiv 1801.04406
@@ -60,7 +62,9 @@ def _flag(default: Any, text: str, **metadata: Any) -> Any:
 class Config:
     """One trial. Every field is a flag: `beta1` is `--beta1`, `g_hidden` is `--g-hidden`."""
 
-    preset: str = _flag("stable", "sets flags that are not given: 'seed' is the article's GAN", choices=tuple(PRESETS))
+    preset: str = _flag(
+        "stable", "set the flags that are not given; article: the article's GAN", choices=tuple(PRESETS)
+    )
     # optimisation
     lr: float = _flag(2e-3, "learning rate of the generator", low=1e-8, high=10.0, per_trial=True)
     bs: int = _flag(64, "batch size", unit="images", low=2, high=65536)
@@ -79,8 +83,8 @@ class Config:
     # objective
     loss: str = _flag(
         "ns",
-        "ns: non-saturating cross-entropy; rpgan: relativistic pairing (R3GAN)",
-        choices=("ns", "saturating", "hinge", "lsgan", "wgan", "rpgan"),
+        "; ".join(f"{name}: {loss.help}" for name, loss in LOSSES.items()),
+        choices=tuple(LOSSES),
     )
     r1_gamma: float = _flag(1.0, "gradient penalty on real images; 0: none", low=0.0, high=1e4, per_trial=True)
     r2_gamma: float = _flag(0.0, "gradient penalty on generated images; 0: none", low=0.0, high=1e4, per_trial=True)
@@ -193,10 +197,11 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
 
 
 def _check_combinations(c: Config) -> None:
-    if c.label_smoothing and c.loss in ("hinge", "wgan"):
+    if c.label_smoothing and not LOSSES[c.loss].smooths:
+        smoothed = ", ".join(name for name, loss in LOSSES.items() if loss.smooths)
         raise UsageError(
-            f"--label-smoothing={c.label_smoothing:g}: --loss={c.loss} has no target to smooth;"
-            " set --label-smoothing=0, or --loss=ns, saturating, lsgan or rpgan"
+            f"--label-smoothing={c.label_smoothing:g}: --loss={c.loss} has no target to smooth."
+            f" Set --label-smoothing=0, or --loss to one of {smoothed}"
         )
     if c.precision == "tf32" and c.device == "cpu":
         raise UsageError("--precision=tf32: the CPU has no TF32; use --precision=fp32 or bf16, or --device=cuda")

@@ -82,7 +82,7 @@ def digest(train: np.ndarray, held_out: np.ndarray) -> str:
     sha = hashlib.sha256()
     for array in (train, held_out):
         sha.update(json.dumps(array.shape).encode())
-        sha.update(np.ascontiguousarray(array))
+        sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
 
 

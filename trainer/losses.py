@@ -1,57 +1,69 @@
-"""GAN losses on logits: pure functions of the discriminator's scores, for E trials side by side.
+"""The GAN losses as one table: LOSSES[name] holds the help text and the formulas. The flags and the step read it.
 
-Shapes: E trials, B batch. `real` and `fake` are [E, B] scores D(x) and D(G(z)); a loss is [E], the mean over B.
-`smooth` [E, 1] is one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498): real images have the target
-1 - smooth. Names: ns and saturating, Goodfellow et al. 2014 (arXiv 1406.2661), minus their sign where it is maximised;
-hinge, Lim & Ye 2017 (arXiv 1705.02894); lsgan, Mao et al. 2017 (arXiv 1611.04076); wgan, Arjovsky et al. 2017
-(arXiv 1701.07875), to be used with a gradient penalty or spectral norm in place of clipping; rpgan, relativistic
-pairing, Jolicoeur-Martineau 2019 and R3GAN (arXiv 2501.05441): the i-th real against the i-th generated image.
+Shapes: E trials, B batch. `real` and `fake` are the discriminator's scores (logits) D(x) and D(G(z)), [E, B]. Each
+formula returns one term per image, [E, B]; a loss is the mean over B, [E]. `smooth` [E, 1] is one-sided label smoothing
+(Salimans et al. 2016, arXiv 1606.03498): real images have the target 1 - smooth. To add a loss, add a row.
+This module does not import torch, so that `python -m trainer --help` can read the table quickly.
 """
 
-import torch
-from torch import Tensor
-from torch.nn.functional import softplus
+from __future__ import annotations
 
-NEEDS_REAL = frozenset({"rpgan"})
-"""Losses whose generator part looks at D(x) too."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-
-def d_loss(name: str, real: Tensor, fake: Tensor, smooth: Tensor) -> Tensor:
-    """The discriminator's loss [E]; penalties are apart."""
-    if name in ("ns", "saturating"):
-        return (_towards(real, smooth) + softplus(fake)).mean(1)
-    if name == "rpgan":
-        return _towards(real - fake, smooth).mean(1)
-    if name == "hinge":
-        return ((1 - real).relu() + (1 + fake).relu()).mean(1)
-    if name == "lsgan":
-        return ((real - (1 - smooth)).square() + fake.square()).mean(1) / 2
-    if name == "wgan":
-        return (fake - real).mean(1)
-    raise ValueError(name)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def g_loss(name: str, fake: Tensor, real: Tensor | None) -> Tensor:
-    """The generator's loss [E]. `real` is needed by the losses in NEEDS_REAL and ignored by the others."""
-    if name == "ns":
-        return softplus(-fake).mean(1)
-    if name == "saturating":
-        return -softplus(fake).mean(1)
-    if name == "rpgan" and real is not None:
-        return softplus(real - fake).mean(1)
-    if name in ("hinge", "wgan"):
-        return -fake.mean(1)
-    if name == "lsgan":
-        return (fake - 1).square().mean(1) / 2
-    raise ValueError(name)
+@dataclass(frozen=True)
+class Loss:
+    """One loss. `pairs`: its generator formula uses D(x). `smooths`: it has a target that label smoothing can move."""
+
+    help: str
+    d_terms: Callable[[Tensor, Tensor, Tensor], Tensor]  # (real, fake, smooth)
+    g_terms: Callable[[Tensor, Tensor], Tensor]  # (fake, real); real is fake where `pairs` is False
+    pairs: bool = False
+    smooths: bool = True
+
+    def discriminator(self, real: Tensor, fake: Tensor, smooth: Tensor) -> Tensor:
+        """Return the discriminator's loss [E] without penalties."""
+        return self.d_terms(real, fake, smooth).mean(1)
+
+    def generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        """Return the generator's loss [E]. `real` is required if `pairs` is True."""
+        return self.g_terms(fake, fake if real is None else real).mean(1)
 
 
-def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
-    """Mean over B of |dD/dx|^2 / 2, [E]: R1 on real images (arXiv 1801.04406, eq. 9 without gamma), R2 on fake ones."""
-    (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    return slope.flatten(2).square().sum(2).mean(1) / 2
+def _softplus(x: Tensor) -> Tensor:
+    from torch.nn.functional import softplus
+
+    return softplus(x)
 
 
-def _towards(logits: Tensor, smooth: Tensor) -> Tensor:
+def _target(logits: Tensor, smooth: Tensor) -> Tensor:
     """Cross-entropy of sigmoid(logits) with the target 1 - smooth: softplus(-x) + smooth * x."""
-    return softplus(-logits) + smooth * logits
+    return _softplus(-logits) + smooth * logits
+
+
+LOSSES: dict[str, Loss] = {
+    # Goodfellow et al. 2014, arXiv 1406.2661: both variants, negated where the paper maximises
+    "ns": Loss(
+        "non-saturating cross-entropy", lambda r, f, s: _target(r, s) + _softplus(f), lambda f, r: _softplus(-f)
+    ),
+    "saturating": Loss(
+        "minimax cross-entropy", lambda r, f, s: _target(r, s) + _softplus(f), lambda f, r: -_softplus(f)
+    ),
+    # Lim and Ye 2017, arXiv 1705.02894
+    "hinge": Loss("hinge", lambda r, f, s: (1 - r).relu() + (1 + f).relu(), lambda f, r: -f, smooths=False),
+    # Mao et al. 2017, arXiv 1611.04076
+    "lsgan": Loss(
+        "least squares", lambda r, f, s: ((r - (1 - s)).square() + f.square()) / 2, lambda f, r: (f - 1).square() / 2
+    ),
+    # Arjovsky et al. 2017, arXiv 1701.07875, with a gradient penalty or spectral norm instead of clipping
+    "wgan": Loss("Wasserstein, unclipped", lambda r, f, s: f - r, lambda f, r: -f, smooths=False),
+    # Jolicoeur-Martineau 2019; R3GAN, arXiv 2501.05441: the i-th real against the i-th generated image
+    "rpgan": Loss(
+        "relativistic pairing (R3GAN)", lambda r, f, s: _target(r - f, s), lambda f, r: _softplus(r - f), pairs=True
+    ),
+}

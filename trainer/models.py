@@ -1,11 +1,12 @@
-"""The generator and the discriminator as functions of stacked parameters: E networks in one call, E = 1 included.
+"""The generator and the discriminator as functions of stacked parameters: E networks in one call, including E = 1.
 
 Shapes: E trials, B batch, Z latent, C channels, H x W pixels. An image batch is [E, B, C, H, W] in [-1, 1].
 Parameters are a dict of name -> [E, ...]; matrices are [E, in, out], biases [E, 1, out], kernels [E, out, in, 3, 3].
 
-mlp    the article's: z -> 128 -> 256 -> pixels, ReLU and Tanh; pixels -> 256 -> 128 -> 1, LeakyReLU 0.2, a logit.
-dcgan  after Radford et al. 2015 (arXiv 1511.06434), small and without batch norm (as R3GAN, arXiv 2501.05441): each
-       entry of g_hidden is a resolution, doubled by repetition; each entry of d_hidden halves it by stride 2.
+mlp    The article's networks. Generator: z -> 128 -> 256 -> pixels with ReLU and Tanh. Discriminator:
+       pixels -> 256 -> 128 -> 1 logit with LeakyReLU 0.2.
+dcgan  A small version of Radford et al. 2015 (arXiv 1511.06434) without batch norm (as in R3GAN, arXiv 2501.05441).
+       Each entry of g_hidden doubles the resolution by repetition; each entry of d_hidden halves it with stride 2.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+import torch.nn.functional as F  # noqa: N812 - the conventional name
 from torch import Tensor
 
 Params = dict[str, Tensor]
@@ -23,7 +24,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Arch:
-    """What fixes the shape of both networks; the same for all trials that are trained side by side."""
+    """The settings that determine the shapes of both networks. All trials of one stack share them."""
 
     model: str
     image: tuple[int, int, int]  # C, H, W
@@ -33,7 +34,7 @@ class Arch:
     spectral_norm: bool = False
 
     def generator_shapes(self) -> Shapes:
-        """Name -> shape for one trial."""
+        """Return name -> shape for one trial."""
         c, h, w = self.image
         if self.model == "mlp":
             return _dense(self.latent_dim, *self.g_hidden, c * h * w)
@@ -42,7 +43,7 @@ class Arch:
         return first | _convs(*self.g_hidden, c)
 
     def discriminator_shapes(self) -> Shapes:
-        """Name -> shape for one trial."""
+        """Return name -> shape for one trial."""
         c, h, w = self.image
         if self.model == "mlp":
             return _dense(c * h * w, *self.d_hidden, 1)
@@ -51,21 +52,21 @@ class Arch:
         return _convs(c, *self.d_hidden) | _dense(self.d_hidden[-1] * h * w, 1)
 
     def generate(self, p: Params, z: Tensor) -> Tensor:
-        """Noise [E, B, Z] -> images [E, B, C, H, W] in [-1, 1]."""
+        """Map noise [E, B, Z] to images [E, B, C, H, W] in [-1, 1]."""
         e, b = z.shape[:2]
         if self.model == "mlp":
             for i in range(len(self.g_hidden)):
                 z = _linear(p, i, z).relu()
             return _linear(p, len(self.g_hidden), z).tanh().view(e, b, *self.image)
-        x = _linear(p, 0, z).relu().unflatten(2, (self.g_hidden[0], *self._coarse()))
+        x = _linear(p, 0, z).relu().view(e, b, self.g_hidden[0], *self._coarse())
         for i in range(len(self.g_hidden)):
             x = x.repeat_interleave(2, 3).repeat_interleave(2, 4)
             x = _conv(p, i, x, stride=1)
             x = x.relu() if i < len(self.g_hidden) - 1 else x.tanh()
-        return x[..., : self.image[1], : self.image[2]]
+        return x[:, :, :, : self.image[1], : self.image[2]]
 
     def discriminate(self, p: Params, x: Tensor) -> Tensor:
-        """Images [E, B, C, H, W] -> logits [E, B]."""
+        """Map images [E, B, C, H, W] to logits [E, B]."""
         if self.model == "mlp":
             x = x.flatten(2)
             for i in range(len(self.d_hidden)):
@@ -76,7 +77,7 @@ class Arch:
         return _linear(p, 0, x.flatten(2)).squeeze(2)
 
     def _coarse(self) -> tuple[int, int]:
-        """H and W of dcgan's first resolution; what is generated beyond the image is cut off."""
+        """H and W of dcgan's first resolution. `generate` crops the result to the size of the image."""
         scale = 2 ** len(self.g_hidden)
         return math.ceil(self.image[1] / scale), math.ceil(self.image[2] / scale)
 
@@ -90,36 +91,6 @@ def initialise(into: Params, generators: Sequence[torch.Generator]) -> None:
                 bound = 1 / math.sqrt(p.shape[1] if p.ndim == 3 else math.prod(p.shape[2:]))
             draw = torch.empty(p.shape[1:], device=generator.device)
             p[e].copy_(draw.uniform_(-bound, bound, generator=generator))
-
-
-def singular_vectors(shapes: Shapes) -> Shapes:
-    """Name -> shape of the power iteration's vector for each weight, for `spectral_normalise`."""
-    return {
-        k: (_matrix(torch.empty(1, *s, device="meta")).shape[2],) for k, s in shapes.items() if k.endswith("weight")
-    }
-
-
-@torch.no_grad()
-def power_iteration(p: Params, u: Params) -> None:
-    """One step of the power iteration on each weight, in place on u: Miyato et al. 2018 (arXiv 1802.05957)."""
-    for name, vector in u.items():
-        w = _matrix(p[name])
-        v = F.normalize(w @ vector.unsqueeze(2), dim=1)
-        vector.copy_(F.normalize(w.mT @ v, dim=1).squeeze(2))
-
-
-def spectral_normalise(p: Params, u: Params) -> Params:
-    """Each weight over its largest singular value |W u|, of which u is the right singular vector."""
-    out = dict(p)
-    for name, vector in u.items():
-        sigma = (_matrix(p[name]) @ vector.unsqueeze(2)).norm(dim=1)
-        out[name] = p[name] / sigma.view(-1, *[1] * (p[name].ndim - 1)).clamp_min(1e-12)
-    return out
-
-
-def _matrix(w: Tensor) -> Tensor:
-    """A weight as [E, rows, columns]."""
-    return w if w.ndim == 3 else w.flatten(2)
 
 
 def _dense(*sizes: int) -> Shapes:

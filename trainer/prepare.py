@@ -101,7 +101,7 @@ def _write(folder: Path, source: Source, weights: dict[str, Tensor], note: str) 
     arrays = {"train": source.train, "held_out": source.held_out, "fingerprint": np.array(source.fingerprint)}
     if source.train_labels is not None and source.held_out_labels is not None:
         arrays |= {"train_labels": source.train_labels, "held_out_labels": source.held_out_labels}
-    np.savez(folder / IMAGES_FILE, **arrays)
+    np.savez(folder / IMAGES_FILE, allow_pickle=False, **arrays)
     about = f"{FORMAT}; of images {digest(source.train, source.held_out)}; {note}"
     safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, {"about": about})  # one key: their order is random
 
@@ -121,8 +121,8 @@ def read(dataset: str, data_dir: Path) -> Source:
         raise DataError(f"{path} holds {len(images)} images; at least {MIN_IMAGES} are needed")
     held = np.arange(len(images)) % 5 == 4
     held &= held.cumsum() <= MAX_SAMPLES
-    split = (None, None) if labels is None else (labels[~held], labels[held])
-    return Source(images[~held], images[held], *split, fingerprint(path))
+    train_labels, held_out_labels = (None, None) if labels is None else (labels[~held], labels[held])
+    return Source(images[~held], images[held], train_labels, held_out_labels, fingerprint(path))
 
 
 def read_digits() -> Source:

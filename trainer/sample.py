@@ -78,13 +78,14 @@ def _read_arch(path: Path) -> Arch:
     """The generator's architecture from run.json: `image` [C, H, W] and `flags`."""
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        flags, image = run["flags"], tuple(map(int, run["image"]))
+        flags, (c, h, w) = run["flags"], map(int, run["image"])
+        image = c, h, w
         hidden = [tuple(map(int, flags[name])) for name in ("g_hidden", "d_hidden")]
         arch = Arch(str(flags["model"]), image, int(flags["latent_dim"]), hidden[0], hidden[1])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SampleError(f"--from {path.parent}: no run.json of a trial there ({_reason(error)})") from error
     numbers = (*image, arch.latent_dim, *hidden[0])
-    if len(image) != 3 or min(numbers) < 1 or math.prod(image) > 2**26 or arch.model not in ("mlp", "dcgan"):
+    if min(numbers) < 1 or math.prod(image) > 2**26 or arch.model not in ("mlp", "dcgan"):
         raise SampleError(f"--from {path.parent}: run.json describes no generator (image {list(image)}, {arch.model})")
     return arch
 

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer import losses, models
+from trainer import models, spectral
 from trainer.config import Config
 from trainer.data import from_unit, to_unit
+from trainer.losses import LOSSES
 from trainer.optimizer import Optimizer, Stack
 
 
@@ -29,11 +30,12 @@ class Step:
     def __init__(self, arch: models.Arch, configs: Sequence[Config], images: Tensor) -> None:
         self.config = c = configs[0]
         self.arch, self.images, self.device = arch, images, images.device
+        self.loss = LOSSES[c.loss]
         self.trials = e = len(configs)
         self.generators = [torch.Generator(self.device).manual_seed(c.seed) for c in configs]
         self.g = Stack(arch.generator_shapes(), e, self.device)
         self.d = Stack(arch.discriminator_shapes(), e, self.device)
-        vectors = models.singular_vectors(arch.discriminator_shapes()) if arch.spectral_norm else {}
+        vectors = spectral.singular_vectors(arch.discriminator_shapes()) if arch.spectral_norm else {}
         self.u = {k: torch.zeros(e, *s, device=self.device) for k, s in vectors.items()}
         with torch.no_grad():
             for params in (self.g.params, self.d.params, self.u):
@@ -72,14 +74,10 @@ class Step:
     def current_losses(self, z: Tensor) -> Tensor:
         """Losses [2, E] as they stand, on noise [E, B, Z] and the first B images; changes nothing."""
         with torch.no_grad():
-            real = to_unit(self.images[: z.shape[1]]).expand(self.trials, -1, -1, -1, -1)
-            scores = [self.arch.discriminate(self._d(), x) for x in (real, self.arch.generate(self.g.params, z))]
-            return torch.stack(
-                [
-                    losses.d_loss(self.config.loss, *scores, self.smooth),
-                    losses.g_loss(self.config.loss, scores[1], scores[0]),
-                ]
-            )
+            images = to_unit(self.images[: z.shape[1]]).expand(self.trials, -1, -1, -1, -1)
+            real = self.arch.discriminate(self._d(), images)
+            fake = self.arch.discriminate(self._d(), self.arch.generate(self.g.params, z))
+            return torch.stack([self.loss.discriminator(real, fake, self.smooth), self.loss.generator(fake, real)])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a later step depends on: tensors that are safe to store, not to change."""
@@ -140,32 +138,32 @@ class Step:
             self.sums.add_(torch.stack([d_value, g_value]))
 
     def _d_gradients(self, real: Tensor, fake: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        models.power_iteration(self.d.params, self.u)
+        spectral.power_iteration(self.d.params, self.u)
         weights = self._d()
         if self.r1 or self.r2:
-            x = [real.requires_grad_(self.r1), fake.requires_grad_(self.r2)]
-            scores = [self.arch.discriminate(weights, images).float() for images in x]
+            real.requires_grad_(self.r1)
+            fake.requires_grad_(self.r2)
+            on_real, on_fake = (self.arch.discriminate(weights, images).float() for images in (real, fake))
         else:  # one pass over the weights for both halves
-            x = []
-            scores = list(self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1))
-        value = losses.d_loss(self.config.loss, *scores, self.smooth)
+            on_real, on_fake = self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1)
+        value = self.loss.discriminator(on_real, on_fake, self.smooth)
         total = value
         if self.r1:
-            total = total + self.gamma1 * losses.gradient_penalty(scores[0], x[0])
+            total = total + self.gamma1 * gradient_penalty(on_real, real)
         if self.r2:
-            total = total + self.gamma2 * losses.gradient_penalty(scores[1], x[1])
+            total = total + self.gamma2 * gradient_penalty(on_fake, fake)
         return value.detach(), torch.autograd.grad(total.sum(), list(self.d.params.values()))
 
     def _g_gradients(self, real: Tensor, fake: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         weights = {k: p.detach() for k, p in self._d().items()}
         scores = None
-        if self.config.loss in losses.NEEDS_REAL:
+        if self.loss.pairs:
             scores = self.arch.discriminate(weights, real.detach()).float()
-        value = losses.g_loss(self.config.loss, self.arch.discriminate(weights, fake).float(), scores)
+        value = self.loss.generator(self.arch.discriminate(weights, fake).float(), scores)
         return value.detach(), torch.autograd.grad(value.sum(), list(self.g.params.values()))
 
     def _d(self) -> models.Params:
-        return models.spectral_normalise(self.d.params, self.u) if self.u else self.d.params
+        return spectral.normalise(self.d.params, self.u) if self.u else self.d.params
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision != "bf16":
@@ -188,3 +186,9 @@ class Step:
 
     def _column(self, configs: Sequence[Config], name: str) -> Tensor:
         return torch.tensor([[getattr(c, name)] for c in configs], device=self.device)
+
+
+def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Mean over B of |dD/dx|^2 / 2, [E]: R1 on real images (arXiv 1801.04406, eq. 9 without gamma), R2 on fake ones."""
+    (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return slope.flatten(2).square().sum(2).mean(1) / 2

@@ -33,7 +33,7 @@ FLAGS = [
     (["--label-smoothing=0.1", "--loss=hinge"], ["--label-smoothing", "--loss=hinge"]),
     (["--resume=must"], ["--resume=must", "--output-dir"]),
     (["--metrics-port=70000"], ["--metrics-port=70000", "65535"]),
-    (["--preset=best"], ["--preset=best", "seed", "stable"]),
+    (["--preset=best"], ["--preset=best", "article", "stable"]),
     (["--dataset=cifar", "--data-dir={tmp}"], ["cifar", "digits, mnist"]),
     (["--dataset=mnist"], ["--data-dir", "python -m trainer.prepare --dataset mnist"]),
     (["--dataset=mnist", "--data-dir={tmp}/d"], ["python -m trainer.prepare --dataset mnist --data-dir {tmp}/d"]),

@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from trainer import losses
-from trainer.config import Config
-
-NAMES = Config.__dataclass_fields__["loss"].metadata["choices"]
+from trainer.config import Config, UsageError
+from trainer.losses import LOSSES
+from trainer.step import gradient_penalty
 
 
 def scores(seed: int) -> Tensor:
@@ -21,56 +20,75 @@ def bce(logits: Tensor, target: float) -> Tensor:
 
 def test_non_saturating_is_the_articles_cross_entropy():
     real, fake, none = scores(0), scores(1), torch.zeros(3, 1)
-    torch.testing.assert_close(losses.d_loss("ns", real, fake, none), bce(real, 1) + bce(fake, 0))
-    torch.testing.assert_close(losses.g_loss("ns", fake, None), bce(fake, 1))
-    torch.testing.assert_close(losses.g_loss("saturating", fake, None), -bce(fake, 0))
+    torch.testing.assert_close(LOSSES["ns"].discriminator(real, fake, none), bce(real, 1) + bce(fake, 0))
+    torch.testing.assert_close(LOSSES["ns"].generator(fake, None), bce(fake, 1))
+    torch.testing.assert_close(LOSSES["saturating"].generator(fake, None), -bce(fake, 0))
 
 
 def test_label_smoothing_moves_the_target_of_each_trial():
     real, fake, smooth = scores(0), scores(1), torch.tensor([[0.0], [0.1], [0.3]])
-    got = losses.d_loss("ns", real, fake, smooth)
+    got = LOSSES["ns"].discriminator(real, fake, smooth)
     for e, target in enumerate((1.0, 0.9, 0.7)):
         torch.testing.assert_close(got[e], (bce(real, target) + bce(fake, 0))[e])
-    got = losses.d_loss("lsgan", real, fake, smooth)
+    got = LOSSES["lsgan"].discriminator(real, fake, smooth)
     torch.testing.assert_close(got[1], ((real[1] - 0.9).square().mean() + fake[1].square().mean()) / 2)
 
 
 def test_relativistic_pairing_sees_differences_only():
     real, fake, none = scores(0), scores(1), torch.zeros(3, 1)
-    torch.testing.assert_close(losses.d_loss("rpgan", real, fake, none), bce(real - fake, 1))
-    torch.testing.assert_close(losses.g_loss("rpgan", fake, real), bce(fake - real, 1))
+    torch.testing.assert_close(LOSSES["rpgan"].discriminator(real, fake, none), bce(real - fake, 1))
+    torch.testing.assert_close(LOSSES["rpgan"].generator(fake, real), bce(fake - real, 1))
     torch.testing.assert_close(
-        losses.d_loss("rpgan", real + 7, fake + 7, none), losses.d_loss("rpgan", real, fake, none)
+        LOSSES["rpgan"].discriminator(real + 7, fake + 7, none), LOSSES["rpgan"].discriminator(real, fake, none)
     )
 
 
 def test_hinge_is_flat_beyond_the_margin():
     none = torch.zeros(1, 1)
-    assert losses.d_loss("hinge", torch.full((1, 4), 2.0), torch.full((1, 4), -1.5), none).item() == 0
-    assert losses.d_loss("hinge", torch.zeros(1, 4), torch.zeros(1, 4), none).item() == 2
+    assert LOSSES["hinge"].discriminator(torch.full((1, 4), 2.0), torch.full((1, 4), -1.5), none).item() == 0
+    assert LOSSES["hinge"].discriminator(torch.zeros(1, 4), torch.zeros(1, 4), none).item() == 2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_each_step_improves_its_own_side(name):
     """D's gradient raises D(x) and lowers D(G(z)); G's raises D(G(z))."""
     real, fake = torch.zeros(1, 8, requires_grad=True), torch.zeros(1, 8, requires_grad=True)
-    d_real, d_fake = torch.autograd.grad(losses.d_loss(name, real, fake, torch.zeros(1, 1)).sum(), (real, fake))
+    d_real, d_fake = torch.autograd.grad(LOSSES[name].discriminator(real, fake, torch.zeros(1, 1)).sum(), (real, fake))
     assert (d_real < 0).all()
     if name == "lsgan":
         fake = torch.full((1, 8), 0.5, requires_grad=True)
-        (d_fake,) = torch.autograd.grad(losses.d_loss(name, real, fake, torch.zeros(1, 1)).sum(), fake)
+        (d_fake,) = torch.autograd.grad(LOSSES[name].discriminator(real, fake, torch.zeros(1, 1)).sum(), fake)
     assert (d_fake > 0).all()
-    (g_fake,) = torch.autograd.grad(losses.g_loss(name, fake, real).sum(), fake)
+    (g_fake,) = torch.autograd.grad(LOSSES[name].generator(fake, real).sum(), fake)
     assert (g_fake < 0).all()
 
 
 def test_the_penalty_of_a_linear_critic_is_half_its_squared_norm():
     w = torch.randn(2, 12, 1)
     x = torch.randn(2, 5, 1, 3, 4, requires_grad=True)
-    penalty = losses.gradient_penalty(torch.bmm(x.flatten(2), w).squeeze(2), x)
+    penalty = gradient_penalty(torch.bmm(x.flatten(2), w).squeeze(2), x)
     torch.testing.assert_close(penalty, w.square().sum((1, 2)) / 2)
 
 
-def test_an_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="wasserstein"):
-        losses.d_loss("wasserstein", scores(0), scores(1), torch.zeros(3, 1))
+def test_unknown_loss_is_refused():
+    with pytest.raises(UsageError, match=r"--loss=wasserstein: must be one of ns, "):
+        Config.parse(["--loss=wasserstein"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_flag_and_help_list_every_loss(name, capsys):
+    assert Config.parse([f"--loss={name}"]).loss == name
+    with pytest.raises(SystemExit):
+        Config.parse(["--help"])
+    assert f"{name}: {LOSSES[name].help}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_smoothing_is_refused_without_a_target():
+    """LOSSES says which losses have a target; the flags follow it."""
+    for name, loss in LOSSES.items():
+        argv = [f"--loss={name}", "--label-smoothing=0.1"]
+        if loss.smooths:
+            assert Config.parse(argv).label_smoothing == 0.1
+        else:
+            with pytest.raises(UsageError, match=f"--loss={name} has no target to smooth"):
+                Config.parse(argv)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer import models
+from trainer import models, spectral
 from trainer.models import Arch
 
 MLP = Arch("mlp", (1, 8, 8), 10, (12, 20), (20, 12))
@@ -79,10 +79,10 @@ def test_weights_are_drawn_as_torch_draws_them():
 @pytest.mark.parametrize("arch", [MLP, DCGAN])
 def test_spectral_norm_makes_the_largest_singular_value_one(arch):
     p = stacked(arch.discriminator_shapes())
-    u = stacked(models.singular_vectors(arch.discriminator_shapes()))
+    u = stacked(spectral.singular_vectors(arch.discriminator_shapes()))
     for _ in range(300):
-        models.power_iteration(p, u)
-    normal = models.spectral_normalise(p, u)
+        spectral.power_iteration(p, u)
+    normal = spectral.normalise(p, u)
     for name in u:
         matrices = normal[name] if normal[name].ndim == 3 else normal[name].flatten(2)
         torch.testing.assert_close(torch.linalg.matrix_norm(matrices, 2), torch.ones(3), rtol=1e-3, atol=0)
