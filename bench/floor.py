@@ -21,7 +21,7 @@ REPEATS = 5
 def main() -> None:
     """Prints the floor of every metric, scores of degenerate images, and the extractor's hash."""
     images = load("digits", None, torch.device("cpu"))
-    extractor = load_extractor(images, None)
+    extractor = load_extractor(images)
     print(
         f"torch {torch.__version__}, {platform.machine()}; data {images.sha256[:12]}, extractor {extractor.sha256[:12]}"
     )

@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     images = data.load("digits", None, torch.device("cpu"))
-    extractor = load_extractor(images, None)
+    extractor = load_extractor(images)
     evaluator = Evaluator(images, extractor, Config().samples)
     floor = Evaluator(images, extractor, len(images.train))(images.train)["fd"]
     print(f"digits, 250,000 images, batch 64, {evaluator.samples} samples x 2 draws, n = {args.seeds} seeds")

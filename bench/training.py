@@ -13,5 +13,5 @@ from trainer.loop import Evaluation, Training
 def digits(configs: Sequence[Config]) -> Iterator[Evaluation]:
     """The evaluations of a stack of trials that share what a stack must share."""
     images = load("digits", None, torch.device("cpu"))
-    evaluator = Evaluator(images, load_extractor(images, None), configs[0].samples)
+    evaluator = Evaluator(images, load_extractor(images), configs[0].samples)
     yield from Training(configs, images, evaluator).run()

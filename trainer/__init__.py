@@ -1,3 +1,3 @@
-"""One trial: the GAN trainer in the container, `python -m trainer --lr 1e-3 --bs 64`, and prints metrics."""
+"""One trial: `python -m trainer --lr 1e-3 --bs 64` trains a GAN and prints its metrics."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""Files that survive a kill: the checkpoint of a run, and the trained generator's weights. safetensors, no pickle.
+"""Files that survive a kill: the checkpoint of a run and the weights of the generator. safetensors, without pickle.
 
-A write goes to a file beside the target, reaches the disk, and takes the target's name in one step: whoever reads finds
-the old file or the new one, never a part. A checkpoint carries its own checksum and the settings it belongs to.
+A file is written next to its target, synced to the disk, and renamed: a reader finds the old file or the new one, never
+a part. A checkpoint holds its own checksum and the settings of its run.
 """
 
 import contextlib
@@ -19,14 +19,15 @@ from torch import Tensor
 CHECKPOINT = "checkpoint.safetensors"
 GENERATOR = "generator.safetensors"
 FORMAT = "gan-tuner checkpoint 1"
+FIX = "Move it away, or use --resume=never or another --output-dir"
 
 
 class CheckpointError(Exception):
-    """A checkpoint that must not be used: one line with the file, the rule and the remedy."""
+    """A checkpoint cannot be used. The message is one line with the file, the rule and the fix."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Raises OSError; `path` then is as it was, and no part of the new content is left behind."""
+    """Replace the content of `path`. Raises OSError, and then leaves `path` as it was and no other file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -46,7 +47,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Store a run's state: tensors, and what JSON can hold. Raises OSError."""
+    """Store the state of a run: tensors and JSON values. Raises OSError."""
     text = json.dumps(meta)
     tensors = {name: t.detach().cpu() for name, t in tensors.items()}
     metadata = {"format": FORMAT, "meta": text, "sha256": _digest(tensors, text)}
@@ -54,40 +55,44 @@ def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` stored. Raises CheckpointError when the file is truncated, altered or something else."""
-    tensors, metadata = _read(path, "move it away, or use --resume=never or another --output-dir")
+    """Return what `save` stored. Raises CheckpointError if the file is truncated, modified or not a checkpoint."""
+    tensors, metadata = _read(path)
     text = metadata.get("meta", "")
     if metadata.get("sha256") != _digest(tensors, text):
-        raise CheckpointError(f"{path}: the content does not match its checksum; move it away, or use --resume=never")
-    return tensors, json.loads(text)
+        raise CheckpointError(f"{path}: the content does not match its checksum. {FIX}")
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the metadata is not valid JSON ({error}). {FIX}") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path}: the metadata is not a JSON object. {FIX}")
+    return tensors, meta
 
 
 def check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises CheckpointError naming the first setting in which the stored run is not the wanted one."""
+    """Raise CheckpointError with the first setting in which the stored run differs from the wanted run."""
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
             raise CheckpointError(
-                f"{path} belongs to another run: {name} is {stored.get(name)} there and {wanted.get(name)} here;"
-                " use the same flags, another --output-dir, or --resume=never to start afresh"
+                f"{path} belongs to another run: {name} is {stored.get(name)} there and {wanted.get(name)} now."
+                " Use the same flags, another --output-dir, or --resume=never to start again"
             )
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Tensors alone, atomically. Raises OSError."""
+    """Store weights without metadata, atomically. Raises OSError."""
     write_atomically(path, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()}))
 
 
-def _read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is not a checkpoint of this version ({FORMAT}); {remedy}")
+                raise CheckpointError(f"{path} is not a checkpoint of this version ({FORMAT}). {FIX}")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read, it is truncated or no safetensors file ({error}); {remedy}"
-        ) from error
+        raise CheckpointError(f"{path} is truncated or not a safetensors file ({error}). {FIX}") from error
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

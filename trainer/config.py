@@ -1,9 +1,9 @@
-"""Everything that can be set about one trial: one frozen dataclass is the flags, their help and bounds, and the check.
+"""All settings of one trial: one frozen dataclass defines the flags, their help, their bounds and the checks.
 
     Config.parse(["--lr", "1e-3", "--bs", "64"]) -> Config(lr=0.001, bs=64, ...)
 
-Imports no torch, so that `python -m trainer --help` answers at once. A preset sets flags and nothing else: a flag that
-is written out always wins. Field metadata: `help`, `unit`, `low`/`high` (inclusive), `below` (exclusive), `choices`.
+Imports no torch, so that `python -m trainer --help` is fast. A preset only sets flags, and a flag on the command line
+overrides it. Field metadata: `help`, `unit`, `low`/`high` (inclusive), `below` (exclusive), `choices`.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from typing import Any, NoReturn
 from trainer.losses import LOSSES
 
 IMAGES_PER_TRIAL = 250_000
-"""Training images that a trial sees when --epochs is not given."""
+"""Training images of a trial without --epochs and --budget-seconds."""
 
 WIDTHS = {"mlp": ((128, 256), (256, 128)), "dcgan": ((64, 32), (32, 64))}
 """Default (--g-hidden, --d-hidden) of each model."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # the article, to the letter
+    # exactly as in the article
     "article": {
         "lr": 1e-3, "loss": "ns", "beta1": 0.9, "beta2": 0.999, "r1_gamma": 0.0, "r2_gamma": 0.0, "ema_decay": 0.0,
     },
-    # what measures best on digits: bench/presets.py; R1: Mescheder et al. 2018, arXiv 1801.04406
+    # the best on digits (bench/presets.py); R1: Mescheder et al. 2018, arXiv 1801.04406
     "stable": {
         "lr": 2e-3, "loss": "ns", "beta1": 0.0, "beta2": 0.99, "r1_gamma": 1.0, "r2_gamma": 0.0, "ema_decay": 0.999,
     },
@@ -36,22 +36,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 EPILOG = """\
 metrics, one line per evaluation and a final one:
   loss                 the generator's loss (= generator_loss), mean over the steps since the last evaluation;
-                       printed because the article minimises it. It does not measure quality: minimise fd.
+                       the article minimises it. It does not measure quality: minimise fd.
   discriminator_loss   the discriminator's loss without penalties, the same mean
   fd                   Frechet distance to held-out images in the features of a small classifier, lower is better
   sw                   sliced Wasserstein distance in the same features, lower is better
   precision recall density coverage   share of samples that look real, and of real images that are covered
-  train_fd copied      fd to the training images, share of near copies of a training image: watch for overfitting
-  images_per_second    training images per second of training time
+  train_fd copied      fd to the training images, and share of near copies of a training image: they show overfitting
+  images_per_second    training images per second since the last evaluation
+  train_seconds        seconds of training so far: only the steps, without evaluations, checkpoints and loading
   diverged             1: training became non-finite and the values are those of the untrained generator
 
-exit codes: 0 done, 1 cannot write a file or have a port, 2 bad flag or missing data,
+exit codes: 0 success, 1 cannot write a file or open a port, 2 bad flag or unusable data,
             3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM
 """
 
 
 class UsageError(Exception):
-    """What the user wrote cannot be run: one line with the flag, its value, the rule and the remedy."""
+    """The command line cannot be run. The message is one line with the flag, its value, the rule and the fix."""
 
 
 def _flag(default: Any, text: str, **metadata: Any) -> Any:
@@ -70,15 +71,17 @@ class Config:
     bs: int = _flag(64, "batch size", unit="images", low=2, high=65536)
     optimizer: str = _flag(
         "adam",
-        "sgd: --beta1 is its momentum; rmsprop: --beta2 is its decay",
+        "optimizer of both networks; sgd: --beta1 is the momentum; rmsprop: --beta2 is the decay",
         choices=("adam", "adamw", "rmsprop", "sgd"),
     )
-    beta1: float = _flag(0.0, "decay of the gradient's mean", low=0.0, below=1.0, per_trial=True)
-    beta2: float = _flag(0.99, "decay of the squared gradient's mean", low=0.0, below=1.0, per_trial=True)
+    beta1: float = _flag(0.0, "decay rate of the gradient's running mean", low=0.0, below=1.0, per_trial=True)
+    beta2: float = _flag(0.99, "decay rate of the squared gradient's running mean", low=0.0, below=1.0, per_trial=True)
     weight_decay: float = _flag(
-        0.0, "added to the gradient times the weights; adamw: decoupled", low=0.0, high=10.0, per_trial=True
+        0.0, "weight decay, added to the gradient; adamw: decoupled", low=0.0, high=10.0, per_trial=True
     )
-    d_lr_ratio: float = _flag(1.0, "learning rate of D over that of G", low=1e-4, high=1e4, per_trial=True)
+    d_lr_ratio: float = _flag(
+        1.0, "learning rate of the discriminator divided by --lr", low=1e-4, high=1e4, per_trial=True
+    )
     n_critic: int = _flag(1, "discriminator steps per generator step", low=1, high=100)
     # objective
     loss: str = _flag(
@@ -86,53 +89,82 @@ class Config:
         "; ".join(f"{name}: {loss.help}" for name, loss in LOSSES.items()),
         choices=tuple(LOSSES),
     )
-    r1_gamma: float = _flag(1.0, "gradient penalty on real images; 0: none", low=0.0, high=1e4, per_trial=True)
-    r2_gamma: float = _flag(0.0, "gradient penalty on generated images; 0: none", low=0.0, high=1e4, per_trial=True)
+    r1_gamma: float = _flag(
+        1.0, "weight of the gradient penalty on real images; 0: none", low=0.0, high=1e4, per_trial=True
+    )
+    r2_gamma: float = _flag(
+        0.0, "weight of the gradient penalty on generated images; 0: none", low=0.0, high=1e4, per_trial=True
+    )
     label_smoothing: float = _flag(
-        0.0, "real images have the target 1 minus this; not with hinge and wgan", low=0.0, below=0.5, per_trial=True
+        0.0,
+        "subtract this from the target 1 of real images; not with hinge and wgan",
+        low=0.0,
+        below=0.5,
+        per_trial=True,
     )
     ema_decay: float = _flag(
-        0.999, "running mean of the generator's weights, which is what is evaluated; 0: none",
+        0.999, "decay of the running mean of the generator's weights, which is evaluated; 0: none",
         low=0.0, below=1.0, per_trial=True,
     )  # fmt: skip
     # networks
-    model: str = _flag("mlp", "the article's network, or a small convolutional one", choices=tuple(WIDTHS))
+    model: str = _flag("mlp", "mlp: the article's network; dcgan: a small convolutional network", choices=tuple(WIDTHS))
     latent_dim: int = _flag(100, "size of the generator's input", low=1, high=65536)
     g_hidden: tuple[int, ...] | None = _flag(
-        None, "generator's hidden widths, or channels; default 128,256 (mlp) or 64,32 (dcgan)", low=1, high=65536
+        None,
+        "widths (mlp) or channels (dcgan) of the generator's hidden layers; default 128,256 or 64,32",
+        low=1,
+        high=65536,
     )
     d_hidden: tuple[int, ...] | None = _flag(
-        None, "discriminator's, default 256,128 (mlp) or 32,64 (dcgan)", low=1, high=65536
+        None, "the same for the discriminator; default 256,128 or 32,64", low=1, high=65536
     )
-    spectral_norm: bool = _flag(False, "divide each weight of D by its largest singular value")
+    spectral_norm: bool = _flag(False, "divide each weight matrix of the discriminator by its largest singular value")
     # data and budget
-    dataset: str = _flag("digits", "digits (bundled), mnist, fashion-mnist, a folder of images, or a .npz file")
-    data_dir: Path | None = _flag(None, "where python -m trainer.prepare put the data set and its extractor")
+    dataset: str = _flag(
+        "digits", "digits (bundled), mnist, fashion-mnist, or the folder or .npz file of images that was prepared"
+    )
+    data_dir: Path | None = _flag(None, "directory in which python -m trainer.prepare stored the data set")
     epochs: float | None = _flag(
-        None, f"passes over the training images; default as many as make {IMAGES_PER_TRIAL:,} images",
+        None, f"passes over the training images; default: enough for {IMAGES_PER_TRIAL:,} images",
         low=1e-6, high=1e6,
     )  # fmt: skip
-    evals: int = _flag(8, "evaluations, evenly spaced, the last one at the end", low=1, high=10000)
-    samples: int = _flag(2000, "generated images per score", unit="images", low=64, high=1_000_000)
-    seed: int = _flag(0, "of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True)
+    budget_seconds: float | None = _flag(
+        None, "train for this much training time instead of --epochs, to compare trials at equal time;"
+        " results then depend on the machine's speed and are not reproducible",
+        unit="seconds", low=1e-3, high=1e7,
+    )  # fmt: skip
+    evals: int = _flag(8, "number of evaluations, evenly spaced, the last one at the end", low=1, high=10000)
+    samples: int = _flag(2000, "number of generated images per score", unit="images", low=64, high=1_000_000)
+    seed: int = _flag(0, "seed of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True)
     # where and how it runs
-    device: str = _flag("auto", "auto takes the GPU where there is one", choices=("auto", "cpu", "cuda"))
-    precision: str = _flag("fp32", "arithmetic of matrix products; tf32 needs CUDA", choices=("fp32", "tf32", "bf16"))
-    threads: int = _flag(0, "CPU threads; 0: what the cgroup and OMP_NUM_THREADS allow", low=0, high=1024)
-    output_dir: Path | None = _flag(None, "weights, samples.png, run.json, metrics.jsonl and the checkpoint go here")
-    metrics_file: Path | None = _flag(None, "metric lines go here too (Katib's File collector, format TEXT)")
+    device: str = _flag("auto", "auto: the GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda"))
+    precision: str = _flag("fp32", "precision of matrix products; tf32 needs CUDA", choices=("fp32", "tf32", "bf16"))
+    threads: int = _flag(
+        0, "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest", low=0, high=1024
+    )
+    output_dir: Path | None = _flag(
+        None, "write weights, samples.png, run.json, metrics.jsonl and the checkpoint to this directory"
+    )
+    metrics_file: Path | None = _flag(
+        None, "write the metric lines to this file too (for Katib's File collector, format TEXT)"
+    )
     metrics_port: int | None = _flag(
-        None, "serve the metrics to Prometheus on this port; 0: any free one", low=0, high=65535
+        None, "serve the metrics to Prometheus on this port; 0: any free port", low=0, high=65535
+    )
+    metrics_host: str = _flag(
+        "127.0.0.1",
+        "address that --metrics-port listens on; 0.0.0.0: reachable from other hosts, as a scraped pod needs",
     )
     checkpoint_interval: float = _flag(
-        30.0, "time between checkpoints in --output-dir; 0: one after each step", unit="seconds", low=0.0, high=1e6
+        30.0, "time between checkpoints in --output-dir; 0: after each step", unit="seconds", low=0.0, high=1e6
     )
     resume: str = _flag(
-        "auto", "auto: go on from the checkpoint in --output-dir if there is one; never: start afresh",
+        "auto", "auto: continue from the checkpoint in --output-dir if there is one; never: start again;"
+        " must: fail without a checkpoint",
         choices=("auto", "never", "must"),
     )  # fmt: skip
     on_divergence: str = _flag(
-        "report", "report: the untrained generator's score and diverged=1, exit 0; fail: no metric, exit 3",
+        "report", "report: print the untrained generator's scores and diverged=1, exit 0; fail: no metric, exit 3",
         choices=("report", "fail"),
     )  # fmt: skip
 
@@ -146,14 +178,14 @@ class Config:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> "Config":
-        """Flags -> Config. Raises UsageError; --help prints and exits 0 as argparse does."""
+        """Parse the flags. Raises UsageError; --help prints the help and raises SystemExit(0)."""
         parser = _parser()
         given = vars(parser.parse_args(argv))
         preset = given.get("preset", cls.preset)
         return cls(**{**PRESETS.get(preset, {}), **given})
 
     def as_flags(self) -> dict[str, Any]:
-        """Every flag with the value that holds, as JSON can write it."""
+        """Return every setting as a JSON value."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
             name: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v
@@ -162,12 +194,12 @@ class Config:
 
 
 def flag(name: str) -> str:
-    """Field name -> flag."""
+    """Return the flag of a field."""
     return "--" + name.replace("_", "-")
 
 
 def per_trial_fields() -> tuple[str, ...]:
-    """The fields in which trials that are trained side by side may differ."""
+    """Return the fields in which the trials of one stack may differ."""
     return tuple(f.name for f in dataclasses.fields(Config) if f.metadata.get("per_trial"))
 
 
@@ -204,14 +236,16 @@ def _check_combinations(c: Config) -> None:
             f" Set --label-smoothing=0, or --loss to one of {smoothed}"
         )
     if c.precision == "tf32" and c.device == "cpu":
-        raise UsageError("--precision=tf32: the CPU has no TF32; use --precision=fp32 or bf16, or --device=cuda")
+        raise UsageError("--precision=tf32: the CPU has no TF32. Use --precision=fp32 or bf16, or --device=cuda")
+    if c.budget_seconds is not None and c.epochs is not None:
+        raise UsageError("--budget-seconds and --epochs are both given, but a trial has one budget. Remove one of them")
     if c.resume == "must" and c.output_dir is None:
-        raise UsageError("--resume=must: there is no checkpoint without --output-dir; name the folder that holds it")
+        raise UsageError("--resume=must: there is no checkpoint without --output-dir. Name the directory that holds it")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
+        raise UsageError(f"{message}. See --help")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -220,7 +254,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _integer(text: str) -> int:
-    """'64', and Katib's double for an int parameter: '64.0', '6.4e1'."""
+    """Parse '64', and the doubles that Katib writes for an int parameter: '64.0', '6.4e1'."""
     number = float(text)
     if not number.is_integer():
         raise ValueError(text)
@@ -244,7 +278,7 @@ _TYPES: dict[Any, Any] = {
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m trainer",
-        description="Train one GAN and print its metrics as Katib reads them.",
+        description="Train one GAN and print its metrics in the format that Katib reads.",
         epilog=EPILOG,
         formatter_class=_Help,
         allow_abbrev=False,

@@ -1,18 +1,18 @@
-"""Metrics: how far generated images are from held-out ones, in the features of a small, hashed convolutional net.
+"""Metrics: the distance of generated images to held-out images in the features of a small convolutional network.
 
 Shapes: N real, S generated samples, D feature dimensions, K nearest neighbour, C x H x W pixels.
-What each number means, its sample count, its floor on real images and its source: docs/metrics.md.
+docs/metrics.md says what each metric means, its sample count, its value on real images and its source.
 
-Features are scaled by one number, stored with the weights, so that training images have a mean variance of 1 per
-dimension. So fd has a readable scale: a generator that only ever draws the mean image scores about D.
+Features are multiplied by one number that is stored with the weights, so that training images have a mean variance of 1
+per dimension. A generator that always returns the mean image then has an fd of about D.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.abc import Traversable
 from itertools import pairwise
-from pathlib import Path
 
 import safetensors
 import safetensors.torch
@@ -20,23 +20,24 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from trainer.data import ASSETS, EXTRACTOR_FILE, DataError, Images, prepared_dir, set_name, to_unit
+from trainer.data import ASSETS, EXTRACTOR_FILE, DataError, Images, to_unit
 
+SCORES = ("fd", "sw", "precision", "recall", "density", "coverage", "train_fd", "copied")
 FEATURES = 128  # D
 NEAREST_K = 5  # Naeem 2020's choice
 MAX_SAMPLES = 10_000  # of a large held-out set
 PROJECTIONS = 128  # directions of the sliced distance
-COPY_SAMPLES = 1_000  # samples looked at for copies: a standard error of at most 1.6 points
+COPY_SAMPLES = 1_000  # samples that are checked for copies: a standard error of at most 1.6 points
 COPY_QUANTILE = 0.01  # by definition, this share of held-out images counts as copied
-ROWS = 256  # rows of a distance matrix at a time: 10 MB at 10,000 columns, which stays near the cache
+ROWS = 256  # rows of a distance matrix at a time: 10 MB at 10,000 columns
 FORMAT = "gan-tuner extractor 1"
 
 
 class Extractor:
-    """A small convolutional classifier, its head left out: uint8 [N, C, H, W] -> float32 [N, D].
+    """A small convolutional classifier without its last layer: uint8 [N, C, H, W] -> float32 [N, D].
 
     weights: `conv.I.weight/bias`, strides 2 until at most 8 pixels remain (an 8x8 image starts with stride 1),
-    `features.weight/bias`, and `scale`, the one number that normalises. sha256: of the file they came from.
+    `features.weight/bias`, and the number `scale`. sha256: the hash of their file.
     """
 
     def __init__(self, weights: dict[str, Tensor], sha256: str) -> None:
@@ -44,7 +45,7 @@ class Extractor:
         self.sha256 = sha256
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features of uint8 [N, C, H, W] on the same device, in chunks of bounded memory, in full fp32."""
+        """Return the features of uint8 [N, C, H, W] on the same device, in chunks of bounded memory, in full fp32."""
         weights = {name: tensor.to(images.device) for name, tensor in self.weights.items()}
         with torch.inference_mode(), full_precision():
             chunks = images.split(max(1, 2**23 // images[0].numel() // 16))
@@ -52,7 +53,7 @@ class Extractor:
 
 
 def strides(height: int, width: int) -> list[int]:
-    """Strides of the convolutions: halve until the longer side is at most 8, at least once; never only one layer."""
+    """Return the strides of the convolutions: at least two layers, until the longer side is at most 8."""
     halvings, side = 0, max(height, width)
     while side > 8 or not halvings:
         halvings, side = halvings + 1, -(-side // 2)
@@ -60,12 +61,12 @@ def strides(height: int, width: int) -> list[int]:
 
 
 def widths(channels: int, layers: int) -> list[int]:
-    """Channels before, between and after the convolutions: C, 32, 64, 64 ..."""
+    """Return the channels before, between and after the convolutions: C, 32, 64, 64 ..."""
     return [channels, 32, *[64] * (layers - 1)]
 
 
 def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Float [N, C, H, W] in [-1, 1] -> [N, D], not yet normalised: 3x3 convolutions and one layer, all with ReLU."""
+    """Map floats [N, C, H, W] in [-1, 1] to [N, D] before `scale`: 3x3 convolutions and a linear layer, with ReLU."""
     hidden = images
     for i, stride in enumerate(strides(*images.shape[2:])):
         hidden = F.relu(F.conv2d(hidden, weights[f"conv.{i}.weight"], weights[f"conv.{i}.bias"], stride, padding=1))
@@ -73,7 +74,7 @@ def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
 
 
 def weight_shapes(channels: int, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every tensor that an extractor for C x H x W images has."""
+    """Return the name and shape of every tensor of an extractor for C x H x W images."""
     steps = strides(height, width)
     shapes: dict[str, tuple[int, ...]] = {"scale": ()}
     for i, (before, after) in enumerate(pairwise(widths(channels, len(steps)))):
@@ -83,29 +84,43 @@ def weight_shapes(channels: int, height: int, width: int) -> dict[str, tuple[int
     return shapes | {"features.weight": (FEATURES, flat), "features.bias": (FEATURES,)}
 
 
-def load_extractor(images: Images, data_dir: Path | None) -> Extractor:
-    """The extractor trained on these images by trainer.prepare (bundled for digits). Raises DataError."""
+def load_extractor(images: Images) -> Extractor:
+    """Return the extractor that trainer.prepare trained on these images (bundled for the bundled digits).
+
+    Raises:
+        DataError: It is missing, damaged, or was trained on other images.
+    """
     path: Traversable = ASSETS / "digits-extractor.safetensors"
-    if images.name != "digits":
-        path = prepared_dir(images.name, data_dir) / EXTRACTOR_FILE
-    remedy = f"delete {data_dir}/{set_name(images.name)} and run python -m trainer.prepare again"
+    fix = "Install gan-tuner again"
+    if images.folder is not None:
+        path = images.folder / EXTRACTOR_FILE
+        fix = f"Delete {images.folder} and run python -m trainer.prepare again"
     try:
         raw = path.read_bytes()
         weights = safetensors.torch.load(raw)
     except (OSError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"the feature extractor {path} is missing or corrupt ({reason}): {remedy}") from error
+        raise DataError(f"the feature extractor {path} is missing or damaged ({reason}). {fix}") from error
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != weight_shapes(*images.shape):
-        raise DataError(f"the feature extractor {path} is not made for {list(images.shape)} images: {remedy}")
+        raise DataError(f"the feature extractor {path} does not fit images of shape {list(images.shape)}. {fix}")
+    if any(tensor.dtype != torch.float32 or not tensor.isfinite().all() for tensor in weights.values()):
+        raise DataError(f"the feature extractor {path} is damaged: its weights must be finite float32. {fix}")
+    if f"of images {images.sha256};" not in _about(raw):
+        raise DataError(f"the feature extractor {path} was trained on other images, so its scores are invalid. {fix}")
     return Extractor(weights, hashlib.sha256(raw).hexdigest())
 
 
-class Evaluator:
-    """Scores generated images; everything that depends on real images alone is computed once, here.
+def _about(raw: bytes) -> str:
+    """What trainer.prepare noted in the header of a valid safetensors file."""
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return str(header.get("__metadata__", {}).get("about", ""))
 
-    samples: how many generated images S a score is made from; it moves the score (the bias of fd falls with it), so
-    keep it fixed. Precision, recall, density and coverage want as many as there are held-out images, and use the first
-    N of them.
+
+class Evaluator:
+    """Scores generated images. The constructor computes everything that depends only on real images.
+
+    samples: the number S of generated images per score. It changes the score (more samples give a smaller fd), so keep
+    it fixed. Precision, recall, density and coverage use the first N samples, as many as there are held-out images.
     """
 
     def __init__(self, images: Images, extractor: Extractor, samples: int) -> None:
@@ -121,7 +136,7 @@ class Evaluator:
             self.copy_threshold = float(ratios.quantile(COPY_QUANTILE))
 
     def __call__(self, fake: Tensor) -> dict[str, float]:
-        """Scores of uint8 [S, C, H, W]: fd, sw, precision, recall, density, coverage, train_fd, copied; all finite."""
+        """Return the SCORES of uint8 [S, C, H, W]; all are finite."""
         if len(fake) != self.samples:
             raise ValueError(f"a score needs exactly {self.samples} samples, got {len(fake)}")
         with torch.inference_mode(), full_precision():
@@ -139,7 +154,7 @@ class Evaluator:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """True fp32 products: TF32 would make a score depend on --precision and on the device. Restores the settings."""
+    """Use true fp32 in the block: TF32 would make a score depend on --precision and on the device."""
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -161,7 +176,7 @@ class Moments:
 
     @property
     def root(self) -> Tensor:
-        """The symmetric positive semi-definite square root of the covariance, computed once."""
+        """The symmetric positive semi-definite square root of the covariance, computed at first use."""
         if self._root is None:
             values, vectors = torch.linalg.eigh(self.covariance)
             self._root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
@@ -171,8 +186,8 @@ class Moments:
 def frechet(real: Moments, fake: Moments) -> float:
     """Fréchet distance of two Gaussians (Heusel 2017, arXiv 1706.08500): |m - n|^2 + tr(A + B - 2 (AB)^(1/2)).
 
-    tr (AB)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2), which is symmetric: real
-    eigenvalues, no complex parts to drop, and no failure on a singular covariance.
+    tr (AB)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2). That matrix is symmetric, so its
+    eigenvalues are real, and a singular covariance is no problem.
     """
     cross = torch.linalg.eigvalsh(real.root @ fake.covariance @ real.root).clamp_min(0).sqrt().sum()
     distance = (real.mean - fake.mean).square().sum() + real.covariance.trace() + fake.covariance.trace() - 2 * cross
@@ -180,7 +195,7 @@ def frechet(real: Moments, fake: Moments) -> float:
 
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = PROJECTIONS) -> float:
-    """Mean exact 1-Wasserstein distance over fixed random directions (Bonneel 2015) of [N, D] and [S, D]."""
+    """Mean exact 1-Wasserstein distance of [N, D] and [S, D] over fixed random directions (Bonneel 2015)."""
     generator = torch.Generator().manual_seed(0)
     directions = F.normalize(torch.randn(projections, real.shape[1], generator=generator, dtype=torch.float64), dim=1)
     directions = directions.to(real)
@@ -191,7 +206,7 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = PROJECTION
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yields (rows, squared distances [rows, M]) of [N, D] and [M, D]; one buffer is reused, never the whole matrix."""
+    """Yield (rows, squared distances [rows, M]) of [N, D] and [M, D]. All blocks share one buffer."""
     x_norms, y_norms = x.square().sum(1), y.square().sum(1)
     buffer = x.new_empty(min(ROWS, len(x)), len(y))
     for start in range(0, len(x), ROWS):
@@ -201,7 +216,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def kth_distances(x: Tensor, k: int) -> Tensor:
-    """Squared distance [N] of each point to its k-th nearest other point, or to the farthest where k >= N."""
+    """Squared distance [N] of each point to its k-th nearest other point, or to the farthest one if k >= N."""
     k = min(k + 1, len(x))  # each point is nearest to itself
     nearest = [block.topk(k, largest=False, sorted=False).values.amax(1) for _, block in squared_distances(x, x)]
     return torch.cat(nearest).clamp_min_(0)
@@ -210,11 +225,11 @@ def kth_distances(x: Tensor, k: int) -> Tensor:
 def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = None) -> dict[str, float]:
     """Precision, recall (Kynkäänniemi 2019, arXiv 1904.06991), density, coverage (Naeem 2020, arXiv 2002.09797).
 
-    real: [N, D]; fake: [S, D]; real_radii: kth_distances(real, k), if at hand. As the authors' `prdc` package.
+    real: [N, D]; fake: [S, D]; real_radii: kth_distances(real, k), if known. Equal to the authors' `prdc` package.
     """
     real_radii = kth_distances(real, k) if real_radii is None else real_radii
     fake_radii = kth_distances(fake, k)
-    inside = real.new_zeros(len(fake))  # how many balls around real points hold each fake one
+    inside = real.new_zeros(len(fake))  # how many balls around real points contain each fake point
     ones = real.new_ones(ROWS)
     recalled = covered = torch.zeros((), dtype=torch.int64, device=real.device)
     for rows, block in squared_distances(real, fake):
@@ -233,8 +248,8 @@ def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = Non
 def nearest_ratios(x: Tensor, train: Tensor, k: int = NEAREST_K) -> Tensor:
     """Distance to the nearest training image over the mean distance to the next k - 1: [N], in 0..1.
 
-    A copy has a ratio near 0; a new image lies about as far from its nearest as from its second (ratio near 1).
-    The ratio, unlike the distance, does not call every image of a dense region a copy. 0 where both are 0.
+    A copy has a ratio near 0. A new image has about the same distance to its nearest and second nearest (ratio near 1).
+    Unlike the distance, the ratio does not mark every image of a dense region as a copy. 0 if both distances are 0.
     """
     blocks = (block for _, block in squared_distances(x, train))
     distances = torch.cat([block.topk(k, largest=False).values for block in blocks]).clamp_min_(0).sqrt_()
@@ -244,7 +259,7 @@ def nearest_ratios(x: Tensor, train: Tensor, k: int = NEAREST_K) -> Tensor:
 def kid(real: Tensor, fake: Tensor) -> float:
     """Kernel distance (Bińkowski 2018, arXiv 1801.01401): unbiased MMD^2, kernel (x.y / D + 1)^3, in float64.
 
-    real, fake: [N, D], equally many. Unlike fd it has no bias from a finite sample, so docs/metrics.md quotes it.
+    real, fake: [N, D], with the same N. Unlike fd it has no bias from a finite sample, so docs/metrics.md quotes it.
     """
     real, fake = real.double(), fake.double()
     n = len(real)

@@ -1,11 +1,14 @@
-"""The training of E trials as an iterator of evaluations. It prints nothing and touches no file.
+"""The training of E trials as an iterator of evaluations. It prints nothing and opens no file.
 
     training = Training([config], images, evaluator)
     for evaluation in training.run():
         print(evaluation.values["fd"])
 
-`state` and `load_state` cut it anywhere between two steps and continue it bit for bit. A trial whose losses or weights
-become non-finite ends at once with the scores of its untrained generator and diverged=1; its neighbours do not notice.
+`state` and `load_state` continue it bit for bit from any point between two steps. A trial whose losses or weights
+become non-finite finishes at once with the scores of its untrained generator and diverged=1. Others are not affected.
+
+Training time (`train_seconds`) is the wall-clock time of the steps: drawing noise and batches, and updating both
+networks. It excludes imports, loading, evaluations and checkpoints. Trials in one stack share it.
 """
 
 import dataclasses
@@ -21,17 +24,19 @@ from torch import Tensor
 
 from trainer.config import IMAGES_PER_TRIAL, Config, flag, per_trial_fields
 from trainer.data import Images
-from trainer.evaluate import Evaluator
+from trainer.evaluate import SCORES, Evaluator
 from trainer.models import Arch
+from trainer.report import GAUGES
 from trainer.step import Step
 
 NOISE_SEEDS = (1_000_003, 1_000_033)
-"""Seeds of the two fixed noise draws that every score is the mean of; the same for all trials and devices."""
+"""Seeds of the two fixed noise draws. Every score is the mean over both, the same for all trials and devices."""
+LOSSES_OF_UNTRAINED = ("discriminator_loss", "generator_loss")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one trial after some steps; `values` are finite and in the order of the metric line."""
+    """The scores of one trial after some steps. `values` are finite and in the order of the metric line."""
 
     trial: int
     time: datetime
@@ -58,12 +63,14 @@ class Training:
         self.schedule = sorted({max(1, round(self.total * (i + 1) / c.evals)) for i in range(c.evals)})
         self.done = 0  # steps
         self.evaluated = 0  # entries of the schedule
-        self.seconds = 0.0  # of training, since the last evaluation
+        self.evaluated_at = 0  # steps at the last evaluation
+        self.train_seconds = 0.0
+        self.seconds = 0.0  # the part of train_seconds since the last evaluation
         self.alive = [True] * len(configs)
         self.untrained: list[dict[str, float]] = []
         self.history: list[Evaluation] = []
         self.evaluating = False
-        """True while nothing of the state changes, so that an exception from a signal handler does no harm."""
+        """True while the state does not change, so that a signal handler may raise an exception."""
         device = images.train.device
         self._noise = [
             torch.randn(evaluator.samples, c.latent_dim, generator=torch.Generator().manual_seed(s)).to(device)
@@ -72,17 +79,34 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return not any(self.alive) or self.evaluated == len(self.schedule)
+        return not any(self.alive) or self.evaluated == self.evaluations
+
+    @property
+    def weights(self) -> int:
+        """How many weights both networks of one trial have."""
+        return self.step.g.flat.shape[1] + self.step.d.flat.shape[1]
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations a trial has that does not diverge."""
+        return len(self.schedule) if self.config.budget_seconds is None else self.config.evals
+
+    @property
+    def progress(self) -> str:
+        """How much is done, in words."""
+        if self.config.budget_seconds is None:
+            return f"step {self.done} of {self.total}"
+        return f"step {self.done} after {self.train_seconds:.1f} s of {self.config.budget_seconds:g} s"
 
     def run(self, between: Callable[[], None] = lambda: None) -> Iterator[Evaluation]:
-        """Evaluations as they come. `between` is called wherever the state is whole: it may save it, or raise."""
+        """Yield evaluations. `between` is called wherever the state is consistent: it may save the state, or raise."""
         if not self.untrained:
             self.untrained = [self._untrained(e) for e in range(self.step.trials)]
         while not self.finished:
             between()
-            if self.done < self.schedule[self.evaluated]:
+            if not self._evaluation_is_due():
                 self._advance()
-                if self.step.device.type == "cpu":  # elsewhere a look at the losses would make the device wait
+                if self.step.device.type == "cpu":  # reading the losses from a GPU would make it wait
                     yield from self._end_diverged(self._non_finite_losses())
             else:
                 yield from self._end_diverged(self._non_finite())
@@ -90,39 +114,88 @@ class Training:
         between()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, what JSON can hold): all that the rest of the run depends on, and the evaluations so far."""
+        """Return (tensors, JSON values): everything that the rest of the run depends on, and all evaluations so far."""
         meta = {
-            "done": self.done, "evaluated": self.evaluated, "seconds": self.seconds, "alive": self.alive,
-            "untrained": self.untrained, "finished": self.finished,
+            "done": self.done, "evaluated": self.evaluated, "evaluated_at": self.evaluated_at,
+            "seconds": self.seconds, "train_seconds": self.train_seconds, "alive": self.alive,
+            "untrained": self.untrained,
             "history": [dataclasses.asdict(e) | {"time": e.time.isoformat()} for e in self.history],
         }  # fmt: skip
         return self.step.state(), meta
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from what `state` returned. Raises ValueError if it cannot be a state of this run."""
+        history = self._checked_history(meta)
+        self._check_counts(meta, history)
         self.step.load_state(tensors)
-        self.done, self.evaluated, self.seconds = meta["done"], meta["evaluated"], meta["seconds"]
-        self.alive, self.untrained = meta["alive"], meta["untrained"]
-        self.history = [Evaluation(**e | {"time": datetime.fromisoformat(e["time"])}) for e in meta["history"]]
+        self.done, self.evaluated, self.evaluated_at = meta["done"], meta["evaluated"], meta["evaluated_at"]
+        self.seconds, self.train_seconds = float(meta["seconds"]), float(meta["train_seconds"])
+        self.alive, self.untrained, self.history = meta["alive"], meta["untrained"], history
+
+    def _checked_history(self, meta: dict[str, Any]) -> list[Evaluation]:
+        history = []
+        for entry in _list(meta, "history"):
+            evaluation = Evaluation(**entry | {"time": datetime.fromisoformat(entry["time"])})
+            _require(evaluation.trial in range(self.step.trials), "history names a trial that does not exist")
+            _require(evaluation.time.tzinfo is not None, "history has a time without a zone")
+            _require(list(evaluation.values) == list(GAUGES), "history has other metrics")
+            _require(all(map(_is_finite, evaluation.values.values())), "history has a value that is not finite")
+            history.append(evaluation)
+        return history
+
+    def _check_counts(self, meta: dict[str, Any], history: list[Evaluation]) -> None:
+        done, evaluated, last = (meta[name] for name in ("done", "evaluated", "evaluated_at"))
+        _require(all(type(n) is int and n >= 0 for n in (done, evaluated, last)), "a count is not a whole number")
+        _require(evaluated <= self.evaluations and last <= done, "a count is too large")
+        if self.config.budget_seconds is None:
+            schedule = [0, *self.schedule]
+            due = schedule[min(evaluated + 1, len(self.schedule))]
+            _require(last == schedule[evaluated] and done <= due, "the counts do not fit the schedule")
+        for name in ("seconds", "train_seconds"):
+            _require(_is_finite(meta[name]) and meta[name] >= 0, f"{name} is not a number of seconds")
+        alive, untrained = _list(meta, "alive"), _list(meta, "untrained")
+        _require(len(alive) == self.step.trials and all(type(a) is bool for a in alive), "alive has other trials")
+        finished = not any(alive) or evaluated == self.evaluations
+        _require(bool(history and history[-1].final) or not finished, "the run finished without a final evaluation")
+        _require(len(untrained) == (self.step.trials if done or untrained else 0), "untrained has other trials")
+        for scores in untrained:
+            _require(set(scores) == {*SCORES, *LOSSES_OF_UNTRAINED}, "untrained has other metrics")
+            _require(all(map(_is_finite, scores.values())), "untrained has a value that is not finite")
 
     def generator(self, trial: int) -> dict[str, Tensor]:
-        """Weights of the generator that is evaluated, without the axis of trials."""
+        """Return the weights of one trial's evaluated generator, without the axis of trials."""
         return {k: p[trial] for k, p in self.step.g.like(self.step.ema).items()}
+
+    def _evaluation_is_due(self) -> bool:
+        budget = self.config.budget_seconds
+        if budget is None:
+            return self.done >= self.schedule[self.evaluated]
+        return self.done > self.evaluated_at and self.train_seconds >= budget * (self.evaluated + 1) / self.evaluations
 
     def _advance(self) -> None:
         start = time.perf_counter()
         self.step()
         self.done += 1
-        self.seconds += time.perf_counter() - start
+        if self.config.budget_seconds is not None:
+            self._synchronise()
+        self._count_time(start)
+
+    def _synchronise(self) -> None:
+        """Wait for the steps in the queue of a GPU: their time is known only when they have finished."""
+        if self.step.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _count_time(self, start: float) -> None:
+        spent = time.perf_counter() - start
+        self.seconds, self.train_seconds = self.seconds + spent, self.train_seconds + spent
 
     def _evaluate(self) -> list[Evaluation]:
-        if self.step.device.type == "cuda":  # the steps are queued; their time is over when they are done
-            start = time.perf_counter()
-            torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - start
-        steps = self.done - (self.schedule[self.evaluated - 1] if self.evaluated else 0)
+        start = time.perf_counter()
+        self._synchronise()
+        self._count_time(start)
+        steps = self.done - self.evaluated_at
         means = (self.step.sums / steps).T.tolist()
-        final = self.evaluated + 1 == len(self.schedule)
+        final = self.evaluated + 1 == self.evaluations
         speed = steps * self.images_per_step / max(self.seconds, 1e-9)
         found = [
             self._evaluation(e, means[e], self._score(e), speed, diverged=False, final=final)
@@ -130,7 +203,7 @@ class Training:
             if self.alive[e]
         ]
         self.step.sums.zero_()
-        self.evaluated, self.seconds = self.evaluated + 1, 0.0
+        self.evaluated, self.evaluated_at, self.seconds = self.evaluated + 1, self.done, 0.0
         self.history += found
         return found
 
@@ -151,7 +224,8 @@ class Training:
         values = {
             "epoch": round(self.done * self.images_per_step / len(self.images.train), 4), "step": self.done,
             "loss": means[1], "generator_loss": means[1], "discriminator_loss": means[0],
-            **scores, "images_per_second": round(speed, 1), "diverged": int(diverged),
+            **scores, "images_per_second": round(speed, 1), "train_seconds": round(self.train_seconds, 3),
+            "diverged": int(diverged),
         }  # fmt: skip
         return Evaluation(trial, datetime.now(UTC), values, final)
 
@@ -160,7 +234,7 @@ class Training:
         return self._score(trial) | {"discriminator_loss": float(d), "generator_loss": float(g)}
 
     def _score(self, trial: int) -> dict[str, float]:
-        """Mean over the two noise draws."""
+        """Return the scores of one trial, the mean over the two noise draws."""
         self.evaluating = True
         try:
             scores = [self.evaluator(self.step.sample(trial, z)) for z in self._noise]
@@ -177,18 +251,37 @@ class Training:
 
 
 def architecture(c: Config, image: tuple[int, int, int]) -> Arch:
-    """The networks that the flags ask for, for images of (C, H, W)."""
+    """Return the networks that the flags describe, for images of (C, H, W)."""
     return Arch(c.model, image, c.latent_dim, c.g_hidden or (), c.d_hidden or (), c.spectral_norm)
 
 
 def check_stackable(configs: Sequence[Config]) -> None:
-    """Raises ValueError naming the first flag that trials side by side must share and do not."""
-    where = ("preset", "output_dir", "metrics_file", "metrics_port", "resume", "on_divergence", "checkpoint_interval")
+    """Raise ValueError with the first flag that differs although trials in one stack must share it."""
+    where = (
+        "preset", "output_dir", "metrics_file", "metrics_port", "metrics_host", "resume", "on_divergence",
+        "checkpoint_interval",
+    )  # fmt: skip
     free = {*per_trial_fields(), *where}
     for c in configs[1:]:
         for name, first in vars(configs[0]).items():
             if name not in free and getattr(c, name) != first:
                 raise ValueError(
-                    f"trials side by side must share {flag(name)}, got {first} and {getattr(c, name)};"
-                    " train them in separate stacks"
+                    f"trials in one stack must share {flag(name)}, got {first} and {getattr(c, name)}."
+                    " Train them in separate stacks"
                 )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _list(meta: dict[str, Any], name: str) -> list[Any]:
+    value = meta[name]
+    _require(isinstance(value, list), f"{name} is not a list")
+    return list(value)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether a JSON value is a finite number; an integer may be too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

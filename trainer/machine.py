@@ -1,4 +1,4 @@
-"""What the trial may use of the machine: the device, CPU threads from the cgroup quota, matrix product precision."""
+"""What a trial uses of the machine: the device, the number of CPU threads, and the precision of matrix products."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ SMALL = 200_000  # weights of both networks: the default run on digits has 112,0
 
 
 def device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` -> device. Raises UsageError where CUDA was asked for and is not there."""
+    """Return the device for `auto`, `cpu` or `cuda`. Raises UsageError if CUDA is asked for and not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            f"--device=cuda: torch {torch.__version__} sees no CUDA device here; use --device=cpu or auto,"
+            f"--device=cuda: torch {torch.__version__} finds no CUDA device on this machine. Use --device=cpu or auto,"
             " or run the -cuda image on a node with a GPU"
         )
     return torch.device(name)
@@ -27,9 +27,9 @@ def device(name: str) -> torch.device:
 def threads(
     asked: int, root: Path = Path("/sys/fs/cgroup"), environ: "os._Environ[str] | dict[str, str]" = os.environ
 ) -> int:
-    """CPU threads to use: those asked for, or the least of OMP_NUM_THREADS, the cgroup's quota and the CPUs allowed.
+    """Return the number of CPU threads: `asked`, or the smallest of OMP_NUM_THREADS, cgroup quota and allowed CPUs.
 
-    More threads than the quota are a cliff, not a slope: throttled threads make the others wait at every barrier.
+    More threads than the quota are much slower, because throttled threads make the others wait at every barrier.
     """
     if asked:
         return asked
@@ -44,9 +44,9 @@ def threads(
 
 
 def cgroup_quota(root: Path) -> float | None:
-    """CPUs that the cgroup grants: v2 `cpu.max` ("200000 100000"), v1 `cpu.cfs_quota_us`; None without a limit.
+    """Return the CPUs that the cgroup grants: v2 `cpu.max` ("200000 100000"), v1 `cpu.cfs_quota_us`, or None.
 
-    Inside a container the cgroup's own files lie at the root of the mount. An unreadable file is no limit.
+    Inside a container the cgroup's files are at the root of the mount. An unreadable file is no limit.
     """
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (root / "cpu.max").read_text().split()
@@ -67,9 +67,9 @@ def threads_for(weights: int, available: int) -> int:
 
 @contextlib.contextmanager
 def settings(config: Config) -> Iterator[None]:
-    """Threads and TF32 as the flags say, and as they were afterwards: a worker runs many trials in one process."""
+    """Apply the flags to torch's threads and TF32 in the block, and restore both: a process may run many trials."""
     if config.precision == "tf32" and device(config.device).type == "cpu":
-        raise UsageError("--precision=tf32: there is no CUDA device here, and the CPU has no TF32; use fp32 or bf16")
+        raise UsageError("--precision=tf32: there is no CUDA device, and the CPU has no TF32. Use fp32 or bf16")
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(threads(config.threads))
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
@@ -83,7 +83,7 @@ def settings(config: Config) -> Iterator[None]:
 
 
 def description(where: torch.device) -> str:
-    """The device in words, for the record of the run."""
+    """Return the name of the device, for run.json."""
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
     return f"cpu, {torch.get_num_threads()} threads"

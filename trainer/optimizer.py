@@ -1,7 +1,7 @@
-"""The weights of E networks in one tensor, and the optimisers as torch's fused kernels over each trial's part of it.
+"""The weights of E networks in one tensor, and optimisers that call torch's fused kernels on each trial's row.
 
-Shapes: E trials, N parameters of one network (padded). Why fused: at 784 pixels Adam moves 13.5 MB a step and
-trial, and arithmetic on whole tensors would pass over it six times.
+Shapes: E trials, N parameters of one network (padded). The kernels are fused because Adam moves 13.5 MB per step and
+trial at 784 pixels, and unfused arithmetic would read and write it six times.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from trainer.config import Config
 
-ALIGNED = 16  # floats: each parameter starts on a 64-byte boundary, as a tensor of its own would
-NO_BIAS_CORRECTION = 1e9  # a step count at which Adam's bias correction is 1: RMSprop is Adam with beta1 = 0 and this
+ALIGNED = 16  # floats: each parameter starts on a 64-byte boundary, as a separate tensor would
+NO_BIAS_CORRECTION = (
+    1e9  # a step count at which Adam's bias correction is 1: RMSprop is Adam with beta1 = 0 and no correction
+)
 
 
 class Stack:
-    """E copies of one network: `flat` [E, N], and `params`, views of it that autograd sees as leaves."""
+    """E copies of one network: `flat` [E, N], and `params`, views of it that are leaves for autograd."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], trials: int, device: torch.device) -> None:
         sizes = {name: -(-torch.Size(shape).numel() // ALIGNED) * ALIGNED for name, shape in shapes.items()}
@@ -27,7 +29,7 @@ class Stack:
             self.params[name] = part[:, : torch.Size(shape).numel()].unflatten(1, shape).requires_grad_()
 
     def like(self, flat: Tensor) -> dict[str, Tensor]:
-        """The views of another tensor that is laid out as `flat`, without gradients."""
+        """Return the same views of another tensor with the layout of `flat`, without gradients."""
         return {
             k: flat.as_strided(p.shape, p.stride(), p.storage_offset() - self.flat.storage_offset())
             for k, p in self.params.items()
@@ -35,7 +37,7 @@ class Stack:
 
 
 class Optimizer:
-    """torch's fused kernels over each trial's slices: every trial has its own rates, in one pass over memory."""
+    """torch's fused kernels on each trial's slices, so that every trial has its own rates."""
 
     def __init__(self, stack: Stack, configs: Sequence[Config], rates: Sequence[float]) -> None:
         self.kind = configs[0].optimizer
@@ -56,11 +58,11 @@ class Optimizer:
 
     @torch.no_grad()
     def __call__(self, gradients: Sequence[Tensor]) -> None:
-        """Gradients [E, ...] in the order of the stack's parameters."""
+        """Update the weights from gradients [E, ...], given in the order of the stack's parameters."""
         self.steps.add_(1)
         kernel = torch._fused_adamw_ if self.kind == "adamw" else torch._fused_adam_
         for e, ((p, first, second), options) in enumerate(zip(self._slices, self._options, strict=True)):
-            g = [x[e].contiguous() for x in gradients]  # the kernels read memory in order, whatever the strides say
+            g = [x[e].contiguous() for x in gradients]  # the kernels ignore strides
             if self.kind == "sgd":
                 torch._fused_sgd_(p, g, first if options["momentum"] else [], **options)
             else:

@@ -1,12 +1,12 @@
-"""What one trial says: the metric line that Katib reads, the same as JSON lines, and Prometheus gauges.
+"""The output of one trial: the metric line that Katib reads, the same values as JSON lines, and Prometheus gauges.
 
-The grammar of a line, and nothing else is ever printed on it:
+The grammar of a line:
 
     2026-01-02T03:04:05.123456Z epoch=3 step=120 loss=0.69 fd=21.5 ... diverged=0
 
-An RFC3339 time in UTC with microseconds (without it Katib's `latest` is undefined), then name=value pairs with a space
-between. A value is a finite decimal that reads back as the same float. Katib records `fd=nan` as an empty value that
-can become the best trial, so a non-finite value is refused here, whoever asks.
+An RFC 3339 time in UTC with microseconds (without it, Katib's `latest` is undefined), then name=value pairs, separated
+by spaces. A value is a finite decimal that reads back as the same float. Katib records `fd=nan` as an empty value that
+can become the best trial, so this module refuses every non-finite value.
 """
 
 import contextlib
@@ -32,21 +32,25 @@ GAUGES = {  # metric -> name and help of its gauge; units as Prometheus names th
     "sw": ("gan_trainer_sliced_wasserstein_distance", "Sliced Wasserstein distance of generated to held-out images"),
     "precision": ("gan_trainer_precision_ratio", "Share of generated images that look real"),
     "recall": ("gan_trainer_recall_ratio", "Share of held-out images that the generator could draw"),
-    "density": ("gan_trainer_density", "Real neighbourhoods a generated image lies in, over their expected number"),
-    "coverage": ("gan_trainer_coverage_ratio", "Share of held-out images with a generated one near"),
+    "density": (
+        "gan_trainer_density",
+        "Real neighbourhoods around a generated image, divided by their expected number",
+    ),
+    "coverage": ("gan_trainer_coverage_ratio", "Share of held-out images near a generated image"),
     "train_fd": ("gan_trainer_train_frechet_distance", "Frechet distance of generated to training images"),
     "copied": ("gan_trainer_copied_ratio", "Share of generated images that are near copies of a training image"),
     "images_per_second": ("gan_trainer_images_per_second", "Training images used per second since the last evaluation"),
+    "train_seconds": ("gan_trainer_train_seconds", "Seconds of training so far, without evaluations"),
     "diverged": ("gan_trainer_diverged", "1 if the training diverged, else 0"),
 }
 
 
 class ReportError(OSError):
-    """A file cannot be written or a port cannot be had; the message is one line with flag, value and remedy."""
+    """A file cannot be written or a port cannot be opened. The message is one line with flag, value and fix."""
 
 
 def line(time: datetime, values: Mapping[str, float]) -> str:
-    """One metric line, without a newline. time must be aware. Raises ValueError on a non-finite value or a bad name."""
+    """Return one metric line without a newline. Raises ValueError for a naive time, a bad value or a bad name."""
     if time.tzinfo is None:
         raise ValueError(f"a metric line needs a time with a zone, got {time}")
     pairs = [f"{_checked(name)}={number(name, value)}" for name, value in values.items()]
@@ -54,7 +58,7 @@ def line(time: datetime, values: Mapping[str, float]) -> str:
 
 
 def number(name: str, value: float) -> str:
-    """The shortest decimal that reads back as the same float; whole numbers without a point. Raises ValueError."""
+    """Return the shortest decimal that reads back as the same float. Raises ValueError if it is not finite."""
     if not math.isfinite(value):
         raise ValueError(f"a metric must be finite, got {name}={value}")
     whole = float(value).is_integer() and abs(value) < 2**53
@@ -70,8 +74,14 @@ def _checked(name: str) -> str:
 class Sink:
     """Writes every record to a stream, to --metrics-file and to OUTPUT_DIR/metrics.jsonl, each flushed at once.
 
-    append: keep what the files hold (a resumed run); the default starts them afresh, and creates their directories.
-    Raises ReportError before anything is printed if a file cannot be opened.
+    Args:
+        stream: Where the lines are printed, or None.
+        metrics_file: A file that receives the same lines, or None.
+        output_dir: The directory of metrics.jsonl, or None.
+        append: Keep the content of the files; the default empties them.
+
+    Raises:
+        ReportError: A file cannot be opened; nothing has been printed then.
     """
 
     def __init__(
@@ -95,11 +105,11 @@ class Sink:
             raise
         if not append:
             for file in self._files:
-                if os.fstat(file.fileno()).st_size:  # a pipe or a device has no size, and cannot be cut
+                if os.fstat(file.fileno()).st_size:  # a pipe or a device has no size and cannot be truncated
                     file.truncate(0)
 
     def write(self, time: datetime, values: Mapping[str, float]) -> None:
-        """One record, in order of the mapping. Raises ValueError on a non-finite value, and then writes nothing."""
+        """Write one record in the order of the mapping. Raises ValueError before a non-finite value is written."""
         text = line(time, values)
         record = {"time": text.split(" ", 1)[0]} | {name: float(value) for name, value in values.items()}
         for stream, written in (
@@ -112,11 +122,11 @@ class Sink:
                     stream.write(written + "\n")
                     stream.flush()
                 except OSError as error:
-                    remedy = "free some space or choose another place"
-                    raise ReportError(f"cannot write {stream.name} ({error.strerror or error}); {remedy}") from error
+                    fix = "Free some space or choose another place"
+                    raise ReportError(f"cannot write {stream.name} ({error.strerror or error}). {fix}") from error
 
     def close(self) -> None:
-        """Closes the files; the stream is the caller's. What a full disk refused has been said by `write`."""
+        """Close the files, but not the stream. `write` has already reported a full disk."""
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.close()
@@ -129,8 +139,8 @@ class Sink:
             new = not path.exists()
             file = path.open("a", encoding="utf-8")
         except OSError as error:
-            remedy = "choose a place that can be written"
-            raise ReportError(f"{flag}: cannot write {path} ({error.strerror or error}); {remedy}") from error
+            fix = "Choose a writable place"
+            raise ReportError(f"{flag}: cannot write {path} ({error.strerror or error}). {fix}") from error
         self._files.append(file)
         self._created += [path] if new else []
         return file
@@ -143,13 +153,16 @@ class Sink:
 
 
 class Gauges:
-    """The latest values as Prometheus gauges on http://HOST:PORT/metrics while the block runs; port None: nothing.
+    """Serves the latest values as Prometheus gauges on http://HOST:PORT/metrics while the block runs.
 
-    Entering raises ReportError if the port is taken. Leaving stops the server and frees the port. A registry of its
-    own, so several runs in one process do not meet. `port` is the real one, also where 0 was asked for.
+    Entering raises ReportError if the port is in use. Leaving stops the server and frees the port. Each object has its
+    own registry, so that several runs in one process do not interfere.
+
+    Attributes:
+        port: The real port, also if 0 was asked for. None: nothing is served.
     """
 
-    def __init__(self, port: int | None, host: str = "0.0.0.0") -> None:  # noqa: S104 - a scraper is another host
+    def __init__(self, port: int | None, host: str = "127.0.0.1") -> None:
         self.port = port
         self._host = host
 
@@ -161,19 +174,22 @@ class Gauges:
         registry = CollectorRegistry()
         self._gauges = {metric: Gauge(name, text, registry=registry) for metric, (name, text) in GAUGES.items()}
         for gauge in self._gauges.values():
-            registry.unregister(gauge)  # a gauge appears with its first value: a made-up 0 would be the best fd ever
+            registry.unregister(
+                gauge
+            )  # a gauge appears with its first value, because an initial 0 would look like the best fd
         self._registry, self._shown = registry, set[str]()
         try:
             self._server, self._thread = start_http_server(self.port, self._host, registry)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            remedy = "choose a free port, or 0 for any"
-            raise ReportError(f"--metrics-port {self.port}: cannot listen ({reason}); {remedy}") from error
+            fix = "Choose a free port, or 0 for any, and an address of this machine"
+            where = f"--metrics-port={self.port} on --metrics-host={self._host}"
+            raise ReportError(f"{where}: cannot listen ({reason}). {fix}") from error
         self.port = self._server.server_port
         return self
 
     def set(self, values: Mapping[str, float]) -> None:
-        """Shows the values whose names the gauges know."""
+        """Update the gauges of the given metrics; other names are ignored."""
         if self.port is None:
             return
         for name in GAUGES.keys() & values.keys():

@@ -1,4 +1,4 @@
-"""One trial with its files: read the data, resume or start, train, write what was asked for. Called by __main__."""
+"""One trial with its files: load the data, start or resume, train, and write the results. Called by __main__."""
 
 import json
 import sys
@@ -9,73 +9,60 @@ from typing import Any
 
 import torch
 
-from trainer import __version__, checkpoint, data, machine
+from trainer import __version__, checkpoint, data, estimate, machine, memory
 from trainer.checkpoint import CHECKPOINT, GENERATOR, CheckpointError
 from trainer.config import Config, UsageError
 from trainer.evaluate import Evaluator, load_extractor
-from trainer.loop import Evaluation, Training
+from trainer.loop import Evaluation, Training, architecture
+from trainer.process import GracefulStop, Stopped
 from trainer.report import Gauges, ReportError, Sink
 
 RUN_JSON = "run.json"
 SAMPLES_PNG = "samples.png"
 DIVERGED = 3
-ANYWHERE = (  # flags that do not change the course of a run, so that it may be resumed with others
-    "preset", "data_dir", "device", "threads", "output_dir", "metrics_file", "metrics_port", "checkpoint_interval",
-    "resume", "on_divergence",
+ANYWHERE = (  # flags that do not change the results, so that a run may be resumed with other values
+    "preset", "data_dir", "device", "threads", "output_dir", "metrics_file", "metrics_port", "metrics_host",
+    "checkpoint_interval", "resume", "on_divergence",
 )  # fmt: skip
 
 
-class Stopped(BaseException):
-    """SIGTERM or SIGINT: raised only where the state is whole."""
-
-
-class GracefulStop:
-    """Remembers a signal; raises Stopped at once unless a step is under way, which then ends first."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self.training: Training | None = None
-        self.report = ""
-
-    def __call__(self, signal: int, _frame: object = None) -> None:
-        self.signal = signal
-        if self.training is None or self.training.evaluating:
-            raise Stopped
-
-    def check(self) -> None:
-        if self.signal:
-            raise Stopped
-
-
 def run(config: Config, stop: GracefulStop) -> int:
-    """Train one trial; the exit code. Raises UsageError, DataError, ReportError, CheckpointError, OSError, Stopped."""
+    """Train one trial and return the exit code.
+
+    Raises:
+        UsageError, DataError, CheckpointError: It cannot be run as it was asked for.
+        OSError: A file cannot be written or a port cannot be opened; ReportError names the flag.
+        Stopped: A signal arrived; `stop.outcome` says what was saved.
+    """
     with machine.settings(config):
         device = machine.device(config.device)
         images = data.load(config.dataset, config.data_dir, device)
-        extractor = load_extractor(images, config.data_dir)
+        _require_memory(config, images, device)
+        extractor = load_extractor(images)
         training = Training([config], images, Evaluator(images, extractor, config.samples))
         if not config.threads:
-            weights = training.step.g.flat.shape[1] + training.step.d.flat.shape[1]
-            torch.set_num_threads(machine.threads_for(weights, torch.get_num_threads()))
+            torch.set_num_threads(machine.threads_for(training.weights, torch.get_num_threads()))
         identity = {k: v for k, v in config.as_flags().items() if k not in ANYWHERE}
         identity |= {"data": images.sha256, "extractor": extractor.sha256}
-        saver = RunDirectory(config, training, identity)
-        saver.resume()
-        with Gauges(config.metrics_port) as gauges:
+        directory = RunDirectory(config, training, identity)
+        directory.resume()
+        with Gauges(config.metrics_port, config.metrics_host) as gauges:
             if config.metrics_port == 0:
-                print(f"metrics at http://localhost:{gauges.port}/metrics", file=sys.stderr)
+                print(f"metrics at http://{config.metrics_host}:{gauges.port}/metrics", file=sys.stderr)
             record = _record(config, identity, images.shape, device)
-            saver.open_folder(record)
-            with Sink(sys.stdout, config.metrics_file, config.output_dir) as sink:
-                last = _train(training, saver, stop, sink, gauges)
-            saver.finish(last, record)
+            directory.open(record)
+            # From here on, a signal may only interrupt an evaluation: files and state are always consistent.
+            with stop.allowed(lambda: training.evaluating):
+                with Sink(sys.stdout, config.metrics_file, config.output_dir) as sink:
+                    last = _train(training, directory, stop, sink, gauges)
+                directory.finish(last, record)
     if last.diverged and config.on_divergence == "fail":
         print(f"trainer: diverged at step {last.values['step']}, no metric reported", file=sys.stderr)
         return DIVERGED
     return 0
 
 
-def _train(training: Training, saver: "RunDirectory", stop: GracefulStop, sink: Sink, gauges: Gauges) -> Evaluation:
+def _train(training: Training, directory: "RunDirectory", stop: GracefulStop, sink: Sink, gauges: Gauges) -> Evaluation:
     def emit(evaluation: Evaluation) -> None:
         if not (evaluation.diverged and training.config.on_divergence == "fail"):
             sink.write(evaluation.time, evaluation.values)
@@ -83,24 +70,30 @@ def _train(training: Training, saver: "RunDirectory", stop: GracefulStop, sink: 
 
     def between() -> None:
         stop.check()
-        saver.save_if_due()
+        directory.save_if_due()
 
-    for evaluation in training.history:  # a resumed run tells its whole story: Katib reads this container's files only
+    for evaluation in training.history:  # Katib reads only this container's files, so a resumed run repeats its lines
         emit(evaluation)
-    stop.training = training
     try:
         for evaluation in training.run(between):
             emit(evaluation)
     except Stopped:
-        stop.report = saver.stopped()
+        stop.outcome = directory.stopped()
         raise
-    finally:
-        stop.training = None
     return training.history[-1]
 
 
+def _require_memory(config: Config, images: data.Images, device: torch.device) -> None:
+    """Raise UsageError with the flags that need the most memory, if the run cannot fit."""
+    on_cpu = device.type == "cpu"
+    parts = estimate.parts(config, architecture(config, images.shape), on_cpu=on_cpu)
+    largest = max(parts, key=lambda flags: parts[flags])
+    available = None if on_cpu else torch.cuda.mem_get_info(device)[0]
+    memory.require(sum(parts.values()), largest, f"Lower {largest}.", available)
+
+
 class RunDirectory:
-    """What goes to --output-dir; without the flag, nothing does."""
+    """The files in --output-dir. Without the flag it writes nothing."""
 
     def __init__(self, config: Config, training: Training, identity: dict[str, Any]) -> None:
         self.config, self.training, self.identity = config, training, identity
@@ -112,24 +105,25 @@ class RunDirectory:
         return self.folder and self.folder / CHECKPOINT
 
     def resume(self) -> None:
-        """Load the checkpoint where there is one and --resume wants it. Raises UsageError, CheckpointError."""
+        """Load the checkpoint if there is one and --resume allows it. Raises UsageError and CheckpointError."""
         if self.path is None or self.config.resume == "never":
             return
         if not self.path.exists():
             if self.config.resume == "must":
-                raise UsageError(f"--resume=must: there is no {self.path}; use --resume=auto to start a new run")
+                raise UsageError(f"--resume=must: there is no {self.path}. Use --resume=auto to start a new run")
             return
         tensors, meta = checkpoint.load(self.path)
-        checkpoint.check_same(self.path, meta.get("identity", {}), self.identity)
         try:
+            checkpoint.check_same(self.path, meta["identity"], self.identity)
             self.training.load_state(tensors, meta)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:  # the content may be anything
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise CheckpointError(
-                f"{self.path} does not fit this version's networks ({error}); use --resume=never"
+                f"{self.path} holds no state of this run ({reason}). Move it away, or use --resume=never"
             ) from error
 
-    def open_folder(self, record: dict[str, Any]) -> None:
-        """Make the folder, drop what an earlier run left, and write run.json. Raises ReportError."""
+    def open(self, record: dict[str, Any]) -> None:
+        """Create the directory, delete the files of an earlier run, and write run.json. Raises ReportError."""
         if self.folder is None:
             return
         try:
@@ -142,7 +136,7 @@ class RunDirectory:
         except OSError as error:
             reason = error.strerror or error
             raise ReportError(
-                f"--output-dir={self.folder}: cannot write there ({reason}); name a writable folder"
+                f"--output-dir={self.folder}: cannot write there ({reason}). Name a writable directory"
             ) from error
 
     def save_if_due(self) -> None:
@@ -156,22 +150,22 @@ class RunDirectory:
             self.last = time.monotonic()
 
     def stopped(self) -> str:
-        """Save, and say in words what was kept."""
+        """Save the state, and return in words what was saved."""
         if self.path is None:
-            return "nothing saved (no --output-dir)"
+            return "nothing was saved, because there is no --output-dir"
         self.save()
-        return f"saved step {self.training.done} of {self.training.total} to {self.path}; the same command resumes"
+        return f"saved {self.training.progress} to {self.path}; the same command resumes"
 
     def finish(self, last: Evaluation, record: dict[str, Any]) -> None:
-        """Weights and a sheet of samples, unless the trial diverged; then the record and a checkpoint that says so."""
+        """Save the finished state first, then weights and samples unless the trial diverged, then the record."""
         if self.folder is None:
             return
+        self.save()
         if not last.diverged:
             checkpoint.save_weights(self.folder / GENERATOR, self.training.generator(0))
             noise = torch.randn(64, self.config.latent_dim, generator=torch.Generator().manual_seed(0))
             samples = self.training.step.sample(0, noise.to(self.training.step.device))
             data.write_grid(samples, self.folder / SAMPLES_PNG)
-        self.save()
         self._write_json(record | {"finished": True, "final": last.values})
 
     def _write_json(self, record: dict[str, Any]) -> None:
@@ -181,7 +175,7 @@ class RunDirectory:
 
 
 def _record(config: Config, identity: dict[str, Any], image: tuple[int, ...], device: torch.device) -> dict[str, Any]:
-    """run.json: what it takes to repeat the run, and to know which results may be compared."""
+    """Return run.json: what is needed to repeat the run, and to know which results are comparable."""
     packages = ("torch", "numpy", "safetensors")
     versions = {"python": sys.version.split()[0], "gan-tuner": __version__}
     for name in packages:

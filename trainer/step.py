@@ -1,9 +1,9 @@
-"""One optimisation step of E GANs side by side; the command line is E = 1, and there is no other code path.
+"""One optimisation step of E GANs side by side. The command line uses the same code with E = 1.
 
-Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one [E, N] tensor, of
-which the parameters are views; losses are [E], and the gradient of their sum is each trial's own gradient, because no
-operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its course does
-not depend on its neighbours, and what is not finite in one stays there.
+Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one [E, N] tensor, and
+the parameters are views of it. Losses are [E]. The gradient of their sum is each trial's own gradient, because no
+operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its results do
+not depend on the other trials, and a non-finite value stays within its trial.
 
     step = Step(arch, configs, images)      # uint8 [n, C, H, W] on the device where everything happens
     for _ in range(100): step()
@@ -25,7 +25,7 @@ from trainer.optimizer import Optimizer, Stack
 
 
 class Step:
-    """The state of E trials, and `step()`, which moves all of them by one generator step."""
+    """The state of E trials. Calling it updates all of them by one generator step."""
 
     def __init__(self, arch: models.Arch, configs: Sequence[Config], images: Tensor) -> None:
         self.config = c = configs[0]
@@ -47,15 +47,15 @@ class Step:
         self.smooth, self.fading = self._column(configs, "label_smoothing"), 1 - self._column(configs, "ema_decay")
         self.r1, self.r2 = any(c.r1_gamma for c in configs), any(c.r2_gamma for c in configs)
         self.sums = torch.zeros(2, e, dtype=torch.float64, device=self.device)
-        self.age = torch.zeros(1, device=self.device)  # steps taken, as a number the device knows
+        self.age = torch.zeros(1, device=self.device)  # steps so far, on the device
         self.order = torch.zeros(e, len(images), dtype=torch.int64, device=self.device)
-        self.position = len(images)  # how much of `order` is used up
+        self.position = len(images)  # images of `order` that are used already
         self.index = torch.zeros(c.n_critic, e, c.bs, dtype=torch.int64, device=self.device)
         self.z = torch.zeros(c.n_critic, e, c.bs, c.latent_dim, device=self.device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
-        """Draw noise and batches, then update every trial. No host synchronisation."""
+        """Draw noise and batches, then update every trial, without waiting for the device."""
         self._draw()
         if self.device.type == "cuda" and self._graph is None:
             self._capture()
@@ -65,14 +65,14 @@ class Step:
             self._update()
 
     def sample(self, trial: int, z: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Images of one trial's evaluated generator (the running mean): noise [S, Z] -> uint8 [S, C, H, W]."""
+        """Map noise [S, Z] to images, uint8 [S, C, H, W], with one trial's evaluated generator (the running mean)."""
         params = {k: p[trial : trial + 1] for k, p in self.g.like(self.ema if weights is None else weights).items()}
         with torch.no_grad():
             parts = [from_unit(self.arch.generate(params, part.unsqueeze(0))[0]) for part in z.split(1024)]
         return torch.cat(parts)
 
     def current_losses(self, z: Tensor) -> Tensor:
-        """Losses [2, E] as they stand, on noise [E, B, Z] and the first B images; changes nothing."""
+        """Return the present losses [2, E] on noise [E, B, Z] and the first B images, without a change of state."""
         with torch.no_grad():
             images = to_unit(self.images[: z.shape[1]]).expand(self.trials, -1, -1, -1, -1)
             real = self.arch.discriminate(self._d(), images)
@@ -80,7 +80,7 @@ class Step:
             return torch.stack([self.loss.discriminator(real, fake, self.smooth), self.loss.generator(fake, real)])
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a later step depends on: tensors that are safe to store, not to change."""
+        """Return all tensors that a later step depends on. They are not copies: store them, but do not change them."""
         o, p = self.g_optimizer, self.d_optimizer
         tensors = {
             "g": self.g.flat, "d": self.d.flat, "ema": self.ema, "sums": self.sums, "age": self.age,
@@ -93,22 +93,31 @@ class Step:
         return tensors | {"position": torch.tensor(self.position)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`, in place. Raises KeyError or RuntimeError when it is another network's."""
+        """Restore in place what `state` returned. Raises ValueError if it is not a state of these networks."""
+        own = self.state()
+        if state.keys() != own.keys():
+            raise ValueError("it has other tensors")
+        for name, tensor in own.items():
+            if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
+                raise ValueError(f"tensor {name} has another shape or type")
+        n, position = len(self.images), int(state["position"])
+        if not 0 <= position <= n or int(state["order"].min()) < 0 or int(state["order"].max()) >= n:
+            raise ValueError("the order of the images has numbers out of range")
         with torch.no_grad():
-            for name, own in self.state().items():
-                if name not in ("position", *(f"rng.{e}" for e in range(self.trials))):
-                    own.copy_(state[name])
+            for name, tensor in own.items():
+                if name != "position" and not name.startswith("rng."):
+                    tensor.copy_(state[name])
         for e, generator in enumerate(self.generators):
             generator.set_state(state[f"rng.{e}"].cpu())
-        self.position = int(state["position"])
+        self.position = position
 
     def _draw(self) -> None:
-        """Fill `z` and `index` from each trial's generator."""
+        """Fill `z` and `index` from the random generator of each trial."""
         for k in range(self.config.n_critic):
             for e, generator in enumerate(self.generators):
                 torch.randn(self.z.shape[2:], generator=generator, out=self.z[k, e])
             filled = 0
-            while filled < self.config.bs:  # a batch may straddle two passes over the data; no image is left out
+            while filled < self.config.bs:  # a batch may continue in the next epoch, so that no image is left out
                 if self.position == len(self.images):
                     self._shuffle()
                 n = min(self.config.bs - filled, len(self.images) - self.position)
@@ -132,7 +141,7 @@ class Step:
             g_value, gradients = self._g_gradients(real, fake)
         self.g_optimizer(gradients)
         with torch.no_grad():
-            # a running mean that starts as a plain mean, so that early evaluations are not of the initial weights
+            # It starts as a plain mean, so that early evaluations do not see the initial weights.
             self.ema.lerp_(self.g.flat, torch.maximum(self.fading, 9 / (10 + self.age)))
             self.age.add_(1)
             self.sums.add_(torch.stack([d_value, g_value]))
@@ -144,7 +153,7 @@ class Step:
             real.requires_grad_(self.r1)
             fake.requires_grad_(self.r2)
             on_real, on_fake = (self.arch.discriminate(weights, images).float() for images in (real, fake))
-        else:  # one pass over the weights for both halves
+        else:  # one pass over the weights for both batches
             on_real, on_fake = self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1)
         value = self.loss.discriminator(on_real, on_fake, self.smooth)
         total = value
@@ -171,12 +180,12 @@ class Step:
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     def _capture(self) -> None:
-        """Record the update as one CUDA graph: a step this small costs more to launch than to run."""
+        """Record the update as one CUDA graph: launching such small kernels takes longer than running them."""
         before = {k: v.clone() for k, v in self.state().items()}
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
-            for _ in range(3):  # libraries choose and allocate on first use, which cannot be recorded
+            for _ in range(3):  # libraries choose kernels and allocate on first use, which cannot be recorded
                 self._update()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()

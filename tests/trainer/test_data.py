@@ -18,7 +18,7 @@ def store(folder, **arrays):
     good = {
         "train": random.integers(0, 256, (80, 1, 6, 5), dtype=np.uint8),
         "held_out": random.integers(0, 256, (20, 1, 6, 5), dtype=np.uint8),
-        "fingerprint": np.array("x"),
+        "fingerprint": np.array("torchvision"),
     }
     np.savez(folder / "images.npz", **{k: v for k, v in (good | arrays).items() if v is not None})
 
@@ -57,7 +57,7 @@ def test_missing_data_names_the_command_that_prepares_it(dataset, tmp_path):
         data.load(dataset, tmp_path, CPU)
     assert f"python -m trainer.prepare --dataset {dataset} --data-dir {tmp_path}" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(data.DataError, match=f"needs --data-dir.*prepare --dataset {dataset} --data-dir DIR"):
+    with pytest.raises(data.DataError, match=f"needs --data-dir.*trainer.prepare --dataset {dataset} --data-dir DIR"):
         data.load(dataset, None, CPU)
     assert list(tmp_path.iterdir()) == []
 
@@ -80,7 +80,7 @@ def test_a_source_that_changed_since_is_refused(tmp_path):
     store(tmp_path / "d" / "photos", fingerprint=np.array(data.fingerprint(source)))
     data.load(str(source), tmp_path / "d", CPU)
     (source / "b.png").write_bytes(b"2")
-    with pytest.raises(data.DataError, match=r"it has changed or is another set; .* --force"):
+    with pytest.raises(data.DataError, match=r"another source than --dataset .*, or it has changed\. .* --force"):
         data.load(str(source), tmp_path / "d", CPU)
 
 
@@ -97,7 +97,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_corrupt_set_is_refused_in_one_line_with_the_remedy(kind, tmp_path):
     store(tmp_path / "mnist", **BROKEN[kind])
-    with pytest.raises(data.DataError, match=r"is corrupt \(.*: delete .*prepare it once with") as caught:
+    with pytest.raises(data.DataError, match=r"is damaged \(.*\. Delete .*Prepare it once with") as caught:
         data.load("mnist", tmp_path, CPU)
     assert "\n" not in str(caught.value)
 
@@ -107,7 +107,7 @@ def test_a_truncated_file_is_refused(keep, tmp_path):
     store(tmp_path / "mnist")
     path = tmp_path / "mnist" / "images.npz"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(data.DataError, match="is corrupt"):
+    with pytest.raises(data.DataError, match="is damaged"):
         data.load("mnist", tmp_path, CPU)
 
 

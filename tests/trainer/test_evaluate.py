@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import safetensors.torch
 import scipy.linalg
 import scipy.stats
 import torch
@@ -22,7 +23,7 @@ def digits() -> data.Images:
 
 @pytest.fixture(scope="module")
 def extractor(digits):
-    return evaluate.load_extractor(digits, None)
+    return evaluate.load_extractor(digits)
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +196,49 @@ def test_an_extractor_fits_any_image_shape(shape):
     assert evaluate.features(weights, torch.zeros(2, *shape)).shape == (2, evaluate.FEATURES)
 
 
-def test_a_corrupt_extractor_is_refused_with_the_remedy(tmp_path, digits):
-    own = data.Images("photos", digits.train, digits.held_out, digits.sha256)
-    folder = tmp_path / "photos"
-    with pytest.raises(data.DataError, match=r"missing or corrupt.*run python -m trainer\.prepare"):
-        evaluate.load_extractor(own, tmp_path)
-    folder.mkdir()
-    (folder / "extractor.safetensors").write_bytes(b"\x80\x04not safetensors")
-    with pytest.raises(data.DataError, match="missing or corrupt") as caught:
-        evaluate.load_extractor(own, tmp_path)
+@pytest.fixture
+def photos(digits, tmp_path):
+    """A prepared folder of images: the digits under another name, with their extractor."""
+    raw = (data.ASSETS / "digits-extractor.safetensors").read_bytes()
+    (tmp_path / "extractor.safetensors").write_bytes(raw)
+    return data.Images("photos", digits.train, digits.held_out, digits.sha256, tmp_path)
+
+
+def test_prepared_extractor_is_loaded(photos, extractor):
+    assert evaluate.load_extractor(photos).sha256 == extractor.sha256
+
+
+def damaged(photos, content: bytes) -> str:
+    """The message about an extractor file with this content."""
+    (photos.folder / "extractor.safetensors").write_bytes(content)
+    with pytest.raises(data.DataError) as caught:
+        evaluate.load_extractor(photos)
+    assert f"Delete {photos.folder} and run python -m trainer.prepare again" in str(caught.value)
     assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_extractor_is_refused(photos):
+    (photos.folder / "extractor.safetensors").unlink()
+    with pytest.raises(data.DataError, match=r"missing or damaged.*run python -m trainer\.prepare"):
+        evaluate.load_extractor(photos)
+
+
+def test_damaged_extractor_is_refused(photos, extractor):
+    about = {"about": f"of images {photos.sha256}; x"}
+
+    def stored(**changes):
+        return safetensors.torch.save(extractor.weights | changes, about)
+
+    assert "missing or damaged" in damaged(photos, b"\x80\x04not safetensors")
+    assert "does not fit" in damaged(photos, stored(scale=torch.ones(2)))
+    assert "finite float32" in damaged(photos, stored(scale=torch.tensor(1.0, dtype=torch.float64)))
+    assert "finite float32" in damaged(photos, stored(scale=torch.tensor(math.nan)))
+    (photos.folder / "extractor.safetensors").write_bytes(stored())
+    assert evaluate.load_extractor(photos).weights.keys() == extractor.weights.keys()
+
+
+def test_extractor_of_other_images_is_refused(photos, digits):
+    other = data.Images("photos", digits.train, digits.held_out, "0" * 64, photos.folder)
+    with pytest.raises(data.DataError, match="was trained on other images"):
+        evaluate.load_extractor(other)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import data, evaluate, prepare
+from trainer import data, evaluate, preparation, prepare, sources
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -46,11 +46,11 @@ def write_pngs(folder, images, name="{}.png"):
 @pytest.mark.parametrize(("dataset", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
 def test_mnist_from_idx_files_is_prepared_and_then_loads(dataset, folder, tmp_path):
     write_mnist(tmp_path / folder / "raw")
-    said = prepare.prepare(dataset, tmp_path, steps=60)
-    assert "1x28x28 images, 300 to train on, 120 held out" in said
+    said = preparation.prepare(dataset, tmp_path, steps=60)
+    assert "1x28x28 images, 300 training images, 120 held out" in said
     images = data.load(dataset, tmp_path, CPU)
     assert np.array_equal(images.held_out[:, 0].numpy(), blobs(120, seed=1)[0])
-    extractor = evaluate.load_extractor(images, tmp_path)
+    extractor = evaluate.load_extractor(images)
     assert extractor.sha256[:12] in said
     assert "classifies labels, 100.0% right" in said
     scores = evaluate.Evaluator(images, extractor, 120)(images.train[:120])
@@ -60,20 +60,20 @@ def test_mnist_from_idx_files_is_prepared_and_then_loads(dataset, folder, tmp_pa
 
 def test_features_are_normalised_to_unit_variance(tmp_path):
     write_mnist(tmp_path / "MNIST" / "raw")
-    prepare.prepare("mnist", tmp_path, steps=STEPS)
+    preparation.prepare("mnist", tmp_path, steps=STEPS)
     images = data.load("mnist", tmp_path, CPU)
-    variance = evaluate.load_extractor(images, tmp_path)(images.train).double().var(0).mean()
+    variance = evaluate.load_extractor(images)(images.train).double().var(0).mean()
     assert float(variance) == pytest.approx(1, rel=1e-5)
 
 
 def test_preparing_twice_gives_the_same_file_and_the_second_time_only_if_forced(tmp_path):
     write_mnist(tmp_path / "MNIST" / "raw", 150, 100)
-    prepare.prepare("mnist", tmp_path, steps=STEPS)
+    preparation.prepare("mnist", tmp_path, steps=STEPS)
     path = tmp_path / "mnist" / "extractor.safetensors"
     first, inode = path.read_bytes(), path.stat().st_ino
-    assert "prepared already" in prepare.prepare("mnist", tmp_path, steps=STEPS)
+    assert "is already prepared" in preparation.prepare("mnist", tmp_path, steps=STEPS)
     assert path.stat().st_ino == inode
-    prepare.prepare("mnist", tmp_path, steps=STEPS, force=True)
+    preparation.prepare("mnist", tmp_path, steps=STEPS, force=True)
     assert path.stat().st_ino != inode
     assert path.read_bytes() == first
 
@@ -85,7 +85,7 @@ def test_a_truncated_idx_file_is_refused_and_nothing_stored(keep, tmp_path, caps
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:keep])
     assert prepare.main(["--dataset", "mnist", "--data-dir", str(tmp_path)]) == 2
-    assert_one_line(capsys, "IDX files", str(raw), "delete them")
+    assert_one_line(capsys, "IDX files", str(raw), "Delete them")
     assert os.listdir(tmp_path) == ["MNIST"]
 
 
@@ -94,7 +94,7 @@ def test_idx_images_of_another_size_are_refused(tmp_path):
     write_mnist(raw)
     write_idx(raw / "train-images-idx3-ubyte", np.zeros((300, 20, 20)))
     with pytest.raises(data.DataError, match=r"must hold uint8 28x28 images.*\[300, 1, 20, 20\]"):
-        prepare.prepare("mnist", tmp_path)
+        preparation.prepare("mnist", tmp_path)
 
 
 def test_without_a_network_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
@@ -103,7 +103,7 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path, capsys, monkeypatc
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     assert prepare.main(["--dataset", "mnist", "--data-dir", str(tmp_path)]) == 2
-    assert_one_line(capsys, "cannot download mnist", "try again with a network, or put the four IDX files into")
+    assert_one_line(capsys, "cannot download mnist", "Try again with a network, or put the four IDX files into")
     assert os.listdir(tmp_path) == []
 
 
@@ -119,8 +119,8 @@ def test_a_folder_of_mixed_kinds_becomes_rgb_without_labels(tmp_path):
     images, _ = blobs(110, 12, 10)
     write_pngs(tmp_path / "photos", images[:100])
     write_pngs(tmp_path / "photos", np.repeat(images[100:, ..., None], 3, axis=3), "z{}.jpg")
-    said = prepare.prepare(str(tmp_path / "photos"), tmp_path / "d", steps=STEPS)
-    assert "3x12x10 images, 88 to train on, 22 held out" in said
+    said = preparation.prepare(str(tmp_path / "photos"), tmp_path / "d", steps=STEPS)
+    assert "3x12x10 images, 88 training images, 22 held out" in said
     assert "classifies mirrorings" in said
     loaded = data.load(str(tmp_path / "photos"), tmp_path / "d", CPU)
     assert np.array_equal(loaded.held_out[0, 2].numpy(), images[4])
@@ -130,26 +130,26 @@ def test_sub_folders_are_labels(tmp_path):
     images, labels = blobs(100, 9, 9)
     for name in (0, 1):
         write_pngs(tmp_path / "own" / f"class{name}", images[labels == name])
-    assert "classifies labels" in prepare.prepare(str(tmp_path / "own"), tmp_path / "d", steps=STEPS)
+    assert "classifies labels" in preparation.prepare(str(tmp_path / "own"), tmp_path / "d", steps=STEPS)
 
 
 def test_images_of_mixed_size_are_refused_with_both_names(tmp_path, capsys):
     write_pngs(tmp_path / "own", blobs(100, 9, 9)[0])
     write_pngs(tmp_path / "own", blobs(1, 9, 8)[0], "odd{}.png")
     assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
-    assert_one_line(capsys, "one size, got 0000.png 9x9 and odd0000.png 8x9: resize or crop")
+    assert_one_line(capsys, "one size, got 0000.png 9x9 and odd0000.png 8x9. Resize or crop")
     assert list((tmp_path / "d").iterdir()) == []
 
 
 def write_truncated(path):
-    Image.fromarray(blobs(1, 60, 60)[0][0]).save(path)
-    path.write_bytes(path.read_bytes()[:900])
+    Image.fromarray(blobs(1, 9, 9)[0][0]).save(path)
+    path.write_bytes(path.read_bytes()[:90])
 
 
 BAD_IMAGES = {
     "not an image": (lambda path: path.write_bytes(b"GIF89a not"), "cannot read image"),
     "truncated": (write_truncated, "cannot read image"),
-    "16 bits": (lambda path: Image.fromarray(np.zeros((9, 9), np.uint16)).save(path), "more than 8 bits a channel"),
+    "16 bits": (lambda path: Image.fromarray(np.zeros((9, 9), np.uint16)).save(path), "more than 8 bits per channel"),
 }
 
 
@@ -166,7 +166,7 @@ def test_an_image_that_cannot_be_used_is_named(kind, tmp_path, capsys):
 def test_npz_layouts(shape, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.savez(tmp_path / "own.npz", images=images)
-    found, labels = prepare.read_npz(tmp_path / "own.npz")
+    found, labels = sources.read_npz(tmp_path / "own.npz")
     assert labels is None
     channels = 3 if 3 in shape else 1
     assert found.shape == (100, channels, 7, 6)
@@ -178,11 +178,11 @@ def test_npz_layouts(shape, tmp_path):
 BAD_NPZ = {
     "floats": ({"images": np.zeros((100, 8, 8))}, "must be uint8"),
     "two channels": ({"images": np.zeros((100, 8, 8, 2), np.uint8)}, "must have 1 or 3 channels"),
-    "another key": ({"x": np.zeros((100, 8, 8), np.uint8)}, "with an array `images`"),
+    "another key": ({"x": np.zeros((100, 8, 8), np.uint8)}, "no array `images`"),
     "objects": ({"images": np.array([{}], dtype=object)}, "cannot read"),
-    "few": ({"images": np.zeros((99, 8, 8), np.uint8)}, "holds 99 images; at least 100"),
+    "few": ({"images": np.zeros((99, 8, 8), np.uint8)}, "has 99 images, but at least 100"),
     "labels": ({"images": np.zeros((100, 8, 8), np.uint8), "labels": np.zeros(99, int)}, "`labels` in"),
-    "all the same": ({"images": np.zeros((100, 8, 8), np.uint8)}, "all look the same"),
+    "all the same": ({"images": np.zeros((100, 8, 8), np.uint8)}, "all images look the same"),
 }
 
 
@@ -191,7 +191,7 @@ def test_an_npz_that_breaks_a_rule_is_refused(kind, tmp_path):
     arrays, reason = BAD_NPZ[kind]
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(data.DataError, match=reason) as caught:
-        prepare.prepare(str(tmp_path / "own.npz"), tmp_path / "d", steps=STEPS)
+        preparation.prepare(str(tmp_path / "own.npz"), tmp_path / "d", steps=STEPS)
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "d").iterdir()) == []
 
@@ -208,7 +208,7 @@ def test_a_folder_that_is_no_prepared_set_is_not_overwritten(tmp_path, capsys):
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
     assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d"), "--force"]) == 2
-    assert_one_line(capsys, "is no prepared data set")
+    assert_one_line(capsys, "is not a prepared data set")
     assert precious.read_text() == "mine"
 
 
@@ -220,14 +220,14 @@ def test_a_data_dir_that_cannot_be_written_is_one_line(tmp_path, capsys):
 
 
 def test_the_bundled_digits_are_what_prepare_makes():
-    source, bundled = prepare.read_digits(), data.load("digits", None, CPU)
+    source, bundled = sources.read_digits(), data.load("digits", None, CPU)
     assert data.digest(source.train, source.held_out) == bundled.sha256
 
 
 def test_the_bundled_extractor_tells_held_out_digits_apart():
     """A linear head, fitted on training features alone, says how much of a digit the features hold."""
-    source, images = prepare.read_digits(), data.load("digits", None, CPU)
-    extractor = evaluate.load_extractor(images, None)
+    source, images = sources.read_digits(), data.load("digits", None, CPU)
+    extractor = evaluate.load_extractor(images)
     targets = torch.nn.functional.one_hot(torch.from_numpy(source.train_labels)).double()
     train, held = (
         torch.nn.functional.pad(extractor(x).double(), (0, 1), value=1.0) for x in (images.train, images.held_out)
@@ -239,6 +239,6 @@ def test_the_bundled_extractor_tells_held_out_digits_apart():
 
 @pytest.mark.slow
 def test_the_bundled_extractor_is_reproducible_in_accuracy(tmp_path):
-    said = prepare.prepare("digits", tmp_path)
+    said = preparation.prepare("digits", tmp_path)
     accuracy = float(said.rpartition(", ")[2].partition("%")[0])
     assert accuracy > 98.5

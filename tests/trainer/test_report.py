@@ -93,7 +93,7 @@ def test_a_resumed_run_appends_and_a_new_one_starts_afresh(append, lines, tmp_pa
 
 def test_a_file_that_cannot_be_opened_is_one_line_with_the_flag(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(report.ReportError, match=r"^--metrics-file: cannot write .*; choose a place") as caught:
+    with pytest.raises(report.ReportError, match=r"^--metrics-file: cannot write .*\. Choose a writable") as caught:
         report.Sink(None, tmp_path / "file" / "m.log", None)
     assert "\n" not in str(caught.value)
     with pytest.raises(report.ReportError, match=r"^--output-dir: cannot write"):
@@ -133,7 +133,10 @@ def test_a_taken_port_is_one_line_with_the_flag():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(report.ReportError, match=rf"^--metrics-port {port}: cannot listen .*; choose a free port"),
+            pytest.raises(
+                report.ReportError,
+                match=rf"^--metrics-port={port} on --metrics-host=127.0.0.1: .*\. Choose a free port",
+            ),
             report.Gauges(port, "127.0.0.1"),
         ):
             pass
@@ -148,7 +151,7 @@ def test_without_a_port_nothing_is_served():
 def test_every_metric_of_the_line_has_a_gauge():
     line = (
         "epoch step loss generator_loss discriminator_loss fd sw precision recall density coverage train_fd copied"
-        " images_per_second diverged"
+        " images_per_second train_seconds diverged"
     )
     assert list(report.GAUGES) == line.split()
     names = [name for name, _ in report.GAUGES.values()]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from trainer import sample
 from trainer.__main__ import main as train
+from trainer.drawing import draw
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def test_a_finished_trial_draws_a_grid(trial, tmp_path, capsys):
 
 
 def test_a_seed_fixes_the_images(trial):
-    first = sample.sample(trial, 5, seed=1)
-    assert torch.equal(first, sample.sample(trial, 5, seed=1))
-    assert not torch.equal(first, sample.sample(trial, 5, seed=2))
+    first = draw(trial, 5, seed=1)
+    assert torch.equal(first, draw(trial, 5, seed=1))
+    assert not torch.equal(first, draw(trial, 5, seed=2))
     assert (first.shape, first.dtype) == ((5, 1, 8, 8), torch.uint8)
 
 

@@ -62,7 +62,8 @@
   "--output-dir" "remove it, and set checkpoints.enabled to keep the files"
   "--dataset" "set data.dataset"
   "--data-dir" "set data.volume"
-  "--metrics-port" "set podMonitor" -}}
+  "--metrics-port" "set podMonitor"
+  "--metrics-host" "set podMonitor" -}}
 {{- range $i, $flag := $flags -}}
 {{- if hasKey $own $flag -}}
 {{- fail (printf "the chart sets %s of a trial, but args or parameters of experiment %s contain it: %s" $flag $.name (get $own $flag)) -}}

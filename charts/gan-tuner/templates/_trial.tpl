@@ -103,6 +103,7 @@ spec:
         {{- end }}
         {{- if $v.podMonitor.enabled }}
         - --metrics-port={{ int64 $v.podMonitor.port }}
+        - --metrics-host=0.0.0.0 # Prometheus scrapes from another pod
         ports:
         - name: metrics
           containerPort: {{ int64 $v.podMonitor.port }}

@@ -1,0 +1,57 @@
+"""How much memory a run will need, estimated from the flags before anything is allocated.
+
+Shapes: B batch, S samples per score, Z latent, P pixels of all channels. The factors count the float32 copies that
+exist at the same time; tests/trainer/test_memory.py compares them with the measured peak of real runs.
+"""
+
+import math
+
+from trainer.config import Config
+from trainer.models import Arch, Shapes
+
+FLOAT = 4  # bytes
+G_COPIES, D_COPIES = 6, 6  # weights, two moments, gradients, the running mean (G) or second-order gradients (D), spare
+SAVED_G, SAVED_D = 8, 6  # a checkpoint holds 4 and 3 of them, and exists twice while it is serialised
+ACTIVATION_COPIES = 6  # forward, backward, and both again for a gradient penalty
+CHUNK = 1024  # images that are generated at a time for a score
+SCORE_BYTES = 8_000
+"""Bytes per sample during an evaluation, next to its image and noise: features, moments, sorted projections."""
+
+
+def parts(config: Config, arch: Arch, *, on_cpu: bool) -> dict[str, int]:
+    """Return the flags that decide on memory, and the bytes that each group needs on the device."""
+    g, d = _count(arch.generator_shapes()), _count(arch.discriminator_shapes())
+    weights = FLOAT * (g * G_COPIES + d * D_COPIES)
+    if config.output_dir is not None and on_cpu:
+        weights += FLOAT * (g * SAVED_G + d * SAVED_D)
+    pixels = math.prod(arch.image)
+    per_image = _activations(arch)
+    batch = FLOAT * config.bs * (config.latent_dim * config.n_critic + ACTIVATION_COPIES * per_image)
+    samples = config.samples * (2 * FLOAT * config.latent_dim + 2 * pixels + SCORE_BYTES)
+    batch += FLOAT * min(config.samples, CHUNK) * 2 * per_image
+    return {
+        "--latent-dim, --g-hidden and --d-hidden": weights,
+        "--bs, --n-critic, --g-hidden and --d-hidden": batch,
+        "--samples": samples,
+    }
+
+
+def _count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _activations(arch: Arch) -> int:
+    """Numbers that both networks compute for one image."""
+    c, h, w = arch.image
+    if arch.model == "mlp":
+        return sum(arch.g_hidden) + sum(arch.d_hidden) + 3 * c * h * w
+    total = 3 * c * h * w
+    scale = 2 ** len(arch.g_hidden)
+    height, width = -(-h // scale), -(-w // scale)
+    for channels in arch.g_hidden:
+        height, width = 2 * height, 2 * width
+        total += 2 * channels * height * width  # the enlarged input of the convolution, and its output
+    for channels in arch.d_hidden:
+        h, w = (h + 1) // 2, (w + 1) // 2
+        total += channels * h * w
+    return total
