@@ -13,6 +13,7 @@ networks. It excludes imports, loading, evaluations and checkpoints. Trials in o
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -284,4 +285,4 @@ def _list(meta: dict[str, Any], name: str) -> list[Any]:
 
 def _is_finite(value: object) -> bool:
     """Whether a JSON value is a finite number; an integer may be too large for a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

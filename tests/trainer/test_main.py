@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -191,18 +192,24 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, capsys, undisturb
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_stopped_before_it_began_is_143_too():
-    process = start(["--epochs=1000"])
-    time.sleep(0.3)  # python is up, torch is being imported
-    process.terminate()
-    out, error = process.communicate(timeout=60)
-    assert (process.returncode, out) == (143, ""), error
-    assert "Traceback" not in error
+def test_metrics_are_served_on_loopback_only(tmp_path, capsys):
+    """Without --metrics-host the port of another address of this machine stays closed."""
+    seen: dict[str, bool] = {}
 
+    def reachable(host: str, port: int) -> bool:
+        try:
+            socket.create_connection((host, port), timeout=2).close()
+        except OSError:
+            return False
+        return True
 
-def test_signal_handlers_are_put_back(capsys):
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    assert main([*FAST]) == 0
-    assert main(["--lr=-1"]) == 2
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-    capsys.readouterr()
+    for host, argv in (("127.0.0.1", []), ("0.0.0.0", ["--metrics-host=0.0.0.0"])):
+        process = start([*LONG, "--epochs=2000", "--metrics-port=0", *argv])
+        found = re.fullmatch(r"metrics at http://(.+):(\d+)/metrics\n", process.stderr.readline())
+        assert found is not None
+        assert found[1] == host
+        assert reachable("127.0.0.1", int(found[2]))
+        seen[host] = reachable("127.0.0.2", int(found[2]))  # another address of this machine
+        process.kill()
+        process.communicate()
+    assert seen == {"127.0.0.1": False, "0.0.0.0": True}

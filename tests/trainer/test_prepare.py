@@ -3,6 +3,7 @@
 import os
 import struct
 import urllib.error
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from trainer import data, evaluate, preparation, prepare, sources
+from trainer.__main__ import main as train
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -235,6 +237,54 @@ def test_the_bundled_extractor_tells_held_out_digits_apart():
     head = torch.linalg.lstsq(train, targets).solution
     right = ((held @ head).argmax(1) == torch.from_numpy(source.held_out_labels)).double().mean()
     assert right > 0.985
+
+
+def test_folder_named_digits_is_scored_with_its_own_extractor(tmp_path, monkeypatch, capsys):
+    write_pngs(tmp_path / "digits", blobs(120, 8, 8)[0])
+    monkeypatch.chdir(tmp_path)
+    preparation.prepare("./digits", tmp_path / "d", steps=STEPS)
+    own = data.load("./digits", tmp_path / "d", CPU)
+    extractor = evaluate.load_extractor(own)
+    bundled = evaluate.load_extractor(data.load("digits", None, CPU))
+    assert extractor.sha256 != bundled.sha256
+    assert own.sha256 != data.load("digits", tmp_path / "d", CPU).sha256  # without a path: the bundled set
+    argv = ["--dataset=./digits", "--data-dir=d", "--output-dir=o", "--epochs=1", "--evals=1", "--samples=64"]
+    assert train([*argv, "--threads=1"]) == 0
+    assert extractor.sha256 in (tmp_path / "o" / "run.json").read_text()
+    capsys.readouterr()
+
+
+def test_folder_named_mnist_is_not_taken_for_mnist(tmp_path, monkeypatch):
+    write_pngs(tmp_path / "mnist", blobs(120)[0])
+    monkeypatch.chdir(tmp_path)
+    preparation.prepare("./mnist", tmp_path / "d", steps=STEPS)
+    assert len(data.load("./mnist", tmp_path / "d", CPU).train) == 96
+    with pytest.raises(data.DataError, match="was made from another source than --dataset mnist"):
+        data.load("mnist", tmp_path / "d", CPU)
+    with pytest.raises(data.DataError, match=r"another source than --dataset mnist.*Use --force to replace it"):
+        preparation.prepare("mnist", tmp_path / "d", steps=STEPS)
+
+
+def test_images_beyond_the_limit_are_refused(tmp_path, capsys):
+    """300 files of a few bytes whose headers declare 4000x4000 pixels: 4.5 GiB, none is decoded."""
+    (tmp_path / "own").mkdir()
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", 4000, 4000, 8, 0, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
+    for i in range(310):
+        (tmp_path / "own" / f"{i}.png").write_bytes(
+            header + bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+        )
+    assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    assert_one_line(capsys, "takes 4.6 GiB when decoded, the limit is 4.0 GiB. Use fewer or smaller images")
+
+
+@pytest.mark.parametrize(("threads", "code"), [("1", 0), ("-1", 2), ("9999", 2)])
+def test_threads_of_prepare(threads, code, tmp_path, capsys):
+    write_mnist(tmp_path / "MNIST" / "raw")
+    preparation.prepare("mnist", tmp_path, steps=STEPS)
+    assert prepare.main(["--dataset=mnist", f"--data-dir={tmp_path}", f"--threads={threads}"]) == code
+    assert torch.get_num_threads() == 1  # as the tests set it
+    assert code == 0 or "--threads" in capsys.readouterr().err
 
 
 @pytest.mark.slow
