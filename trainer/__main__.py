@@ -29,6 +29,12 @@ def main(argv: list[str] | None = None) -> int:
         return _run(config, stop)
 
 
+def preload() -> None:
+    """Import what every trial needs; a local search calls this once, before it forks the trials (docs/local.md)."""
+    process.wait_passively()
+    from trainer import run  # noqa: F401
+
+
 def _run(config: Config, stop: GracefulStop) -> int:
     process.wait_passively()
     # Importing torch takes seconds: --help and bad flags must not wait for it.

@@ -287,7 +287,7 @@ def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback,
     container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = ["python", "-c", "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')"]
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
-    engine = LocalEngine(store, warm_start="random-ok", workers=1, in_process=False)
+    engine = LocalEngine(store, warm_start="random-ok", workers=1)
     events = list(engine.watch(engine.submit(from_document(body))))
     assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
 

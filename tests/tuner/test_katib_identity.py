@@ -238,7 +238,7 @@ def test_going_on_here_leaves_the_clusters_study(
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
     body["spec"] |= {"maxTrialCount": 1, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
     for fresh in (False, True):
-        here = LocalEngine(engine.store, warm_start="random-ok", workers=1, in_process=False, fresh=fresh)
+        here = LocalEngine(engine.store, warm_start="random-ok", workers=1, fresh=fresh)
         assert here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok-local"
         events = list(here.watch("random-ok-local"))
         assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)

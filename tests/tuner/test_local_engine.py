@@ -15,7 +15,7 @@ import pytest
 
 from tests.tuner.experiments import ARGS, TRIALS, events, experiment, run, table
 from tuner.engine import Event, EventKind
-from tuner.engines.local import LocalEngine, pool
+from tuner.engines.local import LocalEngine, launcher
 from tuner.engines.local.launcher import auto_workers, share
 from tuner.errors import CommandError, StudyChanged, StudyDamaged, StudyLocked, UnsupportedError
 from tuner.result import StudyState, TrialState
@@ -140,7 +140,7 @@ def test_deadline_ends_a_hanging_trial(workers: int, hang: str, tmp_path: Path) 
 
 
 def test_deadline_ends_a_subprocess_that_ignores_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "GRACE", 0.2)
+    monkeypatch.setattr(launcher, "GRACE", 0.2)
     what = experiment(command=SHELL, args=["trap '' TERM; while :; do sleep 0.05; done"], trials=1, deadline=1)
     assert "activeDeadlineSeconds" in run(tmp_path, what).trials[0].reason
 

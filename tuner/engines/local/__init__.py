@@ -1,15 +1,17 @@
-"""The engine of this machine: Optuna proposes, warm workers run the manifest's own command.
+"""The engine of this machine: our samplers propose, and each trial runs the manifest's command in its own process.
 
-    early_stopping  early-stopping rules, fixed when a trial is asked
-    launcher    a trial's job: command, directories, environment, its share of cores and GPUs
-    worker      runs one job after another in a process of its own (`python -c`, see pool)
-    inprocess   runs jobs in this very process, for one worker and a debugger
-    pool        the processes: start, stop, replace
-    outcome     what an ended trial amounts to
-    scheduler    which trial is asked, told and counted when, so that timing decides nothing
-    engine      LocalEngine
+    engine          LocalEngine, the verbs
+    session         one run of a study
+    scheduler       which trial is proposed, started and counted when
+    journal         the record of a study; recovery checks and repairs it
+    early_stopping  rules that are fixed when a trial is proposed
+    launcher        a trial's job: command, directories, environment, its share of cores and GPUs
+    runner          the Runner protocol; pool and forkserver implement it, and debug for --debug
+    trial           what runs in a trial's process; processes: what ends with whom
+    workspace       a trial's working directory
+    outcome         the state and metrics of a finished trial
 
-docs/local.md and docs/algorithms.md say what to expect of it.
+docs/local.md and docs/algorithms.md describe its behaviour.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalEngine"]
 
 
-def __getattr__(name: str) -> object:  # a worker imports this package, and must not pay for Optuna
+def __getattr__(name: str) -> object:  # the fork server imports this package, and does not need Optuna
     if name == "LocalEngine":
         from tuner.engines.local.engine import LocalEngine
 

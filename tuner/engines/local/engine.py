@@ -7,7 +7,6 @@ for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from tuner.engines.local import logs, recovery
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.recovery import Health
+from tuner.engines.local.workspace import remove
 from tuner.errors import StudyError, UnsupportedError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import compiled
@@ -33,15 +33,15 @@ Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sa
 
 
 class LocalEngine:
-    """Runs Experiments in this process and its workers.
+    """Runs Experiments on this machine, each trial in a process of its own.
 
     workers: how many trials may run at once, None for as many as there are GPUs or else cores; the manifest's
-        parallelTrialCount is the most. One worker runs `python -m` trials in this very process.
+        parallelTrialCount is the most.
     seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with the study.
     fresh: start over, whatever the store holds. max_trials: instead of the manifest's maxTrialCount.
     warm_start: the name of an earlier study in the store, whose trials the sampler is told first. Where it is a
         cluster's and bears the Experiment's own name, this study is NAME-local, so that both exist.
-    in_process: False to have a worker process even for one worker.
+    debug: run trials one at a time in this process, so that breakpoints work.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class LocalEngine:
         fresh: bool = False,
         max_trials: int | None = None,
         warm_start: str | None = None,
-        in_process: bool = True,
+        debug: bool = False,
     ) -> None:
         self._store, self._workers, self._seed = store, workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
-        self._in_process = in_process
+        self._debug = debug
         self._lock: Lock | None = None
         self._session: Session | None = None
         self._warnings: list[str] = []
@@ -118,7 +118,7 @@ class LocalEngine:
         from tuner.engines.local.session import Session  # imports Optuna, which takes half a second
 
         self._session = Session(
-            experiment, journal, workers=self._workers, max_trials=self._max_trials, in_process=self._in_process
+            experiment, journal, workers=self._workers, max_trials=self._max_trials, debug=self._debug
         )
         try:
             if self._finish:
@@ -170,7 +170,7 @@ class LocalEngine:
                 chosen = _failed(journal, name, numbers)
                 journal.retry(chosen)
                 for entry in chosen:
-                    shutil.rmtree(folder / "trials" / entry.name, ignore_errors=True)
+                    remove(folder / "trials" / entry.name)
             finally:
                 journal.close()
         finally:

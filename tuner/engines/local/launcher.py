@@ -1,4 +1,4 @@
-"""A trial's job: its command with its own directories, its environment, and its share of cores and GPUs."""
+"""A trial's job: its command, its directories, its environment, and its share of cores and GPUs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tuner import command
+from tuner.engines.local import workspace
 from tuner.engines.local.journal import TrialRecord
-from tuner.engines.local.worker import Job, takes_argv
+from tuner.engines.local.runner import GRACE, Job, Step
+from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import MetricsTail
@@ -20,11 +22,20 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEX
 
 
 class Launcher:
-    """Jobs of one Experiment. `module` is what warm workers import, "" where trials are subprocesses."""
+    """Makes the jobs of one Experiment.
+
+    Attributes:
+        module: What the fork server imports; "" where trials run another program.
+        start: The directory that the search was started from.
+        warnings: What users should know before the first trial starts.
+    """
 
     def __init__(self, experiment: Experiment, folder: Path, *, from_scratch: bool) -> None:
         self._experiment = experiment
-        self._trials = folder / "trials"
+        self._study = folder.absolute()
+        self._trials = self._study / "trials"
+        self._method = workspace.Method.COPY
+        self.start = Path.cwd()
         self._from_scratch = from_scratch
         self.module = ""
         self.warnings: list[str] = []
@@ -33,12 +44,12 @@ class Launcher:
         """Look at the command before any trial runs: CommandError where its module or program is not here."""
         built = command.build(self._experiment, entry.name, entry.values)
         if built.module:
-            with _path_of(Path.cwd()):
+            with _path_of(self.start):
                 try:
                     self.module = built.module if takes_argv(built.module) else ""
                 except ModuleNotFoundError as error:
                     raise CommandError(
-                        f"python -m {built.module}: {error}; install it here, or run where it is (now {Path.cwd()})"
+                        f"python -m {built.module}: {error}; install it here, or run where it is (now {self.start})"
                     ) from error
                 except Exception as error:
                     raise CommandError(f"python -m {built.module} cannot start: {error}") from error
@@ -47,11 +58,14 @@ class Launcher:
             if shutil.which(program, path=_search_path()) is None:
                 raise CommandError(f"command {program!r} not found here: install it, or submit to a cluster")
         if built.cwd and not any(_under(built.cwd, mount) for mount in built.mounts) and not Path(built.cwd).is_dir():
-            self.warnings.append(f"workingDir {built.cwd} does not exist here: trials run in {Path.cwd()}")
+            self.warnings.append(f"workingDir {built.cwd} does not exist on this machine: trials run in {self.start}")
+        chosen = workspace.plan(self._start(built), self._study)
+        self._method = chosen.method
+        self.warnings.extend(chosen.warnings)
 
     def folder(self, entry: TrialRecord) -> Path:
         """The trial's own directory."""
-        return (self._trials / entry.name).absolute()
+        return self._trials / entry.name
 
     def log(self, entry: TrialRecord) -> Path:
         """What the trial prints."""
@@ -66,7 +80,7 @@ class Launcher:
         plain = command.build(self._experiment, entry.name, entry.values)
         try:
             if self._from_scratch and folder.exists():
-                shutil.rmtree(folder)
+                workspace.remove(folder)
             for mount in plain.mounts:
                 own = command.place(folder, mount)
                 (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
@@ -78,15 +92,28 @@ class Launcher:
             raise StudyError(f"{folder} cannot be written: {error.strerror}; run the same line again") from error
         built = plain.inside(folder)
         module = self.module if built.module == self.module else ""
+        start = self._start(plain)
         return Job(
             number=entry.number,
-            argv=list(built.argv[3:]) if module else self._argv(built),
-            module=module,
-            env={"PATH": _search_path()} | dict(slot) | dict(built.env),
-            cwd=built.cwd if built.cwd and Path(built.cwd).is_dir() else "",
+            directory=str(folder),
+            start=str(start),
+            method=self._method,
+            step=Step(
+                argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
+                module=module,
+                env={"PATH": _search_path()} | dict(slot) | dict(built.env),
+                cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
+                name=self._experiment.template.primary_container,
+            ),
             log=str(self.log(entry)),
             deadline=built.deadline,
+            grace=GRACE,
         )
+
+    def _start(self, plain: command.Command) -> Path:
+        """The directory whose files trials see: workingDir, if it exists on this machine, or where the client runs."""
+        own = any(_under(plain.cwd, mount) for mount in plain.mounts)
+        return Path(plain.cwd) if plain.cwd and not own and Path(plain.cwd).is_dir() else self.start
 
     def reader(self, entry: TrialRecord) -> MetricsTail:
         """What reads the trial's metrics, as they come."""

@@ -10,24 +10,16 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import TrialRecord
+from tuner.engines.local.runner import Exit
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsTail, aggregate
 from tuner.result import Observation, TrialState
 
 _TAIL = 4096  # bytes of a log that are searched for its last line
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a trial's command ended: its exit code, negative for a signal, or what went wrong instead."""
-
-    code: int | None = 0
-    error: str = ""
 
 
 def curve(observations: Sequence[Observation], metric: str) -> tuple[float, ...]:

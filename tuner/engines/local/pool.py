@@ -1,176 +1,140 @@
-"""Worker processes, one trial each at a time: started, stopped and replaced from the client's side.
-
-A stop is SIGTERM, so that a trainer can write a checkpoint, and SIGKILL for the whole process group after GRACE
-seconds. A worker that dies takes its trial with it, not the search: the trial's exit says how, and the next one gets a
-new worker.
-"""
+"""The client's side of the fork server: it starts the server, sends it jobs and hears how they finished."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tuner.engines.local.outcome import Exit
-from tuner.engines.local.worker import Job, encoded
+from tuner.engines.local.processes import MARKER
+from tuner.engines.local.runner import Exit, Job
 from tuner.errors import CommandError
 
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 _ROOT = str(Path(__file__).resolve().parents[3])
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from tuner.engines.local.worker import main; main(int(sys.argv[2]), sys.argv[3])"
+    "import sys; sys.path.append(sys.argv[1]); sys.path.insert(0, sys.argv[4]); "
+    "from tuner.engines.local.forkserver import main; sys.exit(main(int(sys.argv[2]), sys.argv[3]))"
 )
+_CLOSE_SECONDS = 10.0  # how long the server may take to end its trials
 
 
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-    slot: int
-    job: Job | None = None
-    group: int = 0  # of the trial's subprocess
-    deadline: float | None = None
-    kill_at: float | None = None
-    error: str = ""
-    rest: bytes = b""
-    closed: bool = field(default=False)
+class ForkServer:
+    """A Runner with up to `len(slots)` trials at once.
 
+    Args:
+        slots: The environments that share out cores and GPUs, one for each trial that runs at the same time.
+        module: What the server imports, "" where trials are other programs.
+        start: The directory in which the module is looked for first.
+        study: The study's directory, by which a later run finds processes that are left over.
+    """
 
-class Pool:
-    """Up to `len(slots)` workers; `slots` are the environments that share out cores and GPUs among them."""
-
-    in_process = False
-
-    def __init__(self, slots: Sequence[Mapping[str, str]], module: str) -> None:
-        self._slots = slots
-        self._module = module
-        self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
-
-    def warm(self, count: int) -> None:
-        """Have `count` workers, so that they import the module at the same time."""
-        while len(self._workers) < min(count, len(self._slots)):
-            self._spawn()
+    def __init__(self, slots: Sequence[Mapping[str, str]], module: str, start: Path, study: Path) -> None:
+        self._slots, self._module, self._start, self._study = slots, module, start, study
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._rest = b""
+        self._running: dict[int, int] = {}  # slot by trial number
 
     @property
     def idle(self) -> int:
         """How many jobs could start now."""
-        return len(self._slots) - sum(worker.job is not None for worker in self._workers)
+        return len(self._slots) - len(self._running)
 
-    def start(self, job: Job) -> None:
-        """Run a job on an idle worker."""
-        free = [worker for worker in self._workers if worker.job is None]
-        worker = free[0] if free else self._spawn()
-        worker.job, worker.error, worker.kill_at = job, "", None
-        worker.deadline = time.monotonic() + job.deadline if job.deadline else None
-        with contextlib.suppress(OSError):  # it died while idle: the closed socket says so below
-            worker.channel.sendall(encoded(job))
+    def warm(self) -> None:
+        """Start the server, which then imports the module."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair()
+        shared = {name: value for name, value in self._slots[0].items() if name != "CUDA_VISIBLE_DEVICES"}
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-c", _PROGRAM, _ROOT, str(theirs.fileno()), self._module, str(self._start)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self._start,
+                env=os.environ | shared | {MARKER: str(self._study.absolute())},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._channel = ours
 
     def slot_of(self, number: int) -> Mapping[str, str]:
-        """The environment of the slot that the next job (`number`) will have."""
-        free = [worker.slot for worker in self._workers if worker.job is None]
-        used = {worker.slot for worker in self._workers}
-        return self._slots[free[0] if free else next(i for i in range(len(self._slots)) if i not in used)]
+        """The environment of the slot that the next job gets."""
+        return self._slots[self._free()]
 
-    def stop(self, number: int, error: str = "") -> None:
-        """Ask the trial to end, and see to it that it does; harmless when it has ended, or been asked."""
-        for worker in self._workers:
-            if worker.job and worker.job.number == number and worker.kill_at is None:
-                worker.kill_at, worker.error = time.monotonic() + GRACE, error
-                with contextlib.suppress(OSError):
-                    worker.channel.sendall(json.dumps({"stop": number}).encode() + b"\n")
+    def start(self, job: Job) -> None:
+        """Send a job to the server."""
+        self.warm()
+        self._running[job.number] = self._free()
+        self._send(run=asdict(job))
+
+    def stop(self, number: int) -> None:
+        """Ask a trial to finish, and see to it that it does."""
+        if number in self._running:
+            self._send(stop=number)
 
     def wait(self, timeout: float) -> list[tuple[int, Exit]]:
-        """The trials that ended, waiting `timeout` seconds for the first.
-
-        Raises CommandError where the module cannot be imported.
-        """
-        ended: list[tuple[int, Exit]] = []
-        for key, _ in self._selector.select(timeout):
-            ended += self._receive(key.data)
-        now = time.monotonic()
-        for worker in list(self._workers):
-            if worker.job and worker.deadline and now > worker.deadline:
-                worker.deadline = None
-                seconds = f"{worker.job.deadline:g}"
-                self.stop(worker.job.number, f"still running after activeDeadlineSeconds ({seconds} s)")
-            if worker.kill_at and now > worker.kill_at:
-                self._kill(worker)
-        return ended
-
-    def close(self) -> None:
-        """End every worker at once, and its trial."""
-        for worker in self._workers:
-            self._kill(worker)
-        for worker in list(self._workers):
-            self._remove(worker)
-        self._selector.close()
-
-    def _spawn(self) -> _Worker:
-        slot = next(i for i in range(len(self._slots)) if all(worker.slot != i for worker in self._workers))
-        ours, theirs = socket.socketpair()
-        process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _PROGRAM, _ROOT, str(theirs.fileno()), self._module],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | dict(self._slots[slot]),
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        worker = _Worker(process, ours, slot)
-        self._workers.append(worker)
-        self._selector.register(ours, selectors.EVENT_READ, worker)
-        return worker
-
-    def _receive(self, worker: _Worker) -> list[tuple[int, Exit]]:
+        """The trials that finished; see Runner.wait."""
+        self.warm()
+        channel = self._channel
+        if channel is None or not select.select([channel], [], [], timeout)[0]:
+            return []
         try:
-            data = worker.channel.recv(65536)
+            data = channel.recv(65536)
         except OSError:
             data = b""
         if not data:
-            return self._lost(worker)
-        ended: list[tuple[int, Exit]] = []
-        *lines, worker.rest = (worker.rest + data).split(b"\n")
+            return self._lost()
+        finished: list[tuple[int, Exit]] = []
+        *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             message: dict[str, Any] = json.loads(line)
             if "broken" in message:
                 raise CommandError(f"python -m {self._module} cannot start: {message['broken']}")
-            worker.group = int(message.get("pid", worker.group))
-            if "done" in message and worker.job:
-                code, error = int(message["code"]), worker.error or str(message["error"])
-                ended.append((worker.job.number, Exit(code, error)))
-                worker.job = worker.kill_at = worker.deadline = None
-        return ended
+            if "done" in message and self._running.pop(number := int(message["done"]), None) is not None:
+                finished.append((number, Exit(message["code"], str(message["error"]), bool(message["machine"]))))
+        return finished
 
-    def _lost(self, worker: _Worker) -> list[tuple[int, Exit]]:
-        """The worker has died: what is left of its trial dies too."""
-        self._kill(worker)
-        job, error = worker.job, worker.error
-        self._remove(worker)
-        return [(job.number, Exit(worker.process.returncode or 1, error))] if job else []
+    def close(self) -> None:
+        """End all trials and the server."""
+        if self._process is None:
+            return
+        if self._channel is not None:
+            self._channel.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._channel = None
+        self._running.clear()
 
-    def _kill(self, worker: _Worker) -> None:
-        worker.kill_at = None
-        for group in (worker.group, worker.process.pid):
-            if group and (group != worker.process.pid or worker.process.poll() is None):
-                with contextlib.suppress(OSError):
-                    os.killpg(group, signal.SIGKILL)
+    def _free(self) -> int:
+        used = set(self._running.values())
+        return next(index for index in range(len(self._slots)) if index not in used)
 
-    def _remove(self, worker: _Worker) -> None:
-        worker.process.wait()
-        self._selector.unregister(worker.channel)
-        worker.channel.close()
-        self._workers.remove(worker)
+    def _send(self, **message: object) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # the server has died: `wait` finds the closed socket
+                self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+    def _lost(self) -> list[tuple[int, Exit]]:
+        """The server has died, and its trials with it; the next job gets a new one."""
+        assert self._process is not None  # noqa: S101
+        code = self._process.wait()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        numbers = list(self._running)
+        self.close()
+        if not numbers:
+            raise CommandError(f"the process that starts trials was {how}")
+        return [(number, Exit(None, f"the process that starts trials was {how}", machine=True)) for number in numbers]

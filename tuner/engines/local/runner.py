@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tuner.engines.local.workspace import Method
+
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL, enough for a checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -19,12 +23,14 @@ class Step:
         module: MODULE of `python -m MODULE`, where it has a `main(argv)` to call; "" for any other program.
         env: Environment variables in addition to those of the client.
         cwd: The working directory; "" for the trial's own.
+        name: The name of its container.
     """
 
     argv: tuple[str, ...]
     module: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +40,28 @@ class Job:
     Attributes:
         number: The trial's number in its study.
         directory: The trial's own directory, an absolute path below the study's.
-        start: The directory that the search was started from, whose files the trial sees.
+        start: The directory whose files the trial sees as its working directory (tuner.engines.local.workspace).
+        method: How the working directory is made.
         step: The primary container's command.
         init: The init containers' commands, which run first and in order.
         log: The file that receives what the trial prints.
         deadline: Seconds after which the trial is stopped; None for no limit.
+        grace: Seconds between SIGTERM and SIGKILL when the trial is stopped.
     """
 
     number: int
     directory: str
     start: str
+    method: Method
     step: Step
     log: str
     init: tuple[Step, ...] = ()
     deadline: float | None = None
+    grace: float = GRACE
+
+    def overdue(self) -> str:
+        """The error of a trial that reached its deadline."""
+        return f"still running after activeDeadlineSeconds ({self.deadline:g} s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +87,8 @@ class Runner(Protocol):
         """How many jobs could start now."""
         ...
 
-    def warm(self, count: int) -> None:
-        """Prepare to run `count` trials at once.
-
-        Raises:
-            CommandError: The module of the trial's command cannot be imported.
-        """
+    def warm(self) -> None:
+        """Prepare to run trials, for example import the module; `wait` reports a module that cannot be imported."""
         ...
 
     def slot_of(self, number: int) -> Mapping[str, str]:
@@ -89,12 +99,16 @@ class Runner(Protocol):
         """Start a job. There must be an idle slot."""
         ...
 
-    def stop(self, number: int, error: str = "") -> None:
-        """Ask a trial to finish (SIGTERM), and end it (SIGKILL) after a grace period. Harmless when repeated."""
+    def stop(self, number: int) -> None:
+        """Ask a trial to finish (SIGTERM), then end it (SIGKILL) after its grace period. Harmless when repeated."""
         ...
 
     def wait(self, timeout: float) -> list[tuple[int, Exit]]:
-        """Return the trials that finished, waiting at most `timeout` seconds for the first."""
+        """Return the trials that finished, waiting at most `timeout` seconds for the first.
+
+        Raises:
+            CommandError: The module of the trial's command cannot be imported.
+        """
         ...
 
     def close(self) -> None:

@@ -18,12 +18,11 @@ from datetime import UTC, datetime
 
 from tuner.engine import Event, EventKind
 from tuner.engines.local.early_stopping import Rules
-from tuner.engines.local.inprocess import InProcess
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
-from tuner.engines.local.outcome import Exit, curve, judge
-from tuner.engines.local.pool import Pool
+from tuner.engines.local.outcome import curve, judge
+from tuner.engines.local.runner import Exit, Runner
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsTail, aggregate
 from tuner.result import Result, StudyState, TrialState
@@ -47,7 +46,7 @@ class Scheduler:
     ) -> None:
         self._experiment, self._journal, self._sampler = experiment, journal, sampler
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
-        self._runner: Pool | InProcess | None = None
+        self._runner: Runner | None = None
         self._running: dict[int, MetricsTail] = {}
         self._waiting: deque[int] = deque()  # in the order of numbers
         self._stopping: set[int] = set()
@@ -116,7 +115,7 @@ class Scheduler:
             reason = f"no trial gave {metric}: {commonest} ({count} of {total} trials)"
         return {"state": state.value, "reason": reason, "last": None}
 
-    def events(self, runner: Pool | InProcess) -> Iterator[Event]:
+    def events(self, runner: Runner) -> Iterator[Event]:
         """Everything up to the end, or up to where a stop was asked for; STUDY_ENDED is the caller's."""
         self._runner = runner
         while True:
@@ -149,14 +148,6 @@ class Scheduler:
             return False
         values = curve(reader.observations, self._experiment.objective.metric)
         return self._rules.stop_at(entry.cuts, values) is not None
-
-    def hang(self, number: int, error: str) -> TrialRecord:
-        """Record a trial that cannot be ended as Failed."""
-        entry = self.entries[number]
-        entry.state, entry.reason, entry.ended = TrialState.FAILED, error, datetime.now(UTC)
-        entry.metrics = {}
-        self._journal.finish(entry)
-        return entry
 
     def _fresh(self, number: int) -> bool:
         """True once for each time a running trial has more observations."""
@@ -220,7 +211,7 @@ class Scheduler:
     def _lower(self, number: int) -> None:
         self._ceiling = number if self._ceiling is None else min(self._ceiling, number)
 
-    def _start(self, runner: Pool | InProcess) -> Iterator[Event]:
+    def _start(self, runner: Runner) -> Iterator[Event]:
         while self._waiting and runner.idle:
             if self._ceiling is not None and self._waiting[0] > self._ceiling:
                 return
@@ -251,6 +242,8 @@ class Scheduler:
             self._journal.show(entry)
             yield Event(EventKind.TRIAL_ENDED, self.result(), killed)
             return
+        if end.machine:
+            raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
         judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
         entry.ended = datetime.now(UTC)
