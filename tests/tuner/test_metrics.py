@@ -11,6 +11,7 @@ import pytest
 from tuner.errors import UnsupportedError
 from tuner.manifest import Collector, CollectorKind, FileFormat, Strategy
 from tuner.metrics import JsonLineError, MetricsTail, aggregate, compiled, parse_json, parse_text
+from tuner.metrics.tail import LINE_LIMIT, POLL_LIMIT
 from tuner.result import Observation
 
 METRICS = ("fd", "loss", "--fid", "fid")
@@ -55,15 +56,18 @@ def test_custom_filter_with_its_two_groups() -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"((\w+)+)=(\d+)", "exponential"),
-        (r"(\w+)=(\d+)\1*", "exponential"),
+        (r"(\w+)=(\d+)\1*", "invalid escape sequence"),
+        (r"(?<=x)(\w+)=(\d+)", "invalid perl operator"),
+        (r"(\w+)=(?!0)(\d+)", "invalid perl operator"),
+        (r"(\w+)=(\C)", r"\\C"),
+        (r"(\w+)=(\d+)\Z", "invalid escape sequence"),
+        (r"(\w+)=(\d{1001})", "repetition"),
         (r"(\w+)=\d+", "two groups"),
         (r"(\w+=(\d", "regular expression"),
-        (r"([[:alpha:]]+)=(\d+)", "POSIX class"),
-        (r"(\w+)=(\d+)\z", "regular expression"),
+        ("(a)=(\ud800)", "surrogate"),
     ],
 )
-def test_filters_that_python_cannot_run_safely_are_refused(pattern: str, message: str) -> None:
+def test_filters_that_go_refuses_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         compiled([pattern])
 
@@ -85,7 +89,7 @@ def test_json_values_count_only_as_text() -> None:
     (observation,) = parse_json(line, METRICS)
     assert (observation.metric, observation.value) == ("fd", 3.5)
     assert observation.time == datetime(2026, 1, 2, 3, 4, 5, 500000, tzinfo=UTC)
-    with pytest.raises(JsonLineError, match="one object a line"):
+    with pytest.raises(JsonLineError, match="one JSON object per line"):
         list(parse_json("fd=3", METRICS))
 
 
@@ -103,27 +107,114 @@ def test_latest_goes_by_time_and_undated_lines_come_first() -> None:
     assert aggregate(series, {"fd": Strategy.LATEST}) == {"fd": 1.0}
 
 
+def tail(path: Path, *metrics: str, json: bool = False) -> MetricsTail:
+    form = FileFormat.JSON if json else FileFormat.TEXT
+    return MetricsTail(path, metrics or ("fd",), Collector(CollectorKind.FILE, str(path), form))
+
+
+def values(reader: MetricsTail) -> list[float]:
+    return [o.value for o in reader.observations]
+
+
 def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
-    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path)))
+    reader = tail(path)
     assert reader.poll() == 0
     path.write_text("fd=1\nfd=2")
     assert reader.poll() == 1
     with path.open("a") as file:
         file.write("5\nfd=3")
     assert reader.poll() == 1
-    assert reader.poll(final=True) == 1
-    assert [o.value for o in reader.observations] == [1.0, 25.0, 3.0]
+    reader.read_all()
+    assert values(reader) == [1.0, 25.0, 3.0]
     assert reader.lines == [1, 2, 3]
+
+
+@pytest.mark.parametrize("later", ["fd=9\n", "fd=147.25\nfd=9\n", "fd=7.125\nfd=8\nfd=123456.789\nfd=9\n"])
+@pytest.mark.parametrize("how", ["truncate", "rename", "delete"])
+def test_rewritten_file_is_read_again(how: str, later: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.log"
+    path.write_text("fd=147.50\nfd=8.5\n")
+    reader = tail(path)
+    reader.poll()
+    if how == "truncate":
+        path.write_text(later)
+    elif how == "rename":
+        (tmp_path / "new").write_text(later)
+        (tmp_path / "new").replace(path)
+    else:
+        path.unlink()
+        assert reader.poll() == 0
+        path.write_text(later)
+    expected = [float(line[3:]) for line in later.split()]
+    reader.poll()
+    assert values(reader) == expected
+    assert reader.aggregate({"fd": Strategy.LATEST}) == {"fd": 9.0}
+    assert list(reader.curve("fd")) == expected
+    reader.read_all()
+    assert values(reader) == expected
+
+
+def test_file_rewritten_each_epoch_counts_its_last_content(tmp_path: Path) -> None:
+    path = tmp_path / "output.metrics"
+    reader = tail(path, "accuracy", json=True)
+    for value in ("0.7667", "0.7333", "0.71"):
+        path.write_text(f'{{"accuracy": "{value}", "step": "1"}}')
+        reader.poll()
+    path.write_text('{"accuracy": "0.7179"}')
+    reader.read_all()
+    assert reader.aggregate({"accuracy": Strategy.MAX}) == {"accuracy": 0.7179}
 
 
 def test_json_file_with_another_line_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text('{"fd": "1"}\nhello\n{"fd": "2"}\n')
-    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path), FileFormat.JSON))
-    reader.poll(final=True)
-    assert [o.value for o in reader.observations] == [1.0]
+    reader = tail(path, json=True)
+    reader.read_all()
+    assert values(reader) == [1.0]
+    assert reader.error.startswith("line 2: ")
     assert "'hello'" in reader.error
+
+
+def test_poll_reads_a_bounded_piece(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.log"
+    path.write_bytes(b"fd=1\n" * (POLL_LIMIT // 5 * 2) + b"fd=2\n")
+    reader = tail(path)
+    first = reader.poll()
+    assert first == POLL_LIMIT // 5
+    assert reader.poll() in (first, first + 1)
+    reader.read_all()
+    assert reader.observations[-1].value == 2.0
+
+
+def test_long_line_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.log"
+    words = [f"loss={index} fd = {index}.5," for index in range(150_000)]
+    path.write_text("2026-01-02T03:04:05Z " + "".join(words) + "\nfd=7\n")
+    assert path.stat().st_size > 2 * LINE_LIMIT
+    reader = tail(path)
+    reader.read_all()
+    assert values(reader) == [*(index + 0.5 for index in range(150_000)), 7.0]
+    assert {o.time for o in reader.observations[:-1]} == {datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)}
+    assert reader.lines[-2:] == [1, 2]
+
+
+def test_custom_filter_ignores_the_rest_of_a_long_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.log"
+    path.write_text("fd:1 " + "x" * 3 * LINE_LIMIT + " fd:2\nfd:3\n")
+    collector = Collector(CollectorKind.FILE, str(path), FileFormat.TEXT, (r"(\w+):(\d+)",))
+    reader = MetricsTail(path, ("fd",), collector)
+    reader.read_all()
+    assert values(reader) == [1.0, 3.0]
+
+
+def test_too_long_json_line_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"fd": "1", "x": "' + "x" * LINE_LIMIT + '"}\n')
+    reader = tail(path, json=True)
+    reader.read_all()
+    assert reader.error.startswith("line 1: longer than 1 MiB")
+    assert reader.observations == []
 
 
 def test_metric_after_a_progress_bar_is_found() -> None:
@@ -133,3 +224,9 @@ def test_metric_after_a_progress_bar_is_found() -> None:
 
 def test_long_word_costs_little() -> None:
     assert seen("fd=1 " + "a" * 10_000_000 + " fd=2") == [("fd", 1.0), ("fd", 2.0)]
+
+
+def test_posix_classes_and_repeated_groups_work() -> None:
+    assert seen("fd=3", r"([[:alpha:]]+)=(\d+)") == [("fd", 3.0)]
+    assert seen("fd=3", r"((?:\w+)+)=(\d+)") == [("fd", 3.0)]
+    assert seen("a" * 5000 + "!fd", r"(a|a)*b(x)") == []

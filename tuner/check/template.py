@@ -9,6 +9,8 @@ from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import CONFIG, DEFAULTS, VALIDATOR, one_of
 from tuner.check.view import PLACEHOLDER, View, dig, strings
+from tuner.errors import UnsupportedError
+from tuner.filters import Filter
 from tuner.yamlfile import Path
 
 AT: Path = ("spec", "trialTemplate")
@@ -189,12 +191,12 @@ def collector_filter(draft: View) -> Iterator[Finding]:
     for i, text in enumerate(dig(draft.source, "filter", "metricsFormat") or []):
         where = (*at, "metricsFormat", i)
         try:
-            groups = re.compile(text).groups
-        except (re.error, OverflowError, RecursionError, ValueError) as failure:
-            yield where, f"the filter {text[:60]!r} is no regular expression: {failure}"
+            Filter(text)
+        except UnsupportedError as failure:
+            yield where, str(failure)
             continue
-        if groups < 2 or not TWO_GROUPS.search(text):
-            yield where, f"the filter {text[:60]!r} must have two groups, the metric's name and its value, got {groups}"
+        if not TWO_GROUPS.search(text):
+            yield where, f"the filter {text[:60]!r} must have two groups, the metric's name and its value"
         if ";" in text:
             yield where, f"the filter {text[:60]!r} must have no ';': Katib joins filters with it"
 

@@ -80,8 +80,9 @@ class Rules:
 
         medianstop's cut holds from its step on, a rung at its step alone.
         """
-        for length in range(1, len(curve) + 1):
-            best = self._best(curve[:length])
+        best = curve[0] if curve else math.nan
+        for length, value in enumerate(curve, start=1):
+            best = self._best((best, value))
             for step, threshold in cuts:
                 due = length == step or (self.start_step == step and length >= step and self.eta is None)
                 if due and self.objective.better(threshold, best):

@@ -1,4 +1,4 @@
-"""What an ended trial amounts to, as Katib's trial controller judges it: a pure function of what the trial left.
+"""Judges a finished trial as Katib's trial controller does: a pure function of the files that the trial left.
 
 Succeeded needs exit code 0 and a finite objective; a trial that exits 0 without one is MetricsUnavailable; any other
 exit is Failed, and its metrics do not count. One that an early-stopping cut applies to is EarlyStopped, whether it was
@@ -7,9 +7,9 @@ stopped in time or had finished already.
 
 from __future__ import annotations
 
+import bisect
 import math
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 from tuner.engines.local.early_stopping import Rules
@@ -22,18 +22,13 @@ from tuner.result import Observation, TrialState
 _TAIL = 4096  # bytes of a log that are searched for its last line
 
 
-def curve(observations: Sequence[Observation], metric: str) -> tuple[float, ...]:
-    """The finite values of one metric in the order of their reports."""
-    return tuple(o.value for o in observations if o.metric == metric and math.isfinite(o.value))
-
-
 def cut(reader: MetricsTail, metric: str, reports: int) -> list[Observation]:
     """The observations up to the line that holds report number `reports` of `metric`."""
     seen = 0
     for line, observation in zip(reader.lines, reader.observations, strict=True):
         seen += observation.metric == metric and math.isfinite(observation.value)
         if seen == reports:
-            return [o for own, o in zip(reader.lines, reader.observations, strict=True) if own <= line]
+            return reader.observations[: bisect.bisect_right(reader.lines, line)]
     return reader.observations
 
 
@@ -43,7 +38,7 @@ def judge(
     """Fill in state, metrics, curve and reason of `entry`."""
     metric = experiment.objective.metric
     observations = reader.observations
-    whole = curve(observations, metric)
+    whole = tuple(reader.curve(metric))
     stop = rules.stop_at(entry.cuts, whole) if rules and entry.cuts else None
     if stop is not None:
         observations, whole = cut(reader, metric, stop), whole[:stop]
@@ -56,7 +51,7 @@ def judge(
         return
     found = aggregate(observations, experiment.strategies)
     entry.metrics, entry.curve = found, whole
-    if metric not in found:
+    if reader.error or metric not in found:  # Katib records nothing when its collector fails
         entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
         entry.reason = _missing(reader, metric, any(o.metric == metric for o in observations))
     elif stop is None:
@@ -64,16 +59,24 @@ def judge(
 
 
 def _missing(reader: MetricsTail, metric: str, printed: bool) -> str:
+    """Why the objective has no value: what the file held instead."""
     if reader.error:
-        return reader.error
+        return f"{reader.path.name}, {reader.error}"
     if printed:
-        return f"the value of {metric} that counts is no finite number"
-    what = "no such file" if not reader.path.exists() else f"no {metric}=<number> in it"
-    return f"{metric} was not reported: {what} ({reader.path.name})"
+        return f"the value of {metric} that counts is not a finite number"
+    try:
+        empty = reader.path.stat().st_size == 0
+    except FileNotFoundError:
+        return f"{metric} was not reported: no such file ({reader.path.name})"
+    if empty:
+        return f"{metric} was not reported: the file is empty ({reader.path.name})"
+    if names := reader.other_names():
+        return f"{metric} was not reported; seen: {', '.join(names)}"
+    return f"{metric} was not reported: no {metric}=<number> in {reader.path.name}"
 
 
 def failure(end: Exit, log: Path) -> str:
-    """One line: how the command ended, and the last line it printed."""
+    """One line: how the command exited, and the last line that it printed."""
     if end.error:
         how = end.error
     elif end.code is not None and end.code < 0:

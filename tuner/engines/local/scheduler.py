@@ -21,10 +21,10 @@ from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
-from tuner.engines.local.outcome import curve, judge
+from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import Exit, Runner
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail, aggregate
+from tuner.metrics import MetricsTail
 from tuner.result import Result, StudyState, TrialState
 from tuner.samplers import Past, Sampler
 
@@ -142,18 +142,18 @@ class Scheduler:
         reader, entry = self._running.get(number), self.entries[number]
         if reader is None or not reader.poll():
             return False
-        entry.metrics = aggregate(reader.observations, self._experiment.strategies)
+        entry.metrics = reader.aggregate(self._experiment.strategies)
         self._journal.show(entry)
         if self._rules is None or not entry.cuts:
             return False
-        values = curve(reader.observations, self._experiment.objective.metric)
+        values = reader.curve(self._experiment.objective.metric)
         return self._rules.stop_at(entry.cuts, values) is not None
 
     def _fresh(self, number: int) -> bool:
         """True once for each time a running trial has more observations."""
         reader = self._running[number]
         seen, self._seen[number] = self._seen.get(number, 0), len(reader.observations)
-        return len(reader.observations) > seen
+        return len(reader.observations) != seen  # fewer after the trainer rewrote its file
 
     def _ask(self) -> bool:
         """Ask the next trial, if it may be; with its cuts fixed by what has been told."""
@@ -232,7 +232,7 @@ class Scheduler:
 
     def _ended(self, number: int, end: Exit) -> Iterator[Event]:
         reader, entry = self._running.pop(number), self.entries[number]
-        reader.poll(final=True)
+        reader.read_all()
         self._stopping.discard(number)
         ceiling = self._ceiling is not None and number > self._ceiling
         cut = self._cut(entry, reader)
@@ -256,7 +256,7 @@ class Scheduler:
         yield self._event(EventKind.TRIAL_ENDED, entry)
 
     def _cut(self, entry: TrialRecord, reader: MetricsTail) -> bool:
-        values = curve(reader.observations, self._experiment.objective.metric)
+        values = reader.curve(self._experiment.objective.metric)
         return self._rules is not None and self._rules.stop_at(entry.cuts, values) is not None
 
     def _event(self, kind: EventKind, entry: TrialRecord) -> Event:

@@ -1,0 +1,30 @@
+"""What a trial reported, read as Katib's file-metricscollector reads it (v0.19, file-metricscollector.go).
+
+A local run records one complete read of the file when the trial has finished (`MetricsTail.read_all`). Following the
+file (`MetricsTail.poll`) serves the display and early stopping only. A trial that runs again after a kill continues
+the file that it left, without an unfinished last line, or truncates it: what counts is what the file holds at the end.
+
+Differences from Katib, on purpose:
+
+- A value that is not a finite number is kept as NaN. Katib keeps an empty text, which can become the best trial.
+- A line is read up to 1 MiB. Beyond that, the default filter continues piece by piece, a custom filter ignores the
+  rest of the line, and format JSON reports an error. Katib reads lines of any length into memory.
+"""
+
+from tuner.filters import DEFAULT_FILTER, Filter, compiled
+from tuner.metrics.parsing import JsonLineError, number, parse_json, parse_text
+from tuner.metrics.strategies import Aggregates, aggregate
+from tuner.metrics.tail import MetricsTail
+
+__all__ = [
+    "DEFAULT_FILTER",
+    "Aggregates",
+    "Filter",
+    "JsonLineError",
+    "MetricsTail",
+    "aggregate",
+    "compiled",
+    "number",
+    "parse_json",
+    "parse_text",
+]

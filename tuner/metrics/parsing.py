@@ -1,0 +1,123 @@
+"""One line of a metrics file as observations: TEXT with filters, or JSON as strict as Go's encoding/json."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from tuner.filters import Filter, decode
+from tuner.result import Observation
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class JsonLineError(ValueError):
+    """A line that Go's decoder rejects, which makes Katib's collector fail; the message is one line."""
+
+
+def parse_text(line: str | bytes, metrics: Sequence[str], filters: Sequence[Filter]) -> Iterator[Observation]:
+    """The observations of one line; an RFC3339 time as its first word dates them."""
+    raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    if mentions(raw, metrics):
+        time = line_time(raw)
+        yield from observations_in(raw, metrics, filters, time)
+
+
+def mentions(line: bytes, metrics: Sequence[str]) -> bool:
+    """Whether a line holds the name of a metric at all: Katib ignores the others."""
+    return any(metric.encode() in line for metric in metrics)
+
+
+def observations_in(
+    line: bytes, metrics: Sequence[str], filters: Sequence[Filter], time: datetime | None
+) -> Iterator[Observation]:
+    """The observations that the filters find in a line, or in a piece of one whose first word was `time`."""
+    for one in filters:
+        for name, value in one.find(line, metrics):
+            yield Observation(name, number(value), time)
+
+
+def line_time(line: bytes) -> datetime | None:
+    """The RFC3339 time that a line starts with, if any."""
+    first, space, _ = line[:64].partition(b" ")
+    return _time(first.decode("ascii", "replace")) if space and first[:1].isdigit() else None
+
+
+def _reject(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} does not fit a 64-bit number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_reject, parse_float=_finite, parse_int=_finite)
+
+
+def json_object(line: str | bytes) -> dict[str, Any]:
+    """One JSON line as Go decodes it into a map: NaN, Infinity and numbers beyond 64 bits are errors, null is empty.
+
+    Go accepts 10,000 nested levels; Python's decoder reports an error from about 1,000 on.
+
+    Raises:
+        JsonLineError: for a line that is not a JSON object.
+    """
+    text = decode(line) if isinstance(line, bytes) else line
+    try:
+        shape = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise JsonLineError(f"format JSON needs one JSON object per line, got {text[:60]!r}") from error
+    if shape is None:
+        return {}
+    if not isinstance(shape, dict):
+        raise JsonLineError(f"format JSON needs one JSON object per line, got {text[:60]!r}")
+    return shape
+
+
+def parse_json(line: str | bytes, metrics: Sequence[str]) -> Iterator[Observation]:
+    """The observations of one JSON line. As in Katib, only text values count; `timestamp` is RFC3339 or epoch seconds.
+
+    Raises:
+        JsonLineError: for a line that is neither empty nor a JSON object.
+    """
+    if not line:
+        return
+    shape = json_object(line)
+    stamp = shape.get("timestamp")
+    time = _time(stamp) if isinstance(stamp, str) else _epoch(stamp)
+    for metric in metrics:
+        if isinstance(value := shape.get(metric), str):
+            yield Observation(metric, number(value), time)
+
+
+def number(value: str) -> float:
+    """A decimal number, or NaN for anything else: empty, `nan`, `-`, an overflow."""
+    value = value.strip()
+    result = float(value) if _NUMBER.fullmatch(value) else math.nan
+    return result if math.isfinite(result) else math.nan
+
+
+def _time(value: str) -> datetime | None:
+    if not _RFC3339.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:  # month 13
+        return None
+
+
+def _epoch(value: object) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
