@@ -6,21 +6,27 @@ files or those of another trial, and a trial that runs again finds what it wrote
 
     overlay     An overlay mount in a private mount namespace (Linux). It costs about a millisecond.
     copy        A copy of the start directory below DIRECTORY/files, up to COPY_BYTES and COPY_FILES, where the kernel
-                does not allow the mount. Larger files are left out, and `plan` says which.
+                does not allow the mount. Larger files are left out, and `plan` says which. Shared blocks (reflinks)
+                are used where the file system has them.
+
+No trial sees the store, and so no trial finds what another one wrote. File systems that are mounted below the start
+directory get an overlay of their own.
 
 `plan` runs in the client and chooses the method, `enter` runs in the freshly forked, single-threaded process of a
-trial. Absolute paths outside the start directory are not isolated.
+trial. Absolute paths are not isolated, except those below the start directory under the overlay method.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,8 +37,12 @@ COPY_BYTES = 64 * 2**20
 COPY_FILES = 10_000
 FILES, _WORK, _COPIED = "files", ".overlay", ".copied"
 _SKIPPED = (".git", ".hg", ".svn", "__pycache__", "node_modules", ".gantune")
+_VIRTUAL = frozenset(  # bound as they are, because an overlay of them makes no sense
+    ["proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "debugfs", "tracefs", "securityfs", "autofs"]
+)
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
-_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
+_MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
+_FICLONE = 0x40049409  # linux/fs.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
@@ -55,6 +65,8 @@ def plan(start: Path, study: Path) -> Plan:
     """Choose the method for trials that are started from `start` and kept below `study`."""
     if _overlay_works(start, study):
         return Plan(Method.OVERLAY)
+    if start == Path(start.anchor):
+        return Plan(Method.COPY, ("trials see no files, because the search was started from /: start it elsewhere",))
     copied, left_out = _selection(start, study)
     if not left_out:
         return Plan(Method.COPY)
@@ -97,24 +109,18 @@ def remove(directory: Path) -> None:
     """
     if directory.is_symlink():
         raise StudyError(f"{directory} is a symbolic link, so its target is not deleted: remove the link yourself")
-
-    def retry(delete: Callable[[str], object], path: str, error: object) -> None:
-        cause = error[1] if isinstance(error, tuple) else error
-        if isinstance(cause, FileNotFoundError):
-            return
-        for each in (os.path.dirname(path), path):
-            if not os.path.islink(each):
-                with contextlib.suppress(OSError):
-                    os.chmod(each, stat.S_IRWXU)
-        try:
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        except OSError as failure:
-            raise StudyError(f"{path} cannot be deleted: {failure.strerror}") from failure
-
-    shutil.rmtree(directory, onerror=retry)
+    folders = [os.fspath(directory)] if directory.exists() else []
+    try:
+        while folders:
+            folder = folders.pop()
+            with contextlib.suppress(PermissionError):  # a directory of another user, which may be readable
+                os.chmod(folder, stat.S_IRWXU)
+            with os.scandir(folder) as entries:
+                folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if directory.exists():
+            shutil.rmtree(directory)
+    except OSError as error:
+        raise StudyError(f"{error.filename or directory} cannot be deleted: {error.strerror}") from error
 
 
 def _overlay_works(start: Path, study: Path) -> bool:
@@ -130,12 +136,14 @@ def _overlay_works(start: Path, study: Path) -> bool:
         if child == 0:  # no exception and no exit handler of the client may run in the child
             try:
                 enter(probe, start, Method.OVERLAY)
-                name = f".gantune-probe-{os.getpid()}"
-                Path(name).write_text("x", encoding="ascii")
-                os._exit(0 if (probe / FILES).is_dir() and not Path("/proc/1/root", name).exists() else 1)
+                Path(probe.name).mkdir()  # in a file system without extended attributes, this fails on a deleted name
+                Path(probe.name).rmdir()
+                Path(probe.name).write_bytes(b"x")
+                os._exit(0)
             except BaseException:
                 os._exit(1)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        _, status = os.waitpid(child, 0)
+        return status == 0 and (probe / FILES / probe.name).is_file() and not (start / probe.name).exists()
     finally:
         remove(probe)
 
@@ -157,36 +165,62 @@ def _is_ours(path: Path) -> bool:
 
 def _mount_overlay(directory: Path, start: Path) -> None:
     """Mount the trial's files over `start`, and the trial's own directory, unchanged, into that."""
-    work = directory / _WORK
-    work.mkdir(exist_ok=True)
-    options = f"lowerdir={_quoted(start)},upperdir={_quoted(directory / FILES)},workdir={_quoted(work)}"
     user, group = os.geteuid(), os.getegid()
-    if user == 0 and _call("unshare", _CLONE_NEWNS, check=False):
-        mapped = False
-    else:
+    before = _capabilities()
+    if user != 0 or not _call("unshare", _CLONE_NEWNS, check=False):
         _call("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
         for name, value in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-            Path("/proc/self", name).write_text(value, encoding="ascii")
-        options += ",userxattr"
-        mapped = True
-    _mount(None, "/", None, _MS_REC | _MS_PRIVATE, None)
-    kept = os.open(directory, os.O_PATH | os.O_CLOEXEC)
-    try:
-        _mount("overlay", str(start), "overlay", 0, options)
+            Path("/proc/self", name).write_bytes(value.encode())
+    _mount(None, "/", None, _MS_REC | _MS_SLAVE, None)  # mounts of this machine arrive later too; ours do not leave
+    with contextlib.ExitStack() as opened:
+
+        def link(path: Path) -> str:
+            """A name for `path` that stays valid once something is mounted over it, and has no special character."""
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            return f"/proc/self/fd/{descriptor}"
+
+        own = link(directory)
+        layers, bound = [], []
+        for index, (point, kind) in enumerate([(start, ""), *_mount_points(start)]):
+            upper, work = directory / FILES / point.relative_to(start), directory / _WORK / str(index)
+            if kind in _VIRTUAL or not os.path.isdir(point):
+                with contextlib.suppress(PermissionError):
+                    bound.append((link(point), point))
+            else:
+                for path in (upper, work):
+                    path.mkdir(parents=True, exist_ok=True)
+                layers.append((f"lowerdir={link(point)},upperdir={link(upper)},workdir={link(work)}", point))
+        for options, point in layers:
+            _mount("overlay", str(point), "overlay", 0, f"userxattr,{options}")
+            if os.statvfs(point).f_flag & os.ST_RDONLY:  # the kernel's answer where the file system lacks a feature
+                raise OSError(errno.EROFS, f"the overlay over {point} is read-only")
+        for source, point in bound:
+            _mount(source, str(point), None, _MS_BIND | _MS_REC, None)
         if directory.is_relative_to(start):
-            _mount(f"/proc/self/fd/{kept}", str(directory), None, _MS_BIND, None)
-    finally:
-        os.close(kept)
-    if mapped:
-        _drop_capabilities()
+            store = _store(directory, start)
+            _mount("tmpfs", str(store), "tmpfs", 0, "mode=755,size=64k")
+            directory.mkdir(parents=True, exist_ok=True)
+            _mount(own, str(directory), None, _MS_BIND | _MS_REC, None)
+    _set_capabilities(before)
 
 
-def _quoted(path: Path) -> str:
-    """A path as an overlay option, in which backslash, comma and colon have a meaning."""
-    text = str(path)
-    for character in "\\,:":
-        text = text.replace(character, "\\" + character)
-    return text
+def _store(directory: Path, start: Path) -> Path:
+    """What of `start` no trial sees: `.gantune`, or else the directory of the trials."""
+    inside = [path for path in directory.parents if path != start and path.is_relative_to(start)]
+    return next((path for path in inside if path.name == ".gantune"), inside[0] if inside else directory)
+
+
+def _mount_points(start: Path) -> list[tuple[Path, str]]:
+    """The mount points below `start` with their kinds of file system, outer ones first."""
+    found = {}
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields, _, source = line.partition(b" - ")
+        name = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields.split(b" ")[4])
+        path = Path(os.fsdecode(name))
+        if path != start and path.is_relative_to(start):
+            found[path] = source.split(b" ")[0].decode(errors="replace")
+    return sorted(found.items())
 
 
 def _call(name: str, *arguments: object, check: bool = True) -> bool:
@@ -204,11 +238,15 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
 
 
-def _drop_capabilities() -> None:
-    """Give up what a new user namespace grants, so that file permissions keep their meaning for the trial."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+def _capabilities() -> ctypes.Array[ctypes.c_uint32]:
     data = (ctypes.c_uint32 * 6)()
-    _call("capset", ctypes.byref(header), ctypes.byref(data))
+    _call("capget", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data))
+    return data
+
+
+def _set_capabilities(data: ctypes.Array[ctypes.c_uint32]) -> None:
+    """Give up what a new user namespace grants, so that file permissions keep their meaning for the trial."""
+    _call("capset", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data))
 
 
 def _copy(directory: Path, start: Path) -> None:
@@ -222,10 +260,30 @@ def _copy(directory: Path, start: Path) -> None:
         own.parent.mkdir(parents=True, exist_ok=True)
         if (start / path).is_symlink():
             own.unlink(missing_ok=True)
-            own.symlink_to(os.readlink(start / path))
+            own.symlink_to(_target(start / path, start))
+        elif (start / path).is_dir():
+            own.mkdir(exist_ok=True)
         else:
-            shutil.copy2(start / path, own)
+            _copy_file(start / path, own)
     marker.touch()
+
+
+def _target(path: Path, start: Path) -> str:
+    """Where a link points: as it is written, but absolute for a relative one that leaves `start`."""
+    link = os.readlink(path)
+    plain = os.path.normpath(path.parent / link)
+    return link if os.path.isabs(link) or Path(plain).is_relative_to(start) else plain
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    import fcntl  # not on Windows, where the client only submits to a cluster
+
+    with source.open("rb") as read, target.open("wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), _FICLONE, read.fileno())
+        except OSError:
+            shutil.copyfileobj(read, write)
+    shutil.copystat(source, target)
 
 
 def _selection(start: Path, study: Path) -> tuple[list[Path], list[tuple[Path, int]]]:
@@ -255,17 +313,14 @@ def _walk(start: Path, study: Path) -> Iterator[tuple[Path, int]]:
             and not (here / name / "pyvenv.cfg").exists()
             and not study.is_relative_to(here / name)
         ]
-        for name in [*files, *(name for name in names if (here / name).is_symlink())]:
+        for name in (*files, *names):
             path = here / name
             with contextlib.suppress(OSError):
                 status = path.lstat()
-                if stat.S_ISLNK(status.st_mode) or (stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)):
+                if stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                    yield path.relative_to(start), 0
+                elif stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
                     yield path.relative_to(start), status.st_size
                     seen += 1
         if seen > 10 * COPY_FILES:  # a home directory: what follows would be left out in any case
             return
-
-
-def _skipped(folder: Path, study: Path) -> bool:
-    environment = (folder / "pyvenv.cfg").exists()
-    return folder.name in _SKIPPED or environment or study.is_relative_to(folder)
