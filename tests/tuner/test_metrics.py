@@ -11,7 +11,7 @@ import pytest
 from tuner.errors import UnsupportedError
 from tuner.manifest import Collector, CollectorKind, FileFormat, Strategy
 from tuner.metrics import JsonLineError, MetricsTail, aggregate, compiled, parse_json, parse_text
-from tuner.metrics.tail import LINE_LIMIT, POLL_LIMIT
+from tuner.metrics.tail import LINE_LIMIT
 from tuner.result import Observation
 
 METRICS = ("fd", "loss", "--fid", "fid")
@@ -178,13 +178,12 @@ def test_json_file_with_another_line_is_an_error(tmp_path: Path) -> None:
 
 def test_poll_reads_a_bounded_piece(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
-    path.write_bytes(b"fd=1\n" * (POLL_LIMIT // 5 * 2) + b"fd=2\n")
+    line = b"fd=1 " + b"x" * 1018 + b"\n"
+    path.write_bytes(line * 10_000 + b"fd=2\n")
     reader = tail(path)
-    first = reader.poll()
-    assert first == POLL_LIMIT // 5
-    assert reader.poll() in (first, first + 1)
+    assert [reader.poll() for _ in range(4)] == [4096, 4096, 1809, 0]
     reader.read_all()
-    assert reader.observations[-1].value == 2.0
+    assert values(reader) == [1.0] * 10_000 + [2.0]
 
 
 def test_long_line_is_read_in_pieces(tmp_path: Path) -> None:
@@ -230,3 +229,23 @@ def test_posix_classes_and_repeated_groups_work() -> None:
     assert seen("fd=3", r"([[:alpha:]]+)=(\d+)") == [("fd", 3.0)]
     assert seen("fd=3", r"((?:\w+)+)=(\d+)") == [("fd", 3.0)]
     assert seen("a" * 5000 + "!fd", r"(a|a)*b(x)") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"fd": NaN}', '{"fd": -Infinity}', '{"x": 1e400}', '{"x": 1' + "0" * 400 + "}", '\ufeff{"fd": "1"}',
+     '{"fd": "1"} x',
+     '{"fd": "a\tb"}', "[]", " ", '{"fd": "1",}', '{"x": 01}'],
+)  # fmt: skip
+def test_json_that_go_rejects_is_an_error(line: str) -> None:
+    with pytest.raises(JsonLineError):
+        list(parse_json(line, METRICS))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [('{"fd": "1", "fd": "2"}', [2.0]), ("null", []), ('{"fd": "3", "x": 1e-400}\r', [3.0]),
+     ('{"fd": "4", "x": "\\ud800"}', [4.0])],
+)  # fmt: skip
+def test_json_that_go_accepts_is_read(line: str, expected: list[float]) -> None:
+    assert [o.value for o in parse_json(line, METRICS)] == expected
