@@ -99,10 +99,8 @@ def test_client_exit_code_is_truthful(tmp_path: Path, deed: str) -> None:
 
 def test_ctrl_c_lets_trials_finish_unharmed(tmp_path: Path) -> None:
     """SIGINT to the terminal's process group reaches the client alone; running trials finish, none is marked Failed."""
-    args = ["--do=${trialParameters.do}"]
-    (tmp_path / "search.yaml").write_text(
-        json.dumps(document("grid", **deeds("waits", "nothing", args=args, parallel=1)))
-    )
+    search = deeds("waits", "nothing", parallel=1)
+    (tmp_path / "search.yaml").write_text(json.dumps(document("grid", **search)))
     client = subprocess.Popen(
         [sys.executable, "-m", "tuner", "run", "search.yaml", "--local", "--workers", "1"],
         env=os.environ | {"PYTHONPATH": str(TRIALS.parents[2])},

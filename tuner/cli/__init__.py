@@ -32,8 +32,10 @@ COMMANDS = {
     "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
     "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),
     "delete": ("tuner.cli.cluster", "Collect an Experiment's results, then delete it from the cluster."),
+    "retry": ("tuner.cli.recover", "Run failed trials of a local study again."),
+    "check-store": ("tuner.cli.recover", "Check the journals of local studies, and repair a damaged one."),
 }
-ATTRIBUTES = {"list": "list_"}  # where the command cannot have its own name in Python
+ATTRIBUTES = {"list": "list_", "check-store": "check_store"}  # where the command cannot have its own name in Python
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 

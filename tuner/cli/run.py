@@ -93,7 +93,7 @@ def run(
     if not (local or remote):
         click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
-        return _run_here(experiment, options, output, store_dir, where)
+        return run_here(experiment, options, output, store_dir, where)
     _refuse_local_options(options)
     from tuner.cli import cluster
 
@@ -132,9 +132,10 @@ def _where(context: str | None) -> tuple[bool, str]:
     return not found, why
 
 
-def _run_here(
+def run_here(
     experiment: Experiment, options: Options, output: Output, store_dir: Path, where: Mapping[str, Any]
 ) -> int:
+    """Run on this machine and show it; `where` finds the cluster of a study to warm-start from."""
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine

@@ -158,7 +158,7 @@ class LocalEngine:
             The numbers of these trials.
 
         Raises:
-            StudyError: One of `numbers` did not fail, or without `numbers` no trial did.
+            StudyError: One of `numbers` did not fail, or without `numbers` no trial did and none is unfinished.
         """
         self._store.experiment(name)  # raises where there is none
         folder = self._store.folder(name)
@@ -168,7 +168,8 @@ class LocalEngine:
             try:
                 journal.resume(crashed=self._lock is not None and self._lock.crashed)
                 chosen = _failed(journal, name, numbers)
-                journal.retry(chosen)
+                if chosen:
+                    journal.retry(chosen)
                 for entry in chosen:
                     remove(folder / "trials" / entry.name)
             finally:
@@ -287,12 +288,13 @@ class LocalEngine:
 def _failed(journal: Journal, name: str, numbers: Sequence[int] | None) -> list[TrialRecord]:
     """Return the trials to run again. Raises StudyError for one that did not fail."""
     failed = [e for e in journal.entries if e.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)]
+    waiting = {entry.number for entry in journal.entries if entry.state is TrialState.WAITING}  # run again anyway
     if numbers is None:
-        if not failed:
+        if not failed and not waiting:
             raise StudyError(f"study {name} has no failed trials, so there is nothing to retry")
         return failed
     chosen = [entry for entry in failed if entry.number in numbers]
-    if others := sorted(set(numbers) - {entry.number for entry in chosen}):
+    if others := sorted(set(numbers) - {entry.number for entry in chosen} - waiting):
         states = ", ".join(
             f"{number} ({journal.entries[number].state.value})" if number < len(journal.entries) else f"{number} (none)"
             for number in others

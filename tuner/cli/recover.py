@@ -1,0 +1,77 @@
+"""Commands that bring a local study back on its way: `gantune check-store`, `retry`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import store_option
+from tuner.cli.run import AUTO, workers
+from tuner.errors import StudyDamaged, StudyError
+
+
+@click.command("check-store")
+@click.argument("name", required=False)
+@click.option("--repair", is_flag=True, help="Keep the intact records of NAME, and the damaged file next to them.")
+@store_option
+def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
+    """Check the journals of local studies: of NAME, or of all.
+
+    Exit code 1 where one is damaged. `--repair` keeps the records before the damage; the trials after it run again.
+    """
+    from tuner.engines.local import LocalEngine
+    from tuner.store import EngineKind, Store
+
+    store = Store(store_dir)
+    engine = LocalEngine(store)
+    if repair and name is None:
+        raise click.UsageError("--repair needs the NAME of a study")
+    if name is not None and store.engine(name) is not EngineKind.LOCAL:
+        raise StudyError(f"study {name} runs on a cluster, and has no journal here")
+    code = 0
+    for each in [name] if name is not None else store.names():
+        try:
+            if store.engine(each) is not EngineKind.LOCAL:
+                continue
+            if repair and (saved := engine.repair(each)):
+                click.echo(f"{each}: the damaged file is kept as {saved}")
+            health = engine.check(each)
+            if health.damage:
+                raise StudyDamaged(f"{health.path}:{health.damage}")
+            torn = ", an unfinished last line" if health.torn else ""
+            click.echo(f"{each}: {health.records} records of {health.finished} finished trials are intact{torn}")
+        except StudyError as error:
+            click.echo(f"{each}: {error}", err=True)
+            code = 1
+    return code
+
+
+@click.command()
+@click.argument("name")
+@click.option("--trial", "trials", type=click.IntRange(min=0), multiple=True, help="Which; else all that failed.")
+@click.option(
+    "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Trials at a time."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@store_option
+def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool, store_dir: Path) -> int:
+    """Run failed trials of the local study NAME again, and continue the search.
+
+    Each runs from scratch with the same parameters, and its earlier outcome is forgotten. Run it where the search was
+    started from.
+
+    \b
+    gantune retry gan-bayes --trial 3
+    """
+    from tuner.cli.live import Output
+    from tuner.cli.run import Options, run_here
+    from tuner.engines.local import LocalEngine
+    from tuner.store import Store
+
+    store = Store(store_dir)
+    numbers = LocalEngine(store).retry(name, trials or None)
+    if numbers:
+        click.echo(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
+    options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)
+    return run_here(store.experiment(name), options, Output.choose(as_json), store_dir, {})
