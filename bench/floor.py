@@ -1,9 +1,9 @@
-"""What real images score: the floor under every generator, for several sample counts, and bad images for scale.
+"""Scores of real images, the floor of every metric, for several sample counts, and scores of bad images.
 
     python -m bench.floor
 
-Prints the tables of docs/metrics.md: digits, the bundled extractor. Real samples are drawn from the training split,
-with replacement only where more are asked for than it holds. About 5 seconds on 2 cores.
+Prints the tables of docs/metrics.md for digits and the bundled extractor. Real samples come from the training split.
+About 5 seconds on 2 cores.
 """
 
 import platform
@@ -19,7 +19,7 @@ REPEATS = 5
 
 
 def main() -> None:
-    """Prints the floor of every metric, scores of degenerate images, and the extractor's hash."""
+    """Print the floor of every metric, scores of degenerate images, and the extractor's hash."""
     images = load("digits", None, torch.device("cpu"))
     extractor = load_extractor(images)
     print(
@@ -57,7 +57,7 @@ def _show(name: str, scores: list[dict[str, float]]) -> None:
 
 
 def _time() -> None:
-    """10,000 samples of 28x28 against 10,000 held-out and 60,000 training images, as on MNIST, of noise."""
+    """Time the evaluation of 10,000 samples of 28x28, with as many images as MNIST has, of noise."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(count: int) -> torch.Tensor:

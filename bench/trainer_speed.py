@@ -1,4 +1,4 @@
-"""Steps per second of the trainer, against the article's own loop and the best plain loop, interleaved in one run.
+"""Steps per second of the trainer, compared with the article's loop and the best plain loop in interleaved rounds.
 
     python -m bench.trainer_speed [--rounds 5] [--seconds 3] [--stack 20]
 
@@ -63,7 +63,7 @@ def article(folder: Path) -> Iterator[None]:
 
 
 def plain(images: torch.Tensor) -> Iterator[None]:
-    """The best plain loop we know of; each `next` is one step."""
+    """The best plain loop that we know; each `next` is one step."""
     g, d = nn.Sequential(*_generator(), nn.Tanh()), nn.Sequential(*_discriminator())
     g_optimizer = torch.optim.Adam(g.parameters(), lr=1e-3, fused=True)
     d_optimizer = torch.optim.Adam(d.parameters(), lr=1e-3, fused=True)
@@ -96,7 +96,7 @@ def ours(images: torch.Tensor, trials: int) -> Iterator[None]:
 
 
 def rate(steps: Iterator[None], seconds: float) -> float:
-    """Steps per second over at least `seconds`, after a few that are not counted."""
+    """Return the steps per second over at least `seconds`, after a few steps to warm up."""
     for _ in range(3):
         next(steps)
     begin, count = time.perf_counter(), 0
@@ -107,7 +107,7 @@ def rate(steps: Iterator[None], seconds: float) -> float:
 
 
 def main() -> None:
-    """Print the head, a row a side, and the ratios that the issue asks for, as medians over rounds."""
+    """Print one row per loop and the ratios between them, as medians over the rounds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -146,7 +146,7 @@ def _discriminator() -> list[nn.Module]:
 
 
 def _write_idx(folder: Path, images: torch.Tensor) -> None:
-    """The four files that torchvision's MNIST reads; only the training images matter here."""
+    """Write the four files that torchvision's MNIST reads. Only the training images are used."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, pictures in (("train", images), ("t10k", images[:100])):

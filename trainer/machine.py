@@ -59,9 +59,7 @@ def cgroup_quota(root: Path) -> float | None:
 
 
 def threads_for(weights: int, available: int) -> int:
-    """One thread for a step that is too small to share: at 200,000 weights a second one gains 3 % when it is free, and
-    costs up to 30 times when another process holds the core (measured on 2 cores, docs/trainer.md).
-    """
+    """Return 1 for networks that are too small to gain from more threads, else `available` (docs/trainer.md)."""
     return available if weights > SMALL else 1
 
 

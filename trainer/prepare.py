@@ -32,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", required=True, type=Path, help="store the prepared data set in this directory")
     parser.add_argument("--force", action="store_true", help="replace the data set if it is already stored")
     parser.add_argument(
-        "--threads", type=int, default=0, help="CPU threads; 0: the same choice as for a trial [0 to 1024; default 0]"
+        "--threads",
+        type=int,
+        default=0,
+        help="CPU threads; 0: as the cgroup and OMP_NUM_THREADS suggest [0 to 1024; default 0]",
     )
     args = parser.parse_args(argv)
     if not 0 <= args.threads <= 1024:
@@ -52,7 +55,7 @@ def _run(args: argparse.Namespace, stop: GracefulStop) -> int:
     from trainer.preparation import prepare
 
     before = torch.get_num_threads()
-    torch.set_num_threads(args.threads or machine.threads_for(0, machine.threads(0)))
+    torch.set_num_threads(args.threads or machine.threads(0))
     try:
         with stop.allowed():
             stop.check()

@@ -1,4 +1,4 @@
-"""`python -m trainer` against what users get wrong: exit 2, one line with flag, rule and remedy, nothing written."""
+"""Mistakes of users: `python -m trainer` exits 2 with one line that has flag, rule and fix, and writes nothing."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import torch
 
 from trainer.__main__ import main
 
-NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here: --device=cuda is no error")
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so --device=cuda is no error")
 FLAGS = [
     (["--learning-rate=1"], ["--learning-rate"]),
     (["--lr=0"], ["--lr=0", "at least 1e-08"]),
@@ -43,7 +43,7 @@ FLAGS = [
 
 
 def refused(capsys, argv, code=2):
-    """Runs the trainer; its one line on stderr."""
+    """Run the trainer and return its one line on stderr."""
     assert main(argv) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -54,7 +54,7 @@ def refused(capsys, argv, code=2):
 
 
 @pytest.mark.parametrize(("argv", "parts"), FLAGS, ids=[" ".join(argv) for argv, _ in FLAGS])
-def test_a_bad_flag_or_missing_data(argv, parts, tmp_path, capsys):
+def test_bad_flag_or_missing_data(argv, parts, tmp_path, capsys):
     err = refused(capsys, [part.format(tmp=tmp_path) for part in argv] + [f"--metrics-file={tmp_path}/m.log"])
     for part in parts:
         assert part.format(tmp=tmp_path) in err
@@ -63,12 +63,12 @@ def test_a_bad_flag_or_missing_data(argv, parts, tmp_path, capsys):
 
 @NO_CUDA
 @pytest.mark.parametrize("argv", [["--device=cuda"], ["--precision=tf32"]])
-def test_a_gpu_that_is_not_there(argv, tmp_path, capsys):
+def test_missing_gpu_is_refused(argv, tmp_path, capsys):
     assert argv[0].partition("=")[0] in refused(capsys, [*argv, f"--output-dir={tmp_path}/o"])
     assert os.listdir(tmp_path) == []
 
 
-def test_a_corrupt_data_set(tmp_path, capsys):
+def test_damaged_data_set_is_refused(tmp_path, capsys):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "images.npz").write_bytes(b"PK\x03\x04 truncated")
     err = refused(capsys, ["--dataset=mnist", f"--data-dir={tmp_path}", f"--output-dir={tmp_path}/o"])
@@ -77,7 +77,7 @@ def test_a_corrupt_data_set(tmp_path, capsys):
     assert os.listdir(tmp_path) == ["mnist"]
 
 
-def test_a_prepared_set_without_its_extractor(tmp_path, capsys):
+def test_set_without_extractor_is_refused(tmp_path, capsys):
     (tmp_path / "mnist").mkdir()
     images = np.zeros((9, 1, 28, 28), np.uint8)
     np.savez(tmp_path / "mnist" / "images.npz", train=images, held_out=images, fingerprint=np.array("torchvision"))
@@ -85,14 +85,14 @@ def test_a_prepared_set_without_its_extractor(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flag", ["--output-dir={}/file/o", "--metrics-file={}/file/m.log", "--metrics-file={}"])
-def test_an_output_that_cannot_be_written(flag, tmp_path, capsys):
+def test_unwritable_output_is_one_line(flag, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     err = refused(capsys, ["--epochs=0.1", "--samples=64", flag.format(tmp_path)], code=1)
     assert flag.partition("=")[0] in err
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_taken_port(tmp_path, capsys):
+def test_used_port_is_refused(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         err = refused(capsys, ["--samples=64", f"--metrics-port={port}", f"--output-dir={tmp_path}/o"], code=1)
@@ -100,7 +100,7 @@ def test_a_taken_port(tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_foreign_checkpoint_is_refused_and_kept(tmp_path, capsys):
+def test_checkpoint_of_other_flags_is_kept(tmp_path, capsys):
     argv = ["--epochs=0.1", "--evals=1", "--samples=64", "--threads=1", f"--output-dir={tmp_path}"]
     assert main(argv) == 0
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_a_foreign_checkpoint_is_refused_and_kept(tmp_path, capsys):
 @pytest.mark.parametrize(
     "command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=."], ["trainer.sample", "--from=."]]
 )
-def test_the_real_command_says_one_line(command, tmp_path):
+def test_real_commands_print_one_line(command, tmp_path):
     argv = [sys.executable, "-m", *command, "--nonsense"]
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)

@@ -21,7 +21,7 @@ def saved(tmp_path):
     return path
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_saved_state_is_loaded(tmp_path):
     tensors, meta = checkpoint.load(saved(tmp_path))
     assert meta == META
     assert tensors.keys() == TENSORS.keys()
@@ -29,14 +29,14 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
-def test_a_truncated_file_is_refused(tmp_path, keep):
+def test_truncated_file_is_refused(tmp_path, keep):
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"truncated.*--resume=never"):
         checkpoint.load(path)
 
 
-def test_a_flipped_bit_is_refused(tmp_path):
+def test_flipped_bit_is_refused(tmp_path):
     path = saved(tmp_path)
     content = bytearray(path.read_bytes())
     content[-3] ^= 4
@@ -45,7 +45,7 @@ def test_a_flipped_bit_is_refused(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_foreign_file_is_refused(tmp_path):
+def test_other_file_is_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     safetensors.torch.save_file({"w": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
@@ -55,13 +55,13 @@ def test_a_foreign_file_is_refused(tmp_path):
         checkpoint.load(path)
 
 
-def test_another_runs_checkpoint_names_the_difference(tmp_path):
+def test_other_run_names_the_difference(tmp_path):
     with pytest.raises(CheckpointError, match=r"lr is 0.1 there and 0.2 now"):
         checkpoint.check_same(tmp_path, {"lr": 0.1, "bs": 4}, {"lr": 0.2, "bs": 4})
     checkpoint.check_same(tmp_path, {"lr": 0.1}, {"lr": 0.1})
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = saved(tmp_path)
     before = path.read_bytes()
 

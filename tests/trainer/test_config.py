@@ -1,4 +1,4 @@
-"""Flags: what they accept, what they refuse and how, and that a preset never beats a flag."""
+"""Flags: what they accept, what they refuse and how, and that a flag overrides a preset."""
 
 import dataclasses
 import subprocess
@@ -9,18 +9,18 @@ import pytest
 from trainer.config import PRESETS, Config, UsageError, flag
 
 
-def test_the_articles_command_line_is_understood():
+def test_command_line_of_the_article():
     c = Config.parse(["--lr", "1e-3", "--bs", "64"])
     assert (c.lr, c.bs, c.preset, c.g_hidden) == (1e-3, 64, "stable", (128, 256))
     assert Config.parse(["--lr=1e-3", "--bs=64"]) == c
 
 
-def test_a_whole_double_from_katib_is_an_int():
+def test_katib_double_becomes_an_int():
     assert Config.parse(["--bs=64.0", "--n-critic=2e0"]).bs == 64
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_sets_flags_and_every_flag_beats_it(preset):
+def test_flags_override_the_preset(preset):
     c = Config.parse([f"--preset={preset}"])
     assert {name: getattr(c, name) for name in PRESETS[preset]} == PRESETS[preset]
     assert Config.parse(["--beta1=0.25", f"--preset={preset}", "--r1-gamma=0.125"]) == dataclasses.replace(
@@ -28,7 +28,7 @@ def test_a_preset_sets_flags_and_every_flag_beats_it(preset):
     )
 
 
-def test_the_defaults_are_the_stable_preset():
+def test_defaults_are_the_stable_preset():
     assert Config() == Config.parse([]) == Config.parse(["--preset=stable"])
 
 
@@ -58,14 +58,14 @@ def test_widths_depend_on_the_model_unless_given():
         (["--bs=inf"], ["--bs"]),
     ],
 )
-def test_a_bad_flag_is_named_with_its_value_and_the_rule(argv, words):
+def test_bad_flag_names_value_and_rule(argv, words):
     with pytest.raises(UsageError) as caught:
         Config.parse(argv)
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words)
 
 
-def test_every_flag_has_help_and_every_number_has_bounds(capsys):
+def test_flags_have_help_and_bounds(capsys):
     with pytest.raises(SystemExit):
         Config.parse(["--help"])
     text = capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_all_flags_are_json():
     assert flags["g_hidden"] == [3]
 
 
-def test_help_and_bad_flags_do_without_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys; from trainer.__main__ import main; codes = [main(['--help']), main(['--lr=9e9'])];"
         "sys.exit(codes != [0, 2] or 'torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Loading images: the bundled digits, prepared sets, and every way in which one can be missing or wrong."""
+"""Loading images: the bundled digits, prepared sets, and sets that are missing or damaged."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ DIGITS_SHA256 = "d2d8c96060801a17"
 
 
 def store(folder, **arrays):
-    """Writes DIR/NAME/images.npz as trainer.prepare does, with one array replaced."""
+    """Write DIR/NAME/images.npz as trainer.prepare does, with some arrays replaced."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     good = {
@@ -23,7 +23,7 @@ def store(folder, **arrays):
     np.savez(folder / "images.npz", **{k: v for k, v in (good | arrays).items() if v is not None})
 
 
-def test_digits_are_the_1797_of_scikit_learn_and_need_no_directory():
+def test_digits_equal_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     images = data.load("digits", None, CPU)
@@ -35,7 +35,7 @@ def test_digits_are_the_1797_of_scikit_learn_and_need_no_directory():
     assert not held & {image.numpy().tobytes() for image in images.train}
 
 
-def test_the_hash_depends_on_pixels_split_and_shape():
+def test_hash_depends_on_pixels_and_shape():
     array = np.arange(24, dtype=np.uint8)
     variants = [
         (array[:12].reshape(2, 1, 2, 3), array[12:].reshape(2, 1, 2, 3)),
@@ -47,12 +47,12 @@ def test_the_hash_depends_on_pixels_split_and_shape():
     assert data.digest(*variants[0]) == data.digest(*(array.copy() for array in variants[0]))
 
 
-def test_the_recorded_hash_of_digits_is_the_bundled_one():
+def test_hash_of_the_bundled_digits():
     assert data.load("digits", None, CPU).sha256.startswith(DIGITS_SHA256)
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
-def test_missing_data_names_the_command_that_prepares_it(dataset, tmp_path):
+def test_missing_data_names_the_command(dataset, tmp_path):
     with pytest.raises(data.DataError) as caught:
         data.load(dataset, tmp_path, CPU)
     assert f"python -m trainer.prepare --dataset {dataset} --data-dir {tmp_path}" in str(caught.value)
@@ -62,18 +62,18 @@ def test_missing_data_names_the_command_that_prepares_it(dataset, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_name_lists_the_known(tmp_path):
+def test_unknown_name_lists_the_known(tmp_path):
     with pytest.raises(data.DataError, match=r"no .*cifar.*known: digits, mnist, fashion-mnist, or a folder"):
         data.load("cifar", tmp_path, CPU)
 
 
-def test_a_prepared_set_is_loaded_also_where_its_source_is_not(tmp_path):
+def test_prepared_set_loads_without_its_source(tmp_path):
     store(tmp_path / "photos")
     images = data.load("/elsewhere/photos", tmp_path, CPU)
     assert (images.name, images.shape, len(images.held_out)) == ("photos", (1, 6, 5), 20)
 
 
-def test_a_source_that_changed_since_is_refused(tmp_path):
+def test_changed_source_is_refused(tmp_path):
     source = tmp_path / "photos"
     source.mkdir()
     (source / "a.png").write_bytes(b"1")
@@ -95,7 +95,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_corrupt_set_is_refused_in_one_line_with_the_remedy(kind, tmp_path):
+def test_damaged_set_names_the_fix(kind, tmp_path):
     store(tmp_path / "mnist", **BROKEN[kind])
     with pytest.raises(data.DataError, match=r"is damaged \(.*\. Delete .*Prepare it once with") as caught:
         data.load("mnist", tmp_path, CPU)
@@ -103,7 +103,7 @@ def test_a_corrupt_set_is_refused_in_one_line_with_the_remedy(kind, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000])
-def test_a_truncated_file_is_refused(keep, tmp_path):
+def test_truncated_file_is_refused(keep, tmp_path):
     store(tmp_path / "mnist")
     path = tmp_path / "mnist" / "images.npz"
     path.write_bytes(path.read_bytes()[:keep])
@@ -119,7 +119,7 @@ def test_unit_range_and_back_is_exact():
     assert data.from_unit(torch.tensor([-9.0, 9.0, float("nan"), float("inf")])).tolist() == [0, 255, 128, 255]
 
 
-def test_a_grid_is_row_by_row_and_enlarged(tmp_path):
+def test_grid_is_row_by_row(tmp_path):
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 8, 8) * 50
     data.write_grid(images, tmp_path / "grid.png", columns=2)
     with Image.open(tmp_path / "grid.png") as picture:
@@ -129,7 +129,7 @@ def test_a_grid_is_row_by_row_and_enlarged(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 
-def test_a_grid_keeps_colours(tmp_path):
+def test_grid_keeps_colours(tmp_path):
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(4, 3, 40, 50)
     data.write_grid(image, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:

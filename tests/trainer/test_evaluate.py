@@ -1,4 +1,4 @@
-"""The metrics against their authors' code and against known answers; the bundled digits are the real images."""
+"""The metrics compared with their authors' code and with known answers, on the bundled digits."""
 
 import math
 import warnings
@@ -114,7 +114,7 @@ def test_sliced_wasserstein_equals_scipy_in_one_dimension(s):
     assert evaluate.sliced_wasserstein(real, fake) == pytest.approx(expected, rel=1e-9)
 
 
-def test_sliced_wasserstein_is_fixed_and_leaves_the_random_state_alone():
+def test_sliced_wasserstein_keeps_the_random_state():
     real, fake = draw(100), draw(100, shift=1.0, seed=1)
     before = torch.get_rng_state()
     first = evaluate.sliced_wasserstein(real, fake)
@@ -134,7 +134,7 @@ def test_blocks_cover_every_row():
     assert torch.allclose(blocks, torch.cdist(x, y).square(), atol=1e-9)
 
 
-def test_real_images_score_near_the_floor_and_wrong_ones_far(digits, extractor):
+def test_real_images_score_near_the_floor(digits, extractor):
     evaluator = evaluate.Evaluator(digits, extractor, 1348)
     noise = torch.randint(0, 256, digits.train.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     real, wrong = evaluator(digits.train), evaluator(noise)
@@ -147,14 +147,14 @@ def test_real_images_score_near_the_floor_and_wrong_ones_far(digits, extractor):
     assert list(real) == KEYS
 
 
-def test_training_images_are_copies_and_held_out_ones_are_not(digits, evaluator):
+def test_only_training_images_are_copies(digits, evaluator):
     assert evaluator(digits.train[:449])["copied"] > 0.99
     noisy = digits.train[:449].float() + 8 * torch.randn(449, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert evaluator(noisy.clamp(0, 255).to(torch.uint8))["copied"] > 0.95  # a copy with noise is still a copy
     assert evaluator(digits.held_out)["copied"] == pytest.approx(evaluate.COPY_QUANTILE, abs=0.005)
 
 
-def test_images_unlike_any_are_not_copies(digits, evaluator):
+def test_inverted_images_are_not_copies(digits, evaluator):
     assert evaluator(255 - digits.held_out)["copied"] < 0.02
 
 
@@ -167,7 +167,7 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("kind", DEGENERATE)
-def test_a_collapsed_generator_has_finite_and_bad_scores(kind, digits, evaluator):
+def test_collapsed_generator_scores_badly(kind, digits, evaluator):
     scores = evaluator(DEGENERATE[kind](digits))
     assert all(math.isfinite(value) for value in scores.values()), scores
     assert scores["fd"] > 50
@@ -175,12 +175,12 @@ def test_a_collapsed_generator_has_finite_and_bad_scores(kind, digits, evaluator
     assert scores["coverage"] < 0.1
 
 
-def test_a_score_refuses_another_sample_count(digits, evaluator):
+def test_other_sample_count_is_refused(digits, evaluator):
     with pytest.raises(ValueError, match="exactly 449 samples, got 448"):
         evaluator(digits.held_out[:448])
 
 
-def test_an_evaluation_leaves_precision_settings_as_they_were(digits, evaluator):
+def test_evaluation_restores_the_precision(digits, evaluator):
     torch.set_float32_matmul_precision("medium")
     try:
         evaluator(digits.held_out)
@@ -190,7 +190,7 @@ def test_an_evaluation_leaves_precision_settings_as_they_were(digits, evaluator)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48), (1, 1, 1), (3, 5, 100)])
-def test_an_extractor_fits_any_image_shape(shape):
+def test_extractor_fits_any_image_shape(shape):
     shapes = evaluate.weight_shapes(*shape)
     weights = {name: torch.zeros(size) for name, size in shapes.items()}
     assert evaluate.features(weights, torch.zeros(2, *shape)).shape == (2, evaluate.FEATURES)

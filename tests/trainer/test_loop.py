@@ -1,4 +1,4 @@
-"""Training as an iterator: the schedule, divergence, and a cut anywhere that nobody can see afterwards."""
+"""Training as an iterator: the schedule, divergence, and runs that resume after any step."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from trainer.config import Config
 from trainer.evaluate import Evaluator, load_extractor
 from trainer.loop import Evaluation, Training, check_stackable
 
-KEYS = (  # noqa: SIM905 - as the issue lists them
+KEYS = (  # noqa: SIM905 - as the line prints them
     "epoch step loss generator_loss discriminator_loss fd sw precision recall density coverage train_fd copied"
     " images_per_second train_seconds diverged"
 ).split()
@@ -38,7 +38,7 @@ def lasting(evaluation: Evaluation) -> dict[str, float]:
     return {k: v for k, v in evaluation.values.items() if k not in ("images_per_second", "train_seconds")}
 
 
-def test_evaluations_are_evenly_spaced_complete_and_finite(images, evaluator):
+def test_evaluations_are_even_and_complete(images, evaluator):
     training = Training([config()], images, evaluator)
     found = list(training.run())
     assert [e.values["step"] for e in found] == [8, 17, 25]
@@ -52,16 +52,16 @@ def test_evaluations_are_evenly_spaced_complete_and_finite(images, evaluator):
     assert found[-1].values["epoch"] == pytest.approx(25 * 32 / 1348, abs=1e-4)
 
 
-def test_the_default_budget_is_250_000_images(images, evaluator):
+def test_default_budget_in_images(images, evaluator):
     assert Training([Config.parse(["--bs=100", "--samples=128"])], images, evaluator).total == 2500
     assert Training([Config.parse(["--bs=100", "--n-critic=5", "--samples=128"])], images, evaluator).total == 500
 
 
-def test_more_evaluations_than_steps_are_one_a_step(images, evaluator):
+def test_more_evaluations_than_steps(images, evaluator):
     assert Training([config("--epochs=.1", "--evals=50")], images, evaluator).schedule == [1, 2, 3, 4]
 
 
-def test_the_loss_is_the_mean_since_the_last_evaluation(images, evaluator):
+def test_loss_is_mean_since_last_evaluation(images, evaluator):
     twin = Training([config()], images, evaluator)
     for _ in range(8):
         twin.step()
@@ -70,7 +70,7 @@ def test_the_loss_is_the_mean_since_the_last_evaluation(images, evaluator):
     assert first.values["discriminator_loss"] == twin.step.sums[0, 0].item() / 8
 
 
-def test_a_run_repeats_itself(images, evaluator):
+def test_run_is_reproducible(images, evaluator):
     a, b = (list(Training([config("--seed=4")], images, evaluator).run()) for _ in range(2))
     assert [lasting(e) for e in a] == [lasting(e) for e in b]
     other = list(Training([config("--seed=5")], images, evaluator).run())
@@ -78,7 +78,7 @@ def test_a_run_repeats_itself(images, evaluator):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 8, 9, 20])
-def test_a_run_that_is_cut_ends_as_if_it_had_not_been(images, evaluator, cut):
+def test_resumed_run_matches_uninterrupted_run(images, evaluator, cut):
     whole = Training([config(), config("--lr=1e-3")], images, evaluator)
     list(whole.run())
 
@@ -102,7 +102,7 @@ def test_a_run_that_is_cut_ends_as_if_it_had_not_been(images, evaluator, cut):
         assert torch.equal(a, b), name
 
 
-def test_a_trial_that_diverges_reports_its_untrained_generator_and_ends(images, evaluator):
+def test_diverged_trial_reports_untrained_scores(images, evaluator):
     training = Training(
         [config("--lr=10", "--loss=lsgan", "--optimizer=sgd", "--r1-gamma=1000", "--seed=3")], images, evaluator
     )
@@ -117,7 +117,7 @@ def test_a_trial_that_diverges_reports_its_untrained_generator_and_ends(images, 
     assert found[0].values["fd"] == sum(s["fd"] for s in scores) / 2
 
 
-def test_a_neighbour_of_a_diverging_trial_does_not_notice(images, evaluator):
+def test_divergence_does_not_affect_other_trials(images, evaluator):
     sgd = ["--optimizer=sgd", "--loss=lsgan"]
     calm = [config(*sgd, "--lr=1e-3", f"--seed={s}") for s in range(3)]
     wild = [calm[0], config(*sgd, "--lr=10", "--r1-gamma=1000", "--seed=1"), calm[2]]
@@ -127,7 +127,7 @@ def test_a_neighbour_of_a_diverging_trial_does_not_notice(images, evaluator):
     assert [(e.trial, lasting(e)) for e in b if e.trial != 1] == [(e.trial, lasting(e)) for e in a if e.trial != 1]
 
 
-def test_weights_that_become_infinite_on_the_last_step_are_seen(images, evaluator):
+def test_infinite_weights_at_the_last_step(images, evaluator):
     training = Training([config("--evals=1")], images, evaluator)
 
     def between():
@@ -137,7 +137,7 @@ def test_weights_that_become_infinite_on_the_last_step_are_seen(images, evaluato
     assert [e.diverged for e in training.run(between)] == [True]
 
 
-def test_trials_side_by_side_share_all_but_the_per_trial_flags():
+def test_stack_shares_the_other_flags():
     check_stackable([config("--lr=1e-3"), config("--beta1=.5", "--seed=9")])
     with pytest.raises(ValueError, match=r"--bs, got 32 and 16"):
         check_stackable([config(), config("--bs=16")])

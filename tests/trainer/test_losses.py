@@ -1,4 +1,7 @@
-"""Losses against torch's own, and the penalty against its closed form."""
+"""The losses compared with torch's own, and the penalty with its closed form."""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,14 +21,14 @@ def bce(logits: Tensor, target: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target), reduction="none").mean(1)
 
 
-def test_non_saturating_is_the_articles_cross_entropy():
+def test_ns_is_the_cross_entropy():
     real, fake, none = scores(0), scores(1), torch.zeros(3, 1)
     torch.testing.assert_close(LOSSES["ns"].discriminator(real, fake, none), bce(real, 1) + bce(fake, 0))
     torch.testing.assert_close(LOSSES["ns"].generator(fake, None), bce(fake, 1))
     torch.testing.assert_close(LOSSES["saturating"].generator(fake, None), -bce(fake, 0))
 
 
-def test_label_smoothing_moves_the_target_of_each_trial():
+def test_smoothing_moves_each_trials_target():
     real, fake, smooth = scores(0), scores(1), torch.tensor([[0.0], [0.1], [0.3]])
     got = LOSSES["ns"].discriminator(real, fake, smooth)
     for e, target in enumerate((1.0, 0.9, 0.7)):
@@ -34,7 +37,7 @@ def test_label_smoothing_moves_the_target_of_each_trial():
     torch.testing.assert_close(got[1], ((real[1] - 0.9).square().mean() + fake[1].square().mean()) / 2)
 
 
-def test_relativistic_pairing_sees_differences_only():
+def test_rpgan_uses_differences_only():
     real, fake, none = scores(0), scores(1), torch.zeros(3, 1)
     torch.testing.assert_close(LOSSES["rpgan"].discriminator(real, fake, none), bce(real - fake, 1))
     torch.testing.assert_close(LOSSES["rpgan"].generator(fake, real), bce(fake - real, 1))
@@ -63,7 +66,7 @@ def test_each_step_improves_its_own_side(name):
     assert (g_fake < 0).all()
 
 
-def test_the_penalty_of_a_linear_critic_is_half_its_squared_norm():
+def test_penalty_of_a_linear_critic():
     w = torch.randn(2, 12, 1)
     x = torch.randn(2, 5, 1, 3, 4, requires_grad=True)
     penalty = gradient_penalty(torch.bmm(x.flatten(2), w).squeeze(2), x)
@@ -92,3 +95,9 @@ def test_smoothing_is_refused_without_a_target():
         else:
             with pytest.raises(UsageError, match=f"--loss={name} has no target to smooth"):
                 Config.parse(argv)
+
+
+def test_documentation_lists_every_loss():
+    text = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", text, re.MULTILINE)
+    assert rows == [(name, loss.help, "yes" if loss.smooths else "no") for name, loss in LOSSES.items()]

@@ -1,4 +1,4 @@
-"""CPU threads from fake cgroup files, and settings that are put back."""
+"""CPU threads from cgroup files, and settings that are restored."""
 
 import pytest
 import torch
@@ -27,13 +27,13 @@ def write(root, name, text):
         ({}, None),
     ],
 )
-def test_the_quota_of_cgroup_v2_and_v1(tmp_path, files, quota):
+def test_quota_of_cgroup_versions(tmp_path, files, quota):
     for name, text in files.items():
         write(tmp_path, name, text)
     assert machine.cgroup_quota(tmp_path) == quota
 
 
-def test_threads_are_the_least_limit_and_at_least_one(tmp_path, monkeypatch):
+def test_threads_are_the_smallest_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _pid: set(range(8)))
     assert machine.threads(0, tmp_path, {}) == 8
     assert machine.threads(0, tmp_path, {"OMP_NUM_THREADS": "3"}) == 3
@@ -44,12 +44,12 @@ def test_threads_are_the_least_limit_and_at_least_one(tmp_path, monkeypatch):
     assert machine.threads(5, tmp_path, {}) == 5
 
 
-def test_a_small_step_takes_one_thread():
+def test_small_step_uses_one_thread():
     assert machine.threads_for(112_000, 8) == 1
     assert machine.threads_for(500_000, 8) == 8
 
 
-def test_settings_are_as_before_afterwards():
+def test_settings_are_restored():
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -61,14 +61,14 @@ def test_settings_are_as_before_afterwards():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_tf32_without_a_gpu_is_a_usage_error():
+def test_tf32_needs_a_gpu():
     config = Config.parse(["--precision=tf32"])
     with pytest.raises(UsageError, match=r"--precision=tf32.*fp32 or bf16"), machine.settings(config):
         pass
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_that_is_not_there_is_a_usage_error():
+def test_missing_cuda_is_a_usage_error():
     with pytest.raises(UsageError, match=r"--device=cuda.*--device=cpu"):
         machine.device("cuda")
     assert machine.device("auto") == torch.device("cpu")

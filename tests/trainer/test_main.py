@@ -1,4 +1,4 @@
-"""The command: real processes, real signals, real files."""
+"""The command `python -m trainer`: real processes, real signals, real files."""
 
 import json
 import os
@@ -22,12 +22,12 @@ FAST = ["--samples=128", "--g-hidden=16,16", "--d-hidden=16,16", "--epochs=.5", 
 
 
 def values(line: str) -> dict[str, str]:
-    """A metric line without its time and without what differs between two runs."""
+    """The values of a metric line that two runs reproduce: without the times."""
     pairs = dict(pair.split("=") for pair in line.split()[1:])
     return {k: v for k, v in pairs.items() if k not in ("images_per_second", "train_seconds")}
 
 
-def test_a_run_prints_lines_and_leaves_what_was_promised(tmp_path, capsys):
+def test_run_prints_lines_and_writes_files(tmp_path, capsys):
     out, metrics = tmp_path / "out", tmp_path / "katib" / "metrics.log"
     assert main([*FAST, "--lr", "1e-3", "--bs", "64", f"--output-dir={out}", f"--metrics-file={metrics}"]) == 0
     printed = capsys.readouterr()
@@ -47,7 +47,7 @@ def test_a_run_prints_lines_and_leaves_what_was_promised(tmp_path, capsys):
     assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fd"] == run["final"]["fd"]
 
 
-def test_a_finished_run_says_the_same_again(tmp_path, capsys):
+def test_finished_run_repeats_its_lines(tmp_path, capsys):
     argv = [*FAST, f"--output-dir={tmp_path}"]
     assert main(argv) == 0
     first = capsys.readouterr().out
@@ -57,14 +57,14 @@ def test_a_finished_run_says_the_same_again(tmp_path, capsys):
     assert (tmp_path / "generator.safetensors").read_bytes() == weights
 
 
-def test_resume_never_starts_afresh(tmp_path, capsys):
+def test_resume_never_starts_again(tmp_path, capsys):
     assert main([*FAST, "--seed=1", f"--output-dir={tmp_path}"]) == 0
     first = capsys.readouterr().out
     assert main([*FAST, "--seed=2", f"--output-dir={tmp_path}", "--resume=never"]) == 0
     assert values(capsys.readouterr().out.splitlines()[-1]) != values(first.splitlines()[-1])
 
 
-def test_another_runs_folder_is_refused_and_left_alone(tmp_path, capsys):
+def test_folder_of_another_run_is_kept(tmp_path, capsys):
     assert main([*FAST, "--lr=1e-3", f"--output-dir={tmp_path}"]) == 0
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     capsys.readouterr()
@@ -75,7 +75,7 @@ def test_another_runs_folder_is_refused_and_left_alone(tmp_path, capsys):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_a_truncated_checkpoint_is_refused_and_left_alone(tmp_path, capsys):
+def test_truncated_checkpoint_is_kept(tmp_path, capsys):
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"\x10\0\0\0\0\0\0\0{")
     assert main([*FAST, f"--output-dir={tmp_path}", f"--metrics-file={tmp_path / 'm'}"]) == 2
@@ -87,7 +87,7 @@ def test_a_truncated_checkpoint_is_refused_and_left_alone(tmp_path, capsys):
 DIVERGING = ["--optimizer=sgd", "--lr=10", "--loss=lsgan", "--r1-gamma=1e3"]
 
 
-def test_divergence_is_reported_as_the_untrained_score(tmp_path, capsys):
+def test_divergence_reports_the_untrained_score(tmp_path, capsys):
     argv = [*FAST, *DIVERGING, f"--output-dir={tmp_path}"]
     assert main(argv) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -97,9 +97,9 @@ def test_divergence_is_reported_as_the_untrained_score(tmp_path, capsys):
     assert not (tmp_path / "generator.safetensors").exists()
 
 
-def test_divergence_may_fail_without_a_metric(tmp_path, capsys):
+def test_divergence_can_fail_the_trial(tmp_path, capsys):
     argv = [*FAST, *DIVERGING, "--on-divergence=fail", f"--output-dir={tmp_path}", f"--metrics-file={tmp_path / 'm'}"]
-    for _ in range(2):  # the second finds the finished run
+    for _ in range(2):  # the second one finds the finished run
         assert main(argv) == 3
         printed = capsys.readouterr()
         assert printed.out == (tmp_path / "m").read_text() == ""
@@ -116,14 +116,14 @@ def test_divergence_may_fail_without_a_metric(tmp_path, capsys):
         (["--bs=7.5"], 2, ["--bs", "7.5"]),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_an_exit_code_that_says_whether_to_try_again(argv, code, words, capsys):
+def test_exit_code_says_whether_to_retry(argv, code, words, capsys):
     assert main([*FAST, *argv]) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert all(word in error for word in words)
 
 
-def test_a_taken_port_is_one_line_and_nothing_is_written(tmp_path, capsys):
+def test_used_port_writes_nothing(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert main([*FAST, f"--metrics-port={port}", f"--output-dir={tmp_path / 'o'}"]) == 1
@@ -131,7 +131,7 @@ def test_a_taken_port_is_one_line_and_nothing_is_written(tmp_path, capsys):
     assert not (tmp_path / "o").exists()
 
 
-def test_metrics_are_served_while_it_trains_and_not_afterwards():
+def test_metrics_are_served_during_training():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     code: list[int] = []
@@ -162,7 +162,7 @@ LONG = ["--samples=128", "--g-hidden=16,16", "--d-hidden=16,16", "--epochs=12", 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The lines and the folder of a run that nobody kills."""
+    """The lines and the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     out, error = start([*LONG, f"--output-dir={folder}"]).communicate(timeout=100)
     assert error == ""
@@ -170,8 +170,8 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path, capsys, undisturbed, how):
-    """Kill after the first line, resume, and compare with a run left alone: metrics and weights, bit for bit."""
+def test_resumes_after_each_signal(tmp_path, capsys, undisturbed, how):
+    """Kill after the first line, resume, and compare with an uninterrupted run: metrics and weights, bit for bit."""
     argv = [*LONG, f"--output-dir={tmp_path / 'cut'}", "--checkpoint-interval=0.02"]
     process = start(argv)
     first = process.stdout.readline()

@@ -1,4 +1,4 @@
-"""Networks of stacked parameters against torch.nn's, trial by trial."""
+"""Networks of stacked parameters compared with those of torch.nn, trial by trial."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def conv(p: models.Params, i: int, e: int, stride: int) -> nn.Conv2d:
     return layer
 
 
-def test_the_articles_mlp():
+def test_mlp_equals_torch_layers():
     g, d = stacked(MLP.generator_shapes()), stacked(MLP.discriminator_shapes())
     z = torch.randn(3, 5, 10)
     images = MLP.generate(g, z)
@@ -69,7 +69,7 @@ def test_any_image_size_fits(model, image):
     assert arch.discriminate(stacked(arch.discriminator_shapes(), 1), images).shape == (1, 2)
 
 
-def test_weights_are_drawn_as_torch_draws_them():
+def test_initial_weights_have_torchs_bounds():
     p = stacked(Arch("mlp", (1, 8, 8), 100, (128, 256), (256, 128)).generator_shapes(), 1)
     for i, fan_in in enumerate((100, 128, 256)):
         for name in ("weight", "bias"):
@@ -77,7 +77,7 @@ def test_weights_are_drawn_as_torch_draws_them():
 
 
 @pytest.mark.parametrize("arch", [MLP, DCGAN])
-def test_spectral_norm_makes_the_largest_singular_value_one(arch):
+def test_spectral_norm_bounds_singular_values(arch):
     p = stacked(arch.discriminator_shapes())
     u = stacked(spectral.singular_vectors(arch.discriminator_shapes()))
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""Preparing data sets from real files: IDX as torchvision reads it, PNG and JPEG folders, .npz; no network."""
+"""Preparing data sets from real files: IDX as torchvision reads it, PNG and JPEG folders, .npz. No network."""
 
 import os
 import struct
@@ -18,7 +18,7 @@ STEPS = 3
 
 
 def blobs(n, height=28, width=28, classes=2, seed=0):
-    """uint8 [n, height, width], a bright half per class, and the classes."""
+    """Return uint8 [n, height, width] with a bright half in class 1, and the classes."""
     random = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     images = random.integers(0, 120, (n, height, width), dtype=np.uint8)
@@ -46,7 +46,7 @@ def write_pngs(folder, images, name="{}.png"):
 
 
 @pytest.mark.parametrize(("dataset", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_mnist_from_idx_files_is_prepared_and_then_loads(dataset, folder, tmp_path):
+def test_idx_files_are_prepared_and_loaded(dataset, folder, tmp_path):
     write_mnist(tmp_path / folder / "raw")
     said = preparation.prepare(dataset, tmp_path, steps=60)
     assert "1x28x28 images, 300 training images, 120 held out" in said
@@ -68,7 +68,7 @@ def test_features_are_normalised_to_unit_variance(tmp_path):
     assert float(variance) == pytest.approx(1, rel=1e-5)
 
 
-def test_preparing_twice_gives_the_same_file_and_the_second_time_only_if_forced(tmp_path):
+def test_preparing_again_needs_force(tmp_path):
     write_mnist(tmp_path / "MNIST" / "raw", 150, 100)
     preparation.prepare("mnist", tmp_path, steps=STEPS)
     path = tmp_path / "mnist" / "extractor.safetensors"
@@ -81,7 +81,7 @@ def test_preparing_twice_gives_the_same_file_and_the_second_time_only_if_forced(
 
 
 @pytest.mark.parametrize("keep", [3, 16, 5000])
-def test_a_truncated_idx_file_is_refused_and_nothing_stored(keep, tmp_path, capsys):
+def test_truncated_idx_file_is_refused(keep, tmp_path, capsys):
     raw = tmp_path / "MNIST" / "raw"
     write_mnist(raw)
     path = raw / "train-images-idx3-ubyte"
@@ -99,7 +99,7 @@ def test_idx_images_of_another_size_are_refused(tmp_path):
         preparation.prepare("mnist", tmp_path)
 
 
-def test_without_a_network_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
+def test_missing_network_is_one_line(tmp_path, capsys, monkeypatch):
     def unreachable(*args, **kwargs):
         raise urllib.error.URLError("Name or service not known")
 
@@ -117,7 +117,7 @@ def assert_one_line(capsys, *parts):
         assert part in err.splitlines()[-1]
 
 
-def test_a_folder_of_mixed_kinds_becomes_rgb_without_labels(tmp_path):
+def test_mixed_folder_becomes_rgb(tmp_path):
     images, _ = blobs(110, 12, 10)
     write_pngs(tmp_path / "photos", images[:100])
     write_pngs(tmp_path / "photos", np.repeat(images[100:, ..., None], 3, axis=3), "z{}.jpg")
@@ -135,7 +135,7 @@ def test_sub_folders_are_labels(tmp_path):
     assert "classifies labels" in preparation.prepare(str(tmp_path / "own"), tmp_path / "d", steps=STEPS)
 
 
-def test_images_of_mixed_size_are_refused_with_both_names(tmp_path, capsys):
+def test_mixed_sizes_name_both_images(tmp_path, capsys):
     write_pngs(tmp_path / "own", blobs(100, 9, 9)[0])
     write_pngs(tmp_path / "own", blobs(1, 9, 8)[0], "odd{}.png")
     assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
@@ -156,7 +156,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_an_image_that_cannot_be_used_is_named(kind, tmp_path, capsys):
+def test_unusable_image_is_named(kind, tmp_path, capsys):
     write_pngs(tmp_path / "own", blobs(100, 9, 9)[0])
     write, reason = BAD_IMAGES[kind]
     write(tmp_path / "own" / "bad.png")
@@ -189,7 +189,7 @@ BAD_NPZ = {
 
 
 @pytest.mark.parametrize("kind", BAD_NPZ)
-def test_an_npz_that_breaks_a_rule_is_refused(kind, tmp_path):
+def test_npz_that_breaks_a_rule(kind, tmp_path):
     arrays, reason = BAD_NPZ[kind]
     np.savez(tmp_path / "own.npz", **arrays)
     with pytest.raises(data.DataError, match=reason) as caught:
@@ -198,13 +198,13 @@ def test_an_npz_that_breaks_a_rule_is_refused(kind, tmp_path):
     assert list((tmp_path / "d").iterdir()) == []
 
 
-def test_a_file_that_is_no_npz_is_refused(tmp_path, capsys):
+def test_file_that_is_no_npz(tmp_path, capsys):
     (tmp_path / "own.npz").write_bytes(b"PK\x03\x04 truncated")
     assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d")]) == 2
     assert_one_line(capsys, "cannot read", "own.npz as an .npz")
 
 
-def test_a_folder_that_is_no_prepared_set_is_not_overwritten(tmp_path, capsys):
+def test_other_folder_is_not_overwritten(tmp_path, capsys):
     np.savez(tmp_path / "own.npz", images=blobs(100)[0])
     precious = tmp_path / "d" / "own" / "precious.txt"
     precious.parent.mkdir(parents=True)
@@ -214,20 +214,20 @@ def test_a_folder_that_is_no_prepared_set_is_not_overwritten(tmp_path, capsys):
     assert precious.read_text() == "mine"
 
 
-def test_a_data_dir_that_cannot_be_written_is_one_line(tmp_path, capsys):
+def test_unwritable_data_dir_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     np.savez(tmp_path / "own.npz", images=blobs(100)[0])
     assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "file")]) == 2
     assert_one_line(capsys, "cannot write --data-dir")
 
 
-def test_the_bundled_digits_are_what_prepare_makes():
+def test_prepare_makes_the_bundled_digits():
     source, bundled = sources.read_digits(), data.load("digits", None, CPU)
     assert data.digest(source.train, source.held_out) == bundled.sha256
 
 
-def test_the_bundled_extractor_tells_held_out_digits_apart():
-    """A linear head, fitted on training features alone, says how much of a digit the features hold."""
+def test_bundled_extractor_separates_digits():
+    """A linear classifier on the features of training images recognises held-out digits."""
     source, images = sources.read_digits(), data.load("digits", None, CPU)
     extractor = evaluate.load_extractor(images)
     targets = torch.nn.functional.one_hot(torch.from_numpy(source.train_labels)).double()
@@ -239,7 +239,7 @@ def test_the_bundled_extractor_tells_held_out_digits_apart():
     assert right > 0.985
 
 
-def test_folder_named_digits_is_scored_with_its_own_extractor(tmp_path, monkeypatch, capsys):
+def test_folder_named_digits_has_own_extractor(tmp_path, monkeypatch, capsys):
     write_pngs(tmp_path / "digits", blobs(120, 8, 8)[0])
     monkeypatch.chdir(tmp_path)
     preparation.prepare("./digits", tmp_path / "d", steps=STEPS)
@@ -254,7 +254,7 @@ def test_folder_named_digits_is_scored_with_its_own_extractor(tmp_path, monkeypa
     capsys.readouterr()
 
 
-def test_folder_named_mnist_is_not_taken_for_mnist(tmp_path, monkeypatch):
+def test_folder_named_mnist_is_not_mnist(tmp_path, monkeypatch):
     write_pngs(tmp_path / "mnist", blobs(120)[0])
     monkeypatch.chdir(tmp_path)
     preparation.prepare("./mnist", tmp_path / "d", steps=STEPS)
@@ -288,7 +288,7 @@ def test_threads_of_prepare(threads, code, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_bundled_extractor_is_reproducible_in_accuracy(tmp_path):
+def test_bundled_extractor_is_reproducible(tmp_path):
     said = preparation.prepare("digits", tmp_path)
     accuracy = float(said.rpartition(", ")[2].partition("%")[0])
     assert accuracy > 98.5

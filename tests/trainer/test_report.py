@@ -1,4 +1,4 @@
-"""The metric line as Katib reads it, the files, and the gauges over a real socket."""
+"""The metric line as Katib reads it, the files, and the gauges on a real socket."""
 
 import io
 import json
@@ -23,13 +23,13 @@ TIME = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
 
 def as_katib_reads(text: str) -> tuple[str, dict[str, float]]:
-    """A line -> its time and metrics, as parseLogsInTextFormat does."""
+    """Return the time and the metrics of a line, as parseLogsInTextFormat does."""
     time = text.split(" ", 1)[0]
     assert RFC3339_NANO.fullmatch(time)
     return time, {match[1].strip(): float(match[2].strip()) for match in KATIB_FILTER.finditer(text)}
 
 
-def test_the_line_is_its_grammar():
+def test_line_follows_the_grammar():
     values = {"epoch": 3, "step": 120, "loss": 0.25, "fd": 1e-05, "copied": 0.0, "diverged": 0}
     expected = "2026-01-02T03:04:05.123456Z epoch=3 step=120 loss=0.25 fd=1e-05 copied=0 diverged=0"
     assert report.line(TIME, values) == expected
@@ -47,13 +47,13 @@ def test_katib_reads_back_every_value_exactly(values, time):
     assert found == values
 
 
-def test_the_time_is_utc_with_microseconds_also_on_a_whole_second():
+def test_time_is_utc_with_microseconds():
     local = datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     assert report.line(local, {"fd": 1}) == "2026-01-02T03:04:05.000000Z fd=1"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_refused_and_nothing_written(value, tmp_path):
+def test_non_finite_value_is_refused(value, tmp_path):
     stream = io.StringIO()
     with report.Sink(stream, tmp_path / "m.log", tmp_path) as sink:
         with pytest.raises(ValueError, match="must be finite, got fd="):
@@ -62,17 +62,17 @@ def test_a_value_that_is_not_finite_is_refused_and_nothing_written(value, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["", "val/fid", "a b", "fd=", "fd\n", "größe"])
-def test_a_name_that_katib_would_cut_is_refused(name):
+def test_name_that_katib_cuts_is_refused(name):
     with pytest.raises(ValueError, match="name must be"):
         report.line(TIME, {name: 1})
 
 
-def test_a_time_without_a_zone_is_refused():
+def test_time_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="with a zone"):
         report.line(datetime(2026, 1, 1), {"fd": 1})
 
 
-def test_stream_text_file_and_json_lines_say_the_same_and_at_once(tmp_path):
+def test_all_outputs_agree_and_are_flushed(tmp_path):
     stream = io.StringIO()
     with report.Sink(stream, tmp_path / "new" / "m.log", tmp_path / "out") as sink:
         for step in (1, 2):
@@ -84,21 +84,21 @@ def test_stream_text_file_and_json_lines_say_the_same_and_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(("append", "lines"), [(False, 1), (True, 2)])
-def test_a_resumed_run_appends_and_a_new_one_starts_afresh(append, lines, tmp_path):
+def test_only_a_resumed_run_appends(append, lines, tmp_path):
     for keep in (False, append):
         with report.Sink(None, tmp_path / "m.log", None, append=keep) as sink:
             sink.write(TIME, {"fd": 1})
     assert len((tmp_path / "m.log").read_text().splitlines()) == lines
 
 
-def test_a_file_that_cannot_be_opened_is_one_line_with_the_flag(tmp_path):
+def test_unwritable_file_names_the_flag(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(report.ReportError, match=r"^--metrics-file: cannot write .*\. Choose a writable") as caught:
         report.Sink(None, tmp_path / "file" / "m.log", None)
     assert "\n" not in str(caught.value)
     with pytest.raises(report.ReportError, match=r"^--output-dir: cannot write"):
         report.Sink(None, tmp_path / "m.log", tmp_path / "file")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing half-written
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # no partial file
 
 
 def scrape(port: int) -> str:
@@ -106,9 +106,9 @@ def scrape(port: int) -> str:
         return response.read().decode()
 
 
-def test_gauges_are_live_and_gone_at_exit_and_the_port_is_free_again():
+def test_gauges_stop_with_the_run():
     with report.Gauges(0, "127.0.0.1") as gauges:
-        assert "gan_trainer" not in scrape(gauges.port)  # no made-up zero before the first evaluation
+        assert "gan_trainer" not in scrape(gauges.port)  # no zero before the first evaluation
         gauges.set({"fd": 21.5, "coverage": 0.5, "not_a_metric": 1.0})
         text = scrape(gauges.port)
         assert "# TYPE gan_trainer_frechet_distance gauge\ngan_trainer_frechet_distance 21.5\n" in text
@@ -121,7 +121,7 @@ def test_gauges_are_live_and_gone_at_exit_and_the_port_is_free_again():
         assert again.port == gauges.port
 
 
-def test_two_runs_in_one_process_have_gauges_of_their_own():
+def test_two_runs_have_separate_gauges():
     with report.Gauges(0, "127.0.0.1") as one, report.Gauges(0, "127.0.0.1") as two:
         one.set({"fd": 1})
         two.set({"fd": 2})
@@ -129,7 +129,7 @@ def test_two_runs_in_one_process_have_gauges_of_their_own():
         assert "gan_trainer_frechet_distance 2.0" in scrape(two.port)
 
 
-def test_a_taken_port_is_one_line_with_the_flag():
+def test_used_port_names_the_flag():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
@@ -148,7 +148,7 @@ def test_without_a_port_nothing_is_served():
         assert gauges.port is None
 
 
-def test_every_metric_of_the_line_has_a_gauge():
+def test_every_metric_has_a_gauge():
     line = (
         "epoch step loss generator_loss discriminator_loss fd sw precision recall density coverage train_fd copied"
         " images_per_second train_seconds diverged"

@@ -1,4 +1,4 @@
-"""Drawing from a finished trial, as a user does: a real trial of a few steps, then the command."""
+"""Drawing from a finished trial: a real trial of a few steps, then the command."""
 
 import json
 
@@ -19,7 +19,7 @@ def trial(tmp_path_factory):
     return folder
 
 
-def test_a_finished_trial_draws_a_grid(trial, tmp_path, capsys):
+def test_finished_trial_draws_a_grid(trial, tmp_path, capsys):
     out = tmp_path / "grid.png"
     assert sample.main(["--from", str(trial), "-n", "9", "-o", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
@@ -27,7 +27,7 @@ def test_a_finished_trial_draws_a_grid(trial, tmp_path, capsys):
         assert picture.size == (96, 96)
 
 
-def test_a_seed_fixes_the_images(trial):
+def test_seed_determines_the_images(trial):
     first = draw(trial, 5, seed=1)
     assert torch.equal(first, draw(trial, 5, seed=1))
     assert not torch.equal(first, draw(trial, 5, seed=2))
@@ -45,7 +45,7 @@ BROKEN = {
     ],
     "no weights": lambda folder, trial: (folder / "generator.safetensors").unlink(),
     "pickled weights": lambda folder, trial: (folder / "generator.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem"),
-    "foreign weights": lambda folder, trial: safetensors.torch.save_file(
+    "other weights": lambda folder, trial: safetensors.torch.save_file(
         {"x": torch.zeros(3)}, folder / "generator.safetensors"
     ),
     "another json": lambda folder, trial: (folder / "run.json").write_text('["a", 1]'),
@@ -57,7 +57,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_folder_that_is_no_trial_is_one_line_and_exit_2(kind, trial, tmp_path, capsys):
+def test_folder_without_a_trial_is_refused(kind, trial, tmp_path, capsys):
     folder = tmp_path / "copy"
     folder.mkdir()
     for name in ("run.json", "generator.safetensors"):
@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_trial_is_one_line_and_exit_2(kind, trial, tmp_path,
     ("argv", "reason"),
     [(["-n", "0"], "-n 0: must be 1 to"), (["--seed", "-1"], "--seed -1"), (["-o", "{}/no/g.png"], "-o")],
 )
-def test_bad_flags_are_one_line_and_exit_2(argv, reason, trial, tmp_path, capsys):
+def test_bad_flags_of_sample(argv, reason, trial, tmp_path, capsys):
     assert sample.main(["--from", str(trial), *(part.format(tmp_path) for part in argv)]) == 2
     err = capsys.readouterr().err
     assert reason in err

@@ -123,3 +123,15 @@ def test_commands_run_in_a_thread(capsys):
     thread.join()
     assert codes == [0]
     assert "fd=" in capsys.readouterr().out
+
+
+def test_commands_wait_passively():
+    """The policy is set before torch loads OpenMP, and a policy of the user is kept."""
+    code = "import os; from trainer.__main__ import main; main(['--epochs=0.01', '--samples=64', '--evals=1']);"
+    code += "print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected

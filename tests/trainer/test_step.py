@@ -1,4 +1,4 @@
-"""The step: equal to plain torch, stacked equal to solo, and nothing crosses from one trial to another."""
+"""The step: equal to plain torch, stacked trials equal to solo trials, and trials that do not affect each other."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def small(*flags: str, model: str = "mlp") -> Config:
 
 
 def waves(*flags: str, model: str = "mlp") -> list[Config]:
-    """Three trials that differ in everything in which they may."""
+    """Three trials that differ in every per-trial flag."""
     smoothing = [] if "--loss=hinge" in flags or "--loss=wgan" in flags else ["--label-smoothing=0.1"]
     each = [
         ["--lr=1e-3", "--seed=1", "--beta1=0", "--ema-decay=0.9"],
@@ -59,27 +59,27 @@ def check_stacked_is_solo(configs: list[Config], steps: int = 100) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_stacked_is_solo_for_every_loss(loss):
+def test_stack_equals_solo_per_loss(loss):
     check_stacked_is_solo(waves(f"--loss={loss}"))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_stacked_is_solo_for_every_optimizer(optimizer):
+def test_stack_equals_solo_per_optimizer(optimizer):
     check_stacked_is_solo(waves(f"--optimizer={optimizer}"))
 
 
-def test_stacked_is_solo_with_critic_steps_spectral_norm_and_odd_batches():
+def test_stack_equals_solo_with_spectral_norm():
     check_stacked_is_solo(waves("--n-critic=2", "--spectral-norm", "--bs=37"), 50)
 
 
-def test_stacked_is_solo_for_convolutions():
+def test_stack_equals_solo_for_convolutions():
     check_stacked_is_solo(waves(model="dcgan"), 30)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
-def test_one_trial_is_plain_torch(optimizer, gamma):
-    """Against autograd and torch.optim written the ordinary way, on the same noise and batches."""
+def test_one_trial_equals_plain_torch(optimizer, gamma):
+    """Compared with autograd and torch.optim, on the same noise and batches."""
     c = small(f"--optimizer={optimizer}", f"--r1-gamma={gamma}", "--lr=1e-3", "--beta1=0.5", "--beta2=0.9",
               "--weight-decay=0.01", "--ema-decay=0")  # fmt: skip
     ours, net = step_of([c]), arch(c)
@@ -113,7 +113,7 @@ def test_one_trial_is_plain_torch(optimizer, gamma):
     torch.testing.assert_close(ours.ema, ours.g.flat, rtol=0, atol=0)
 
 
-def test_a_trial_that_explodes_leaves_the_others_bit_identical():
+def test_nan_does_not_change_other_trials():
     for model in ("mlp", "dcgan"):
         calm = waves(model=model)
         wild = [calm[0], small("--lr=10", "--optimizer=adam", "--seed=2", "--d-lr-ratio=1e4", model=model), calm[2]]
@@ -128,7 +128,7 @@ def test_a_trial_that_explodes_leaves_the_others_bit_identical():
                 assert torch.equal(mine[e], other[e])
 
 
-def test_a_trial_does_not_depend_on_how_many_others_there_are_or_where_it_stands():
+def test_trial_does_not_depend_on_the_stack():
     trio = waves()
     a, b = step_of(trio), step_of([trio[2], trio[0]])
     for _ in range(10):
@@ -139,7 +139,7 @@ def test_a_trial_does_not_depend_on_how_many_others_there_are_or_where_it_stands
     assert drift(a.g.flat[0], b.g.flat[1]) < 1e-6
 
 
-def test_an_epoch_shows_every_image_once_and_batches_straddle_epochs():
+def test_epoch_shows_every_image_once():
     c = small("--bs=16")
     step, seen = step_of([c]), []
     for _ in range(25):  # 400 images: 8 epochs of 50
@@ -149,13 +149,13 @@ def test_an_epoch_shows_every_image_once_and_batches_straddle_epochs():
         assert sorted(epoch.tolist()) == list(range(50))
 
 
-def test_a_batch_may_be_larger_than_the_data():
+def test_batch_larger_than_the_data():
     step = step_of([small("--bs=120")])
     step()
     assert torch.bincount(step.index[0, 0], minlength=50).min() >= 2
 
 
-def test_the_running_mean_follows_and_then_lags():
+def test_running_mean_starts_as_plain_mean():
     c = small("--ema-decay=0.9", "--lr=1e-2")
     step = step_of([c])
     expected = step.g.flat.clone()
@@ -167,7 +167,7 @@ def test_the_running_mean_follows_and_then_lags():
 
 
 @pytest.mark.parametrize("flags", [["--spectral-norm", "--n-critic=2"], ["--optimizer=sgd"], ["--loss=rpgan"]])
-def test_state_continues_bit_for_bit(flags):
+def test_state_resumes_bit_for_bit(flags):
     a, b = step_of(waves(*flags)), step_of(waves(*flags))
     for _ in range(7):
         a()
@@ -188,7 +188,7 @@ def test_bf16_trains_in_fp32_weights():
     assert 0 < drift(a.g.flat, b.g.flat) < 0.05
 
 
-def test_looking_at_the_losses_changes_nothing():
+def test_reading_losses_changes_nothing():
     step = step_of(waves())
     before = {k: v.clone() for k, v in step.state().items()}
     values = step.current_losses(torch.randn(3, 16, 6))
@@ -199,7 +199,7 @@ def test_looking_at_the_losses_changes_nothing():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("flags", [[], ["--n-critic=2", "--spectral-norm"], ["--optimizer=sgd"], ["--loss=rpgan"]])
-def test_the_cuda_graph_is_the_eager_step(flags, monkeypatch):
+def test_cuda_graph_equals_eager_step(flags, monkeypatch):
     graphed, eager = step_of(waves(*flags), "cuda"), step_of(waves(*flags), "cuda")
     monkeypatch.setattr(eager, "_capture", lambda: None)
     for _ in range(50):
