@@ -1,11 +1,17 @@
 """From a trial template and a point to what one trial runs: argv, environment, working directory, deadline.
 
-Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text; here it is replaced inside each string
+Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. Here it is replaced inside each string
 of the template, so that a value is data: quotes in it break nothing, and it stays one argument. Then Kubernetes' own
-rules for the primary container: `command` and `args` joined, `$(VAR)` expanded from its env, `$$(VAR)` an escape.
+rules for the primary container apply: `command` and `args` joined, `$(VAR)` expanded from its env, `$$(VAR)` an escape.
 
-No container means no volumes: every emptyDir and PersistentVolumeClaim mount, and the directory of a File collector,
-becomes a directory of the trial's own, wherever its path stands in argv, env or workingDir (`Command.inside`).
+Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands mean the same
+without that shell, and an argument list keeps spaces and quotes intact. A command relies on the shell (tuner.shell) if
+an item, as the template has it, is an operator of the shell or holds a whole command line. It then runs as `sh -c LINE`
+with the parameters' values quoted. A `sh -c` of the manifest stays as it is.
+
+A trial has no container and so no volumes: every emptyDir and PersistentVolumeClaim mount, and the directory of a File
+collector, becomes a directory of the trial's own, wherever its path appears in argv, env or workingDir
+(`Command.inside`).
 """
 
 from __future__ import annotations
@@ -17,44 +23,75 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tuner import shell
 from tuner.errors import CommandError, UnsupportedError
 from tuner.manifest import CollectorKind, Experiment
 from tuner.space import Value, text
 
 _PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^{}]+)\}")
 _META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
+_PRIMARY_ROLES = ("Master", "Chief", "Launcher", "Worker")  # which replica Katib's job-role label calls the master
 _VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What one trial runs. `mounts` are absolute container paths that the trial has for itself."""
+    """What one trial runs.
+
+    Attributes:
+        mounts: Absolute container paths that the trial has for itself.
+        aliases: Mounts that show the volume of another one, and that one's path.
+        name: The name of the container.
+        init: The commands of the init containers, in order.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = ""  # "" is wherever the client runs
+    cwd: str = ""  # "" is the directory that the search was started from
     deadline: float | None = None  # seconds: the Job's activeDeadlineSeconds
     mounts: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    init: tuple[Command, ...] = ()
 
     @property
     def module(self) -> str:
         """MODULE of `python -m MODULE ...`, "" for any other command."""
         plain = len(self.argv) > 2 and self.argv[1] == "-m"
-        return self.argv[2] if plain and re.fullmatch(r"python(3(\.\d+)?)?", PurePosixPath(self.argv[0]).name) else ""
+        return self.argv[2] if plain and shell.is_python(self.argv[0]) else ""
 
     def inside(self, folder: Path) -> Command:
         """The same command with every mount path replaced by its directory under `folder`."""
 
+        init = tuple(one.inside(folder) for one in self.init)
         if not self.mounts:
-            return self
-        # all mounts in one pass: `folder` itself may lie under one of them, as in /tmp
+            return replace(self, init=init)
+        # One pass for all mounts, because `folder` itself may be below one of them, as in /tmp.
         mounts = _path_pattern(self.mounts)
 
-        def local(text: str) -> str:
-            return mounts.sub(lambda found: str(place(folder, found.group())), text)
+        def own(path: str) -> str:
+            return str(place(folder, self.aliases.get(path, path)))
 
+        def local(text: str) -> str:
+            return mounts.sub(lambda found: own(found.group()), text)
+
+        argv = [local(part) for part in self.argv]
+        if shell.is_shell(self.argv):
+            argv[2] = shell.embedded(self.argv[2], mounts, lambda found: own(found.group()))
         env = {name: local(value) for name, value in self.env.items()}
-        return replace(self, argv=tuple(map(local, self.argv)), env=env, cwd=local(self.cwd))
+        return replace(self, argv=tuple(argv), env=env, cwd=local(self.cwd), init=init)
+
+    def hidden_paths(self) -> list[tuple[str, str]]:
+        """Return paths that argv, env or workingDir name and this machine has, but that the trial's mounts hide.
+
+        Each comes with its mount.
+        """
+        if not self.mounts:
+            return []
+        pattern = re.compile(f"({_path_pattern(self.mounts).pattern})/[^\\s'\";,:|&<>()]+")
+        texts = [*self.argv, *self.env.values(), self.cwd]
+        found = {match.group(): match[1] for text in texts for match in pattern.finditer(text)}
+        return [(path, mount) for path, mount in found.items() if os.path.lexists(path)]
 
 
 def place(folder: Path, mount: str) -> Path:
@@ -74,29 +111,158 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
     }
     spec = _substituted(template.spec, values)
     container = primary_container(spec, template.primary_container)
-    namespace = experiment.namespace or "default"
-    fields = {"metadata.name": name, "metadata.namespace": namespace}
-    env = _environment(container, fields) | {"KATIB_TRIAL_NAME": name}
-    argv = [_expanded(str(part), env) for key in ("command", "args") for part in container.get(key) or ()]
+    as_written = primary_container(template.spec, template.primary_container)
+    fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
+    mounts = dict(_mounts(spec, container, experiment))
+    main = _command(container, as_written, fields, values)
+    init = []
+    for one in _init_containers(spec, container):
+        own = dict(_volume_mounts(spec, one))
+        shared = {
+            path: next(mine for mine, its in mounts.items() if its == volume)
+            for path, volume in own.items()
+            if volume in mounts.values() and mounts.get(path) != volume
+        }
+        built = replace(_command(one, None, fields, values), mounts=tuple(own), aliases=shared)
+        init.append(built)
+    return replace(main, deadline=_deadline(spec), mounts=tuple(mounts), init=tuple(init))
+
+
+def _command(
+    container: Mapping[str, Any],
+    as_written: Mapping[str, Any] | None,
+    fields: Mapping[str, str],
+    values: Mapping[str, str],
+) -> Command:
+    """Build a container's command. `as_written` is the container before substitution, where Katib adds a shell."""
+    name = str(container.get("name") or "of the trainer")
     if not container.get("command"):
         raise CommandError(
-            f"container {template.primary_container} has no command, so its image's entry point would run, "
-            "and there is no image here: write the command into the trialTemplate"
+            f"container {name} has no command, so its image's entry point would run, and a local run has no image. "
+            "Write the command into the trialTemplate"
         )
-    return Command(
-        argv=tuple(argv),
-        env=env,
-        cwd=str(container.get("workingDir") or ""),
-        deadline=_deadline(spec),
-        mounts=tuple(_mounts(spec, container, experiment)),
-    )
+    env = _environment(container, fields) | {"KATIB_TRIAL_NAME": fields["metadata.name"]}
+    items = _items(as_written or {})
+    if shell.relies_on_shell(items):
+        plain = _environment(as_written or {}, fields)
+        argv = ["sh", "-c", _shell_line(" ".join(items), env, plain, values)]
+    else:
+        argv = [_expanded(part, env) for part in _items(container)]
+    for what, text_ in [*(("the command", part) for part in argv), *((f"env {key}", env[key]) for key in env)]:
+        if fault := _fault(text_):
+            raise CommandError(f"container {name}: {what} contains {fault}, which no process can receive: remove it")
+    return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
+
+
+def _items(container: Mapping[str, Any]) -> list[str]:
+    return [str(part) for key in ("command", "args") for part in container.get(key) or ()]
+
+
+def _shell_line(line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]) -> str:
+    """Return `line` with its parameters quoted, and `$(VAR)` too where a parameter decides the variable's value."""
+    pattern = re.compile(f"{_PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
+
+    def value(found: re.Match[str]) -> str | None:
+        name = found[3]
+        return values.get(found[1]) if found[1] else env[name] if name in env and env[name] != plain.get(name) else None
+
+    def raw(found: re.Match[str]) -> str:
+        return found[0] if found[1] else "$" if found[2] == "$" else env.get(found[3], found[0])
+
+    return shell.embedded(line, pattern, value, raw)
+
+
+def _fault(value: str) -> str:
+    """Return what keeps `value` from any process, "" for nothing."""
+    try:
+        return "a NUL character" if b"\0" in os.fsencode(value) else ""
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+
+
+def warnings(experiment: Experiment) -> list[str]:
+    """Return what of the trial template a local run does not do."""
+    spec, name = experiment.template.spec, experiment.template.primary_container
+    main = primary_container(spec, name)
+    found = []
+    for container in (main, *_init_containers(spec, main)):
+        sources = [
+            f"{kind.removesuffix('Ref')} {reference.get('name')}"
+            for entry in container.get("envFrom") or ()
+            for kind, reference in entry.items()
+            if isinstance(reference, Mapping)
+        ]
+        if sources:
+            found.append(
+                f"container {container.get('name', name)} takes variables from {', '.join(sources)} (envFrom), which "
+                "exists only in a cluster. Set the variables that the trial needs in this shell"
+            )
+    others = [*_replicas(spec, main), *_sidecars(spec, main)]
+    if others:
+        found.append(
+            f"a local trial runs only container {name}, as a single process (world size 1). These do not run: "
+            f"{', '.join(others)}"
+        )
+    return found
+
+
+def _replicas(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
+    body = spec.get("spec") or {}
+    roles = [(role, held) for _, role, held in _roles(spec)]
+    own = next((role for role, held in roles if any(one is main for one in _listed(held, "containers"))), "")
+    for role, held in roles:
+        count = int(held.get("replicas") or 1) - (role == own)
+        if count > 0:
+            yield f"{count} x {role}"
+    nodes = (body.get("trainer") or {}).get("numNodes") if spec.get("kind") == "TrainJob" else body.get("parallelism")
+    if isinstance(nodes, int) and nodes > 1:
+        yield f"{nodes - 1} further {'nodes' if spec.get('kind') == 'TrainJob' else 'pods'}"
+
+
+def _roles(spec: Mapping[str, Any]) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """Return the replica specs of a training operator's job, the primary one first."""
+    found = [
+        (_PRIMARY_ROLES.index(role) if role in _PRIMARY_ROLES else len(_PRIMARY_ROLES), str(role), held)
+        for key, roles in (spec.get("spec") or {}).items()
+        if str(key).endswith("ReplicaSpecs") and isinstance(roles, Mapping)
+        for role, held in roles.items()
+        if isinstance(held, Mapping)
+    ]
+    return sorted(found, key=lambda item: item[0])
+
+
+def _sidecars(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
+    pod = _pod(spec, main)
+    for container in pod.get("containers") or ():
+        if container is not main:
+            yield f"container {container.get('name')}"
+    for container in pod.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            yield f"sidecar {container.get('name')}"
+
+
+def _init_containers(spec: Mapping[str, Any], main: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the init containers of the primary container's pod, without those that stay as sidecars."""
+    return [one for one in _pod(spec, main).get("initContainers") or () if one.get("restartPolicy") != "Always"]
+
+
+def _pod(node: Any, main: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the pod that holds the container `main`, {} for a TrainJob, whose pod is in its runtime."""
+    if isinstance(node, Mapping):
+        if any(one is main for one in node.get("containers") or ()):
+            return node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        return next((pod for pod in (_pod(item, main) for item in node) if pod), {})
+    return {}
 
 
 def primary_container(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The container called `name` in any pod template of `spec`; for a TrainJob, which has none, its trainer."""
-    for container in _listed(spec, "containers"):
-        if container.get("name") == name:
-            return container
+    for place_ in (*(held for _, _, held in _roles(spec)), spec):
+        for container in _listed(place_, "containers"):
+            if container.get("name") == name:
+                return container
     trainer = (spec.get("spec") or {}).get("trainer")
     if spec.get("kind") == "TrainJob" and isinstance(trainer, Mapping):
         return trainer
@@ -163,6 +329,8 @@ def _environment(container: Mapping[str, Any], fields: Mapping[str, str]) -> dic
     env: dict[str, str] = {}
     for entry in container.get("env") or ():
         name, source = str(entry["name"]), entry.get("valueFrom")
+        if not name or "=" in name or _fault(name):
+            raise CommandError(f"env name {name!r} must have no '=' and no NUL character: rename the variable")
         if not source:
             env[name] = _expanded(str(entry.get("value") or ""), env)
             continue
@@ -174,7 +342,7 @@ def _environment(container: Mapping[str, Any], fields: Mapping[str, str]) -> dic
             env[name] = os.environ[name]
         elif not (isinstance(reference, Mapping) and reference.get("optional")):
             raise UnsupportedError(
-                f"env {name} comes from the cluster ({kind}), which a local run has not: set {name} in this shell"
+                f"env {name} comes from the cluster ({kind}), which a local run does not have. Set {name} in this shell"
             )
     return env
 
@@ -198,18 +366,25 @@ def _deadline(spec: Mapping[str, Any]) -> float | None:
     return min(found, default=None)
 
 
-def _mounts(spec: Mapping[str, Any], container: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Mount paths that a trial writes to; a read-only claim holds data that is there already, and stays."""
-    volumes = {volume.get("name"): volume for volume in _listed(spec, "volumes")}
+def _mounts(
+    spec: Mapping[str, Any], container: Mapping[str, Any], experiment: Experiment
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the mount paths that a trial writes to, each with its volume."""
     if experiment.collector.kind is CollectorKind.FILE:
-        yield collector_mount(experiment.collector.path)
+        yield collector_mount(experiment.collector.path), ("", "metrics")
+    yield from _volume_mounts(spec, container)
+
+
+def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield path and (volume, subPath) of writable mounts; a read-only claim holds existing data and keeps its path."""
+    volumes = {volume.get("name"): volume for volume in _listed(spec, "volumes")}
     for mount in container.get("volumeMounts") or ():
         volume = volumes.get(mount.get("name")) or {}
         claim = volume.get("persistentVolumeClaim")
         if "emptyDir" in volume or (claim is not None and not mount.get("readOnly") and not claim.get("readOnly")):
             path = "/" + str(mount["mountPath"]).strip("/")
             if path != "/":
-                yield path
+                yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
 
 
 def collector_mount(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.tuner.experiments import document, experiment
 from tuner import manifest
-from tuner.command import Command, build
+from tuner.command import Command, build, warnings
 from tuner.errors import CommandError, UnsupportedError
 
 POINT = {"lr": 0.001, "bs": 64}
@@ -48,7 +49,7 @@ def test_env_from_the_cluster_must_be_set_here(monkeypatch: pytest.MonkeyPatch) 
     assert built(container={"env": fields}).env["ME"] == "study-4"
     secret = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
     monkeypatch.delenv("TOKEN", raising=False)
-    with pytest.raises(UnsupportedError, match=r"env TOKEN comes from the cluster \(secretKeyRef\).*set TOKEN"):
+    with pytest.raises(UnsupportedError, match=r"env TOKEN comes from the cluster \(secretKeyRef\).*Set TOKEN"):
         built(container={"env": secret})
     monkeypatch.setenv("TOKEN", "abc")
     assert built(container={"env": secret}).env["TOKEN"] == "abc"
@@ -104,3 +105,160 @@ def test_python_module_is_recognised(name: str) -> None:
 )
 def test_other_commands_are_no_modules(argv: tuple[str, ...]) -> None:
     assert Command(argv).module == ""
+
+
+def run_line(argv: tuple[str, ...], folder: Path) -> str:
+    """Run a command in a directory and return what it prints."""
+    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        (["echo", "1"], ["&&", "echo", "2"]),
+        (["echo"], ["1", "|", "cat"]),
+        (["echo"], ["1", ">", "out"]),
+        (["echo"], ["1", "2>&1"]),
+        (["echo"], ["1", ">>out"]),
+        (["cd", "/tmp;", "ls"], []),
+        (["python -m trainer --lr=1"], []),
+        (["python", "train.py --lr=1"], []),
+        (["python"], ["-m trainer", "--lr=1"]),
+        (["/bin/sh"], ["run.sh", "||", "true"]),
+    ],
+)
+def test_shell_syntax_runs_in_shell(command: list[str], args: list[str]) -> None:
+    assert built(command=command, args=args).argv == ("sh", "-c", " ".join([*command, *args]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["python", "-c", "import a; print(1 > 0)"],
+        ["echo", "a b", "--sep=;", "a&&b", "--expr=x>y", "->", "$HOME", "`id`"],
+        ["sh", "-c", "echo 1 && echo 2 > out"],
+        ["/bin/bash", "-c", "echo 1", "&&"],
+        ["python", "train.py", "--name=a b"],
+    ],
+)
+def test_other_commands_see_no_shell(line: list[str]) -> None:
+    assert built(command=line, args=[]).argv == tuple(line)
+
+
+@pytest.mark.parametrize("value", ["a b", "$(touch x)", "`touch x`", "'; touch x; '", '"; touch x; "', "&&", "\\", "*"])
+def test_values_in_shell_lines_are_data(tmp_path: Path, value: str) -> None:
+    p = "${trialParameters.lr}"
+    args = [p, f'"{p}"', f"'{p}'", "$(LR)", '"$(LR)"', "|", "cat"]
+    what = experiment(command=["printf", "'%s\\n'"], args=args, container={"env": [{"name": "LR", "value": p}]})
+    command = build(what, "study-4", {"lr": value, "bs": 1})
+    assert run_line(command.argv, tmp_path).splitlines() == [value] * 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_never_make_a_shell() -> None:
+    what = experiment(command=["echo"], args=["${trialParameters.lr}"])
+    assert build(what, "study-4", {"lr": "&&", "bs": 1}).argv == ("echo", "&&")
+
+
+def test_mount_in_shell_line_is_quoted(tmp_path: Path) -> None:
+    own = tmp_path / "it's a $dir"
+    (own / "mounts" / "out").mkdir(parents=True)
+    pod, container = volume("/out")
+    line = 'echo 1 > /out/a; echo 2 > "/out/b"; cat /out/a "/out/b"'
+    for command in (["sh", "-c", line], [line]):
+        what = built(pod=pod, container=container, command=command, args=[]).inside(own)
+        assert run_line(what.argv, tmp_path) == "1\n2\n"
+
+
+def volume(path: str, **pod: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A pod with the emptyDir `out`, and a container that mounts it at `path`."""
+    mount = {"volumeMounts": [{"name": "out", "mountPath": path}]}
+    return {"volumes": [{"name": "out", "emptyDir": {}}], **pod}, mount
+
+
+def test_init_containers_share_volumes_by_name(tmp_path: Path) -> None:
+    first = {
+        "name": "first",
+        "command": ["cp", "a", "/init/b"],
+        "volumeMounts": [{"name": "out", "mountPath": "/init"}],
+    }
+    second = {"name": "second", "command": ["echo", "$(X)"], "env": [{"name": "X", "value": "${trialParameters.bs}"}]}
+    sidecar = {"name": "proxy", "command": ["proxy"], "restartPolicy": "Always"}
+    pod, container = volume("/out", initContainers=[first, second, sidecar])
+    command = built(pod=pod, container=container).inside(tmp_path)
+    assert [one.argv for one in command.init] == [("cp", "a", f"{tmp_path}/mounts/out/b"), ("echo", "64")]
+    assert [one.name for one in command.init] == ["first", "second"]
+
+
+def test_init_container_needs_a_command() -> None:
+    with pytest.raises(CommandError, match="container fetch has no command"):
+        built(pod={"initContainers": [{"name": "fetch", "image": "x"}]})
+
+
+def test_warnings_name_what_does_not_run() -> None:
+    sidecar, native = (
+        {"name": "proxy", "command": ["x"]},
+        {"name": "agent", "command": ["x"], "restartPolicy": "Always"},
+    )
+    source = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "token"}}]
+    shape = document(container={"envFrom": source}, pod={"initContainers": [native]})
+    spec = shape["spec"]["trialTemplate"]["trialSpec"]["spec"]
+    spec["template"]["spec"]["containers"].append(sidecar)
+    spec["parallelism"] = 3
+    found = warnings(manifest.from_document(shape))
+    assert len(found) == 2
+    assert "container main takes variables from configMap settings, secret token (envFrom)" in found[0]
+    assert "do not run: 2 further pods, container proxy, sidecar agent" in found[1]
+    assert warnings(experiment()) == []
+
+
+def test_primary_replica_is_chosen_and_others_named() -> None:
+    def replica(count: int, program: str) -> dict[str, Any]:
+        return {"replicas": count, "template": {"spec": {"containers": [{"name": "main", "command": [program]}]}}}
+
+    shape = document()
+    template = shape["spec"]["trialTemplate"]
+    roles = {"Worker": replica(3, "worker"), "Master": replica(1, "master")}
+    template["trialSpec"] = {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "PyTorchJob",
+        "spec": {"pytorchReplicaSpecs": roles},
+    }
+    what = manifest.from_document(shape)
+    assert build(what, "study-4", POINT).argv == ("master",)
+    assert warnings(what)[0].endswith("do not run: 3 x Worker")
+
+
+def test_train_job_runs_its_trainer() -> None:
+    shape = document()
+    trainer = {"numNodes": 2, "command": ["bash", "-c"], "args": ["echo ${trialParameters.bs}"]}
+    shape["spec"]["trialTemplate"]["trialSpec"] = {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "spec": {"trainer": trainer},
+    }
+    what = manifest.from_document(shape)
+    assert build(what, "study-4", POINT).argv == ("bash", "-c", "echo 64")
+    assert warnings(what)[0].endswith("do not run: 1 further nodes")
+
+
+@pytest.mark.parametrize(("name", "value"), [("A=B", "x"), ("", "x"), ("A\0", "x"), ("\ud800", "x")])
+def test_impossible_env_names_are_refused(name: str, value: str) -> None:
+    with pytest.raises(CommandError, match="must have no '=' and no NUL"):
+        built(container={"env": [{"name": name, "value": value}]})
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+def test_impossible_texts_are_refused(value: str) -> None:
+    with pytest.raises(CommandError, match=r"container main: env A contains .*remove it"):
+        built(container={"env": [{"name": "A", "value": value}]})
+    with pytest.raises(CommandError, match=r"container main: the command contains .*remove it"):
+        built(args=[value])
+
+
+def test_paths_below_mounts_are_found(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").touch()
+    pod, container = volume(str(tmp_path))
+    args = [f"--dataset={tmp_path}/x.npz", f"--out={tmp_path}/new", str(tmp_path)]
+    hidden = built(pod=pod, container=container, args=args).hidden_paths()
+    assert hidden == [(f"{tmp_path}/x.npz", str(tmp_path))]

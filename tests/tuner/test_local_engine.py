@@ -293,7 +293,7 @@ def test_earlier_study_warms_the_sampler(tmp_path: Path) -> None:
     [
         (["python", "-m", "no_such_module"], "No module named 'no_such_module'"),
         (["python", "-m", "broken_trial"], "python -m broken_trial cannot start: RuntimeError: no licence"),
-        (["no-such-program"], "command 'no-such-program' not found here"),
+        (["no-such-program"], "command 'no-such-program' is not found"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])

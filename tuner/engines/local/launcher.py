@@ -19,6 +19,7 @@ from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import MetricsTail
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class Launcher:
@@ -53,10 +54,19 @@ class Launcher:
                     ) from error
                 except Exception as error:
                     raise CommandError(f"python -m {built.module} cannot start: {error}") from error
-        else:
-            program = self._argv(built)[0]
+        for one in (*built.init, *(() if built.module else (built,))):
+            program = self._argv(one)[0]
             if shutil.which(program, path=_search_path()) is None:
-                raise CommandError(f"command {program!r} not found here: install it, or submit to a cluster")
+                raise CommandError(
+                    f"container {one.name}: command {program!r} is not found on this machine. "
+                    "Install it, or submit the search to a cluster"
+                )
+        self.warnings += command.warnings(self._experiment)
+        for path, mount in built.hidden_paths():
+            self.warnings.append(
+                f"trials do not see {path} of this machine, because {mount} is a volume of their own, as in a pod. "
+                f"Move it out of {mount} and name its new path"
+            )
         if built.cwd and not any(_under(built.cwd, mount) for mount in built.mounts) and not Path(built.cwd).is_dir():
             self.warnings.append(f"workingDir {built.cwd} does not exist on this machine: trials run in {self.start}")
         chosen = workspace.plan(self._start(built), self._study)
@@ -81,9 +91,10 @@ class Launcher:
         try:
             if self._from_scratch and folder.exists():
                 workspace.remove(folder)
-            for mount in plain.mounts:
-                own = command.place(folder, mount)
-                (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
+            for one in (plain, *plain.init):
+                for mount in one.mounts:
+                    own = command.place(folder, one.aliases.get(mount, mount))
+                    (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             self.log(entry).touch()
             for path in {self.log(entry), self._metrics_file(entry)}:
@@ -98,16 +109,20 @@ class Launcher:
             directory=str(folder),
             start=str(start),
             method=self._method,
-            step=Step(
-                argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
-                module=module,
-                env={"PATH": _search_path()} | dict(slot) | dict(built.env),
-                cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
-                name=self._experiment.template.primary_container,
-            ),
+            step=self._step(built, slot, start, module),
+            init=tuple(self._step(one, slot, start) for one in built.init),
             log=str(self.log(entry)),
             deadline=built.deadline,
             grace=GRACE,
+        )
+
+    def _step(self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = "") -> Step:
+        return Step(
+            argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
+            module=module,
+            env={"PATH": _search_path()} | dict(slot) | dict(built.env),
+            cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
+            name=built.name,
         )
 
     def _start(self, plain: command.Command) -> Path:
@@ -155,10 +170,12 @@ def auto_workers(parallel: int) -> int:
 def cores() -> int:
     """The CPUs this process may use: its affinity and its cgroup's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            count = min(count, int(quota) // int(period))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup versions 2 and 1
+        with contextlib.suppress(OSError, ValueError):
+            text = " ".join((CGROUP / name).read_text(encoding="ascii") for name in files)
+            quota, period = text.split()
+            if quota not in ("max", "-1"):
+                count = min(count, int(quota) // int(period))
     return max(count, 1)
 
 
