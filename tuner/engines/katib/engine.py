@@ -81,7 +81,8 @@ class KatibEngine:
         The result is stored on the way and at the end, whichever it is.
         """
         study = self._find(name)
-        self._remember(study)
+        if study.state is StudyState.RUNNING:  # a finished one is stored once its trials are read
+            self._remember(study)
         known = self._known(study)
         watcher = Watcher(self.cluster, study, known=known, deadline=self.deadline, pace=self.pace)
         kept = time.monotonic()
@@ -102,8 +103,12 @@ class KatibEngine:
             except NotFound:
                 pass
             except ClusterError as error:
+                if not watcher.result().trials:  # nothing was read: the state alone would look like an empty study
+                    raise
                 result = seen
                 yield Event(EventKind.WARNING, seen, message=f"this is what was seen; the last look failed: {error}")
+        if not self.store.kept(study.name, study.uid):
+            self._remember(study)
         self.store.save_result(result, study.uid)
         yield from watcher.ends(result)
         for warning in verdict.warnings(study.item, result):
@@ -236,8 +241,8 @@ class KatibEngine:
         )
 
     def _collect(self, study: LiveExperiment, *, with_curves: bool = True) -> Result:
-        self._remember(study)
         result = read_result(self.cluster, study, self._known(study), self.notify)
+        self._remember(study)  # after the read, so that a refused one leaves no empty study in the store
         self.store.save_result(result, study.uid)
         if with_curves and result.trials:
             self._curves(study, result)
@@ -306,8 +311,10 @@ class KatibEngine:
             return ()
 
     def _keep(self, seen: Result, known: tuple[Trial, ...], study: LiveExperiment) -> Result:
+        """Store what a watch has seen, unless it has seen the end of the study but none of its trials."""
         result = replace(seen, trials=trials.united(seen.trials, known))
-        self.store.save_result(result, study.uid)
+        if seen.trials or seen.state is StudyState.RUNNING:
+            self.store.save_result(result, study.uid)
         return result
 
     def _need(self, namespace: str) -> str:
