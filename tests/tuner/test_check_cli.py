@@ -40,10 +40,11 @@ def test_no_problems_is_0_and_says_so() -> None:
 
 
 def test_errors_are_1_with_one_line_each(broken: Path) -> None:
-    code, out, err = gantune_check(str(broken), str(CLEAN))
+    code, out, err = gantune_check("--strict", str(broken), str(CLEAN))
     assert code == 1
     assert out.splitlines() == [
-        f"{broken}:37: error: min < max must hold for parameter 'bs', got min=256, max=128 [bounds-order]",
+        f"{broken}:37: error: parameter 'bs': bayesianoptimization needs min below max, "
+        "got min=256, max=128 [bounds-order]",
         f"{broken}:57: warning: the Job has no backoffLimit: a failing trial is tried 6 more times; "
         "write backoffLimit: 0 [backoff-limit]",
     ]
@@ -53,9 +54,10 @@ def test_errors_are_1_with_one_line_each(broken: Path) -> None:
 def test_warnings_alone_are_0_and_can_be_ignored(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(CLEAN.read_text().replace("        backoffLimit: 0\n", ""))
-    code, out, err = gantune_check(str(path))
+    assert gantune_check(str(path))[1] == ""
+    code, out, err = gantune_check("--strict", str(path))
     assert (code, out.count("\n"), err) == (0, 1, "1 file checked: 1 warning\n")
-    assert gantune_check(str(path), "--ignore", "backoff-limit")[1] == ""
+    assert gantune_check("--strict", str(path), "--ignore", "backoff-limit")[1] == ""
     assert gantune_check(str(path), "--ignore", "bounds-order")[0] == 2
     assert "did you mean 'backoff-limit'" in gantune_check(str(path), "--ignore", "backofflimit")[2]
 
@@ -70,7 +72,7 @@ def test_json(broken: Path) -> None:
         "severity": "error",
         "rule": "bounds-order",
         "path": "spec.parameters[1].feasibleSpace.min",
-        "message": "min < max must hold for parameter 'bs', got min=256, max=128",
+        "message": "parameter 'bs': bayesianoptimization needs min below max, got min=256, max=128",
     }
     assert gantune_check("--format", "json", str(CLEAN))[1] == "[]\n"
 

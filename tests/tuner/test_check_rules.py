@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from tuner.check import RULES, Severity, check_data, check_file, explain
+from tuner.check import RULES, Severity, check_data, check_document, check_file, explain
 from tuner.errors import GantuneError
+from tuner.yamlfile import parse
 
 CLEAN = Path(__file__).parent / "data" / "clean.yaml"
 TEXT = CLEAN.read_text()
@@ -85,7 +87,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("objective", [("type: minimize", "type: minimise")], "minimise"),
     ("objective", [("[precision, recall", "[fd, recall"), ("name: precision", "name: recall")], "[fd"),
     ("metric-strategy", [("{name: fd, value: latest}", "{name: fd, value: last}")], "value: last}"),
-    ("metric-strategy", [("{name: recall, value", "{name: recal, value")], "name: recal,"),
+    ("metric-strategy-unused", [("{name: recall, value", "{name: recal, value")], "name: recal,"),
     ("algorithm", [*algorithm("bayesian")], "bayesian"),
     ("algorithm", [("  parallelTrialCount", "  earlyStopping: {algorithmName: hyperband}\n  parallelTrialCount")], "earlyStopping"),
     ("resume-policy", [("resumePolicy: Never", "resumePolicy: Always")], "Always"),
@@ -121,7 +123,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("hyperband", algorithm("hyperband", "r_l=9", "resource_name=bs"), "parallelTrialCount"),
     ("cmaes-dimensions", [*algorithm("cmaes"), choice("categorical", "a", "b")], "algorithmName"),
     ("nas", algorithm("darts"), "darts"),
-    ("pbt", algorithm("pbt", "suggestion_trial_dir=/x", "n_population=5", "truncation_threshold=0.2"), "pbt"),
+    ("pbt", algorithm("pbt", "suggestion_trial_dir=/x", "n_population=5", "truncation_threshold=0.2"), "parameterType: int"),
     ("template", [("    primaryContainerName: trainer\n", "")], "trialTemplate:"),
     ("template", [("      kind: Job", "      kind: Workflow")], "trialTemplate:"),
     ("trial-kind", [("      kind: Job", "      kind: Workflow")], "kind: Workflow"),
@@ -177,13 +179,13 @@ def changed(edits: list[tuple[str, str]]) -> str:
 
 
 def test_the_clean_manifest_has_neither_an_error_nor_a_warning() -> None:
-    assert check_file(CLEAN) == []
+    assert check_file(CLEAN, strict=True) == []
 
 
 @pytest.mark.parametrize(("rule", "edits", "line"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
 def test_a_breach_is_reported_on_its_line(rule: str, edits: list[tuple[str, str]], line: str) -> None:
     text = changed(edits)
-    problems = check_data(text.encode(), "m.yaml")
+    problems = check_data(text.encode(), "m.yaml", strict=True)
     found = [problem for problem in problems if problem.rule == rule]
     assert found, [str(problem) for problem in problems]
     assert any(line in text.splitlines()[problem.line - 1] for problem in found), [str(problem) for problem in found]
@@ -245,3 +247,47 @@ def test_explain_knows_every_rule_and_suggests_the_nearest() -> None:
         assert rule.severity in Severity
     with pytest.raises(GantuneError, match="did you mean 'grid-step'"):
         explain("gridstep")
+
+
+STEP = '        max: "128"\n'
+
+
+@pytest.mark.parametrize("name", ["grid", "multivariate-tpe"])
+@pytest.mark.parametrize("edit", [('min: "32"', 'min: "128"'), (STEP, STEP + '        step: "500"\n')])
+def test_one_value_suits_some_algorithms(name: str, edit: tuple[str, str]) -> None:
+    problems = check_data(changed([*algorithm(name), edit]).encode(), "m.yaml")
+    assert not {"bounds-order", "step-range"} & {problem.rule for problem in problems}
+    others = check_data(changed([*algorithm("random"), edit]).encode(), "m.yaml")
+    assert {"bounds-order", "step-range"} & {problem.rule for problem in others}
+
+
+def test_style_rules_need_strict() -> None:
+    data = changed([("        backoffLimit: 0\n", ""), ("  resumePolicy: Never\n", "")]).encode()
+    assert check_data(data, "m.yaml") == []
+    found = [problem.rule for problem in check_data(data, "m.yaml", strict=True)]
+    assert sorted(found) == ["backoff-limit", "explicit-resume-policy"]
+
+
+def test_unknown_strategy_of_unused_metric_warns() -> None:
+    text = changed([("{name: recall, value: latest}", "{name: recal, value: last}")])
+    found = check_data(text.encode(), "m.yaml")
+    assert [(problem.rule, problem.severity) for problem in found] == [("metric-strategy-unused", Severity.WARNING)]
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "warned"), [("random", "3", True), ("random", "32", False), ("multivariate-tpe", "3", False)]
+)
+def test_hyperopt_leaves_the_step_grid(name: str, step: str, warned: bool) -> None:
+    text = changed([*algorithm(name), (STEP, f'{STEP}        step: "{step}"\n')])
+    found = [problem.rule for problem in check_data(text.encode(), "m.yaml")]
+    assert ("step-portable" in found) is warned
+
+
+def test_long_lists_are_checked_quickly() -> None:
+    values = ", ".join(f"'{i}'" for i in range(20_000))
+    text = changed([(BS, f"      parameterType: discrete\n      feasibleSpace:\n        list: [{values}, '0']\n")])
+    document = parse(text.encode(), "m.yaml")[0]
+    begun = time.perf_counter()
+    found = [problem.rule for problem in check_document(document)]
+    assert "list-duplicate" in found
+    assert time.perf_counter() - begun < 2

@@ -103,7 +103,6 @@ LET_PASS: dict[str, Edit] = {
     "any algorithm setting": setting("nosuch", "1"),
     "any early-stopping setting": setting("nosuch", "1", "earlyStopping", "medianstop"),
     "unknown metricStrategies value": put(lambda e: e["spec"]["objective"]["metricStrategies"][0], value="mean"),
-    "unknown metricStrategies name": put(lambda e: e["spec"]["objective"]["metricStrategies"][1], name="lost"),
     "unknown key in spec": put(spec, maxTrials=3),
     "unknown key in feasibleSpace": put(space, minimum="1"),
     "primary container not in the pod": put(template, primaryContainerName="other"),

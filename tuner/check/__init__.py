@@ -4,7 +4,7 @@
     explain("parallel-duplicates")                     # why, with the upstream source
 
 A document goes through three sieves: what the YAML itself hides (notes), unknown keys and wrong types (fields), and the
-rules. With a wrong type Katib's defaulting webhook refuses the object as a whole, so the rules wait until it is mended.
+rules. Katib's defaulting webhook refuses an object with a wrong type, so the rules are not applied until it is fixed.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ __all__ = [
 ]
 
 API_VERSION = "kubeflow.org/v1beta1"
-_DRAFT_RULES = (*spec.RULES, *space.RULES, *settings.RULES, *template.RULES, *command.RULES, *portable.RULES)
-RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_DRAFT_RULES)}
+_VIEW_RULES = (*spec.RULES, *space.RULES, *settings.RULES, *template.RULES, *command.RULES, *portable.RULES)
+RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_VIEW_RULES)}
 _TRIAL: Path = ("spec", "trialTemplate", "trialSpec")
 
 
-def check_file(file: str | FilePath) -> list[Problem]:
+def check_file(file: str | FilePath, *, strict: bool = False) -> list[Problem]:
     """All problems of a file's Experiments, by line; a file that is not YAML is one problem.
 
-    Raises ManifestError where the file cannot be read at all.
+    `strict` applies the rules about style too. Raises ManifestError where the file cannot be read at all.
     """
-    return check_data(yamlfile.read_bytes(file), str(file))
+    return check_data(yamlfile.read_bytes(file), str(file), strict=strict)
 
 
-def check_data(data: bytes, file: str) -> list[Problem]:
+def check_data(data: bytes, file: str, *, strict: bool = False) -> list[Problem]:
     """`check_file` for what is already in memory; `file` is its name in the problems."""
     try:
-        return check_documents(yamlfile.parse(data, file))
+        return check_documents(yamlfile.parse(data, file), strict=strict)
     except ManifestError as error:
         return [Problem(file, error.line, Severity.ERROR, error.rule, error.message)]
 
 
-def check_documents(documents: list[Document]) -> list[Problem]:
+def check_documents(documents: list[Document], *, strict: bool = False) -> list[Problem]:
     """All problems of the Experiments among `documents`; other kinds are passed over."""
     found: list[Problem] = []
     names: dict[tuple[str, str], int] = {}
     for document in documents:
-        found += check_document(document)
+        found += check_document(document, strict=strict)
         if (key := _key(document.value)) is None:
             continue
         if key in names:
@@ -72,7 +72,7 @@ def check_documents(documents: list[Document]) -> list[Problem]:
     return sorted(found, key=lambda problem: problem.line)
 
 
-def check_document(document: Document) -> list[Problem]:
+def check_document(document: Document, *, strict: bool = False) -> list[Problem]:
     """The problems of one document, in no order; none where it is no Experiment."""
     value = document.value
     if not isinstance(value, dict):
@@ -86,9 +86,10 @@ def check_document(document: Document) -> list[Problem]:
     found += [_problem(rule, document, path, message) for rule, path, message in misfits]
     if any(rule == "wrong-type" for rule, _, _ in misfits):
         return found
-    draft = View(value)
-    for rule in _DRAFT_RULES:
-        found += [_problem(rule.name, document, path, message) for path, message in rule.find(draft)]
+    view = View(value)
+    for rule in _VIEW_RULES:
+        if strict or not rule.strict:
+            found += [_problem(rule.name, document, path, message) for path, message in rule.find(view)]
     return found
 
 

@@ -22,43 +22,43 @@ _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
 _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
-def parts(draft: View) -> Iterator[tuple[Path, str]]:
+def parts(view: View) -> Iterator[tuple[Path, str]]:
     """(path, text) of the primary container's command and args where a collector wraps them."""
-    if draft.primary and draft.collector in WRAPPED:
-        path, item = draft.primary
+    if view.primary and view.collector in WRAPPED:
+        path, item = view.primary
         for key in ("command", "args"):
             for i, text in enumerate(strings(item.get(key))):
                 yield (*path, key, i), text
 
 
-def script(draft: View) -> tuple[Path, str] | None:
+def script(view: View) -> tuple[Path, str] | None:
     """The text after `sh -c`, where the command is one that Katib recognises."""
-    found = list(parts(draft))
+    found = list(parts(view))
     if len(found) > 2 and found[0][1] in ("sh", "bash") and found[1][1] == "-c":
         return found[2]
     return None
 
 
-def command_missing(draft: View) -> Iterator[Finding]:
+def command_missing(view: View) -> Iterator[Finding]:
     """A command is written out."""
-    if draft.primary and draft.collector in WRAPPED and not strings(draft.primary[1].get("command")):
-        path, item = draft.primary
+    if view.primary and view.collector in WRAPPED and not strings(view.primary[1].get("command")):
+        path, item = view.primary
         what = f"container {item.get('name')!r} has no command: Katib asks the image's registry for its ENTRYPOINT"
         yield path, f"{what}, which needs egress and pull secrets; write the command"
 
 
-def command_shell_path(draft: View) -> Iterator[Finding]:
+def command_shell_path(view: View) -> Iterator[Finding]:
     """`sh`, not `/bin/sh`."""
-    found = list(parts(draft))
+    found = list(parts(view))
     if len(found) > 1 and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1]) and found[1][1].startswith("-"):
         shell = found[0][1].rsplit("/", 1)[1]
         plain = "bash" if shell == "bash" else "sh"
         yield found[0][0], f"{found[0][1]} -c is wrapped in a second shell, which takes the script apart; write {plain}"
 
 
-def command_newline(draft: View) -> Iterator[Finding]:
+def command_newline(view: View) -> Iterator[Finding]:
     """No newline at the end of the script."""
-    for path, text in parts(draft):
+    for path, text in parts(view):
         if text.endswith("\n"):
             yield (
                 path,
@@ -66,10 +66,10 @@ def command_newline(draft: View) -> Iterator[Finding]:
             )
 
 
-def command_exec(draft: View) -> Iterator[Finding]:
+def command_exec(view: View) -> Iterator[Finding]:
     """No exec."""
-    found = script(draft)
-    first = found or next(iter(parts(draft)), None)
+    found = script(view)
+    first = found or next(iter(parts(view)), None)
     if first and re.search(r"(^|[;&|]|\n)\s*exec\s+[^<>0-9&\s]", first[1] if found else f"{first[1]} x"):
         yield (
             first[0],
@@ -77,10 +77,10 @@ def command_exec(draft: View) -> Iterator[Finding]:
         )
 
 
-def command_sequence(draft: View) -> Iterator[Finding]:
+def command_sequence(view: View) -> Iterator[Finding]:
     """Under StdOut, one command."""
-    found = script(draft)
-    if draft.collector != "StdOut" or not found:
+    found = script(view)
+    if view.collector != "StdOut" or not found:
         return
     text = found[1].strip()
     if text.startswith(("(", "{")) and text.endswith((")", "}")):
@@ -92,12 +92,12 @@ def command_sequence(draft: View) -> Iterator[Finding]:
         )
 
 
-def command_pipeline(draft: View) -> Iterator[Finding]:
+def command_pipeline(view: View) -> Iterator[Finding]:
     """No pipeline with early stopping."""
-    found = script(draft)
+    found = script(view)
     if (
         found
-        and "earlyStopping" in draft.spec
+        and "earlyStopping" in view.spec
         and re.search(r"(?<!\|)\|(?!\|)", re.sub(r"'[^']*'|\"[^\"]*\"", "", found[1]))
     ):
         yield (
@@ -106,13 +106,13 @@ def command_pipeline(draft: View) -> Iterator[Finding]:
         )
 
 
-def command_split(draft: View) -> Iterator[Finding]:
+def command_split(view: View) -> Iterator[Finding]:
     """Without a shell, no argument has blanks or characters that mean something to one."""
-    found = list(parts(draft))
-    if script(draft) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
+    found = list(parts(view))
+    if script(view) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
         return
     for path, text in found:
-        plain = _SUBSTITUTED.sub("", text)
+        plain = _SUBSTITUTED.sub("", text).replace('""', "")  # "${...}" is quoted for the shell on purpose
         if (special := _SPECIAL.search(plain)) and not text.endswith("\n"):
             shown = f"{text[:40]!r}"
             yield (
@@ -121,15 +121,15 @@ def command_split(draft: View) -> Iterator[Finding]:
             )
 
 
-def value_in_shell(draft: View) -> Iterator[Finding]:
+def value_in_shell(view: View) -> Iterator[Finding]:
     """Categorical values that mean something to a shell, where a shell sees them."""
-    command = " ".join(arguments(draft))
-    used = {draft.references.get(name, "") for name in PLACEHOLDER.findall(command)}
+    command = " ".join(arguments(view))
+    used = {view.references.get(name, "") for name in PLACEHOLDER.findall(command)}
     shell = re.match(r"(/\S*/)?(sh|bash|dash|ash|zsh) -\w*c\b", command)
-    if not shell and draft.collector not in WRAPPED:
+    if not shell and view.collector not in WRAPPED:
         return
     by = "the manifest's own shell" if shell else "the shell in which Katib wraps the command"
-    for path, name, space in draft.spaces("categorical", "discrete"):
+    for path, name, space in view.spaces("categorical", "discrete"):
         for i, value in enumerate(space.get("list", [])):
             if name in used and not _SAFE_VALUE.match(value):
                 where = (*path, "list", i)
@@ -139,9 +139,9 @@ def value_in_shell(draft: View) -> Iterator[Finding]:
                 )
 
 
-def value_in_json(draft: View) -> Iterator[Finding]:
+def value_in_json(view: View) -> Iterator[Finding]:
     """Values that break the JSON of the template."""
-    for path, name, space in draft.spaces("categorical", "discrete"):
+    for path, name, space in view.spaces("categorical", "discrete"):
         for i, value in enumerate(space.get("list", [])):
             if re.search(r"[\"\\\x00-\x1f]", value):
                 where = (*path, "list", i)

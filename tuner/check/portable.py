@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuner.check.rule import Finding, warning
-from tuner.check.space import numeric
+from tuner.check.rule import Finding, style, warning
+from tuner.check.space import numeric, whole
 from tuner.check.template import arguments
 from tuner.check.view import NUMERIC, View
 
 SERVICES = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1"
 HYPEROPT = ("random", "tpe")
-IGNORES_DISTRIBUTION = ("bayesianoptimization", "cmaes", "sobol", "hyperband", "grid")
 LOSES_STATE = {
     "grid": "optuna",
     "multivariate-tpe": "optuna",
@@ -20,20 +19,21 @@ LOSES_STATE = {
     "sobol": "goptuna",
     "hyperband": "hyperband",
 }
+_MULTIPLE = 1e-6  # how far min / step may be from a whole number
 MEMORY_TRIALS = 45  # OOMKilled between 45 and 60 trials under the default 100Mi
 _ROLE = r"g|d|gen|dis|disc|critic|adv|adversarial|gan|generator|discriminator"
 _GAN_LOSS = re.compile(rf"(?:.*[_-])?(?:(?:{_ROLE})[_-]?loss|loss[_-]?(?:{_ROLE}))", re.I)
 _GAN = re.compile(r"(?:^|[^a-z])(?:[a-z]*gans?)(?:[^a-z]|$)|-m trainer\b", re.I)
 
 
-def distribution_ignored(draft: View) -> Iterator[Finding]:
+def distribution_ignored(view: View) -> Iterator[Finding]:
     """The stock service reads the distribution that the manifest states."""
     for kind in NUMERIC:
-        for path, name, space in draft.spaces(kind):
+        for path, name, space in view.spaces(kind):
             stated = space.get("distribution") or "uniform"
-            if instead := _instead(draft.algorithm, kind, stated):
+            if instead := _instead(view.algorithm, kind, stated):
                 where = (*path, "distribution") if "distribution" in space else path
-                yield where, f"{draft.algorithm} ignores distribution {stated} of {kind} {name!r}: {instead}"
+                yield where, f"{view.algorithm} ignores distribution {stated} of {kind} {name!r}: {instead}"
 
 
 def _instead(algorithm: str, kind: str, stated: str) -> str:
@@ -51,86 +51,90 @@ def _instead(algorithm: str, kind: str, stated: str) -> str:
     return ""
 
 
-def explicit_distribution(draft: View) -> Iterator[Finding]:
+def explicit_distribution(view: View) -> Iterator[Finding]:
     """A distribution written out for doubles."""
-    if draft.algorithm in ("random", "tpe", "multivariate-tpe"):
-        for path, name, space in draft.spaces("double"):
+    if view.algorithm in ("random", "tpe", "multivariate-tpe"):
+        for path, name, space in view.spaces("double"):
             if not space.get("distribution"):
                 yield path, f"double {name!r} states no distribution, so it is uniform; write uniform or logUniform"
 
 
-def wide_uniform(draft: View) -> Iterator[Finding]:
+def wide_uniform(view: View) -> Iterator[Finding]:
     """normal and logNormal are not truncated."""
-    if draft.algorithm in HYPEROPT:
-        for path, name, space in draft.spaces(*NUMERIC):
+    if view.algorithm in HYPEROPT:
+        for path, name, space in view.spaces(*NUMERIC):
             if (stated := space.get("distribution")) in ("normal", "logNormal"):
                 text = f"{stated} of {name!r} is not cut off at min and max by hyperopt: some values lie outside"
                 yield (*path, "distribution"), f"{text}; write uniform or logUniform"
 
 
-def skopt_bound(draft: View) -> Iterator[Finding]:
+def skopt_bound(view: View) -> Iterator[Finding]:
     """skopt's doubles are log-uniform, so min > 0."""
-    if draft.algorithm == "bayesianoptimization":
-        doubles = {path for path, _, _ in draft.spaces("double")}
-        for path, name, space, low, _, _ in numeric(draft):
+    if view.algorithm == "bayesianoptimization":
+        doubles = {path for path, _, _ in view.spaces("double")}
+        for path, name, space, low, _, _ in numeric(view):
             if path in doubles and low <= 0 and space.get("distribution") not in ("logUniform", "logNormal"):
                 text = f"Katib 0.19's skopt takes double {name!r} as log-uniform and fails on min {space['min']}"
                 yield (*path, "min"), f"{text}; use a min above 0, or multivariate-tpe"
 
 
-def step(draft: View) -> Iterator[Finding]:
-    """step outside a grid."""
-    if draft.algorithm == "grid":
-        return
-    for kind in NUMERIC:
-        for path, name, space in draft.spaces(kind):
-            if not space.get("step") or (kind == "int" and space["step"] == "1"):
-                continue
-            if space.get("distribution") in ("logUniform", "logNormal"):
-                text = f"step with {space['distribution']} of {name!r}: hyperopt yields exact zeros, optuna ignores it"
-                yield (*path, "step"), f"{text}; leave step out"
-            else:
-                text = f"step of {kind} {name!r} is honoured by grid alone everywhere; {draft.algorithm} may ignore it"
-                yield (*path, "step"), f"{text}; use a discrete list, or leave step out"
+def step(view: View) -> Iterator[Finding]:
+    """A step that the stock service ignores, or turns into values outside the grid."""
+    for path, name, space, low, _, by in numeric(view):
+        if by is None or by <= 0:
+            continue
+        stated = space.get("distribution") or "uniform"
+        text = ""
+        if stated in ("logUniform", "logNormal") and view.algorithm in HYPEROPT:
+            text = f"hyperopt rounds {stated} to multiples of step, so {name!r} can be exactly 0; remove step"
+        elif stated == "logUniform" and view.algorithm == "multivariate-tpe":
+            text = f"optuna ignores the step of {name!r} because it is logUniform; remove step"
+        elif view.algorithm == "bayesianoptimization" and not (by == 1 and whole(space["step"]) is not None):
+            text = f"Katib 0.19's skopt ignores the step of {name!r}; use a discrete list, or remove step"
+        elif view.algorithm in HYPEROPT and abs(low / by - round(low / by)) > _MULTIPLE:
+            text = f"hyperopt proposes multiples of {space['step']} for {name!r}, which are not min + k * step"
+            text += "; make min a multiple of step, or use a discrete list"
+        if text:
+            yield (*path, "step"), text
 
 
-def parallel_duplicates(draft: View) -> Iterator[Finding]:
+def parallel_duplicates(view: View) -> Iterator[Finding]:
     """Requests for several points at once that are answered with equal ones."""
-    if draft.parallel < 2:
+    if view.parallel < 2:
         return
-    path = ("spec", "parallelTrialCount") if "parallelTrialCount" in draft.spec else ("spec",)
-    if draft.algorithm == "tpe":
-        text = f"Katib's tpe gives the same point to all {draft.parallel} trials of a request"
+    path = ("spec", "parallelTrialCount") if "parallelTrialCount" in view.spec else ("spec",)
+    if view.algorithm == "tpe":
+        text = f"Katib's tpe gives the same point to all {view.parallel} trials of a request"
         yield path, f"{text}; use parallelTrialCount: 1, or multivariate-tpe"
-    elif draft.algorithm == "bayesianoptimization" and draft.parameters and not list(draft.spaces("double", "int")):
-        text = f"bayesianoptimization over lists only repeats points when {draft.parallel} are asked for at once"
+    elif view.algorithm == "bayesianoptimization" and view.parameters and not list(view.spaces("double", "int")):
+        text = f"bayesianoptimization over lists only repeats points when {view.parallel} are asked for at once"
         yield path, f"{text}; use grid, random or parallelTrialCount: 1"
 
 
-def resume_state(draft: View) -> Iterator[Finding]:
+def resume_state(view: View) -> Iterator[Finding]:
     """resumePolicy with a service whose state is lost."""
-    policy = draft.spec.get("resumePolicy", "Never")
-    if policy != "Never" and (service := LOSES_STATE.get(draft.algorithm)):
-        text = f"resumePolicy {policy} with {draft.algorithm}: the {service} service keeps its state in memory alone"
+    policy = view.spec.get("resumePolicy", "Never")
+    if policy != "Never" and (service := LOSES_STATE.get(view.algorithm)):
+        text = f"resumePolicy {policy} with {view.algorithm}: the {service} service keeps its state in memory alone"
         yield ("spec", "resumePolicy"), f"{text} and repeats trials or fails after a restart; write Never"
-    elif policy == "FromVolume" and draft.algorithm != "pbt":
+    elif policy == "FromVolume" and view.algorithm != "pbt":
         yield (
             ("spec", "resumePolicy"),
             "resumePolicy FromVolume makes a volume that only pbt reads; write Never or LongRunning",
         )
 
 
-def service_memory(draft: View) -> Iterator[Finding]:
+def service_memory(view: View) -> Iterator[Finding]:
     """skopt's memory."""
-    if draft.algorithm == "bayesianoptimization" and (draft.max_trials or 0) > MEMORY_TRIALS:
-        text = f"{draft.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
+    if view.algorithm == "bayesianoptimization" and (view.max_trials or 0) > MEMORY_TRIALS:
+        text = f"{view.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
         yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
 
 
-def gan_loss(draft: View) -> Iterator[Finding]:
+def gan_loss(view: View) -> Iterator[Finding]:
     """An objective that is a GAN's loss."""
-    metric = draft.objective.get("objectiveMetricName", "")
-    about = " ".join([draft.metadata.get("name", ""), *arguments(draft)])
+    metric = view.objective.get("objectiveMetricName", "")
+    about = " ".join([view.metadata.get("name", ""), *arguments(view)])
     if _GAN_LOSS.fullmatch(metric) or (metric.lower() in ("loss", "final_loss", "train_loss") and _GAN.search(about)):
         where = ("spec", "objective", "objectiveMetricName")
         text = f"objective {metric!r} is a GAN's loss, which falls when the other side fails, not when images are good"
@@ -146,7 +150,7 @@ RULES = (
         "https://github.com/kubeflow/katib/pull/2689",
         distribution_ignored,
     ),
-    warning(
+    style(
         "distribution-explicit",
         "Uniform is the default. For a rate that spans decades it puts nine points of ten into the last decade.",
         "kubeflow/katib 33c8ff4, experiment_defaults.go, setDefaultParameterDistribution",
@@ -167,8 +171,9 @@ RULES = (
     ),
     warning(
         "step-portable",
-        "A step means something to grid in every service; hyperopt rounds a log-uniform value to multiples of it "
-        "(23.7 % exactly 0 with step 1e-4 on [1e-5, 1e-2]), skopt and optuna ignore it.",
+        "hyperopt rounds values to multiples of step, whatever min is: min 1 and step 2 give even numbers, and a "
+        "log-uniform value is exactly 0 in 23.7 % of the draws with step 1e-4 on [1e-5, 1e-2]. skopt ignores step, "
+        "and optuna ignores it for logUniform.",
         f"{SERVICES}/hyperopt/base_service.py:62-148, internal/search_space.py:95",
         step,
     ),

@@ -27,13 +27,17 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`why` and `source` are what `gantune check --explain NAME` prints."""
+    """One rule. `gantune check --explain NAME` prints `why` and `source`.
+
+    A `strict` rule is about style: breaking it does not change the result, so `check` applies it on request only.
+    """
 
     name: str
     severity: Severity
     why: str
     source: str
     find: Callable[[View], Iterable[Finding]]
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,8 @@ def error(name: str, why: str, source: str, find: Callable[[View], Iterable[Find
 def warning(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
     """A rule whose breach is a warning."""
     return Rule(name, Severity.WARNING, why, source, find)
+
+
+def style(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
+    """A warning about style, which only `gantune check --strict` prints."""
+    return Rule(name, Severity.WARNING, why, source, find, strict=True)

@@ -70,15 +70,15 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def algorithm_setting(draft: View) -> Iterator[Finding]:
+def algorithm_setting(view: View) -> Iterator[Finding]:
     """Names and values of algorithmSettings, of the algorithm and of early stopping."""
-    stopping = draft.spec.get("earlyStopping", {}).get("algorithmName", "")
-    for of, algorithm in (("algorithm", draft.algorithm), ("earlyStopping", stopping)):
+    stopping = view.spec.get("earlyStopping", {}).get("algorithmName", "")
+    for of, algorithm in (("algorithm", view.algorithm), ("earlyStopping", stopping)):
         known = SETTINGS.get(algorithm)
         if known is None:  # enas and darts; an unknown algorithm is another rule's
             continue
         seen: set[str] = set()
-        for path, name, value in draft.settings(of):
+        for path, name, value in view.settings(of):
             if name not in known:
                 takes = ", ".join(known) or "none"
                 yield path, f"{algorithm} has no setting {name[:60]!r} (it takes {takes}){nearest(name, known)}"
@@ -91,13 +91,13 @@ def algorithm_setting(draft: View) -> Iterator[Finding]:
             yield ("spec", of), f"{algorithm} needs the settings {', '.join(missing)}"
 
 
-def hyperband(draft: View) -> Iterator[Finding]:
+def hyperband(view: View) -> Iterator[Finding]:
     """hyperband's resource is a parameter, and one bracket fits into parallelTrialCount."""
-    if draft.algorithm != "hyperband":
+    if view.algorithm != "hyperband":
         return
-    settings = {name: value for _, name, value in draft.settings()}
+    settings = {name: value for _, name, value in view.settings()}
     at = ("spec", "algorithm", "algorithmSettings")
-    names = [item.get("name", "") for _, item in draft.parameters]
+    names = [item.get("name", "") for _, item in view.parameters]
     resource = settings.get("resource_name")
     if resource and resource not in names:
         yield at, f"resource_name {resource!r} is no parameter ({', '.join(names)}){nearest(resource, names)}"
@@ -105,39 +105,45 @@ def hyperband(draft: View) -> Iterator[Finding]:
     if most is None or eta is None or most < 1 or int(eta) < 2:
         return
     least = math.ceil(int(eta) ** int(math.log(most) / math.log(int(eta))))
-    if draft.parallel < least:
-        got = f"got {draft.parallel}"
+    if view.parallel < least:
+        got = f"got {view.parallel}"
         yield (
             ("spec", "parallelTrialCount"),
             f"hyperband with r_l {most:g} and eta {int(eta)} needs parallelTrialCount >= {least}, {got}",
         )
 
 
-def cmaes_dimensions(draft: View) -> Iterator[Finding]:
+def cmaes_dimensions(view: View) -> Iterator[Finding]:
     """cmaes wants two numeric parameters."""
-    count = len(list(draft.spaces(*NUMERIC)))
-    if draft.algorithm == "cmaes" and count < 2:
+    count = len(list(view.spaces(*NUMERIC)))
+    if view.algorithm == "cmaes" and count < 2:
         yield (
             ("spec", "algorithm", "algorithmName"),
             f"cmaes needs at least two double or int parameters, got {count}; use tpe",
         )
 
 
-def nas(draft: View) -> Iterator[Finding]:
+def nas(view: View) -> Iterator[Finding]:
     """enas and darts go with nasConfig, the others with parameters."""
     at = ("spec", "algorithm", "algorithmName")
-    if draft.algorithm in ("enas", "darts") and "nasConfig" not in draft.spec:
+    if view.algorithm in ("enas", "darts") and "nasConfig" not in view.spec:
         yield (
             at,
-            f"{draft.algorithm} searches architectures and needs spec.nasConfig; for parameters use tpe or random",
+            f"{view.algorithm} searches architectures and needs spec.nasConfig; for parameters use tpe or random",
         )
 
 
-def pbt(draft: View) -> Iterator[Finding]:
-    """pbt does not work in 0.19."""
-    if draft.algorithm == "pbt":
-        at = ("spec", "algorithm", "algorithmName")
-        yield at, "Katib 0.19's pbt service fails on resample_probability and on int parameters; use multivariate-tpe"
+def pbt(view: View) -> Iterator[Finding]:
+    """pbt of Katib 0.19 fails on resample_probability and on int parameters."""
+    if view.algorithm != "pbt":
+        return
+    for path, name, _ in view.settings():
+        if name == "resample_probability":
+            yield path, "Katib 0.19's pbt service fails on resample_probability; remove the setting"
+    for path, item in view.parameters:
+        if item.get("parameterType") == "int":
+            text = f"Katib 0.19's pbt service passes int {item.get('name', '')!r} as text such as '10.0'"
+            yield (*path, "parameterType"), f"{text}; use discrete, or another algorithm"
 
 
 RULES = (

@@ -13,18 +13,19 @@ from tuner.yamlfile import Path
 SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
 LIVE = "seen on a live cluster: the webhook lets it pass"
 DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
+ACCEPTS_SINGLE_VALUE = ("grid", "hyperband", "multivariate-tpe")  # min = max is one value, not an error
 TYPES = ("double", "int", "discrete", "categorical")
 
 
-def parameters(draft: View) -> Iterator[Finding]:
+def parameters(view: View) -> Iterator[Finding]:
     """parameters xor nasConfig; every parameter named, once."""
-    nas = "nasConfig" in draft.spec
-    if not draft.parameters and not nas:
+    nas = "nasConfig" in view.spec
+    if not view.parameters and not nas:
         yield ("spec", "parameters"), "spec.parameters must hold at least one parameter"
-    if draft.parameters and nas:
+    if view.parameters and nas:
         yield ("spec", "nasConfig"), "only one of spec.parameters and spec.nasConfig can be given; take one out"
     seen: dict[str, int] = {}
-    for i, (path, item) in enumerate(draft.parameters):
+    for i, (path, item) in enumerate(view.parameters):
         name = item.get("name", "")
         if not name:
             yield path, f"parameter {i} must have a name"
@@ -33,25 +34,25 @@ def parameters(draft: View) -> Iterator[Finding]:
         seen[name] = i
 
 
-def parameter_type(draft: View) -> Iterator[Finding]:
+def parameter_type(view: View) -> Iterator[Finding]:
     """parameterType."""
-    for path, item in draft.parameters:
+    for path, item in view.parameters:
         if (kind := item.get("parameterType", "")) not in TYPES:
             yield (*path, "parameterType"), f"the type of parameter {item.get('name', '')!r} {one_of(kind, TYPES)}"
 
 
-def distribution(draft: View) -> Iterator[Finding]:
+def distribution(view: View) -> Iterator[Finding]:
     """feasibleSpace.distribution."""
-    for path, item in draft.parameters:
+    for path, item in view.parameters:
         value = item.get("feasibleSpace", {}).get("distribution")
         if value and value not in DISTRIBUTIONS:
             where = (*path, "feasibleSpace", "distribution")
             yield where, f"the distribution of {item.get('name', '')!r} {one_of(value, DISTRIBUTIONS)}"
 
 
-def bounds_missing(draft: View) -> Iterator[Finding]:
+def bounds_missing(view: View) -> Iterator[Finding]:
     """min and max for numbers, a list for the others, and not both."""
-    for path, item in draft.parameters:
+    for path, item in view.parameters:
         name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
         at = (*path, "feasibleSpace")
         if kind in NUMERIC:
@@ -66,9 +67,9 @@ def bounds_missing(draft: View) -> Iterator[Finding]:
             yield (*at, given[0]), f"parameter {name!r} is {kind}, which takes list, not {', '.join(given)}"
 
 
-def list_empty(draft: View) -> Iterator[Finding]:
+def list_empty(view: View) -> Iterator[Finding]:
     """A list must hold something."""
-    for path, name, space in draft.spaces(*LISTED):
+    for path, name, space in view.spaces(*LISTED):
         if not space.get("list"):
             yield (
                 (*path, "list") if "list" in space else path,
@@ -76,18 +77,19 @@ def list_empty(draft: View) -> Iterator[Finding]:
             )
 
 
-def list_duplicate(draft: View) -> Iterator[Finding]:
+def list_duplicate(view: View) -> Iterator[Finding]:
     """A list's values differ."""
-    for path, name, space in draft.spaces(*LISTED):
-        values = space.get("list", [])
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                yield (*path, "list", i), f"{str(value)[:60]!r} stands twice in the list of {name!r}; take one out"
+    for path, name, space in view.spaces(*LISTED):
+        seen: set[str] = set()
+        for i, value in enumerate(space.get("list", [])):
+            if value in seen:
+                yield (*path, "list", i), f"{str(value)[:60]!r} is listed twice for parameter {name!r}; remove one"
+            seen.add(value)
 
 
-def discrete_number(draft: View) -> Iterator[Finding]:
+def discrete_number(view: View) -> Iterator[Finding]:
     """discrete lists hold numbers."""
-    for path, name, space in draft.spaces("discrete"):
+    for path, name, space in view.spaces("discrete"):
         for i, value in enumerate(space.get("list", [])):
             if number(value) is None:
                 where = (*path, "list", i)
@@ -97,10 +99,10 @@ def discrete_number(draft: View) -> Iterator[Finding]:
                 )
 
 
-def bounds_number(draft: View) -> Iterator[Finding]:
+def bounds_number(view: View) -> Iterator[Finding]:
     """min, max and step are finite numbers, whole for int."""
     for kind in NUMERIC:
-        for path, name, space in draft.spaces(kind):
+        for path, name, space in view.spaces(kind):
             for key in ("min", "max", "step"):
                 text = space.get(key)
                 if text and (number(text) is None or (kind == "int" and whole(text) is None)):
@@ -116,53 +118,57 @@ def whole(text: str) -> int | None:
         return None
 
 
-def bounds_order(draft: View) -> Iterator[Finding]:
-    """min < max."""
-    for path, name, space, low, high, _ in numeric(draft):
-        if low >= high:
-            got = f"got min={space['min']}, max={space['max']}"
-            yield (*path, "min"), f"min < max must hold for parameter {name!r}, {got}"
+def bounds_order(view: View) -> Iterator[Finding]:
+    """min is below max, or equal to it where the algorithm accepts a single value."""
+    single = view.algorithm in ACCEPTS_SINGLE_VALUE
+    for path, name, space, low, high, _ in numeric(view):
+        if low > high or (low == high and not single):
+            wanted = "min must not be above max" if single else f"{view.algorithm} needs min below max"
+            yield (*path, "min"), f"parameter {name!r}: {wanted}, got min={space['min']}, max={space['max']}"
 
 
-def step_range(draft: View) -> Iterator[Finding]:
-    """0 < step <= max - min."""
-    for path, name, space, low, high, step in numeric(draft):
-        if step is not None and (step <= 0 or (low < high and step > (high - low) * (1 + 1e-9))):
+def step_range(view: View) -> Iterator[Finding]:
+    """step is above 0, and fits the interval unless the algorithm then proposes min alone."""
+    single = view.algorithm in ("grid", "multivariate-tpe")
+    for path, name, space, low, high, step in numeric(view):
+        if step is not None and step <= 0:
+            yield (*path, "step"), f"step of {name!r} must be above 0, got {space['step']}"
+        elif step is not None and not single and low < high and step > (high - low) * (1 + 1e-9):
             wanted = f"step of {name!r} must be above 0 and at most max - min"
             yield (*path, "step"), f"{wanted} = {high - low:g}, got {space['step']}"
 
 
-def log_bound(draft: View) -> Iterator[Finding]:
+def log_bound(view: View) -> Iterator[Finding]:
     """min > 0 for a distribution on a log scale."""
-    for path, name, space, low, _, _ in numeric(draft):
+    for path, name, space, low, _, _ in numeric(view):
         if space.get("distribution") in ("logUniform", "logNormal") and low <= 0:
             got = f"got {space['min']}"
             yield (*path, "min"), f"min of {name!r} must be above 0 for distribution {space['distribution']}, {got}"
 
 
-def grid_step(draft: View) -> Iterator[Finding]:
+def grid_step(view: View) -> Iterator[Finding]:
     """A grid over a double needs a step."""
-    if draft.algorithm == "grid":
-        for path, name, space in draft.spaces("double"):
+    if view.algorithm == "grid":
+        for path, name, space in view.spaces("double"):
             if not space.get("step"):
                 yield path, f"grid needs a step for double parameter {name!r}; give step, or make it a discrete list"
 
 
-def grid_size(draft: View) -> Iterator[Finding]:
+def grid_size(view: View) -> Iterator[Finding]:
     """maxTrialCount <= number of grid points."""
-    points = grid_points(draft) if draft.algorithm == "grid" else None
-    if points and draft.max_trials is not None and draft.max_trials > points:
-        got = f"got {draft.max_trials}"
+    points = grid_points(view) if view.algorithm == "grid" else None
+    if points and view.max_trials is not None and view.max_trials > points:
+        got = f"got {view.max_trials}"
         yield (
             ("spec", "maxTrialCount"),
             f"maxTrialCount must be at most the grid's {points} points, {got}; write {points}",
         )
 
 
-def grid_end(draft: View) -> Iterator[Finding]:
+def grid_end(view: View) -> Iterator[Finding]:
     """max is a point of a double's grid."""
-    if draft.algorithm == "grid":
-        for path, name, space, low, high, step in numeric(draft):
+    if view.algorithm == "grid":
+        for path, name, space, low, high, step in numeric(view):
             if step is None or step <= 0 or low >= high:
                 continue
             steps = (high - low) / step
@@ -171,15 +177,15 @@ def grid_end(draft: View) -> Iterator[Finding]:
                 yield (*path, "step"), f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}"
 
 
-def grid_points(draft: View) -> int | None:
+def grid_points(view: View) -> int | None:
     """How many points the grid has, or None where a bound says nothing. The end counts when hit within 1e-6 steps."""
     total = 1
-    for _, _, space in draft.spaces(*LISTED):
+    for _, _, space in view.spaces(*LISTED):
         total *= len(space.get("list", []))
-    spaces = list(numeric(draft))
-    if len(spaces) != len(list(draft.spaces(*NUMERIC))):
+    spaces = list(numeric(view))
+    if len(spaces) != len(list(view.spaces(*NUMERIC))):
         return None
-    whole_numbers = {name for _, name, _ in draft.spaces("int")}
+    whole_numbers = {name for _, name, _ in view.spaces("int")}
     for _, name, _, low, high, step in spaces:
         by = step if step is not None else 1.0 if name in whole_numbers else None
         if by is None or by <= 0 or low > high:
@@ -188,9 +194,9 @@ def grid_points(draft: View) -> int | None:
     return total
 
 
-def numeric(draft: View) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
+def numeric(view: View) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
     """(path, name, feasibleSpace, min, max, step) of numeric parameters whose bounds are numbers."""
-    for path, name, space in draft.spaces(*NUMERIC):
+    for path, name, space in view.spaces(*NUMERIC):
         low, high, step = (number(space.get(key)) for key in ("min", "max", "step"))
         if low is not None and high is not None and (step is not None or not space.get("step")):
             yield path, name, space, low, high, step
@@ -231,7 +237,7 @@ RULES = (
     ),
     error(
         "list-duplicate",
-        "A value that stands twice is drawn twice as often, and counted as two grid points; Optuna refuses it.",
+        "A value that is listed twice is drawn twice as often and counts as two grid points; Optuna refuses it.",
         LIVE,
         list_duplicate,
     ),
@@ -250,13 +256,15 @@ RULES = (
     ),
     error(
         "bounds-order",
-        "The webhook does not compare min with max; the suggestion service fails, or never proposes anything.",
+        "The webhook does not compare min with max. grid, hyperband and multivariate-tpe accept min = max as a "
+        "single value; the other services fail, or never propose anything.",
         LIVE,
         bounds_order,
     ),
     error(
         "step-range",
-        "A step of 0 or below, or one longer than the interval, makes no grid.",
+        "A step of 0 or below makes no grid. A step longer than the interval leaves min as the only value under grid "
+        "and multivariate-tpe, and fails elsewhere.",
         f"{SPACE}:52-70; {LIVE}",
         step_range,
     ),

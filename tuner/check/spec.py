@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tuner.check.fields import nearest
-from tuner.check.rule import Finding, error, warning
+from tuner.check.rule import Finding, error, style, warning
 from tuner.check.view import View, dig
+from tuner.yamlfile import Path
 
 VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
@@ -28,9 +29,9 @@ def one_of(value: Any, known: tuple[str, ...]) -> str:
     return f"must be one of {', '.join(known)}, got {str(value)[:60]!r}{nearest(str(value), known)}"
 
 
-def name(draft: View) -> Iterator[Finding]:
+def name(view: View) -> Iterator[Finding]:
     """metadata.name or generateName, fit for the trials' and the suggestion's names too."""
-    given, prefix = draft.metadata.get("name"), draft.metadata.get("generateName")
+    given, prefix = view.metadata.get("name"), view.metadata.get("generateName")
     if given:
         if not _NAME.match(given) or len(given) > 40:
             wants = "must be at most 40 of a-z, 0-9 and '-', begin with a letter and end with a letter or digit"
@@ -45,16 +46,16 @@ def name(draft: View) -> Iterator[Finding]:
         yield ("metadata",), "metadata.name must be given"
 
 
-def count_range(draft: View) -> Iterator[Finding]:
+def count_range(view: View) -> Iterator[Finding]:
     """Counts must be positive, or 0 for failures."""
     for key, least in (("maxFailedTrialCount", 0), ("maxTrialCount", 1), ("parallelTrialCount", 1)):
-        if (count := draft.spec.get(key)) is not None and count < least:
+        if (count := view.spec.get(key)) is not None and count < least:
             yield ("spec", key), f"spec.{key} must be at least {least}, got {count}"
 
 
-def failed_above_max(draft: View) -> Iterator[Finding]:
+def failed_above_max(view: View) -> Iterator[Finding]:
     """maxFailedTrialCount <= maxTrialCount."""
-    failed, most = draft.spec.get("maxFailedTrialCount"), draft.max_trials
+    failed, most = view.spec.get("maxFailedTrialCount"), view.max_trials
     if failed is not None and most is not None and failed > most > 0:
         yield (
             ("spec", "maxFailedTrialCount"),
@@ -62,11 +63,11 @@ def failed_above_max(draft: View) -> Iterator[Finding]:
         )
 
 
-def parallel_above_max(draft: View) -> Iterator[Finding]:
+def parallel_above_max(view: View) -> Iterator[Finding]:
     """parallelTrialCount, 3 unless given, <= maxTrialCount."""
-    most, given = draft.max_trials, "parallelTrialCount" in draft.spec
-    if most is not None and draft.parallel > most > 0:
-        got = f"got {draft.parallel}" if given else f"which is {draft.parallel} when left out"
+    most, given = view.max_trials, "parallelTrialCount" in view.spec
+    if most is not None and view.parallel > most > 0:
+        got = f"got {view.parallel}" if given else f"which is {view.parallel} when left out"
         path = ("spec", "parallelTrialCount" if given else "maxTrialCount")
         yield (
             path,
@@ -74,61 +75,68 @@ def parallel_above_max(draft: View) -> Iterator[Finding]:
         )
 
 
-def objective(draft: View) -> Iterator[Finding]:
+def objective(view: View) -> Iterator[Finding]:
     """type and objectiveMetricName."""
     at = ("spec", "objective")
-    if "objective" not in draft.spec:
+    if "objective" not in view.spec:
         yield at, "spec.objective must be given, with type and objectiveMetricName"
         return
-    kind = draft.objective.get("type", "")
+    kind = view.objective.get("type", "")
     if kind not in ("minimize", "maximize"):
         yield (*at, "type"), f"spec.objective.type {one_of(kind, ('minimize', 'maximize'))}"
-    metric = draft.objective.get("objectiveMetricName", "")
+    metric = view.objective.get("objectiveMetricName", "")
     if not metric:
         yield (*at, "objectiveMetricName"), "spec.objective.objectiveMetricName must be given"
-    additional = draft.objective.get("additionalMetricNames", [])
+    additional = view.objective.get("additionalMetricNames", [])
     if metric and metric in additional:
         where = (*at, "additionalMetricNames", additional.index(metric))
         yield where, f"additionalMetricNames must not hold the objective {metric!r} itself; take it out"
 
 
-def metric_strategy(draft: View) -> Iterator[Finding]:
-    """metricStrategies[]: min, max or latest, of a metric that is collected."""
-    metrics = (draft.objective.get("objectiveMetricName", ""), *draft.objective.get("additionalMetricNames", []))
-    for i, item in enumerate(draft.objective.get("metricStrategies", [])):
-        at = ("spec", "objective", "metricStrategies", i)
-        metric, value = dig(item, "name") or "", dig(item, "value") or ""
-        if value not in ("min", "max", "latest"):
+def metric_strategy(view: View) -> Iterator[Finding]:
+    """metricStrategies[] of collected metrics: min, max or latest."""
+    for at, metric, value in _strategies(view):
+        if metric in view.metrics and value not in ("min", "max", "latest"):
             yield (*at, "value"), f"the strategy of {metric!r} {one_of(value, ('min', 'max', 'latest'))}"
-        if metric not in metrics:
-            known = ", ".join(metrics)
-            yield (
-                (*at, "name"),
-                f"a strategy for {metric!r}, which is not collected (metrics: {known}){nearest(metric, metrics)}",
-            )
 
 
-def algorithm(draft: View) -> Iterator[Finding]:
+def metric_strategy_unused(view: View) -> Iterator[Finding]:
+    """metricStrategies[] of metrics that are not collected."""
+    for at, metric, _ in _strategies(view):
+        if metric not in view.metrics:
+            known = ", ".join(view.metrics)
+            text = f"a strategy for {metric!r}, which is not collected (metrics: {known}), has no effect"
+            yield (*at, "name"), f"{text}{nearest(metric, view.metrics)}"
+
+
+def _strategies(view: View) -> Iterator[tuple[Path, str, str]]:
+    """(path, metric, strategy) of every entry."""
+    for i, item in enumerate(view.objective.get("metricStrategies", [])):
+        at: Path = ("spec", "objective", "metricStrategies", i)
+        yield at, dig(item, "name") or "", dig(item, "value") or ""
+
+
+def algorithm(view: View) -> Iterator[Finding]:
     """algorithmName and earlyStopping.algorithmName must be in katib-config."""
     at = ("spec", "algorithm", "algorithmName")
-    if not draft.algorithm:
+    if not view.algorithm:
         yield at, f"spec.algorithm.algorithmName must be given, one of {', '.join(ALGORITHMS)}"
-    elif draft.algorithm not in ALGORITHMS:
-        yield at, f"spec.algorithm.algorithmName {one_of(draft.algorithm, ALGORITHMS)}"
-    stopping = draft.spec.get("earlyStopping")
+    elif view.algorithm not in ALGORITHMS:
+        yield at, f"spec.algorithm.algorithmName {one_of(view.algorithm, ALGORITHMS)}"
+    stopping = view.spec.get("earlyStopping")
     if stopping is not None and stopping.get("algorithmName") not in EARLY_STOPPING:
         where = ("spec", "earlyStopping", "algorithmName")
         yield where, f"spec.earlyStopping.algorithmName {one_of(stopping.get('algorithmName', ''), EARLY_STOPPING)}"
 
 
-def resume_policy(draft: View) -> Iterator[Finding]:
+def resume_policy(view: View) -> Iterator[Finding]:
     """resumePolicy."""
-    policy = draft.spec.get("resumePolicy")
+    policy = view.spec.get("resumePolicy")
     if policy and policy not in RESUME_POLICIES:
         yield ("spec", "resumePolicy"), f"spec.resumePolicy {one_of(policy, RESUME_POLICIES)}"
 
 
-def explicit_counts(draft: View) -> Iterator[Finding]:
+def explicit_counts(view: View) -> Iterator[Finding]:
     """maxTrialCount, maxFailedTrialCount and parallelTrialCount written out."""
     meaning = {
         "maxTrialCount": "without it the search never ends by itself",
@@ -136,23 +144,23 @@ def explicit_counts(draft: View) -> Iterator[Finding]:
         "parallelTrialCount": "left out it is 3, and a maxTrialCount below 3 is refused",
     }
     for key, consequence in meaning.items():
-        if key not in draft.spec:
+        if key not in view.spec:
             yield ("spec",), f"spec.{key} is not given: {consequence}"
 
 
-def explicit_strategy(draft: View) -> Iterator[Finding]:
+def explicit_strategy(view: View) -> Iterator[Finding]:
     """A strategy for the objective."""
-    metric = draft.objective.get("objectiveMetricName", "")
-    named = [dig(item, "name") for item in draft.objective.get("metricStrategies", [])]
+    metric = view.objective.get("objectiveMetricName", "")
+    named = [dig(item, "name") for item in view.objective.get("metricStrategies", [])]
     if metric and metric not in named:
-        default = "min" if draft.objective.get("type") == "minimize" else "max"
+        default = "min" if view.objective.get("type") == "minimize" else "max"
         message = f"no metricStrategies entry for {metric!r}: Katib takes the {default} ever seen, not the final value"
         yield ("spec", "objective"), f"{message}; write {{name: {metric}, value: latest}}, or {default} if you mean it"
 
 
-def explicit_resume_policy(draft: View) -> Iterator[Finding]:
+def explicit_resume_policy(view: View) -> Iterator[Finding]:
     """resumePolicy written out."""
-    if not draft.spec.get("resumePolicy"):
+    if not view.spec.get("resumePolicy"):
         yield (
             ("spec",),
             "spec.resumePolicy is not given; write resumePolicy: Never, Katib's default, so that readers know",
@@ -195,10 +203,17 @@ RULES = (
     ),
     error(
         "metric-strategy",
-        "Katib takes any text as a strategy and any name as its metric. A value that is not min, max or latest, "
-        "or a misspelt name, is ignored, and the trial is then judged by another value than was meant.",
+        "Katib accepts any text as a strategy. It ignores a value that is not min, max or latest, and then judges "
+        "the trial by another value than the one that was meant.",
         "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/trial/trial_controller_util.go; seen on a live cluster",
         metric_strategy,
+    ),
+    warning(
+        "metric-strategy-unused",
+        "Katib accepts a strategy for any name and ignores it unless the metric is the objective or an additional "
+        "metric. Usually the name is misspelt.",
+        "kubeflow/katib 33c8ff4, pkg/controller.v1beta1/trial/trial_controller_util.go; seen on a live cluster",
+        metric_strategy_unused,
     ),
     error(
         "algorithm",
@@ -212,21 +227,21 @@ RULES = (
         f"{VALIDATOR}:242-255",
         resume_policy,
     ),
-    warning(
+    style(
         "explicit-counts",
         "Without maxTrialCount a search never ends, without maxFailedTrialCount failures never end it, and "
         "parallelTrialCount is 3 when left out. Written out, both engines and every reader see the same budget.",
         f"{DEFAULTS}:32-37; pkg/apis/controller/experiments/v1beta1/constants.go",
         explicit_counts,
     ),
-    warning(
+    style(
         "explicit-strategy",
         "Katib's default strategy is the best value that a metric ever had, not the last one. A GAN's best moment"
         " is seldom the checkpoint that is kept.",
         f"{DEFAULTS}:45-96",
         explicit_strategy,
     ),
-    warning(
+    style(
         "explicit-resume-policy",
         "The default is Never, although the comment in Katib's own types says LongRunning.",
         f"{DEFAULTS}:39; experiment_types.go, ResumePolicyType",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tuner.check.fields import nearest
-from tuner.check.rule import Finding, error, warning
+from tuner.check.rule import Finding, error, style, warning
 from tuner.check.spec import CONFIG, DEFAULTS, VALIDATOR, one_of
 from tuner.check.view import PLACEHOLDER, View, dig, strings
 from tuner.errors import UnsupportedError
@@ -24,36 +24,36 @@ COLLECTORS = ("StdOut", "File", "TensorFlowEvent", "Custom", "Push")
 TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
 
 
-def template(draft: View) -> Iterator[Finding]:
+def template(view: View) -> Iterator[Finding]:
     """What trialTemplate must hold."""
-    if "trialTemplate" not in draft.spec:
+    if "trialTemplate" not in view.spec:
         yield AT, "spec.trialTemplate must be given"
         return
-    if not draft.template.get("primaryContainerName"):
+    if not view.template.get("primaryContainerName"):
         yield AT, "trialTemplate.primaryContainerName must be given: the name of the container that trains"
-    if "trialParameters" not in draft.template:
+    if "trialParameters" not in view.template:
         yield AT, "trialTemplate.trialParameters must be given: which parameter replaces which ${trialParameters.NAME}"
-    inline, by_map = "trialSpec" in draft.template, draft.template.get("configMap")
+    inline, by_map = "trialSpec" in view.template, view.template.get("configMap")
     if inline == (by_map is not None):
         yield AT, f"trialTemplate must hold trialSpec or configMap, got {'both' if inline else 'neither'}"
     keys = ("configMapName", "configMapNamespace", "templatePath")
     if by_map is not None and (missing := [key for key in keys if not by_map.get(key)]):
         yield (*AT, "configMap"), f"trialTemplate.configMap must hold {', '.join(missing)} too"
-    if dig(draft.job, "kind") not in list(KINDS):
+    if dig(view.job, "kind") not in list(KINDS):
         for key in ("successCondition", "failureCondition"):
-            if not draft.template.get(key):
+            if not view.template.get(key):
                 yield (
                     AT,
                     f"trialTemplate.{key} must be given: trialSpec is of none of the kinds {', '.join(KINDS)}",
                 )
 
 
-def trial_parameters(draft: View) -> Iterator[Finding]:
+def trial_parameters(view: View) -> Iterator[Finding]:
     """trialParameters: named, unique, each one reference to a parameter."""
     names: set[str] = set()
     references: set[str] = set()
-    known = [item.get("name", "") for _, item in draft.parameters]
-    for path, item in draft.trial_parameters:
+    known = [item.get("name", "") for _, item in view.parameters]
+    for path, item in view.trial_parameters:
         name, reference = item.get("name", ""), item.get("reference", "")
         if not name or not reference or "{" in name or "}" in name:
             yield (
@@ -75,50 +75,50 @@ def trial_parameters(draft: View) -> Iterator[Finding]:
         references.add(reference)
 
 
-def placeholder(draft: View) -> Iterator[Finding]:
+def placeholder(view: View) -> Iterator[Finding]:
     """Every trialParameter has its placeholder in trialSpec, and the other way round."""
-    if draft.job is None:
+    if view.job is None:
         return
-    used = dict.fromkeys(PLACEHOLDER.findall(draft.job_text))
-    for path, item in draft.trial_parameters:
+    used = dict.fromkeys(PLACEHOLDER.findall(view.job_text))
+    for path, item in view.trial_parameters:
         if (name := item.get("name", "")) and name not in used:
             yield (*path, "name"), f"${{trialParameters.{name}}} stands nowhere in trialSpec{nearest(name, used)}"
     for name in used:
-        if name not in draft.references and "trialParameters" in draft.template:
-            yield SPEC_AT, f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, draft.references)}"
+        if name not in view.references and "trialParameters" in view.template:
+            yield SPEC_AT, f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, view.references)}"
 
 
-def unreferenced(draft: View) -> Iterator[Finding]:
+def unreferenced(view: View) -> Iterator[Finding]:
     """Every search parameter is referenced by a trialParameter."""
-    if not draft.trial_parameters:
+    if not view.trial_parameters:
         return
-    used = set(draft.references.values())
-    for path, item in draft.parameters:
+    used = set(view.references.values())
+    for path, item in view.parameters:
         name = item.get("name", "")
         if name and name not in used:
             yield path, f"parameter {name!r} is never used; add {{name: {name}, reference: {name}}} to trialParameters"
 
 
-def trial_spec(draft: View) -> Iterator[Finding]:
+def trial_spec(view: View) -> Iterator[Finding]:
     """apiVersion, kind and metadata of the trial."""
-    if draft.job is None:
+    if view.job is None:
         return
-    kind, version = draft.job.get("kind"), draft.job.get("apiVersion")
+    kind, version = view.job.get("kind"), view.job.get("apiVersion")
     if not isinstance(kind, str) or not isinstance(version, str) or not kind or not version:
         yield SPEC_AT, "trialSpec must have apiVersion and kind, such as batch/v1 and Job"
     elif KINDS.get(kind, version) != version:
         yield (*SPEC_AT, "apiVersion"), f"the apiVersion of a {kind} must be {KINDS[kind]}, got {version[:60]!r}"
     for key in ("name", "namespace"):
-        if dig(draft.job, "metadata", key):
+        if dig(view.job, "metadata", key):
             yield (
                 (*SPEC_AT, "metadata", key),
                 f"trialSpec must have no metadata.{key}: Katib names each trial; take it out",
             )
 
 
-def trial_kind(draft: View) -> Iterator[Finding]:
+def trial_kind(view: View) -> Iterator[Finding]:
     """A kind that Katib watches as it ships."""
-    kind = dig(draft.job, "kind")
+    kind = dig(view.job, "kind")
     if isinstance(kind, str) and kind and kind not in KINDS:
         known = f"as it ships Katib watches {', '.join(KINDS)}"
         yield (
@@ -127,14 +127,14 @@ def trial_kind(draft: View) -> Iterator[Finding]:
         )
 
 
-def pod(draft: View) -> Iterator[Finding]:
+def pod(view: View) -> Iterator[Finding]:
     """The pod has the primary container and a restartPolicy that a Job may have."""
-    if not draft.is_batch_job:
+    if not view.is_batch_job:
         return
     at = (*SPEC_AT, "spec", "template", "spec")
-    wanted = draft.template.get("primaryContainerName", "")
-    names = [name for _, item in draft.containers if isinstance(name := item.get("name"), str)]
-    if not draft.containers:
+    wanted = view.template.get("primaryContainerName", "")
+    names = [name for _, item in view.containers if isinstance(name := item.get("name"), str)]
+    if not view.containers:
         yield SPEC_AT, "the Job must have spec.template.spec.containers"
     elif wanted and wanted not in names:
         got = f"the pod's containers are {', '.join(names)}"
@@ -142,8 +142,8 @@ def pod(draft: View) -> Iterator[Finding]:
             (*AT, "primaryContainerName"),
             f"primaryContainerName {wanted!r} is not in the pod; {got}{nearest(wanted, names)}",
         )
-    policy = dig(draft.job, "spec", "template", "spec", "restartPolicy")
-    if draft.containers and policy not in ("Never", "OnFailure"):
+    policy = dig(view.job, "spec", "template", "spec", "restartPolicy")
+    if view.containers and policy not in ("Never", "OnFailure"):
         where = (*at, "restartPolicy") if policy else at
         yield (
             where,
@@ -151,44 +151,40 @@ def pod(draft: View) -> Iterator[Finding]:
         )
 
 
-def collector(draft: View) -> Iterator[Finding]:
+def collector(view: View) -> Iterator[Finding]:
     """The collector's kind, and its file or directory."""
     at: Path = ("spec", "metricsCollectorSpec")
-    if draft.collector not in COLLECTORS:
-        yield (*at, "collector"), f"the metrics collector's kind {one_of(draft.collector, COLLECTORS)}"
+    if view.collector not in COLLECTORS:
+        yield (*at, "collector"), f"the metrics collector's kind {one_of(view.collector, COLLECTORS)}"
         return
-    files = draft.source.get("fileSystemPath", {})
+    files = view.source.get("fileSystemPath", {})
     where = (*at, "source", "fileSystemPath")
     path, kind, form = files.get("path"), files.get("kind"), files.get("format")
-    wanted = {"File": "File", "TensorFlowEvent": "Directory"}.get(draft.collector)
+    wanted = {"File": "File", "TensorFlowEvent": "Directory"}.get(view.collector)
     if wanted and path and not path.startswith("/"):
         yield (*where, "path"), f"the collector's path must be absolute, got {path[:80]!r}; begin it with /"
     if wanted and kind and kind != wanted:
         yield (
             (*where, "kind"),
-            f"fileSystemPath.kind must be {wanted} for collector {draft.collector}, got {kind[:60]!r}",
+            f"fileSystemPath.kind must be {wanted} for collector {view.collector}, got {kind[:60]!r}",
         )
-    if draft.collector == "File" and form and form not in ("TEXT", "JSON"):
+    if view.collector == "File" and form and form not in ("TEXT", "JSON"):
         yield (*where, "format"), f"fileSystemPath.format {one_of(form, ('TEXT', 'JSON'))}"
-    if draft.collector == "TensorFlowEvent" and form:
+    if view.collector == "TensorFlowEvent" and form:
         yield (*where, "format"), "fileSystemPath.format must be left out for collector TensorFlowEvent"
-    if draft.collector == "Custom":
-        if not dig(draft.spec, "metricsCollectorSpec", "collector", "customCollector"):
+    if view.collector == "Custom":
+        if not dig(view.spec, "metricsCollectorSpec", "collector", "customCollector"):
             yield (*at, "collector"), "collector Custom needs customCollector, its container"
         if files and (not (path or "").startswith("/") or kind not in ("File", "Directory")):
             yield where, "fileSystemPath needs an absolute path and kind File or Directory for collector Custom"
 
 
-def collector_filter(draft: View) -> Iterator[Finding]:
+def collector_filter(view: View) -> Iterator[Finding]:
     """Filters compile, have two groups and no semicolon, and do not go with JSON."""
     at: Path = ("spec", "metricsCollectorSpec", "source", "filter")
-    if (
-        draft.collector == "File"
-        and dig(draft.source, "fileSystemPath", "format") == "JSON"
-        and "filter" in draft.source
-    ):
+    if view.collector == "File" and dig(view.source, "fileSystemPath", "format") == "JSON" and "filter" in view.source:
         yield at, "a filter does not go with format JSON; take it out, or use TEXT"
-    for i, text in enumerate(dig(draft.source, "filter", "metricsFormat") or []):
+    for i, text in enumerate(dig(view.source, "filter", "metricsFormat") or []):
         where = (*at, "metricsFormat", i)
         try:
             Filter(text)
@@ -201,16 +197,16 @@ def collector_filter(draft: View) -> Iterator[Finding]:
             yield where, f"the filter {text[:60]!r} must have no ';': Katib joins filters with it"
 
 
-def metric_name(draft: View) -> Iterator[Finding]:
+def metric_name(view: View) -> Iterator[Finding]:
     """The default filter can read the metrics' names."""
-    if draft.collector not in ("StdOut", "File") or dig(draft.source, "fileSystemPath", "format") == "JSON":
+    if view.collector not in ("StdOut", "File") or dig(view.source, "fileSystemPath", "format") == "JSON":
         return
-    if dig(draft.source, "filter", "metricsFormat"):
+    if dig(view.source, "filter", "metricsFormat"):
         return
     at: Path = ("spec", "objective")
-    named = [((*at, "objectiveMetricName"), draft.objective.get("objectiveMetricName", ""))]
+    named = [((*at, "objectiveMetricName"), view.objective.get("objectiveMetricName", ""))]
     named += [
-        ((*at, "additionalMetricNames", i), m) for i, m in enumerate(draft.objective.get("additionalMetricNames", []))
+        ((*at, "additionalMetricNames", i), m) for i, m in enumerate(view.objective.get("additionalMetricNames", []))
     ]
     for path, metric in named:
         if isinstance(metric, str) and metric and not re.fullmatch(r"[\w|-]+", metric, re.ASCII):
@@ -222,34 +218,34 @@ def metric_name(draft: View) -> Iterator[Finding]:
             )
 
 
-def early_stopping_collector(draft: View) -> Iterator[Finding]:
+def early_stopping_collector(view: View) -> Iterator[Finding]:
     """Early stopping reads files."""
-    if "earlyStopping" in draft.spec and draft.collector not in ("StdOut", "File"):
-        yield ("spec", "earlyStopping"), f"early stopping needs collector StdOut or File, got {draft.collector}"
+    if "earlyStopping" in view.spec and view.collector not in ("StdOut", "File"):
+        yield ("spec", "earlyStopping"), f"early stopping needs collector StdOut or File, got {view.collector}"
 
 
-def backoff_limit(draft: View) -> Iterator[Finding]:
+def backoff_limit(view: View) -> Iterator[Finding]:
     """spec.backoffLimit of the Job."""
-    if draft.is_batch_job and dig(draft.job, "spec", "backoffLimit") is None:
+    if view.is_batch_job and dig(view.job, "spec", "backoffLimit") is None:
         yield (
             (*SPEC_AT, "spec"),
             "the Job has no backoffLimit: a failing trial is tried 6 more times; write backoffLimit: 0",
         )
 
 
-def deadline(draft: View) -> Iterator[Finding]:
+def deadline(view: View) -> Iterator[Finding]:
     """activeDeadlineSeconds of the Job."""
-    places = [dig(draft.job, "spec"), dig(draft.job, "spec", "template", "spec")]
-    if draft.is_batch_job and all(dig(place, "activeDeadlineSeconds") is None for place in places):
+    places = [dig(view.job, "spec"), dig(view.job, "spec", "template", "spec")]
+    if view.is_batch_job and all(dig(place, "activeDeadlineSeconds") is None for place in places):
         yield (
             (*SPEC_AT, "spec"),
             "the Job has no activeDeadlineSeconds: a trial that hangs holds its place for ever; set one",
         )
 
 
-def arguments(draft: View) -> list[str]:
+def arguments(view: View) -> list[str]:
     """command and args of the primary container, as one list."""
-    item = draft.primary[1] if draft.primary else {}
+    item = view.primary[1] if view.primary else {}
     return strings(item.get("command")) + strings(item.get("args"))
 
 
@@ -327,13 +323,13 @@ RULES = (
         "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:336-386",
         early_stopping_collector,
     ),
-    warning(
+    style(
         "backoff-limit",
         "A Job's backoffLimit is 6 unless given: six retries on a GPU before Katib sees a failure.",
         "https://github.com/kubeflow/katib/issues/2452",
         backoff_limit,
     ),
-    warning(
+    style(
         "deadline",
         "Katib has no time limit for a trial; the Job's activeDeadlineSeconds is the only one.",
         "https://github.com/kubeflow/katib/issues/1151",

@@ -62,6 +62,8 @@ class View:
         self.parallel: int = self.spec.get("parallelTrialCount", DEFAULT_PARALLEL)
         self.max_trials: int | None = self.spec.get("maxTrialCount")
         self.source: dict[str, Any] = dig(self.spec, "metricsCollectorSpec", "source") or {}
+        objective = self.objective.get("objectiveMetricName", "")
+        self.metrics: tuple[str, ...] = (objective, *self.objective.get("additionalMetricNames", []))
         collector = dig(self.spec, "metricsCollectorSpec", "collector")
         self.collector: str = "StdOut" if collector is None else collector.get("kind", "")
 

@@ -23,11 +23,12 @@ STDIN = "-"
 @click.option(
     "--format", "shape", type=click.Choice(["text", "json"]), default="text", help="How to print the findings."
 )
-@click.option("--ignore", multiple=True, metavar="RULE", help="Pass over a warning; may be given several times.")
+@click.option("--strict", is_flag=True, help="Print warnings about style too, such as omitted defaults.")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Ignore a warning; may be given several times.")
 @click.option(
     "--explain", "rule", metavar="RULE", help="Say why a rule is one, with its source; `all` lists the rules."
 )
-def check(files: Sequence[str], shape: str, ignore: Sequence[str], rule: str | None) -> int:
+def check(files: Sequence[str], shape: str, strict: bool, ignore: Sequence[str], rule: str | None) -> int:
     """Say what is wrong with Experiment manifests, with file and line. `-` reads standard input.
 
     Errors are what Katib refuses, or takes and then fails on; warnings are what it does otherwise than it seems. Other
@@ -45,7 +46,7 @@ def check(files: Sequence[str], shape: str, ignore: Sequence[str], rule: str | N
     for name in ignore:
         if explain(name).severity is Severity.ERROR:
             raise click.UsageError(f"{name} is an error, and only warnings can be ignored")
-    problems, unreadable = _check_all(files)
+    problems, unreadable = _check_all(files, strict=strict)
     problems = [problem for problem in problems if problem.rule not in ignore]
     if shape == "json":
         click.echo(json.dumps([problem.to_json() for problem in problems], indent=2))
@@ -60,13 +61,16 @@ def check(files: Sequence[str], shape: str, ignore: Sequence[str], rule: str | N
     return 2 if unreadable else 1 if errors else 0
 
 
-def _check_all(files: Iterable[str]) -> tuple[list[Problem], list[ManifestError]]:
+def _check_all(files: Iterable[str], *, strict: bool) -> tuple[list[Problem], list[ManifestError]]:
     """The problems of all files, and the files that could not be read."""
     problems: list[Problem] = []
     unreadable: list[ManifestError] = []
     for file in files:
         try:
-            problems += check_data(sys.stdin.buffer.read(), "<stdin>") if file == STDIN else check_file(file)
+            if file == STDIN:
+                problems += check_data(sys.stdin.buffer.read(), "<stdin>", strict=strict)
+            else:
+                problems += check_file(file, strict=strict)
         except ManifestError as error:
             unreadable.append(error)
     return problems, unreadable
@@ -84,7 +88,7 @@ def _explain(name: str) -> None:
     if name == "all":
         width = max(map(len, RULES))
         for each in RULES.values():
-            click.echo(f"{each.name:<{width}}  {each.severity}")
+            click.echo(f"{each.name:<{width}}  {each.severity}{' (--strict)' if each.strict else ''}")
         return
     rule: Rule = explain(name)
     click.echo(f"{rule.name} ({rule.severity})\n")
