@@ -21,7 +21,7 @@ from tuner.space import Categorical, Discrete, Double, Int
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
 
 
-class MetricsTail(HTMLParser):
+class PageReader(HTMLParser):
     """What a browser would see: elements, their attributes, and the text outside scripts and styles."""
 
     def __init__(self, document: str) -> None:
@@ -49,20 +49,20 @@ def of(found, **changes) -> str:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 20])
 def test_a_page_for_any_number_of_trials(count):
-    read = MetricsTail(of(search(count)))
+    read = PageReader(of(search(count)))
     assert len([1 for tag, _ in read.elements if tag == "tr"]) == (count + 1 if count else 0)
     assert "gan-x: minimise fd" in read.text
     assert ("nothing to plot" in read.text) == (count == 0)
 
 
 def test_a_thousand_trials():
-    read = MetricsTail(of(search(1000)))
+    read = PageReader(of(search(1000)))
     assert len([1 for tag, _ in read.elements if tag == "tr"]) == 1001
     assert "n = 858 of 1000 trials" in read.text
 
 
 def test_all_failed():
-    read = MetricsTail(of(search(5, failing=1)))
+    read = PageReader(of(search(5, failing=1)))
     assert "no best trial yet" in read.text
     assert "5 Failed" in read.text
 
@@ -70,33 +70,33 @@ def test_all_failed():
 def test_categorical_only_and_equal_scores():
     spaces = (Categorical("act", ("relu", "tanh")),)
     trials = [trial(n, TrialState.SUCCEEDED, 1.0, act=spaces[0].choices[n % 2]) for n in range(6)]
-    assert "Nothing can be said" in MetricsTail(of(result(*trials), parameters=spaces)).text
+    assert "Nothing can be said" in PageReader(of(result(*trials), parameters=spaces)).text
     trials = [trial(n, TrialState.SUCCEEDED, 1.0 + n % 2, act=spaces[0].choices[n % 2]) for n in range(6)]
-    assert "Total-effect Sobol" in MetricsTail(of(result(*trials), parameters=spaces)).text
+    assert "Total-effect Sobol" in PageReader(of(result(*trials), parameters=spaces)).text
 
 
 def test_scores_that_are_not_positive_and_maximised():
     trials = [trial(n, TrialState.SUCCEEDED, float(n - 3)) for n in range(6)]
     found = replace(result(*trials), objective=Objective("fd", Goal.MAXIMIZE))
-    text = MetricsTail(of(found, parameters=PARAMETERS[:2])).text
+    text = PageReader(of(found, parameters=PARAMETERS[:2])).text
     assert "maximise fd" in text
     assert "trial 5" in text
 
 
 def test_it_states_n_seed_method_and_versions():
-    text = MetricsTail(of(search(20))).text
+    text = PageReader(of(search(20))).text
     for stated in ("n = 18 of 20", "seed", "7", "Optuna 5.", "plotly ", "gan-tuner ", "Gaussian process", "18 scored"):
         assert stated in text
 
 
 def test_fewer_than_ten_trials_are_called_a_hint():
-    assert "take it as a hint" in MetricsTail(of(search(8))).text
-    assert "take it as a hint" not in MetricsTail(of(search(20))).text
+    assert "take it as a hint" in PageReader(of(search(8))).text
+    assert "take it as a hint" not in PageReader(of(search(20))).text
 
 
 def test_values_and_reasons_cannot_become_markup():
     document = of(search(20))
-    read = MetricsTail(document)
+    read = PageReader(document)
     assert "<script>alert(1)</script>" in html.unescape(read.text)
     assert "alert(1)</script>" not in document
     assert not [tag for tag, attrs in read.elements if tag == "img" or "onerror" in attrs]
@@ -104,7 +104,7 @@ def test_values_and_reasons_cannot_become_markup():
 
 def test_nothing_is_loaded_and_plotly_is_there_once():
     document = of(search(20))
-    read = MetricsTail(document)
+    read = PageReader(document)
     assert not [attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & set(attrs)]
     policy = next(attrs["content"] for tag, attrs in read.elements if attrs.get("http-equiv"))
     assert policy is not None
