@@ -88,7 +88,7 @@ def test_json_values_count_only_as_text() -> None:
     line = '{"fd": "3.5", "loss": 2, "timestamp": 1767323045.5}'
     (observation,) = parse_json(line, METRICS)
     assert (observation.metric, observation.value) == ("fd", 3.5)
-    assert observation.time == datetime(2026, 1, 2, 3, 4, 5, 500000, tzinfo=UTC)
+    assert observation.time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # and 5 ns, as in Katib
     with pytest.raises(JsonLineError, match="one JSON object per line"):
         list(parse_json("fd=3", METRICS))
 

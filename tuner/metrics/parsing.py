@@ -6,14 +6,18 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from tuner.filters import Filter, decode
 from tuner.result import Observation
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# As Go's time.Parse reads RFC3339: hours of one digit and a comma before the fraction are accepted.
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT)(\d?\d)(:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:(?:[0-5]\d|60))", re.ASCII)
+_DIGITS = r"\d(?:_?\d)*"  # Go allows single underscores between digits
+_NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
+_HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[\da-fA-F]+\.?[\da-fA-F]*|\.[\da-fA-F]+)[pP][+-]?\d+", re.ASCII)
 
 
 class JsonLineError(ValueError):
@@ -99,25 +103,36 @@ def parse_json(line: str | bytes, metrics: Sequence[str]) -> Iterator[Observatio
 
 
 def number(value: str) -> float:
-    """A decimal number, or NaN for anything else: empty, `nan`, `-`, an overflow."""
-    value = value.strip()
-    result = float(value) if _NUMBER.fullmatch(value) else math.nan
-    return result if math.isfinite(result) else math.nan
+    """A number as Go's strconv.ParseFloat reads it, or NaN for anything else: empty, `nan`, `-`, an overflow."""
+    if _NUMBER.fullmatch(value):
+        result = float(value)
+        return result if math.isfinite(result) else math.nan
+    try:
+        return float.fromhex(value) if _HEXADECIMAL.fullmatch(value) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _time(value: str) -> datetime | None:
-    if not _RFC3339.fullmatch(value):
+    match = _RFC3339.fullmatch(value)
+    if not match:
         return None
+    date, hour, rest, fraction, zone = match.groups("")
     try:
-        return datetime.fromisoformat(value)
+        return datetime.fromisoformat(f"{date}{hour:0>2}{rest}{fraction}{zone}")
     except ValueError:  # month 13
         return None
 
 
 def _epoch(value: object) -> datetime | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """The time of a number as Katib computes it: the digits after the point are a count of nanoseconds.
+
+    So 1.25 is 1 s and 25 ns, which decides the order of values that `latest` goes by.
+    """
+    if not isinstance(value, float):  # _DECODER makes every number a float
         return None
+    seconds, _, digits = format(Decimal(repr(value)), "f").partition(".")
     try:
-        return datetime.fromtimestamp(value, UTC)
+        return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(digits or 0) // 1000)
     except (OverflowError, ValueError, OSError):
         return None

@@ -1,0 +1,96 @@
+"""Verdicts of Katib's collector and of plain RE2, compared with ours.
+
+tests/tuner/collector_cases.py says how the table was recorded.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import re2
+
+from tests.tuner import collector_cases
+from tuner.errors import UnsupportedError
+from tuner.filters import DEFAULT_FILTER, Filter
+from tuner.metrics import JsonLineError, compiled, parse_json, parse_text
+from tuner.result import Observation
+
+TABLE = Path(__file__).parent / "data" / "collector.jsonl"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DIFFERENT = {  # each is listed in tuner/metrics/__init__.py
+    "(fd)=\\d": "fewer than two groups",
+    "+24:00": "Python has no such offset",
+    "0000-01-01": "Python has no such year",
+    "[" * 9000: "Python's decoder does not nest as deeply",
+}
+
+
+def recorded() -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each case of the table with the content of its file."""
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        yield case, base64.b64decode(case["content"])
+
+
+def read(case: dict[str, Any], content: bytes) -> Iterator[Observation]:
+    """What this package reads from the file of a case."""
+    filters = compiled(case.get("filters", ()))
+    for line in content.split(b"\n"):
+        if case["format"] == "JSON":
+            yield from parse_json(line, case["metrics"])
+        else:
+            yield from parse_text(line, case["metrics"], filters)
+
+
+def verdict(case: dict[str, Any], content: bytes) -> list[list[object]] | str:
+    """Name, number and time in microseconds of each observation, or "error"."""
+    try:
+        seen = list(read(case, content))
+    except (UnsupportedError, JsonLineError):
+        return "error"
+    times = [(o.time - EPOCH) // timedelta(microseconds=1) if o.time else None for o in seen]
+    return [[o.metric, o.value if math.isfinite(o.value) else None, time] for o, time in zip(seen, times, strict=True)]
+
+
+def test_verdicts_match_those_of_go() -> None:
+    differences = []
+    for case, content in recorded():
+        text = content.decode("utf-8", "replace") + "".join(case.get("filters", ()))
+        expected = "error" if case.get("error") else [[one[0], *one[2:]] for one in case.get("found", ())]
+        if verdict(case, content) != expected:
+            reasons = [reason for part, reason in DIFFERENT.items() if part in text]
+            assert reasons, (case, expected, verdict(case, content))
+            differences += reasons
+    assert set(differences) == set(DIFFERENT.values())
+
+
+def test_table_holds_every_case() -> None:
+    keys = ("format", "metrics", "filters", "content")
+    shown = [tuple(json.dumps(case.get(key, [])) for key in keys) for case, _ in recorded()]
+    assert shown == [tuple(json.dumps(case[key]) for key in keys) for case in collector_cases.cases()]
+    assert len(shown) == 557
+
+
+PLAIN = re2.compile(DEFAULT_FILTER.encode())
+
+
+def plain(line: bytes, metrics: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What RE2 finds in a line with the default filter."""
+    text = line.decode("utf-8", "surrogateescape").encode("utf-8", "replace")  # one character for each invalid byte
+    pairs = ((match[1].decode().strip(), match[2].decode()) for match in PLAIN.finditer(text))
+    return [(name, value) for name, value in pairs if name in metrics]
+
+
+@pytest.mark.parametrize("metrics", [("fd",), ("fd", "loss"), ("--fid", "fd"), ("loss", "é"), ("E5", "fd"), ("2fd",)])
+def test_fast_path_finds_what_re2_finds(metrics: tuple[str, ...]) -> None:
+    one = Filter(DEFAULT_FILTER)
+    for line in collector_cases.lines(random.Random(f"{collector_cases.SEED} {metrics}"), 2000):
+        assert list(one.find(line, metrics)) == plain(line, metrics), line
