@@ -50,17 +50,19 @@ spec:
 """
 SCRIPT = """\
 echo "2026-01-02T03:04:05Z fd=${1#--lr=}"
-while [ -e wait ]; do sleep 0.02; done
+while [ -e ../wait ]; do sleep 0.02; done  # a running trial need not see changes of the start directory
 """
 BROKEN = "echo no such luck >&2; exit 7\n"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A working directory with toy.yaml, whose trials print their lr, and wait while a file named `wait` exists."""
-    (tmp_path / "trial.sh").write_text(SCRIPT)
-    (tmp_path / "toy.yaml").write_text(MANIFEST.format(name="toy", count=4, script=tmp_path / "trial.sh"))
-    return tmp_path
+    """A working directory with toy.yaml, whose trials print their lr, and wait while a file `wait` is next to it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trial.sh").write_text(SCRIPT)
+    (home / "toy.yaml").write_text(MANIFEST.format(name="toy", count=4, script=home / "trial.sh"))
+    return home
 
 
 def start(home: Path, *argv: str, **how: object) -> subprocess.Popen[str]:
@@ -150,13 +152,13 @@ def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> N
 
 
 def test_the_first_ctrl_c_finishes_the_running_trials(home):
-    (home / "wait").touch()
+    (home.parent / "wait").touch()
     process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
     wait_for_trials(home, process, 2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None
-    (home / "wait").unlink()
+    (home.parent / "wait").unlink()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out.count(" done  fd=") == 2
@@ -167,7 +169,7 @@ def test_the_first_ctrl_c_finishes_the_running_trials(home):
 
 @pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
 def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
-    (home / "wait").touch()
+    (home.parent / "wait").touch()
     process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
     wait_for_trials(home, process, 2)
     for name in signals:
@@ -177,7 +179,7 @@ def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert out.count(" done  fd=") == 0
-    (home / "wait").unlink()
+    (home.parent / "wait").unlink()
     assert gantune(home, "run", "toy.yaml", "--local")[1].count(" done  fd=") == 4
 
 

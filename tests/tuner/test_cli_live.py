@@ -140,7 +140,7 @@ def test_json_is_one_event_per_line_and_ends_with_the_result(capsys):
 def test_the_live_display_gives_the_cursor_back(monkeypatch):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, height=24)
-    monkeypatch.setattr(live, "Console", lambda **_: console)
+    monkeypatch.setattr(live, "SafeConsole", lambda **_: console)
 
     def broken():
         yield events()[0]

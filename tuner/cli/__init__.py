@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from tuner import __version__
+from tuner.cli.terminal import plain, say
 from tuner.errors import GantuneError
 
 # Name -> the module that holds the click command of that name, and its line in `gantune --help`.
@@ -94,8 +95,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = gantune.main(args=argv, prog_name="gantune", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
-        error.show()
-        code = error.exit_code
+        if error.ctx is not None:
+            say(error.ctx.get_usage(), err=True)
+        code = _complain(error.format_message(), error.exit_code)
     except click.ClickException as error:
         code = _complain(error.format_message(), error.exit_code)
     except GantuneError as error:
@@ -113,5 +115,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _complain(message: str, code: int) -> int:
     """Print one line to stderr and hand back the exit code."""
-    click.echo(f"gantune: error: {' '.join(message.split())}", err=True)
+    say(f"gantune: error: {plain(message)}", err=True)
     return code

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from tuner.check import RULES, Problem, Rule, Severity, check_data, check_file, explain
+from tuner.cli.terminal import say
 from tuner.errors import ManifestError
 
 STDIN = "-"
@@ -49,15 +50,15 @@ def check(files: Sequence[str], shape: str, strict: bool, ignore: Sequence[str],
     problems, unreadable = _check_all(files, strict=strict)
     problems = [problem for problem in problems if problem.rule not in ignore]
     if shape == "json":
-        click.echo(json.dumps([problem.to_json() for problem in problems], indent=2))
+        say(json.dumps([problem.to_json() for problem in problems], indent=2))
     else:
         for problem in problems:
-            click.echo(str(problem))
+            say(str(problem))
     for error in unreadable:
-        click.echo(f"gantune: error: {error}", err=True)
+        say(f"gantune: error: {error}", err=True)
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if shape == "text":
-        click.echo(_summary(len(files) - len(unreadable), errors, len(problems) - errors), err=True)
+        say(_summary(len(files) - len(unreadable), errors, len(problems) - errors), err=True)
     return 2 if unreadable else 1 if errors else 0
 
 
@@ -88,9 +89,9 @@ def _explain(name: str) -> None:
     if name == "all":
         width = max(map(len, RULES))
         for each in RULES.values():
-            click.echo(f"{each.name:<{width}}  {each.severity}{' (--strict)' if each.strict else ''}")
+            say(f"{each.name:<{width}}  {each.severity}{' (--strict)' if each.strict else ''}")
         return
     rule: Rule = explain(name)
-    click.echo(f"{rule.name} ({rule.severity})\n")
-    click.echo(textwrap.fill(rule.why, 79))
-    click.echo(f"\nSource: {rule.source}")
+    say(f"{rule.name} ({rule.severity})\n")
+    say(textwrap.fill(rule.why, 79))
+    say(f"\nSource: {rule.source}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import cluster_options, store_option
+from tuner.cli.terminal import say
 from tuner.errors import ClusterError
 from tuner.result import StudyState
 
@@ -43,13 +44,13 @@ def engine(
 
 
 def _warn(message: str) -> None:
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}", err=True)
 
 
 def run(experiment: Experiment, katib: KatibEngine, *, as_json: bool = False) -> int:
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment)
-    click.echo(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
+    say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
     return follow(katib, name, experiment.max_trials, as_json=as_json)
 
 
@@ -61,7 +62,7 @@ def follow(katib: KatibEngine, name: str, total: int | None, *, as_json: bool = 
     try:
         result = live.follow(katib.watch(name), total=total, output=output)
     except KeyboardInterrupt:
-        click.echo(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
+        say(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
         live.print_final(result)
@@ -79,7 +80,7 @@ def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
 
     error = collect(store, name, notify=_warn, **where)
     if error and name in store.names():
-        click.echo(f"warning: {name} is shown as it was collected last: {error}", err=True)
+        say(f"warning: {name} is shown as it was collected last: {error}", err=True)
     return None if isinstance(error, NoCluster | NoKatib) else error
 
 
@@ -93,8 +94,8 @@ def submit(file: Path, which: str | None, **where: Any) -> None:
     from tuner.cli.run import load
 
     name = engine(**where).submit(load(file, which, warnings=True))
-    click.echo(name)
-    click.echo(f"next: gantune watch {name}", err=True)
+    say(name)
+    say(f"next: gantune watch {name}", err=True)
 
 
 @click.command()
@@ -127,7 +128,7 @@ def logs(name: str, trial: str | None, best: bool, follow_: bool, **where: Any) 
     if trial is not None and best:
         raise click.UsageError("--trial and --best exclude each other")
     for line in engine(**where).logs(name, trial, best=best, follow=follow_):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -138,7 +139,7 @@ def logs(name: str, trial: str | None, best: bool, follow_: bool, **where: Any) 
 def extend(name: str, max_trials: int, **where: Any) -> None:
     """Give NAME more trials, as far as Katib allows it."""
     engine(**where).extend(name, max_trials)
-    click.echo(f"{name}: maxTrialCount is {max_trials} now", err=True)
+    say(f"{name}: maxTrialCount is {max_trials} now", err=True)
 
 
 @click.command()
@@ -150,7 +151,7 @@ def stop(name: str, **where: Any) -> None:
     katib = engine(**where)
     katib.stop(name)
     state = katib.store.result(name).state.value.lower()  # what had ended before is not stopped
-    click.echo(f"{name}: {state}; `gantune best {name}` and `gantune report {name}` work on", err=True)
+    say(f"{name}: {state}; `gantune best {name}` and `gantune report {name}` work on", err=True)
 
 
 @click.command()
@@ -161,4 +162,4 @@ def delete(name: str, **where: Any) -> None:
     """Collect the results of NAME, then delete it from the cluster."""
     result = engine(**where).delete(name)
     best = f", best trial {result.best.number}" if result.best else ""
-    click.echo(f"{name}: deleted; {len(result.trials)} trials kept in {where['store_dir']}{best}", err=True)
+    say(f"{name}: deleted; {len(result.trials)} trials kept in {where['store_dir']}{best}", err=True)

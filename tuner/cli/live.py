@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import click
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -20,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.cli import table
+from tuner.cli.console import SafeConsole
+from tuner.cli.terminal import plain, say
 from tuner.engine import Event, EventKind
 from tuner.result import Result, Trial, TrialState
 
@@ -39,7 +40,7 @@ class Output(StrEnum):
         """JSON when asked for; the live table on a terminal; lines elsewhere."""
         if as_json:
             return cls.JSON
-        return cls.LIVE if Console().is_terminal and not Console().is_dumb_terminal else cls.LINES
+        return cls.LIVE if SafeConsole().is_terminal and not SafeConsole().is_dumb_terminal else cls.LINES
 
 
 def follow(events: Iterable[Event], *, total: int | None, output: Output, note: Callable[[], str] = str) -> Result:
@@ -49,16 +50,16 @@ def follow(events: Iterable[Event], *, total: int | None, output: Output, note: 
     drawing for a line to show below (what a Ctrl-C has set off). Warnings go to stderr in every mode but JSON.
     """
     if output is Output.JSON:
-        return _each(events, lambda event: print(json.dumps(event_json(event)), flush=True))
+        return _each(events, lambda event: say(json.dumps(event_json(event))))
     if output is Output.LINES:
         return _each(events, lambda event: _print_line(event, total))
     screen = Screen(total, note)
-    console = Console(highlight=False)
+    console = SafeConsole()
     with Live(screen, console=console, refresh_per_second=REFRESHES, transient=True) as live:
 
         def draw(event: Event) -> None:
             if event.kind is EventKind.WARNING:
-                live.console.print(Text(f"warning: {table.plain(event.message)}", style="yellow"))
+                live.console.print(Text(f"warning: {plain(event.message)}", style="yellow"))
             screen.update(event.result)
 
         return _each(events, draw)
@@ -99,7 +100,7 @@ def line(event: Event, total: int | None) -> str:
     if event.kind is EventKind.TRIAL_STARTED and trial:
         return f"{_of(trial, total)} started  {table.assignments(trial)}"
     if event.kind is EventKind.TRIAL_REPORTED and trial and trial.reason:
-        return f"{_of(trial, total)} waits: {table.plain(trial.reason)}"
+        return f"{_of(trial, total)} waits: {plain(trial.reason)}"
     if event.kind is EventKind.TRIAL_ENDED and trial:
         return _ended(trial, result, total)
     return ""
@@ -109,7 +110,7 @@ def _ended(trial: Trial, result: Result, total: int | None) -> str:
     metric = result.objective.metric
     word, _ = table.WORDS[trial.state]
     value = f"  {metric}={table.number(trial.metrics[metric])}" if metric in trial.metrics else ""
-    reason = f"  ({table.plain(trial.reason)})" if trial.reason else ""
+    reason = f"  ({plain(trial.reason)})" if trial.reason else ""
     is_best = result.best is not None and result.best.number == trial.number
     mark = "  <- best so far" if is_best else ""
     return f"{_of(trial, total)} {word}{value}  {table.assignments(trial)}  {table.took(trial)}{reason}{mark}"
@@ -122,9 +123,9 @@ def _of(trial: Trial, total: int | None) -> str:
 
 def _print_line(event: Event, total: int | None) -> None:
     if event.kind is EventKind.WARNING:
-        click.echo(f"warning: {table.plain(event.message)}", err=True)
+        say(f"warning: {plain(event.message)}", err=True)
     elif text := line(event, total):
-        print(text, flush=True)
+        say(text)
 
 
 class Screen:
@@ -200,7 +201,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     yield Text(f"{result.name}: {result.state.value.lower()}, {table.counts(result)}")
     yield from (Text(text, style="red") for text in table.failures(result))
     if result.reason:
-        yield Text(table.plain(result.reason), style="dim")
+        yield Text(plain(result.reason), style="dim")
     for text in table.waiting(result):
         yield Text(text, style="yellow")
     yield table.best_line(result)
@@ -208,7 +209,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
 
 def print_final(result: Result, store_option: str = "") -> None:
     """Print `final`, and the command that comes next."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    console = SafeConsole(file=sys.stdout, soft_wrap=False)
     for part in final(result, console.size.width):
         console.print(part)
     if result.best:

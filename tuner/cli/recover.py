@@ -8,6 +8,7 @@ import click
 
 from tuner.cli.options import store_option
 from tuner.cli.run import AUTO, workers
+from tuner.cli.terminal import say
 from tuner.errors import StudyDamaged, StudyError
 
 
@@ -35,14 +36,14 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
             if store.engine(each) is not EngineKind.LOCAL:
                 continue
             if repair and (saved := engine.repair(each)):
-                click.echo(f"{each}: the damaged file is kept as {saved}")
+                say(f"{each}: the damaged file is kept as {saved}")
             health = engine.check(each)
             if health.damage:
                 raise StudyDamaged(f"{health.path}:{health.damage}")
             torn = ", an unfinished last line" if health.torn else ""
-            click.echo(f"{each}: {health.records} records of {health.finished} finished trials are intact{torn}")
+            say(f"{each}: {health.records} records of {health.finished} finished trials are intact{torn}")
         except StudyError as error:
-            click.echo(f"{each}: {error}", err=True)
+            say(f"{each}: {error}", err=True)
             code = 1
     return code
 
@@ -72,6 +73,6 @@ def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool
     store = Store(store_dir)
     numbers = LocalEngine(store).retry(name, trials or None)
     if numbers:
-        click.echo(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
+        say(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
     options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)
     return run_here(store.experiment(name), options, Output.choose(as_json), store_dir, {})

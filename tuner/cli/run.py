@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import DEFAULT_STORE, cluster_options, store_option
+from tuner.cli.terminal import say
 from tuner.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def run(
     output = Output.choose(as_json)
     here, why = (local, "as asked") if local or remote else _where(context)
     if not (local or remote):
-        click.echo(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
+        say(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
         return run_here(experiment, options, output, store_dir, where)
     _refuse_local_options(options)
@@ -112,7 +113,7 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     others = [problem for problem in problems if problem.severity is not Severity.ERROR]
     for problem in [*errors[:-1], *(others if warnings or errors else [])]:
-        click.echo(str(problem), err=True)
+        say(str(problem), err=True)
     if errors:
         last = errors[-1]
         error = ManifestError(f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule)
@@ -120,7 +121,7 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
         raise error
     if others and not warnings:
         count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
-        click.echo(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
+        say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
     return load_manifest(file, name)
 
 
@@ -158,12 +159,12 @@ def run_here(
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
         if experiment.name not in ("", name):
-            click.echo(f"{experiment.name} is the cluster's study: what runs here is {name}", err=True)
+            say(f"{experiment.name} is the cluster's study: what runs here is {name}", err=True)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)
     if interrupts.exit_code and result.state is StudyState.STOPPED:
-        click.echo(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
+        say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code
     return _exit_code(result)
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tuner.cli.console import SafeConsole
 from tuner.cli.options import cluster_options, format_option, store_option
+from tuner.cli.terminal import plain, say
 from tuner.errors import StudyError, StudyNotFound
 
 if TYPE_CHECKING:
@@ -57,9 +59,9 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
 
         found = engine(store_dir=store_dir, **where).names()
         if form == "json":
-            click.echo(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
+            say(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
         for name, state in found if form != "json" else ():
-            click.echo(f"{name}  {state.value}")
+            say(f"{name}  {state.value}")
         return
     from tuner.cli.cluster import refresh
     from tuner.engines import collected
@@ -74,11 +76,11 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
                 away = refresh(store, name, **where) is not None
             results.append(collected(store, name))
         except StudyError as error:  # one damaged study does not hide the others
-            click.echo(f"warning: {' '.join(str(error).split())}", err=True)
+            say(f"warning: {' '.join(str(error).split())}", err=True)
     if form == "json":
-        click.echo(json.dumps([_summary(result) for result in results], indent=2))
+        say(json.dumps([_summary(result) for result in results], indent=2))
     elif not results:
-        click.echo(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
+        say(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
     else:
         _print_list(results)
 
@@ -96,13 +98,12 @@ def _summary(result: Result) -> dict[str, object]:
 
 
 def _print_list(results: list[Result]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from tuner.cli import table
 
-    console = Console(highlight=False)
+    console = SafeConsole()
     listing = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
     for heading in ("study", "state", "trials"):
         listing.add_column(heading, no_wrap=True)
@@ -125,14 +126,13 @@ def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
     store = open_store(store_dir)
     result = read(store, name, **where)
     if form == "json":
-        click.echo(json.dumps(result.to_json(), indent=2))
+        say(json.dumps(result.to_json(), indent=2))
         return
-    from rich.console import Console
 
     from tuner.cli import live, table
 
-    console = Console(highlight=False)
-    console.print(f"{result.name}: {table.goal(result)}", markup=False)
+    console = SafeConsole()
+    console.print(f"{result.name}: {table.goal(result)}")
     for part in live.final(result, console.size.width, rows=len(result.trials)):
         console.print(part)
 
@@ -153,16 +153,16 @@ def best(name: str, form: str, store_dir: Path, **where: Any) -> None:
     result = read(store, name, **where)
     trial = _best_of(result)
     if form == "json":
-        click.echo(json.dumps(trial.to_json(), indent=2))
+        say(json.dumps(trial.to_json(), indent=2))
     elif form == "yaml":
-        click.echo(_yaml(trial.to_json()), nl=False)
+        say(_yaml(trial.to_json()), nl=False)
     elif form == "args":
         _print_args(store, name, trial)
     elif form == "env":
         from tuner.cli import export
 
         for variable, value in export.env(store.experiment(name), trial.parameters).items():
-            click.echo(f"{variable}={shlex.quote(value)}")
+            say(f"{variable}={shlex.quote(value)}")
     else:
         _print_trial(result, trial)
 
@@ -173,7 +173,7 @@ def _best_of(result: Result) -> Trial:
     from tuner.cli import table
 
     failed = [trial for trial in result.trials if trial.reason]
-    last = f"; trial {failed[-1].number}: {table.plain(failed[-1].reason)}" if failed else ""
+    last = f"; trial {failed[-1].number}: {plain(failed[-1].reason)}" if failed else ""
     raise StudyError(
         f"{result.name} has no trial with a finite {result.objective.metric}: {table.counts(result)}{last}"
     )
@@ -183,15 +183,12 @@ def _print_args(store: Store, name: str, trial: Trial) -> None:
     from tuner.cli import export
 
     line, split = export.quoted(export.args(store.experiment(name), trial.parameters))
-    click.echo(line)
+    say(line)
     if split:
-        click.echo(
-            'note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`', err=True
-        )
+        say('note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`', err=True)
 
 
 def _print_trial(result: Result, trial: Trial) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -207,8 +204,8 @@ def _print_trial(result: Result, trial: Trial) -> None:
     others = [(name, text(value)) for name, value in trial.metrics.items() if name != objective]
     rows += [("", ""), *others] if others else []
     for name, value in rows:
-        grid.add_row(Text(name, style="dim"), Text(table.plain(value), style="bold green" if name == objective else ""))
-    Console(highlight=False).print(grid)
+        grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))
+    SafeConsole().print(grid)
 
 
 def _yaml(shape: object) -> str:
@@ -248,4 +245,4 @@ def report(name: str, output: Path, store_dir: Path, **where: Any) -> None:
         sys.stdout.write(document)
         return
     output.write_text(document, encoding="utf-8")
-    click.echo(f"{output}: {len(result.trials)} trials of {name}", err=True)
+    say(f"{output}: {len(result.trials)} trials of {name}", err=True)

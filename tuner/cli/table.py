@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
+from tuner.cli.terminal import plain
 from tuner.result import Goal, Result, Trial, TrialState
 from tuner.space import Value
 
@@ -31,11 +32,6 @@ def number(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return plain(value) if isinstance(value, str) else str(value)
-
-
-def plain(text: str) -> str:
-    """Text of a trial's or a manifest's on one line, without the control characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def assignments(trial: Trial) -> str:
