@@ -118,3 +118,15 @@ def test_floats_read_back_exactly():
     value = 0.1 + 0.2
     (flag,) = export.args(experiment(["x", "--lr=${trialParameters.lr}"], lr="lr"), {"lr": value})
     assert float(flag.removeprefix("--lr=")) == value
+
+
+@pytest.mark.parametrize("name", ["PATH", "path", "IFS", "LD_PRELOAD", "LD-PRELOAD", "BASH_ENV", "PYTHONPATH", "ENV"])
+def test_env_refuses_reserved_variables(name: str) -> None:
+    with pytest.raises(CommandError, match="use --format json"):
+        export.env(experiment(["x"]), {name: 1})
+
+
+def test_env_refuses_reserved_container_variables() -> None:
+    entries = [{"name": "LD_PRELOAD", "value": "${trialParameters.lr}"}]
+    with pytest.raises(CommandError, match="LD_PRELOAD"):
+        export.env(experiment(["x"], env=entries, **BOTH), POINT)

@@ -20,6 +20,12 @@ from tuner.space import Value, text
 PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
 META = re.compile(r"\$\{trial(?:Spec|Parameters)\.[^}]*\}")
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
+# Names that change how a shell, the loader or an interpreter runs what comes next. zsh ties `path` to PATH.
+RESERVED_VARIABLE = re.compile(
+    r"(?:LD_|DYLD_|PYTHON|PERL5|RUBY|NODE_|GIT_|BASH|ZSH).*"
+    r"|PATH|path|CDPATH|cdpath|FPATH|fpath|IFS|ENV|HOME|SHELL|SHELLOPTS|ZDOTDIR|PS[0-4]|PROMPT.*"
+    r"|PWD|OLDPWD|UID|EUID|PPID|TMPDIR|TERM|USER|LOGNAME|EDITOR|PAGER"
+)
 
 
 def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
@@ -61,7 +67,8 @@ def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
 def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, str]:
     """Variables: under the container's own name where an env entry carries the parameter, else the parameter's name.
 
-    Characters that a shell name cannot have become `_`. Raises CommandError where two would share a name.
+    Characters that a shell name cannot have become `_`. Raises CommandError where two would share a name,
+    or where a name is reserved.
     """
     variables: dict[str, str] = {}
     given: set[str] = set()
@@ -76,6 +83,10 @@ def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, st
         if (variable := _shell_name(name)) in variables:
             raise CommandError(f"two parameters would be the variable {variable}: use --format json")
         variables[variable] = text(chosen)
+    if reserved := [name for name in variables if RESERVED_VARIABLE.fullmatch(name)]:
+        raise CommandError(
+            f"the variable {reserved[0]} would change how the shell or the next program runs: use --format json"
+        )
     return variables
 
 
