@@ -83,7 +83,7 @@ class TestForkServer(RunnerContract):
     def test_daemon_ends_with_its_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(one := job(tmp_path, 0, "--do=daemon"))
         assert finish(runner, 0).code == 0
-        assert len(marked(tmp_path / "study")) == 1  # the server
+        assert len(marked(tmp_path / "study")) == 2  # guard and server
         time.sleep(0.5)
         assert "fd=-1" not in log(one)
 
@@ -136,23 +136,11 @@ class TestForkServer(RunnerContract):
         assert end.machine
         assert "cannot be written: No such file or directory" in end.error
 
-    def test_killed_supervisor_leaves_nothing(self, runner: Runner, tmp_path: Path) -> None:
-        runner.start(one := job(tmp_path, 0, "--do=daemon"))
-        runner.start(two := job(tmp_path, 1, "--do=sleep"))
-        until(Path(two.log), "fd=")
-        until(Path(one.log), "fd=")
-        finish(runner, 0)
-        server = int(Path(f"/proc/{marked(tmp_path / 'study')[0]}/stat").read_text().split()[0])
-        supervisor = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == server)
-        os.kill(supervisor, signal.SIGKILL)
-        assert finish(runner, 1) == Exit(None, "its supervisor was killed")
-        assert marked(tmp_path / "study") == [server]
-
     def test_killed_server_is_the_machines_fault(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(one := job(tmp_path, 0, "--do=deaf"))
         until(Path(one.log), "fd=")
-        server = min(marked(tmp_path / "study"), key=lambda pid: _parent(pid) != os.getpid())
-        os.kill(server, signal.SIGKILL)
+        guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == os.getpid())
+        os.kill(next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard), signal.SIGKILL)
         end = finish(runner, 0)
         assert end.machine
         assert end.error == "the process that starts trials was killed by SIGKILL"
@@ -220,10 +208,26 @@ def test_killed_client_leaves_no_process(client: subprocess.Popen[str], tmp_path
     assert gone(tmp_path / "study")
 
 
-def test_client_and_server_killed_together(client: subprocess.Popen[str], tmp_path: Path) -> None:
-    server = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == client.pid)
-    for pid in (server, client.pid):
+@pytest.mark.parametrize("victims", [("client", "guard"), ("client", "server"), ("guard",)])
+def test_what_survives_a_kill_ends_the_rest(
+    client: subprocess.Popen[str], tmp_path: Path, victims: tuple[str, ...]
+) -> None:
+    guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == client.pid)
+    server = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard)
+    for pid in ({"client": client.pid, "guard": guard, "server": server}[victim] for victim in victims):
         os.kill(pid, signal.SIGKILL)
+    assert gone(tmp_path / "study")
+
+
+def test_next_run_ends_what_survives_all_kills(client: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Only a process that no other one watches any more is left: the daemon of a trial."""
+    for pid in (client.pid, *(each for each in marked(tmp_path / "study") if _parent(each) != 1)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    for pid in (client.pid, *marked(tmp_path / "study")):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    sweep(tmp_path / "study")
     assert gone(tmp_path / "study")
 
 

@@ -2,16 +2,17 @@
 
     python -c "...; from tuner.engines.local.forkserver import main; sys.exit(main(FD, MODULE))"      (see pool)
 
-    client ── server ── supervisor of trial 3 ── trial 3 ── whatever it starts
-                     └─ supervisor of trial 4 ── trial 4
+    client ── guard ── server ── trial 3 ── whatever it starts
+                             └── trial 4
 
 FD is a socket with one JSON object per line. In: {"run": {...Job}}, {"stop": number}. Out: {"ready": true} or
 {"broken": why} once MODULE is imported, {"done": number, "code": int, "error": text, "machine": bool}.
 
 The server starts no thread and does not initialise CUDA, because neither survives a fork. It has a session of its own,
-so Ctrl-C in the terminal does not reach it. If the client dies, the socket closes; the server then ends all
-supervisors and itself. If the server dies, each supervisor receives SIGTERM. A supervisor that receives SIGTERM kills
-its trial with everything that the trial started; on SIGUSR1 it asks the trial to finish first.
+so Ctrl-C in the terminal does not reach it. Each trial is the subreaper of what it starts, as process 1 of a container
+is. When it finishes, the rest becomes the server's, which kills every child that is not a trial. If the client dies,
+the socket closes, and the server ends all trials and itself. If the server dies, the trials are killed, and the guard,
+which is small and does nothing else, kills what they leave. If the guard dies, the server ends.
 """
 
 from __future__ import annotations
@@ -31,19 +32,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.engines.local import trial
-from tuner.engines.local.processes import adopt_orphans, child_pids, die_with_parent, kill_descendants
+from tuner.engines.local.processes import adopt_orphans, die_with_parent, kill_descendants
 from tuner.engines.local.runner import Job, Step
 from tuner.engines.local.workspace import Method
 
 Continuation = Callable[[], int]  # what a forked process does instead of returning to the server's loop
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # end at once; ask the trial to finish
-_LAST_WORDS = 4096  # bytes of a trial's report that are read
+_REPORT_BYTES = 4096  # of a trial's report that are read
 
 
 def main(descriptor: int, module: str) -> int:
-    """Serve until the client closes the socket; in a trial's process, run the trial. Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return _Server(socket.socket(fileno=descriptor), module).serve()()
+    """Fork the server, and guard it until it has ended; in the server, serve; in a trial, run it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # of the guard: it ends when the server does
+    adopt_orphans()
+    guard = os.getpid()
+    server = os.fork()
+    if server == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return _Server(socket.socket(fileno=descriptor), module, guard).serve()()
+    os.close(descriptor)
+    code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
+    kill_descendants()
+    return code if code >= 0 else 128 - code
 
 
 def decoded(shape: Mapping[str, Any]) -> Job:
@@ -57,44 +67,75 @@ def decoded(shape: Mapping[str, Any]) -> Job:
 
 
 @dataclass
-class _Supervised:
-    """A supervisor as the server knows it: its process, and what it has said so far."""
+class _Trial:
+    """A running trial as the server knows it. `report` is the pipe on which it says why it could not start."""
 
     pid: int
-    number: int
-    said: bytes = b""
+    job: Job
+    report: int
+    due: float | None
+    kill_at: float | None = None
+    error: str = ""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the trial's session; it may not have made that yet."""
+        try:
+            os.killpg(self.pid, number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
+
+    def stop(self, error: str = "") -> None:
+        """Ask it to finish; `tick` kills it after its grace period."""
+        if self.kill_at is None:
+            self.error = error
+            self.kill_at = time.monotonic() + self.job.grace
+            self.signal(signal.SIGTERM)
+
+    def tick(self) -> None:
+        """Obey the clock."""
+        now = time.monotonic()
+        if self.due is not None and now >= self.due:
+            self.due = None
+            self.stop(self.job.overdue())
+        if self.kill_at is not None and now >= self.kill_at:
+            self.kill_at = now + self.job.grace
+            self.signal(signal.SIGKILL)
 
 
 class _Server:
-    def __init__(self, channel: socket.socket, module: str) -> None:
-        self._channel, self._module = channel, module
+    def __init__(self, channel: socket.socket, module: str, guard: int) -> None:
+        self._channel, self._module, self._guard = channel, module, guard
         self._main: trial.Main | None = None
         self._rest = b""
-        self._supervised: dict[int, _Supervised] = {}  # by the read end of its pipe
+        self._trials: dict[int, _Trial] = {}  # by number
 
     def serve(self) -> Continuation:
         """Return once the client has gone, or, in a forked process, with what that process does."""
         adopt_orphans()
+        die_with_parent(signal.SIGTERM, self._guard)
         if self._module and not self._import():
             return lambda: 0
         self._send(ready=True)
+        woken = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         gc.collect()
         gc.freeze()  # the collector would write to every object, and so copy every page, in each trial
         while True:
-            ready, _, _ = select.select([self._channel.fileno(), *self._supervised], [], [])
-            for pipe in set(ready) & self._supervised.keys():
-                self._listen(pipe)
+            times = [at for each in self._trials.values() for at in (each.due, each.kill_at) if at is not None]
+            wait = max(min(times) - time.monotonic(), 0) if times else None
+            ready, _, _ = select.select([self._channel.fileno(), woken], [], [], wait)
+            if woken in ready and signal.SIGTERM in os.read(woken, 4096):
+                return self._end
             if self._channel.fileno() in ready:
-                try:
-                    data = self._channel.recv(65536)
-                except OSError:  # ECONNRESET: the client was killed before it read everything
-                    data = b""
-                if not data:
+                lines = self._receive()
+                if lines is None:
                     return self._end
-                *lines, self._rest = (self._rest + data).split(b"\n")
                 for line in lines:
                     if (forked := self._obey(json.loads(line))) is not None:
                         return forked
+            for each in list(self._trials.values()):
+                each.tick()
+            self._reap()
 
     def _import(self) -> bool:
         try:
@@ -104,66 +145,70 @@ class _Server:
             return False
         return True
 
+    def _receive(self) -> list[bytes] | None:
+        """The complete lines that have come; None when the client has gone."""
+        try:
+            data = self._channel.recv(65536)
+        except OSError:  # ECONNRESET: the client was killed before it read everything
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return lines if data else None
+
     def _obey(self, message: Mapping[str, Any]) -> Continuation | None:
         if "run" in message:
             return self._fork(decoded(message["run"]))
-        for each in self._supervised.values():
-            if each.number == message["stop"]:
-                with contextlib.suppress(OSError):
-                    os.kill(each.pid, signal.SIGUSR1)
+        if (one := self._trials.get(message["stop"])) is not None:
+            one.stop()
         return None
 
     def _fork(self, job: Job) -> Continuation | None:
-        ours, theirs = os.pipe()
         server = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a stop may come before the supervisor listens
+        signal.pthread_sigmask(signal.SIG_BLOCK, trial.SIGNALS)  # a stop may come before the trial is ready for it
         try:
-            pid = fork()
+            report, theirs = os.pipe()
+            pid = _fork()
         except OSError as error:
-            os.close(ours)
-            os.close(theirs)
             self._send(done=job.number, code=None, error=f"cannot start a process: {error.strerror}", machine=True)
             return None
         finally:
             if os.getpid() == server:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, trial.SIGNALS)
         if pid == 0:
             self._channel.close()
-            for pipe in (ours, *self._supervised):
+            for pipe in (report, *(each.report for each in self._trials.values())):
                 os.close(pipe)
-            return _Supervisor(job, self._main, theirs, server).run()
+            return lambda: trial.leave(trial.run(job, self._main, theirs, server))
         os.close(theirs)
-        self._supervised[ours] = _Supervised(pid, job.number)
+        os.set_blocking(report, False)
+        due = time.monotonic() + job.deadline if job.deadline else None
+        self._trials[job.number] = _Trial(pid, job, report, due)
         return None
 
-    def _listen(self, pipe: int) -> None:
-        """Read what a supervisor says; at its end, tell the client."""
-        one = self._supervised[pipe]
-        if data := os.read(pipe, 65536):
-            one.said += data
-            return
-        os.close(pipe)
-        del self._supervised[pipe]
-        with contextlib.suppress(OSError):
-            os.waitpid(one.pid, 0)
-        kill_descendants(frozenset(each.pid for each in self._supervised.values()))
-        try:
-            self._send(done=one.number, **json.loads(one.said))
-        except ValueError:
-            self._send(done=one.number, code=None, error="its supervisor was killed", machine=False)
+    def _reap(self) -> None:
+        """Tell the client of the trials that have finished, after everything that they started has ended."""
+        finished: list[tuple[_Trial, int]] = []
+        for each in self._trials.values():
+            pid, status = os.waitpid(each.pid, os.WNOHANG)
+            if pid:
+                finished.append((each, os.waitstatus_to_exitcode(status)))
+        for each, _ in finished:
+            del self._trials[each.job.number]
+        if finished:
+            kill_descendants(frozenset(each.pid for each in self._trials.values()))
+        for each, code in finished:
+            self._conclude(each, code)
+
+    def _conclude(self, one: _Trial, code: int) -> None:
+        message: dict[str, object] = {"code": code, "error": one.error, "machine": False}
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(os.read(one.report, _REPORT_BYTES).split(b"\n")[0])
+            if code and not one.error:
+                message |= {"error": told["error"], "machine": told["machine"]}
+        os.close(one.report)
+        self._send(done=one.job.number, **message)
 
     def _end(self) -> int:
-        """End all trials: the client has gone."""
-        for each in self._supervised.values():
-            with contextlib.suppress(OSError):
-                os.kill(each.pid, signal.SIGTERM)
-        until = time.monotonic() + 2
-        while child_pids() and time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                os.waitpid(-1, os.WNOHANG)
-            time.sleep(0.002)
+        """End all trials: the client has gone, or the guard."""
         kill_descendants()
         os._exit(0)  # a module that left a thread at import must not keep the server
 
@@ -172,103 +217,21 @@ class _Server:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-class _Supervisor:
-    """Forks one trial, waits for it, ends everything that it started, and says how it finished."""
-
-    def __init__(self, job: Job, main: trial.Main | None, pipe: int, server: int) -> None:
-        self._job, self._main, self._pipe, self._server = job, main, pipe, server
-        self._status: int | None = None
-        self._trial = 0
-
-    def run(self) -> Continuation:
-        """Return what this process does at last: in the trial's process the trial, in the supervisor nothing."""
-        own = os.getpid()
-        os.setpgid(0, 0)
-        woken, wake = os.pipe()
-        for descriptor in (woken, wake):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for number in (*_SIGNALS, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)  # the number arrives through the pipe
-        adopt_orphans()
-        die_with_parent(signal.SIGTERM, self._server)
-        words, report = os.pipe()
-        os.set_blocking(words, False)
-        os.set_blocking(report, False)
-        self._trial = fork()
-        if self._trial == 0:
-            for descriptor in (self._pipe, woken, words):
-                os.close(descriptor)
-            signal.set_wakeup_fd(-1)
-            os.close(wake)
-            return lambda: trial.run(self._job, self._main, report, own)
-        os.close(report)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        error = self._watch(woken)
-        kill_descendants()
-        self._reap()
-        self._say(words, error)
-        os._exit(0)
-
-    def _watch(self, woken: int) -> str:
-        """Wait until the trial has finished; returns why it was stopped, if that was the deadline."""
-        due = time.monotonic() + self._job.deadline if self._job.deadline else None
-        kill_at: float | None = None
-        error = ""
-        while self._status is None:
-            times = [at for at in (due, kill_at) if at is not None]
-            select.select([woken], [], [], max(min(times) - time.monotonic(), 0) if times else None)
-            with contextlib.suppress(BlockingIOError):
-                numbers = os.read(woken, 4096)
-                if signal.SIGTERM in numbers:
-                    self._signal(signal.SIGKILL)
-                    return error
-                if signal.SIGUSR1 in numbers and kill_at is None:
-                    kill_at = time.monotonic() + self._job.grace
-                    self._signal(signal.SIGTERM)
-            now = time.monotonic()
-            if due is not None and now >= due:
-                due, error = None, self._job.overdue()
-                if kill_at is None:
-                    kill_at = now + self._job.grace
-                    self._signal(signal.SIGTERM)
-            if kill_at is not None and now >= kill_at:
-                kill_at = None
-                self._signal(signal.SIGKILL)
-            self._reap()
-        return error
-
-    def _signal(self, number: signal.Signals) -> None:
-        """Signal the trial's session; it may not have made that yet."""
-        with contextlib.suppress(OSError):
-            os.killpg(self._trial, number)
-            return
-        with contextlib.suppress(OSError):
-            os.kill(self._trial, number)
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except OSError:
-                return
-            if pid == 0:
-                return
-            if pid == self._trial:
-                self._status = os.waitstatus_to_exitcode(status)
-
-    def _say(self, words: int, error: str) -> None:
-        message: dict[str, object] = {"code": self._status, "error": error, "machine": False}
-        with contextlib.suppress(OSError, ValueError):
-            told = json.loads(os.read(words, _LAST_WORDS).split(b"\n")[0])
-            if not error and self._status:
-                message |= {"error": told["error"], "machine": told["machine"]}
-        with contextlib.suppress(OSError):
-            os.write(self._pipe, json.dumps(message).encode())
+def _wake_on(*numbers: signal.Signals) -> int:
+    """Return a pipe from which the numbers of these signals can be read."""
+    woken, wake = os.pipe()
+    for descriptor in (woken, wake):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return woken
 
 
-def fork() -> int:
+def _fork() -> int:
     """Fork. Python warns where a library has started a thread, which only this process keeps."""
+    sys.stdout.flush()
+    sys.stderr.flush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()

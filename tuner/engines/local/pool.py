@@ -132,9 +132,10 @@ class ForkServer:
         """The server has died, and its trials with it; the next job gets a new one."""
         assert self._process is not None  # noqa: S101
         code = self._process.wait()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        number = -code if code < 0 else code - 128  # of the guard itself, or of the server, as the guard tells it
+        how = f"was killed by {signal.Signals(number).name}" if number > 0 else f"ended with exit code {code}"
         numbers = list(self._running)
         self.close()
         if not numbers:
-            raise CommandError(f"the process that starts trials was {how}")
-        return [(number, Exit(None, f"the process that starts trials was {how}", machine=True)) for number in numbers]
+            raise CommandError(f"the process that starts trials {how}")
+        return [(number, Exit(None, f"the process that starts trials {how}", machine=True)) for number in numbers]

@@ -1,9 +1,9 @@
 """Processes of trials: what ends with whom, and how what is left over is found. Linux; elsewhere the parts it has.
 
-A trial's supervisor is a subreaper, so whatever the trial starts, daemons included, becomes its child sooner or later
-and can be killed. Each process also receives a signal when its parent dies. If all of them are killed at the same
-moment, a later run finds the rest by MARKER, a variable in the environment that the server was started with and that
-every descendant inherits.
+A trial and its server are subreapers, so whatever the trial starts, daemons included, becomes their child sooner or
+later and can be killed. Each process also receives a signal when its parent dies. If all of them are killed at the
+same moment, a later run finds the rest by MARKER, a variable in the environment that the server was started with and
+that every descendant inherits.
 """
 
 from __future__ import annotations
