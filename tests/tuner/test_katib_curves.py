@@ -166,6 +166,23 @@ def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engin
     assert len(server.requests) == 8  # what was had is not read again
 
 
+def test_json_metrics_are_read_from_logs(server: Loopback, engine: KatibEngine) -> None:
+    collector = {"kind": "File"}, {"fileSystemPath": {"kind": "File", "path": "/m.json", "format": "JSON"}}
+    spec = {"collector": collector[0], "source": collector[1]}
+    server.objects["experiments", "gan", "big"]["spec"]["metricsCollectorSpec"] = spec
+    labels = {"katib.kubeflow.org/experiment": "big", "katib.kubeflow.org/trial": "big-00000001"}
+    containers = {"containers": [{"name": "trainer"}, {"name": SIDECAR}]}
+    server.put("pods", {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "spec": containers})
+    klog = "2026-01-02T03:04:05Z ??? I0102 03:04:05.748519      15 main.go:143] "
+    lines = [f'{klog}{{"timestamp": "2026-01-02T03:04:0{i}Z", "fd": "{i}.5"}}\n' for i in range(3)]
+    server.logs[f"p/{SIDECAR}"] = "".join([f"{klog}Trial Name: big-00000001\n", *lines])
+    engine.db_manager = NOWHERE
+    engine.collect("big")
+    curve = [seen for trial, seen in curves.read(engine.store.folder("big")) if trial == "big-00000001"]
+    assert [(seen.metric, seen.value) for seen in curve] == [("fd", 0.5), ("fd", 1.5), ("fd", 2.5)]
+    assert all(seen.time for seen in curve)
+
+
 def test_curves_find_their_folder_where_another_command_renames_it(engine: KatibEngine, database: DbServer) -> None:
     def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
         if len(database.calls) == 3:

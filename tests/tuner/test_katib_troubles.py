@@ -53,15 +53,15 @@ def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: Katib
 def test_a_server_that_goes_away_for_a_while_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
     engine.cluster._backoff = 0.001
     recorded, _ = changes("random-ok")
-    first = next(i for i, step in enumerate(recorded) if step["kind"] == "trials")
     success = next(i for i, step in enumerate(recorded) if condition(step, "experiments", "Succeeded"))
-    steps = play_until(server, "random-ok", lambda step: step["kind"] == "trials")
+    begun = next(i for i, step in enumerate(recorded) if condition(step, "trials", "Running"))
+    steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     watch = engine.watch("random-ok")
     seen = [next(watch)]
     all_watched(server)
     server.silent = True
     server.cut_watches()
-    list(itertools.islice(steps, success - first - 1))
+    list(itertools.islice(steps, success - begun - 1))
     threading.Timer(0.4, setattr, (server, "silent", False)).start()
     for event in watch:
         seen.append(event)

@@ -34,6 +34,7 @@ class ChangeKind(StrEnum):
     PUT = "put"  # added or modified
     DELETED = "deleted"
     LOST = "lost"  # the connection; `object` holds {"message"}
+    REFUSED = "refused"  # 401 or 403, which is tried again; `object` holds {"message"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def follow(
                 raise
             version = ""
             if not stop.is_set():
-                yield Change(ChangeKind.LOST, resource, {"message": str(error)})
+                kind = ChangeKind.REFUSED if isinstance(error, Forbidden) else ChangeKind.LOST
+                yield Change(kind, resource, {"message": str(error)})
         stop.wait(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +19,8 @@ from tuner.engines.katib.objects import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL, 
 from tuner.errors import ClusterError, GantuneError, StudyError, Timeout, Unreachable
 from tuner.kube import PODS, Cluster
 from tuner.kube.dbmanager import DbManager
-from tuner.manifest import Experiment
-from tuner.metrics import compiled, parse_text
+from tuner.manifest import Experiment, FileFormat
+from tuner.metrics import JsonLineError, compiled, parse_json, parse_text
 from tuner.result import Observation, Result, Trial, TrialState
 
 FILE = "curves.jsonl"
@@ -97,10 +98,9 @@ def read(folder: Path) -> Iterator[tuple[str, Observation]]:
 
 def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, file: IO[str]) -> int:
     """How many curves were had, of the newest trials whose pods are still there: one list, and a log each."""
-    metrics = (experiment.objective.metric, *experiment.additional_metrics)
     pods: dict[str, list[dict[str, Any]]] = {}
     try:
-        filters = compiled(experiment.collector.filters)
+        parse = _parser(experiment)
         for item in cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"):
             pods.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
     except GantuneError:  # no pods to be had, or a filter of Go's that Python cannot take
@@ -112,10 +112,27 @@ def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], na
             lines = list(logs.read(cluster, pod, SIDECAR, namespace))
         except ClusterError:  # no log any more
             continue
-        found = [seen for line in lines for seen in parse_text(line, metrics, filters) if "metric_logs:" not in line]
+        found = [seen for line in lines for seen in parse(line) if "metric_logs:" not in line]
         _append(file, trial.name, found)
         count += bool(found)
     return count
+
+
+def _parser(experiment: Experiment) -> Callable[[str], Iterable[Observation]]:
+    """What reads one line of the collector's log. Raises ManifestError for a filter that Python cannot take."""
+    metrics = (experiment.objective.metric, *experiment.additional_metrics)
+    if experiment.collector.format is FileFormat.JSON:
+        return partial(_json_line, metrics)
+    filters = compiled(experiment.collector.filters)
+    return lambda line: parse_text(line, metrics, filters)
+
+
+def _json_line(metrics: tuple[str, ...], line: str) -> list[Observation]:
+    """The observations of a line of the metrics file; none of the collector's own lines, which are not JSON."""
+    try:
+        return list(parse_json(line, metrics))
+    except JsonLineError:
+        return []
 
 
 def _append(file: IO[str], trial: str, observations: Iterable[Observation]) -> None:

@@ -24,7 +24,7 @@ from tuner.result import Trial, TrialState
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 SLOW = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
 _NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
-_ERROR = re.compile(r"(?:ERROR|Error|error|Exception|panic)")
+_ERROR = re.compile(r"^(?:ERROR\b|CRITICAL\b|[EF]\d{4} |panic: |[\w.]*(?:Error|Exception)\b)")
 _CONFLICT = "the object has been modified"  # two controllers wrote at once; the next attempt mends it
 _ATTEMPTS = 3  # a controller tries again within seconds: fewer failures may have been a service that was starting
 _LOG_TAIL = 60
@@ -110,21 +110,25 @@ class Findings:
 
 
 def blocked(snapshot: Snapshot) -> Iterator[str]:
-    """Warnings that need no request: no trial is at work, and why."""
-    waiting = [trial for trial in snapshot.trials if not trial.state.ended and trial.reason]
-    if snapshot.at_work:
-        return
-    for reason in sorted({trial.reason for trial in waiting}):
-        one = next(trial for trial in waiting if trial.reason == reason)
-        what = remedy(reason, snapshot.experiment.name, one)
-        yield f"no trial is at work, though Katib says Running: {reason}; {what}"
+    """Warnings that need no request: no trial is at work, and why; or which trials wait for their Jobs, and why."""
+    kinds = (TrialState.WAITING,) if snapshot.at_work else (TrialState.WAITING, TrialState.RUNNING)
+    waiting: dict[str, list[Trial]] = {}
+    for trial in snapshot.trials:
+        if trial.reason and trial.state in kinds:
+            waiting.setdefault(trial.reason, []).append(trial)
+    for reason in sorted(waiting):
+        what = "no trial is at work, though Katib says Running"
+        if snapshot.at_work:
+            what = "some trials wait for their Jobs"
+        yield f"{what}: {reason}; {remedy(reason, snapshot.experiment.name, waiting[reason][0])}"
 
 
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
     """Look at what has not moved. Where a request is forbidden or fails, the others tell what they can."""
     findings, failed = Findings(), ""
     for rule in (
-        _suggestion_pod, _pods_refused, _suspended, _unreported, _controllers_errors, _sampler_log, _standstill,
+        _suggestion_pod, _failed_pods, _pods_refused, _suspended, _unreported, _controllers_errors, _sampler_log,
+        _standstill,
     ):  # fmt: skip
         try:
             rule(cluster, snapshot, findings)
@@ -141,6 +145,14 @@ def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) ->
         if pod.reason and pod.phase != "Succeeded" and not recovering:
             what = suggestion_remedy(pod.reason, snapshot.experiment.algorithm.name)
             findings.warnings.append(f"the suggestion service's pod {pod.name} does not work: {pod.reason}; {what}")
+
+
+def _failed_pods(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
+    """Running trials whose pod has failed and was not replaced: the Job waits before it tries again."""
+    pods = trials.youngest(snapshot.pods)
+    for trial in snapshot.trials:
+        if trial.state is TrialState.RUNNING and trial.name in pods and pods[trial.name].failed:
+            findings.reasons[trial.name] = f"its pod failed and was not replaced: {pods[trial.name].reason}"
 
 
 def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:

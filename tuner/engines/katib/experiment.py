@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuner.engines.katib import objects, trials
+from tuner.engines.katib import logs, objects, trials
 from tuner.engines.katib.objects import EXPERIMENT_LABEL, PodView, name_of
 from tuner.engines.katib.trials import Listed
 from tuner.errors import ClusterError, ManifestError, UnsupportedError
@@ -19,6 +19,7 @@ from tuner.manifest import Experiment, from_document
 from tuner.result import Result, StudyState, Trial, TrialState
 
 Object = Mapping[str, Any]
+_COLLECTOR_LOGS = 10  # failed trials whose collector's log is read for one result: each costs a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ def read_result(
     ]
     wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.ended for one in listed)
     views = _pods(cluster, study, notify) if pods and wanting else {}
+    failed = [one.trial.name for one in listed if one.trial.state is TrialState.FAILED and one.trial.name in views]
+    for name in failed[-_COLLECTOR_LOGS:]:
+        views[name] = logs.explained(cluster, views[name], study.namespace)
     merged = trials.merged(listed, views, known)
     state, reason = objects.study_state(study.item)
     if state is StudyState.FAILED and "uggestion has failed" in reason:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from tuner.engines.katib.objects import SIDECAR, TRIAL_LABEL, containers, name_of
-from tuner.errors import NotFound
+from tuner.engines.katib import objects
+from tuner.engines.katib.objects import SIDECAR, TRIAL_LABEL, PodView, containers, name_of
+from tuner.errors import ClusterError, NotFound
 from tuner.kube import PODS, Cluster
+from tuner.kube.errors import one_line
 from tuner.manifest import CollectorKind, Experiment
 from tuner.result import Result, Trial, TrialState
 
-_KLOG = re.compile(r"^(?:\?\?\? )?[IWEF]\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
+_KLOG = re.compile(r"^(?:\?\?\? )?([IWEF])\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
+_FAILURE_TAIL = 20  # lines of the collector's log in which its last error is looked for
 
 
 def container(experiment: Experiment) -> str:
@@ -46,7 +50,33 @@ def lines(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str
             + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.ended else " yet")
         )
     name = container(experiment)
-    yield from read(cluster, pod_with(name, pods), name, namespace, follow=follow)
+    pod = pod_with(name, pods)
+    view = next(objects.pod(item) for item in pods if name_of(item) == pod)
+    if view.culprit == SIDECAR:  # the trainer's log does not say why the trial failed
+        name = SIDECAR
+    yield from read(cluster, pod, name, namespace, follow=follow)
+
+
+def explained(cluster: Cluster, pod: PodView, namespace: str) -> PodView:
+    """`pod` with the cause from the metrics collector's log, where the collector is what failed; one request."""
+    if pod.culprit != SIDECAR or not (cause := _collector_failure(cluster, pod.name, namespace)):
+        return pod
+    return replace(pod, reason=f"the metrics collector failed: {cause}")
+
+
+def _collector_failure(cluster: Cluster, pod: str, namespace: str) -> str:
+    """The last error in the collector's log; "" where there is none, or no log any more."""
+    try:
+        text = cluster.log(pod, SIDECAR, namespace=namespace, tail=_FAILURE_TAIL)
+    except ClusterError:
+        return ""
+    found = [(match[1], line[match.end() :]) for line in text.splitlines() if (match := _KLOG.match(line))]
+    error = next((one_line(message, 300) for severity, message in reversed(found) if severity in "EF"), "")
+    if "Failed to collect logs" in error and "no such file" in error:
+        return f"the metrics file was never written ({error})"
+    if "Failed to Report logs" in error or "Could not connect to DB manager" in error:
+        return f"Katib's DB manager did not take the metrics ({error})"
+    return error
 
 
 def pod_with(container: str, pods: Iterable[dict[str, Any]]) -> str:

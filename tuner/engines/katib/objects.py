@@ -33,6 +33,15 @@ _TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13)
 _QUIET = ("ContainerCreating", "PodInitializing")  # every pod passes through these
 _IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff")  # a pod goes to and fro between the two
 _IMAGE = re.compile(r'image "([^"]+)"')
+DEADLINE = "active longer than specified deadline"  # the Job controller's words for activeDeadlineSeconds
+_TRIAL_FAILED = "Trial has failed. Job message: "  # what Katib writes before the Job's own message
+_DISRUPTIONS = {  # reasons of the pod condition DisruptionTarget, which says why a pod is being removed
+    "EvictionByEvictionAPI": "Evicted through the Eviction API",
+    "DeletionByTaintManager": "Evicted because of a taint",
+    "TerminationByKubelet": "Evicted by the kubelet",
+    "PreemptionByScheduler": "Preempted",
+    "DeletionByPodGC": "Deleted because its node is gone",
+}
 
 
 def name_of(item: Object) -> str:
@@ -71,7 +80,7 @@ def trial(item: Object, experiment: Experiment, number_: int) -> Trial:
         state = TrialState.METRICS_UNAVAILABLE
         reason = f"{experiment.objective.metric} is no finite number, though Katib calls the trial Succeeded"
     elif state is TrialState.FAILED:
-        reason = str(true["Failed"].get("message", ""))
+        reason = str(true["Failed"].get("message", "")).removeprefix(_TRIAL_FAILED)
     assignments = item.get("spec", {}).get("parameterAssignments") or ()
     kinds = {parameter.name: parameter for parameter in experiment.parameters}
     return Trial(
@@ -130,7 +139,7 @@ def _extended(item: Object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """What of a pod matters here. `reason` says why it does not run, or why it ended; empty when all is well."""
+    """What of a pod matters here. `reason` says why it does not run, or why it failed; empty when all is well."""
 
     name: str
     trial: str  # the trial it runs; "" for the suggestion service's pod
@@ -139,6 +148,12 @@ class PodView:
     phase: str
     reason: str
     running: tuple[str, ...]  # the containers at work
+    culprit: str = ""  # the container that failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether `reason` says how the pod failed, instead of why it waits."""
+        return bool(self.culprit) or self.phase == "Failed"
 
 
 def pod(item: Object) -> PodView:
@@ -152,8 +167,9 @@ def pod(item: Object) -> PodView:
         created=str(metadata.get("creationTimestamp", "")),
         node=str(item.get("spec", {}).get("nodeName", "")),
         phase=str(status.get("phase", "")),
-        reason=_pod_reason(status) or ("" if trial else _restarts(status)),
+        reason=_pod_reason(status) or _node_reason(item) or ("" if trial else _restarts(status)),
         running=running,
+        culprit=_culprit(status),
     )
 
 
@@ -167,12 +183,38 @@ def _pod_reason(status: Object) -> str:
     if status.get("reason"):  # Evicted, NodeLost, DeadlineExceeded
         return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
     for condition in status.get("conditions") or ():
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            why = _DISRUPTIONS.get(str(condition.get("reason", "")), str(condition.get("reason", "")))
+            return f"{why}: {condition.get('message', '')}".rstrip(": ")
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             message = str(condition.get("message", "")).split(". ")[0].partition(" nodes are available: ")
             return f"{condition.get('reason', 'Unschedulable')}: {message[2] or message[0]}"
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    containers.sort(key=lambda container: container["name"] == SIDECAR)  # the trainer's own reason comes first
-    return next((reason for reason in map(_container_reason, containers) if reason), "")
+    return next((reason for reason in map(_container_reason, _statuses(status)) if reason), "")
+
+
+def _statuses(status: Object) -> list[Object]:
+    """The statuses of all containers; the collector's is last, because the trainer's own reason says more."""
+    found = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return sorted(found, key=lambda container: container["name"] == SIDECAR)
+
+
+def _culprit(status: Object) -> str:
+    """The container that failed; "" where none has, or where one waits to start again."""
+    for container in _statuses(status):
+        if _container_reason(container):
+            return str(container["name"]) if "terminated" in (container.get("state") or {}) else ""
+    return ""
+
+
+def _node_reason(item: Object) -> str:
+    """Why a pod whose containers run is not ready: the node controller marks it when its node stops answering."""
+    status, spec = item.get("status", {}), item.get("spec", {})
+    ready = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
+    if status.get("phase") != "Running" or spec.get("readinessGates"):
+        return ""
+    if (ready.get("Ready"), ready.get("ContainersReady")) != ("False", "True"):
+        return ""
+    return f"NodeNotReady: node {spec.get('nodeName', '')} does not answer"
 
 
 def _restarts(status: Object) -> str:

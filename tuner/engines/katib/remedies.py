@@ -12,14 +12,23 @@ _REMEDIES = {
     "ImagePull": "check the image's name, its tag and imagePullSecrets",
     "InvalidImageName": "check the image's name",
     "queued": "it starts when the queue admits it (`kubectl get workloads`)",
+    "must specify": "set the requests and limits that the quota asks for in every container of the trialTemplate",
     "quota": "raise the namespace's quota (`kubectl get resourcequota`), or lower parallelTrialCount or the request",
     "PodSecurity": "give the trial's containers a restricted securityContext",
     "OOMKilled": "raise resources.limits.memory of that container in the trialTemplate, or make the trial smaller",
     "Config": "check the ConfigMaps and Secrets that the pod names",
+    "never written": "let the trainer write its metrics to the file of metricsCollectorSpec.source.fileSystemPath",
+    "did not take the metrics": (
+        "check Katib's DB manager with `kubectl get pods -A -l katib.kubeflow.org/component=db-manager`"
+    ),
     "not taken its metrics": (
         "see whether a collector ran in the pod (primaryPodLabels must match it, the namespace bear Katib's label) and "
         "whether Katib's DB manager runs"
     ),
+    "NodeNotReady": "check the node with `kubectl describe node`; Kubernetes evicts the pod after five minutes",
+    "Eviction API": "set backoffLimit in the trialTemplate so that an evicted trial runs again",
+    "taint": "set backoffLimit in the trialTemplate so that an evicted trial runs again",
+    "active longer than": "raise activeDeadlineSeconds in the trialTemplate, or make the trial shorter",
     "Evicted": "the node ran short: request what a trial needs (memory, ephemeral-storage)",
 }
 
@@ -44,6 +53,8 @@ def suggestion_remedy(reason: str, algorithm: str) -> str:
 
 def refusal_remedy(message: str, *, early_stopping: bool) -> str:
     """For a pod of the suggestion service that was never made."""
+    if "must specify" in message:
+        return "set the resources that the quota asks for in katib-config, for the algorithm's suggestion service"
     if "PodSecurity" not in message:
         return "see the quota and the policies of the namespace"
     if early_stopping:

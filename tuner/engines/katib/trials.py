@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tuner.engines.katib.objects import PodView
+from tuner.engines.katib.objects import DEADLINE, PodView
 from tuner.result import Trial, TrialState
 
 
@@ -48,17 +48,20 @@ def _age(pod: PodView) -> tuple[str, bool, str]:
 def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found: str = "") -> Trial:
     """`trial` with its pod's node and reason.
 
-    While it has not ended, the pod of now alone counts, and without one what was `found` (a queue, a refusal). Once it
-    has, what was `known` of a pod that Katib has removed since stays; a reason is for failed trials.
+    Until the trial has finished, only its current pod counts, and what was `found` (a queue, a refusal). A failed pod
+    is no reason to wait: Katib marks the trial as failed, or the Job creates another pod. Once the trial has finished,
+    what was `known` of a pod that Katib has removed is kept. Only failed trials have a reason then.
     """
     node, reason = (pod.node, pod.reason) if pod else ("", "")
     if not trial.state.ended:
-        return replace(trial, node=node, reason=reason or found)
+        return replace(trial, node=node, reason=found if pod and pod.failed else reason or found)
     node = node or (known.node if known else "")
     if trial.state is not TrialState.FAILED:
         return replace(trial, node=node)
     if known and known.state is TrialState.FAILED:
         reason = reason or known.reason
+    if DEADLINE in trial.reason:  # the pods were killed for it: their exit codes say less
+        reason = trial.reason
     return replace(trial, node=node, reason=reason or trial.reason)
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import diagnose, objects, trials
+from tuner.engines.katib import diagnose, logs, objects, trials
 from tuner.engines.katib.experiment import LiveExperiment
 from tuner.engines.katib.feeds import Feeds
-from tuner.engines.katib.objects import PodView, name_of, version_of
+from tuner.engines.katib.objects import SIDECAR, PodView, name_of, version_of
 from tuner.engines.katib.trials import Listed, Numbers
 from tuner.errors import Deadline, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
@@ -51,8 +51,10 @@ class Watcher:
         self._pods_known = True
         self._pods_of: dict[str, dict[str, PodView]] = {}  # by trial
         self._last_pod: dict[str, PodView] = {}  # by trial: why it failed is asked after its pod is gone
+        self._explanations: dict[PodView, PodView] = {}  # what the collector's log added to a failed pod
         self._reasons: dict[str, str] = {}  # by trial, from a look: a suspended Job, a refused pod
         self._listing: dict[Resource, dict[str, Listed | None]] = {}  # the names of a list that is under way
+        self._lost: set[Resource] = set()  # watches that were cut off and have not listed again
         self._said: set[str] = set()
         self._feeds = Feeds(cluster, study, pace)
         self._moved = self._looked = time.monotonic()
@@ -96,11 +98,16 @@ class Watcher:
         if isinstance(change, Forbidden):
             self._pods_known = False
             yield from self._warn(f"no nodes, and no reasons of pods that wait: {change}")
-        elif change.kind is ChangeKind.LOST:
-            yield from self._warn(f"connection lost, trying again: {change.object['message']}")
+        elif change.kind in (ChangeKind.LOST, ChangeKind.REFUSED):
+            self._lost.add(change.resource)
+            what = "connection lost" if change.kind is ChangeKind.LOST else "the cluster refused a request"
+            yield from self._warn(f"{what}, trying again: {change.object['message']}")
         elif change.kind is ChangeKind.LISTING:
             self._listing[change.resource] = {}
         elif change.kind is ChangeKind.SYNCED:
+            if change.resource in self._lost:  # nothing could move meanwhile: the search gets its full time again
+                self._lost.discard(change.resource)
+                self._progress()
             yield from self._synced(change.resource, self._listing.pop(change.resource, {}))
         elif change.kind is ChangeKind.DELETED:
             yield from self._gone(change.resource, {name_of(change.object)})
@@ -164,6 +171,9 @@ class Watcher:
             return
         if before is None or before.state is not fresh.state:
             self._progress()
+        if fresh.state is TrialState.WAITING:  # it has nothing to report; `diagnose.blocked` says why it waits
+            self._trials[fresh.name] = fresh
+            return
         unseen = before is None or before.state is TrialState.WAITING
         if unseen and fresh.state.ended:  # its start was not seen: say it now
             started = replace(fresh, state=TrialState.RUNNING, metrics={}, ended=None, reason="")
@@ -197,11 +207,19 @@ class Watcher:
         name = trial.name
         pod = trials.youngest(self._pods_of.get(name, {}).values()).get(name)
         if pod:
-            self._last_pod[name] = pod
+            pod = self._last_pod[name] = self._explained(pod)
         elif trial.state.ended:
             pod = self._last_pod.get(name)
         known = self._trials.get(name) or self._known.get(name)
         return trials.placed(trial, pod, known, self._reasons.get(name, ""))
+
+    def _explained(self, pod: PodView) -> PodView:
+        """`pod` with the metrics collector's own words where it failed; asked once, before Katib removes the pod."""
+        if pod.culprit != SIDECAR:
+            return pod
+        if pod not in self._explanations:
+            self._explanations[pod] = logs.explained(self.cluster, pod, self.study.namespace)
+        return self._explanations[pod]
 
     def _progress(self) -> None:
         self._moved = self._looked = time.monotonic()
@@ -213,6 +231,8 @@ class Watcher:
     def _look(self) -> Iterator[Event]:
         """Nothing has moved for a while: find out why, and say it once."""
         self._looked = time.monotonic()
+        if self._lost:  # a search cannot be told from an API server that does not answer
+            return
         findings = diagnose.diagnose(self.cluster, self._snapshot())
         self._reasons.update(findings.reasons)
         for name in findings.reasons:
@@ -227,7 +247,7 @@ class Watcher:
             created=objects.time_of(self._item["metadata"].get("creationTimestamp")),
             touched=bool(self._item.get("status", {}).get("conditions")),
             trials=self.result().trials,
-            pods=tuple(self._pods.values()),
+            pods=tuple(self._explanations.get(pod, pod) for pod in self._pods.values()),
             pods_known=self._pods_known,
             quiet=(self._looked - self._moved) / self.pace,
         )
