@@ -19,7 +19,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help tune report test test-oldest lint format types check clean
+.PHONY: help tune report test chaos test-oldest lint format types check clean
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ report: $(VENV)/.installed ## Write report.html for a study (NAME=gan-bayes)
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
 	$(BIN)/python -m pytest -q $(TESTS)
+
+chaos: $(VENV)/.installed-dev ## Kill searches 200 times and compare their results (KILLS= SEED=)
+	$(BIN)/python -m tests.tuner.chaos $(if $(KILLS),--kills '$(KILLS)') $(if $(SEED),--seed '$(SEED)')
 
 # The client supports kubernetes>=35,<37. .venv contains the newest version and this directory the oldest, for PYTHONPATH.
 OLDEST := $(VENV)/kubernetes-35
