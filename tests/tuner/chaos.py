@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,9 @@ from tuner.result import Result, StudyState
 from tuner.store import Store
 
 COUNT = 6
+BLAMED = re.compile(
+    "killed by SIGKILL|the client was killed 2 times while this trial ran"
+)  # reasons that kills explain
 VICTIMS = ("client", "guard", "server", "trial", "all")
 ROOT = TRIALS.parents[2]
 
@@ -112,7 +116,7 @@ def once(folder: Path, rng: random.Random, kills: int) -> int:
 
 def table(result: Result) -> list[tuple[Any, ...]]:
     """What must not depend on the kills. A trial that was killed itself is Failed, as on a cluster."""
-    return [(trial.number, dict(trial.parameters), trial.state.value, dict(trial.metrics)) for trial in result.trials]
+    return [(t.number, dict(t.parameters), t.state.value, dict(t.metrics), t.reason) for t in result.trials]
 
 
 def verify(folder: Path, whole: Result, killed: set[int]) -> None:
@@ -144,7 +148,7 @@ def run(kills: int, seed: int, root: Path) -> None:
         folder.mkdir()
         made = once(folder, rng, min(kills - done, rng.randint(1, 6)))
         result = LocalEngine(Store(folder / ".gantune")).collect("study")
-        killed = {trial.number for trial in result.trials if "killed by SIGKILL" in trial.reason}
+        killed = {trial.number for trial in result.trials if BLAMED.search(trial.reason)}
         verify(folder, whole, killed)
         done, number = done + max(made, 1), number + 1
         print(f"{done} kills, {number} searches, {len(killed)} trials killed themselves in the last one", flush=True)
