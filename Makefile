@@ -49,7 +49,7 @@ report: $(VENV)/.installed ## Write report.html for a study (NAME=gan-bayes)
 	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
-	$(BIN)/python -m pytest -q $(TESTS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(TESTS)
 
 chaos: $(VENV)/.installed-dev ## Kill searches 200 times and compare their results (KILLS= SEED=)
 	$(BIN)/python -m tests.tuner.chaos $(if $(KILLS),--kills '$(KILLS)') $(if $(SEED),--seed '$(SEED)')
@@ -59,7 +59,7 @@ OLDEST := $(VENV)/kubernetes-35
 
 $(OLDEST)/.installed: pyproject.toml $(VENV)/.installed-dev
 	rm -rf '$(OLDEST)'
-	$(BIN)/python -m pip install --quiet --no-deps --target '$(OLDEST)' 'kubernetes==35.*'
+	PIP_CONSTRAINT= $(BIN)/python -m pip install --quiet --no-deps --target '$(OLDEST)' 'kubernetes==35.*'
 	@touch $@
 
 test-oldest: $(OLDEST)/.installed ## Run the cluster client's tests with the oldest kubernetes package
@@ -70,6 +70,7 @@ test-oldest: $(OLDEST)/.installed ## Run the cluster client's tests with the old
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/vulture
 
 format: $(VENV)/.installed-dev ## Fix style and formatting
 	$(BIN)/ruff check --fix .
