@@ -41,12 +41,12 @@ $(BIN)/python:
 tune: $(VENV)/.installed ## Search on this machine (FRESH=1 WORKERS= SEED= MAX_TRIALS= MANIFEST=)
 	@$(BIN)/gantune run '$(MANIFEST)' --local --store '$(STORE)' --workers '$(WORKERS)' \
 		$(if $(SEED),--seed '$(SEED)') $(if $(MAX_TRIALS),--max-trials '$(MAX_TRIALS)') $(if $(FRESH),--fresh)
-	@$(BIN)/gantune best '$(NAME)' --store '$(STORE)'
-	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
+	@$(BIN)/gantune best '$(NAME)' --local --store '$(STORE)'
+	@$(BIN)/gantune report '$(NAME)' --local --store '$(STORE)' -o report.html
 	@echo "to continue: make tune    to start over: make tune FRESH=1"
 
 report: $(VENV)/.installed ## Write report.html for a study (NAME=gan-bayes)
-	@$(BIN)/gantune report '$(NAME)' --store '$(STORE)' -o report.html
+	@$(BIN)/gantune report '$(NAME)' --local --store '$(STORE)' -o report.html
 
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
 	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(TESTS)

@@ -11,18 +11,26 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tuner.engine import Engine, Event
-from tuner.errors import GantuneError
+from tuner.errors import GantuneError, StudyNotFound
 from tuner.manifest import Experiment, load
 from tuner.result import Result, StudyState, Trial
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
 
 Source = str | Path | Experiment
+
+
+class Study(NamedTuple):
+    """One study in a list: engine and name identify it."""
+
+    name: str
+    engine: EngineKind
+    state: StudyState
 
 
 def run(
@@ -101,38 +109,52 @@ def watch(
 
 def studies(
     *, cluster: bool = False, namespace: str = "", context: str | None = None, store: str | Path | None = None
-) -> dict[str, StudyState]:
-    """The studies of the store, or with `cluster` the Experiments of a namespace: how each stands, by its name.
+) -> list[Study]:
+    """Return the studies of the store, or with `cluster` the Experiments of a namespace, with their states.
 
-    running = [name for name, state in studies(cluster=True, namespace="gan-tuner").items() if state == "Running"]
+    running = [study.name for study in studies(cluster=True, namespace="gan-tuner") if study.state == "Running"]
     """
     if cluster:
-        return dict(_katib(store, namespace, context).names())
+        found = _katib(store, namespace, context).names()
+        return [Study(name, EngineKind.KATIB, state) for name, state in found]
     from tuner.engines import collected
 
     keep = Store(store)
-    return {name: collected(keep, name).state for name in keep.names()}
+    return [Study(name, engine, collected(keep, name, engine).state) for name, engine in keep.all()]
 
 
-def status(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> Result:
-    """A study with all its trials: as it stands now, or, with a UserWarning, as it was collected last.
+def status(
+    name: str,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+) -> Result:
+    """Return a study with all its trials: as it is now, or, with a UserWarning, as it was collected last.
 
-    That is where the cluster has it no more, refuses or does not answer.
+    The latter happens where the cluster no longer has the study, refuses, or does not answer. `local` chooses the
+    engine where both have a study of this name.
 
     print(status("gan-bayes").state, len(status("gan-bayes").trials))
     """
-    return _refreshed(name, namespace, context, store)
+    return _refreshed(name, local, namespace, context, store)
 
 
 def best(
-    name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None
+    name: str,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
 ) -> Trial | None:
-    """The best trial of a study, as `status` finds it and warns; None until a trial has ended well.
+    """Return the best trial of a study, which `status` finds; None until a trial has finished with a finite objective.
 
     trial = best("gan-bayes")
     print(trial.parameters if trial else "none yet")
     """
-    return _refreshed(name, namespace, context, store).best
+    return _refreshed(name, local, namespace, context, store).best
 
 
 def logs(
@@ -198,14 +220,20 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=4)  # the engine's verb and ours lie between
 
 
-def _refreshed(name: str, namespace: str, context: str | None, store: str | Path | None) -> Result:
+def _refreshed(name: str, local: bool | None, namespace: str, context: str | None, store: str | Path | None) -> Result:
     from tuner.engines import collected
     from tuner.engines.katib import refresh
 
     keep = Store(store)
-    error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0, notify=_warn)
-    if error and name not in keep.names():
-        raise error
-    if error:
-        warnings.warn(f"{name} is as it was collected last: {error}", stacklevel=3)
-    return collected(keep, name)
+    remote = local is False or bool(namespace or context)
+    asked = EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL
+    if local is not True and keep.find(name, asked) is not EngineKind.LOCAL:
+        error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0, notify=_warn)
+        if error and name not in keep.of(EngineKind.KATIB).names():
+            raise error
+        if error:
+            warnings.warn(f"{name} is as it was collected last: {error}", stacklevel=3)
+    engine = keep.find(name, asked)
+    if engine is None:
+        raise StudyNotFound(f"no study {name!r} in {keep.root}: `studies()` lists those that exist")
+    return collected(keep, name, engine)

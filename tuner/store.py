@@ -1,15 +1,17 @@
-"""The studies of this machine: `.gantune/NAME/`, one directory each, for both engines.
+"""The studies on this machine: one directory for each, `.gantune/ENGINE/NAME/`.
 
-manifest.json   the Experiment as it was submitted, which engine runs it, where on a cluster it is (Origin), and the id
-                by which a local study knows its own files
+An engine and a name identify a study, so `local/gan-bayes` and `katib/gan-bayes` are different studies.
+
+manifest.json   the Experiment as it was submitted, its place on a cluster (Origin), and the id by which a local study
+                recognises its own files
 journal.jsonl   local engine: every trial (tuner.engines.local.journal)
-result.json     the result that the engine saved last: collected from the cluster, or of a local search that paused
-lock            held (flock) while a process is at work; a dead process holds nothing, so no lock is ever stale
-trials/NAME/    local engine: one directory a trial: output.log, and what it wrote under its mounts
+result.json     the result that the engine saved last
+lock            a process that works on the study holds it (flock); the kernel releases it when the process exits
+trials/NAME/    local engine: one directory for each trial: output.log, and what it wrote under its mounts
 
-On clusters a name says little: it may be taken in another namespace, or again after a deletion. NAME is then the one
-that was asked for last, and the others are archived as NAME.1, NAME.2. An Experiment may itself be called NAME.1; the
-manifest tells: an archive's names NAME.
+On a cluster, an Experiment of the same name can exist in another namespace, or again after a deletion. NAME is then the
+one that was requested last, and the others are archived as NAME.1, NAME.2. An Experiment may itself be called NAME.1;
+the manifest decides: the manifest of an archive names NAME.
 """
 
 from __future__ import annotations
@@ -57,14 +59,46 @@ class Origin:
 
 
 class Store:
-    """The studies under one directory. Every method raises StudyError, or one of its kinds, and nothing else."""
+    """The studies of all engines under one directory."""
 
     def __init__(self, root: Path | str | None = None) -> None:
-        """`root` is the directory; else GANTUNE_STORE says which, else it is .gantune here."""
+        """Open the store at `root`, or else at GANTUNE_STORE, or else at .gantune in the current directory."""
         self.root = Path(root or os.environ.get("GANTUNE_STORE") or DEFAULT_ROOT)
 
+    def of(self, engine: EngineKind) -> Studies:
+        """Return the studies of one engine."""
+        return Studies(self.root / engine.value)
+
+    def all(self) -> list[tuple[str, EngineKind]]:
+        """Return the name and engine of every study, sorted."""
+        return sorted((name, engine) for engine in EngineKind for name in self.of(engine).names())
+
+    def find(self, name: str, engine: EngineKind | None = None) -> EngineKind | None:
+        """Return which engine has study `name`, or None where no engine has it.
+
+        Args:
+            name: The name of a study.
+            engine: Consider only this engine.
+
+        Raises:
+            StudyError: Several engines have a study of this name, and `engine` does not choose one.
+        """
+        found = [kind for kind in EngineKind if engine in (None, kind) and name in self.of(kind).names()]
+        if len(found) > 1:
+            raise StudyError(
+                f"{name} is the name of a local study and of a study on a cluster: choose one with --local or --cluster"
+            )
+        return found[0] if found else None
+
+
+class Studies:
+    """The studies of one engine. Every method raises StudyError or one of its subclasses, and nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
     def names(self) -> list[str]:
-        """All studies, sorted."""
+        """Return the names of all studies, sorted."""
         try:
             return sorted(path.parent.name for path in self.root.glob(f"*/{_MANIFEST}"))
         except OSError as error:
@@ -76,26 +110,8 @@ class Store:
             raise StudyNotFound(f"a study's name is letters, digits, dots and dashes, got {name!r}")
         return self.root / name
 
-    def expect(self, name: str, engine: EngineKind) -> None:
-        """Raises StudyChanged where `name` is a study of the other engine; nothing where it is not in the store."""
-        held = self._held(name)
-        if held is not None and held.get("engine") != engine.value:
-            here = engine is EngineKind.LOCAL
-            what = "is a cluster's" if here else "is a local one"
-            go_on = f"go on here with `gantune run FILE --local --from {name}`, or " if here else ""
-            raise StudyChanged(
-                f"study {name} in {self.root} {what}, and a store keeps one of a name: {go_on}give the "
-                f"{'local' if here else 'cluster'}'s a store of its own with --store DIR or GANTUNE_STORE=DIR"
-            )
-
-    def ensure_writable(self, name: str, engine: EngineKind) -> None:
-        """Ask before something is created elsewhere: may a study of `engine` be kept under `name`?
-
-        Raises StudyChanged where the other engine has it, StudyError where nothing can be written. "" stands for a
-        name that is not known yet.
-        """
-        if name:
-            self.expect(name, engine)
+    def ensure_writable(self, name: str) -> None:
+        """Raise StudyError where study `name` cannot be stored; "" stands for a name that is not known yet."""
         folder = self.folder(name) if name and self.folder(name).exists() else self.root
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -104,19 +120,22 @@ class Store:
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
 
-    def submit(
-        self, experiment: Experiment, engine: EngineKind, *, fresh: bool = False, origin: Origin | None = None
-    ) -> Path:
-        """Make the study's directory, or join it; with `fresh`, whatever it held is removed first.
+    def submit(self, experiment: Experiment, *, fresh: bool = False, origin: Origin | None = None) -> Path:
+        """Create the study's directory, or join the one that exists.
 
-        Raises StudyChanged where it holds another engine's study, or, with the difference, another manifest; a
-        cluster's is as the cluster has it.
+        Args:
+            experiment: The Experiment to store.
+            fresh: Remove everything that an existing study of this name holds.
+            origin: Where the Experiment is on a cluster. The cluster has checked that the study is the same one;
+                without it, a different manifest is refused.
+
+        Returns:
+            The study's directory.
+
+        Raises:
+            StudyChanged: The study has another manifest; the message shows the difference.
         """
-        try:
-            self.ensure_writable(experiment.name, engine)
-        except StudyDamaged:  # --fresh is its remedy
-            if not fresh:
-                raise
+        self.ensure_writable(experiment.name)
         folder = self.folder(experiment.name)
         try:
             if fresh and folder.exists():
@@ -124,10 +143,10 @@ class Store:
                 with Lock(folder):
                     _clear(folder)
             held = self._held(experiment.name)
-            if held is not None and engine is EngineKind.LOCAL:
+            if held is not None and origin is None:
                 _refuse_change(held, experiment)
             folder.mkdir(parents=True, exist_ok=True)
-            shape = {"engine": engine.value, "experiment": _shape(experiment), "document": experiment.document}
+            shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
             _write(folder / _MANIFEST, shape | identity | ({"origin": asdict(origin)} if origin else {}))
         except OSError as error:
@@ -189,10 +208,6 @@ class Store:
         except (KeyError, TypeError) as error:
             raise StudyDamaged(f"{self.folder(name) / _MANIFEST} names no Experiment: restore it") from error
         return "" if own == name else own
-
-    def engine(self, name: str) -> EngineKind:
-        """Which engine runs the study."""
-        return EngineKind(self._known(name)["engine"])
 
     def experiment(self, name: str) -> Experiment:
         """The Experiment as it was submitted last."""

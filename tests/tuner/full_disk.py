@@ -63,7 +63,7 @@ def pages(folder: Path, whole: object) -> int:
 def bytes_(folder: Path, whole: object) -> int:
     """A limit for each part of the journal that is longer than the manifest."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    study = folder / "whole" / WHAT.name
+    study = folder / "whole" / "local" / WHAT.name
     least = (study / "manifest.json").stat().st_size + 50  # the id is added to it later
     limits = range(least, (study / FILE).stat().st_size, 61)
     for limit in limits:

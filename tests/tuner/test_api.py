@@ -12,7 +12,7 @@ import tuner
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.errors import NotFound, Unreachable
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 
 @pytest.fixture(autouse=True)
@@ -103,11 +103,14 @@ def test_a_cluster_that_refuses_is_told(server: Loopback) -> None:
 def test_studies_of_the_store_and_of_a_namespace(server: Loopback) -> None:
     for scenario in ("random-ok", "failing"):
         server.replay(scenario)
-    assert tuner.studies() == {}
-    assert tuner.studies(cluster=True) == {"failing": StudyState.FAILED, "random-ok": StudyState.SUCCEEDED}
+    assert tuner.studies() == []
+    assert [study[::2] for study in tuner.studies(cluster=True)] == [
+        ("failing", StudyState.FAILED),
+        ("random-ok", StudyState.SUCCEEDED),
+    ]
     with pytest.warns(UserWarning, match="2 of 2 trials failed: exit code 3"):
         tuner.status("failing")
-    assert tuner.studies() == {"failing": StudyState.FAILED}
+    assert tuner.studies() == [("failing", EngineKind.KATIB, StudyState.FAILED)]
 
 
 def test_logs_extend_stop_and_delete(server: Loopback) -> None:
@@ -120,12 +123,12 @@ def test_logs_extend_stop_and_delete(server: Loopback) -> None:
     assert tuner.status("gpu-unschedulable").state is StudyState.STOPPED
     result = tuner.delete("gpu-unschedulable")
     assert {trial.state for trial in result.trials} == {TrialState.KILLED}
-    assert tuner.studies(cluster=True) == {"random-ok": StudyState.SUCCEEDED}
+    assert [study.name for study in tuner.studies(cluster=True)] == ["random-ok"]
 
 
 def test_the_store_is_the_one_that_the_command_line_uses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Store().root == Path(".gantune")
     monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
     assert tuner.submit("made.yaml")
-    assert [path.name for path in folder.glob("*/*/manifest.json")] == ["manifest.json"]
-    assert Store().names() == Store(folder / "mine").names() != []
+    assert [path.name for path in folder.glob("*/*/*/manifest.json")] == ["manifest.json"]
+    assert Store().all() == Store(folder / "mine").all() != []

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -283,13 +284,11 @@ def test_the_page_and_the_flags_are_made_of_the_same_trial():
 
 def test_a_clusters_study_reads_as_a_local_one(home):
     """What the katib engine stored is read by the same commands, without a cluster."""
-    from dataclasses import replace
-
     from tuner.manifest import load
     from tuner.store import EngineKind, Store
 
-    store = Store(home / ".gantune")
-    store.submit(load(home / "toy.yaml"), EngineKind.KATIB)
+    store = Store(home / ".gantune").of(EngineKind.KATIB)
+    store.submit(load(home / "toy.yaml"))
     assert "Running" in gantune(home, "list")[1]
     trials = [
         replace(trial, parameters={"lr": trial.parameters["lr"], "act": "; touch pwned"}, node="gpu-1")
@@ -301,7 +300,25 @@ def test_a_clusters_study_reads_as_a_local_one(home):
     assert found.best is not None
     assert json.loads(gantune(home, "best", "toy", "--format", "json")[1])["name"] == found.best.name
     assert gantune(home, "report", "toy")[0] == 0
-    code, _, err = gantune(home, "run", "toy.yaml", "--local")
-    assert code == 2
-    assert "is a cluster's" in err
-    assert "--local --from toy" in err
+
+
+def test_local_and_cluster_studies_share_a_name(home):
+    from tuner.manifest import load
+    from tuner.store import EngineKind, Store
+
+    assert gantune(home, "run", "toy.yaml", "--local")[0] == 0
+    remote = Store(home / ".gantune").of(EngineKind.KATIB)
+    remote.submit(load(home / "toy.yaml"))
+    remote.save_result(replace(search(0), name="toy"))
+    for verb in ("status", "best", "report"):
+        code, _, err = gantune(home, verb, "toy")
+        assert code == 2
+        assert "choose one with --local or --cluster" in err
+    assert len(json.loads(gantune(home, "status", "toy", "--local", "--format", "json")[1])["trials"]) == 4
+    assert json.loads(gantune(home, "status", "toy", "--cluster", "--format", "json")[1])["trials"] == []
+    listed = json.loads(gantune(home, "list", "--format", "json")[1])
+    assert [(each["name"], each["engine"], each["trials"]) for each in listed] == [
+        ("toy", "katib", 0),
+        ("toy", "local", 4),
+    ]
+    assert gantune(home, "run", "toy.yaml", "--local")[0] == 0

@@ -232,7 +232,7 @@ def test_gantune_store_is_for_every_command(server: Loopback, folder: Path, monk
     server.replay("random-ok")
     assert invoke(cluster.submit, "made.yaml").exception is None
     assert invoke(cluster.watch, "random-ok").return_value == 0
-    assert sorted(path.name for path in (folder / "mine").iterdir()) == ["made", "random-ok"]
+    assert sorted(path.name for path in (folder / "mine" / "katib").iterdir()) == ["made", "random-ok"]
     assert not (folder / ".gantune").exists()
 
 
@@ -326,6 +326,6 @@ def test_a_list_brings_what_runs_up_to_date_and_shortens_the_best_not_the_names(
             break
     invoke(study.status, "goal-reached")
     server.replay("goal-reached")
-    listed = CliRunner(env={"COLUMNS": "46"}).invoke(study.list_, []).stdout
-    assert "goal-reached  Succeeded" in listed
+    listed = CliRunner(env={"COLUMNS": "54"}).invoke(study.list_, []).stdout
+    assert "goal-reached  katib   Succeeded" in listed
     assert listed.splitlines()[1].endswith("…")

@@ -16,11 +16,11 @@ from tests.tuner.katib import change, names
 from tests.tuner.loopback import RESPONSES, Loopback, many
 from tuner.engines.katib import KatibEngine
 from tuner.engines.local import LocalEngine
-from tuner.errors import Conflict, NotFound, StudyChanged, StudyError
+from tuner.errors import Conflict, NotFound, StudyError
 from tuner.kube import Cluster
 from tuner.manifest import Experiment, from_document
 from tuner.result import StudyState, TrialState
-from tuner.store import EngineKind
+from tuner.store import EngineKind, Store
 
 BODY = RESPONSES["create-201"]["request"]["body"]
 
@@ -155,12 +155,13 @@ def test_an_old_watch_writes_into_its_own_study(server: Loopback, engine: KatibE
     assert len(engine.store.result("gpu-unschedulable.1").trials) == 2
 
 
-def test_a_local_study_of_the_name_is_refused_before_anything_is_created(server: Loopback, engine: KatibEngine) -> None:
-    engine.store.submit(experiment(), EngineKind.LOCAL)
-    for verb in (engine.submit, lambda what: list(engine.watch(what.name)), lambda what: engine.collect(what.name)):
-        with pytest.raises(StudyChanged, match=r"is a local one, .* give the cluster's a store of its own"):
-            verb(experiment())
-    assert server.count("POST") == 0
+def test_a_local_study_may_have_the_same_name(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+    here = Store(tmp_path / "store").of(EngineKind.LOCAL)
+    here.submit(experiment())
+    assert engine.submit(experiment()) == "made"
+    assert engine.collect("made").state is StudyState.RUNNING
+    assert here.names() == engine.store.names() == ["made"]
+    assert here.origin("made") is None
 
 
 @pytest.mark.parametrize("generate", [False, True])
@@ -226,9 +227,7 @@ def test_a_template_in_a_config_map_is_read_from_there(server: Loopback, engine:
     engine.delete("big")
 
 
-def test_going_on_here_leaves_the_clusters_study(
-    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_going_on_here_leaves_the_clusters_study(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
     """`gantune run FILE --local --from NAME`, with the FILE that NAME came from, then once more with --fresh."""
     server.replay("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
@@ -238,20 +237,19 @@ def test_going_on_here_leaves_the_clusters_study(
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
     body["spec"] |= {"maxTrialCount": 1, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
     for fresh in (False, True):
-        here = LocalEngine(engine.store, warm_start="random-ok", workers=1, fresh=fresh)
-        assert here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok-local"
-        events = list(here.watch("random-ok-local"))
+        here = LocalEngine(Store(tmp_path / "store"), warm_start="random-ok", workers=1, fresh=fresh)
+        assert here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok"
+        events = list(here.watch("random-ok"))
         assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
     assert len(engine.store.result("random-ok").trials) == 6
-    assert engine.store.names() == ["random-ok", "random-ok-local"]
+    assert len(here.collect("random-ok").trials) == 1
 
 
-def test_fresh_never_clears_the_clusters_study(server: Loopback, engine: KatibEngine) -> None:
+def test_fresh_never_clears_the_clusters_study(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     held = engine.store.experiment("random-ok")
-    with pytest.raises(StudyChanged, match=r"is a cluster.s, .* --local --from random-ok"):
-        LocalEngine(engine.store, fresh=True).submit(held)
+    Store(tmp_path / "store").of(EngineKind.LOCAL).submit(held, fresh=True)
     assert len(engine.store.result("random-ok").trials) == 6
 
 
@@ -263,7 +261,7 @@ def test_a_local_study_may_start_over_from_itself(
     monkeypatch.chdir(experiments.TRIALS)
     what = experiments.experiment(trials=3)
     experiments.run(tmp_path / "store", what)
-    again = LocalEngine(engine.store, warm_start="study", fresh=True)
+    again = LocalEngine(Store(tmp_path / "store"), warm_start="study", fresh=True)
     assert any("3 trials of study are known" in event.message for event in experiments.events(again, what))
 
 

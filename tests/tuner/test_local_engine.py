@@ -159,7 +159,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_table(algorithm: str, workers: i
     """kill -9 at three places of the journal; the table is that of an undisturbed run, and nothing ran for nothing."""
     whole = run(tmp_path / "whole", experiment(algorithm, args=[*ARGS, "--fail-above=4e-3"]), workers=1)
     note, root = tmp_path / "runs", tmp_path / "killed"
-    journal = root / "study" / "journal.jsonl"
+    journal = root / "local" / "study" / "journal.jsonl"
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
     for lines in (4, 15, 25):
         arguments = [str(root), algorithm, str(workers), "--fail-above=4e-3", f"--note={note}"]
@@ -251,7 +251,7 @@ def test_second_process_is_told_of_the_first(tmp_path: Path) -> None:
 
 def test_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
     run(tmp_path, experiment())
-    journal = tmp_path / "study" / "journal.jsonl"
+    journal = tmp_path / "local" / "study" / "journal.jsonl"
     lines = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join([*lines[:3], b"rubbish", *lines[3:]]))
     with pytest.raises(StudyDamaged, match=r"journal\.jsonl:4: the checksum is wrong"):
@@ -311,7 +311,7 @@ def test_values_are_arguments_and_no_shell_sees_them(tmp_path: Path) -> None:
     what = experiment(command=program, args=["${trialParameters.note}"], parameters=[note], trials=2)
     result = run(tmp_path, what)
     named = next(trial.name for trial in result.trials if trial.parameters["note"] == text)
-    assert f"got {[text]!r}" in (tmp_path / "study" / "trials" / named / "output.log").read_text()
+    assert f"got {[text]!r}" in (tmp_path / "local" / "study" / "trials" / named / "output.log").read_text()
 
 
 def test_push_collector_is_refused(tmp_path: Path) -> None:

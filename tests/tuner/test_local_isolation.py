@@ -16,7 +16,7 @@ import pytest
 from tests.tuner.experiments import TRIALS, document, experiment, run
 from tests.tuner.test_local_runner import gone
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 DEEDS = (
     "nothing", "thread", "patch", "close", "change", "fork", "daemon", "leave", "handlers", "segfault", "kill", "group",
@@ -78,7 +78,7 @@ def test_each_trial_equals_its_solo_run(
     assert found == solo
     assert {deed for deed, (state, *_) in found.items() if state is TrialState.FAILED} == FAILED
     assert (tmp_path / "notes.txt").read_text() == "original"
-    assert gone(Store(tmp_path / "store").folder("study"))
+    assert gone(Store(tmp_path / "store").of(EngineKind.LOCAL).folder("study"))
 
 
 @pytest.mark.parametrize("deed", ["leave", "fork", "segfault", "close"])

@@ -12,7 +12,7 @@ from tuner.engines.local.journal import FILE, Journal, fault
 from tuner.engines.local.records import parse
 from tuner.errors import StudyDamaged, StudyError
 from tuner.result import Result
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 WHAT = experiment(trials=2, parallel=1)
 
@@ -31,17 +31,17 @@ def whole(tmp_path: Path) -> Result:
 @pytest.fixture
 def journal(whole: Result, tmp_path: Path) -> Path:
     """The journal of that study."""
-    return tmp_path / whole.name / FILE
+    return tmp_path / "local" / whole.name / FILE
 
 
 def read(journal: Path) -> Result:
     """What the engine makes of the file."""
-    return LocalEngine(Store(journal.parents[1])).collect("study")
+    return LocalEngine(Store(journal.parents[2])).collect("study")
 
 
 def refused(journal: Path, data: bytes) -> bool:
     """Whether the engine refuses these contents of the file, in one line that says what to do."""
-    problem = fault(parse(data), Store(journal.parents[1]).identity("study"))
+    problem = fault(parse(data), Store(journal.parents[2]).of(EngineKind.LOCAL).identity("study"))
     assert "\n" not in problem
     assert not problem or "--fresh" in problem or "check-store study --repair" in problem
     return bool(problem)
@@ -55,7 +55,7 @@ def test_single_bit_flips_are_refused(journal: Path, whole: Result) -> None:
     assert [flip[:-1] for flip in accepted] == [data[:-1]] * 8
     for flip in accepted:
         journal.write_bytes(flip)
-        assert table(run(journal.parents[1], WHAT)) == table(whole)
+        assert table(run(journal.parents[2], WHAT)) == table(whole)
 
 
 def test_truncation_at_every_byte_loses_nothing(journal: Path, whole: Result) -> None:
@@ -65,7 +65,7 @@ def test_truncation_at_every_byte_loses_nothing(journal: Path, whole: Result) ->
         assert refused(journal, data[:size]) == (size < header)
         if size >= header and data[:size].endswith(b"\n"):
             journal.write_bytes(data[: size + 3])
-            assert table(run(journal.parents[1], WHAT)) == table(whole)
+            assert table(run(journal.parents[2], WHAT)) == table(whole)
 
 
 def test_moved_and_missing_lines_are_refused(journal: Path) -> None:
@@ -82,7 +82,7 @@ def test_moved_and_missing_lines_are_refused(journal: Path) -> None:
 def test_concatenated_and_foreign_journals_are_refused(journal: Path, tmp_path: Path) -> None:
     own = journal.read_bytes()
     run(tmp_path / "other", WHAT)
-    other = (tmp_path / "other" / "study" / FILE).read_bytes()
+    other = (tmp_path / "other" / "local" / "study" / FILE).read_bytes()
     for data in (own + own, own + other, other + own, other, b"", b"\n"):
         assert refused(journal, data)
         journal.write_bytes(data)
@@ -95,7 +95,7 @@ def test_missing_journal_is_refused(journal: Path) -> None:
     with pytest.raises(StudyDamaged, match=r"journal\.jsonl is missing: restore it"):
         read(journal)
     with pytest.raises(StudyDamaged):
-        LocalEngine(Store(journal.parents[1])).submit(WHAT)
+        LocalEngine(Store(journal.parents[2])).submit(WHAT)
 
 
 @pytest.mark.parametrize("torn", [b'{"crc":"00', b"{", b"\x00\x00"])

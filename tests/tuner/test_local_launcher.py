@@ -69,7 +69,7 @@ def test_own_scripts_leave_user_file_intact(start: Path, monkeypatch: pytest.Mon
     assert len(result.trials) == 6
     for trial in result.trials:
         assert trial.metrics["fd"] == float(trial.parameters["lr"])
-        script = start / ".gantune" / "study" / "trials" / trial.name / "files" / "train.py"
+        script = start / ".gantune" / "local" / "study" / "trials" / trial.name / "files" / "train.py"
         assert "sys.argv[1]" in script.read_text()
     assert (start / "train.py").read_text() == "print('the user wrote this')\n"
 
@@ -85,7 +85,7 @@ def test_init_containers_run_first_and_in_order(start: Path) -> None:
     )
     result, _ = run(shape, start)
     assert result.trials[0].metrics["fd"] == 2
-    assert (start / ".gantune/study/trials/study-0/mounts/work/a").read_text() == "1\n2\n"
+    assert (start / ".gantune/local/study/trials/study-0/mounts/work/a").read_text() == "1\n2\n"
 
 
 def test_failed_init_container_fails_the_trial(start: Path) -> None:
@@ -137,5 +137,5 @@ def test_cores_obey_both_cgroup_versions(tmp_path: Path, monkeypatch: pytest.Mon
 def test_python_is_this_interpreter(start: Path) -> None:
     line = ["python", "-c", "import sys; print(sys.executable); print('fd=1')"]
     run(document(command=line, args=[], trials=1), start)
-    log = (start / ".gantune/study/trials/study-0/output.log").read_text()
+    log = (start / ".gantune/local/study/trials/study-0/output.log").read_text()
     assert log.splitlines()[0] == sys.executable

@@ -15,7 +15,7 @@ from tuner.engines.local import LocalEngine
 from tuner.errors import StudyError, StudyNotFound, UnsupportedError
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, TrialState
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 SHELL = ["sh", "-c"]
 
@@ -199,7 +199,7 @@ def test_unknown_study_to_warm_start_from_is_refused(tmp_path: Path) -> None:
     run(tmp_path, experiment(name="first", trials=2))
     with pytest.raises(StudyNotFound, match=r"no study 'frist' in .*: did you mean first"):
         LocalEngine(Store(tmp_path), warm_start="frist").submit(experiment(name="second"))
-    assert Store(tmp_path).names() == ["first"]
+    assert Store(tmp_path).of(EngineKind.LOCAL).names() == ["first"]
 
 
 def test_logs_extend_and_delete_work_on_local_studies(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_logs_extend_and_delete_work_on_local_studies(tmp_path: Path) -> None:
     engine.extend("study", 3)
     assert len(list(engine.watch("study"))[-1].result.trials) == 3
     assert engine.delete("study").name == "study"
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "local").iterdir()) == []
 
 
 def test_followed_log_continues_until_the_trial_finished(tmp_path: Path) -> None:

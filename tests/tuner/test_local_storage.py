@@ -55,7 +55,7 @@ def test_no_trial_starts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(StudyError, match=r"the search is paused: the disk that holds .* is full") as caught:
         run(tmp_path, experiment(trials=2))
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "study").glob("trials/*"))
+    assert not list((tmp_path / "local" / "study").glob("trials/*"))
     monkeypatch.undo()
     monkeypatch.chdir(TRIALS)
     assert run(tmp_path, experiment(trials=2)).state is StudyState.SUCCEEDED
@@ -79,7 +79,7 @@ def test_trial_without_disk_space_runs_again(tmp_path: Path) -> None:
 def damaged(tmp_path: Path, line: int) -> Path:
     """A finished study with one damaged line."""
     run(tmp_path, experiment(trials=3, parallel=1))
-    path = tmp_path / "study" / "journal.jsonl"
+    path = tmp_path / "local" / "study" / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace(b'"op"', b'"oq"')
     path.write_bytes(b"".join(lines))
@@ -120,7 +120,7 @@ def gantune(folder: Path, *argv: str) -> tuple[int, str, str]:
 def test_check_store_says_how_to_recover(tmp_path: Path) -> None:
     damaged(tmp_path, 6)
     run(tmp_path, experiment(trials=1, name="other"))
-    Store(tmp_path).submit(experiment(name="remote"), EngineKind.KATIB)
+    Store(tmp_path).of(EngineKind.KATIB).submit(experiment(name="remote"))
     code, out, error = gantune(tmp_path, "check-store")
     assert code == 1
     assert out == "other: 5 records of 1 finished trials are intact\n"

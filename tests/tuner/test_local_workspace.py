@@ -97,7 +97,7 @@ def make_folder(directory: Path, user: int | None) -> None:
 
 def trial(start: Path, user: int | None, mode: str, code: str, number: int = 0) -> str:
     """Run code as trial `number` of a search started in `start`, and return what it printed."""
-    directory = start / ".gantune" / "study" / "trials" / f"study-{number}"
+    directory = start / ".gantune" / "local" / "study" / "trials" / f"study-{number}"
     make_folder(directory, user)
     done = run_as(user, ENTER, str(directory), str(start), mode, code)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_overwriting_leaves_start_intact(start: Path, user: int | None, mode: st
     code = "print(open('train.py').read(), end=''); open('train.py', 'w').write('own'); print(open('train.py').read())"
     assert trial(start, user, mode, code) == "the user's file\nown\n"
     assert (start / "train.py").read_text() == "the user's file\n"
-    assert (start / ".gantune/study/trials/study-0/files/train.py").read_text() == "own"
+    assert (start / ".gantune/local/study/trials/study-0/files/train.py").read_text() == "own"
 
 
 def test_deleting_leaves_start_intact(start: Path, user: int | None, mode: str) -> None:
@@ -174,7 +174,7 @@ def test_two_trials_overwrite_at_once(start: Path, user: int | None, mode: str) 
         "    time.sleep(0.01)\n"
         "    assert open('train.py').read() == name, open('train.py').read()\n"
     )
-    trials = [start / ".gantune" / "study" / "trials" / f"study-{number}" for number in (0, 1)]
+    trials = [start / ".gantune" / "local" / "study" / "trials" / f"study-{number}" for number in (0, 1)]
     for directory in trials:
         make_folder(directory, user)
     running = [subprocess.Popen(line_as(user, ENTER, str(directory), str(start), mode, code)) for directory in trials]
@@ -191,7 +191,7 @@ def test_file_systems_below_start_are_visible(start: Path, user: int | None, mod
     (start / "mounted").mkdir()
     code = "print(open('mounted/data').read()); open('mounted/data', 'w').write('own')"
     script = 'mount -t tmpfs none "$0/mounted" && echo -n data > "$0/mounted/data" && "$@" && cat "$0/mounted/data"'
-    directory = start / ".gantune" / "study" / "trials" / "study-0"
+    directory = start / ".gantune" / "local" / "study" / "trials" / "study-0"
     line = line_as(user, ENTER, str(directory), str(start), mode, code)
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, str(start), *line], capture_output=True, text=True, check=False

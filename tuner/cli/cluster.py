@@ -77,9 +77,10 @@ def refresh(store: Store, name: str, **where: Any) -> ClusterError | None:
     """
     from tuner.engines.katib import refresh as collect
     from tuner.errors import NoCluster, NoKatib
+    from tuner.store import EngineKind
 
     error = collect(store, name, notify=_warn, **where)
-    if error and name in store.names():
+    if error and name in store.of(EngineKind.KATIB).names():
         say(f"warning: {name} is shown as it was collected last: {error}", err=True)
     return None if isinstance(error, NoCluster | NoKatib) else error
 

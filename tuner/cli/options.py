@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,24 @@ def cluster_options(command: Command) -> Command:
         click.option("--katib-namespace", default="kubeflow", show_default=True, help="Cluster: where Katib lives."),
     )
     return reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+def engine_option(command: Command) -> Command:
+    """`--local`, `--cluster`: which study, where both engines have one of that name. The command receives `local`.
+
+    It is None without either. A namespace or a context can only mean the cluster.
+    """
+
+    @click.option("--local", is_flag=True, help="Choose the study on this machine.")
+    @click.option("--cluster", "remote", is_flag=True, help="Choose the study on the cluster.")
+    @wraps(command)
+    def choose(*args: Any, local: bool, remote: bool, **given: Any) -> Any:
+        if local and (remote or given.get("namespace") or given.get("context")):
+            raise click.UsageError("--local excludes --cluster, --namespace and --context")
+        remote = bool(remote or given.get("namespace") or given.get("context"))
+        return command(*args, local=local if local or remote else None, **given)
+
+    return choose  # type: ignore[return-value]
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:

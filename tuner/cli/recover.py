@@ -28,13 +28,12 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     engine = LocalEngine(store)
     if repair and name is None:
         raise click.UsageError("--repair needs the NAME of a study")
-    if name is not None and store.engine(name) is not EngineKind.LOCAL:
-        raise StudyError(f"study {name} runs on a cluster, and has no journal here")
+    studies = store.of(EngineKind.LOCAL)
+    if name is not None and name not in studies.names() and store.find(name) is EngineKind.KATIB:
+        raise StudyError(f"study {name} runs on a cluster, so it has no journal on this machine")
     code = 0
-    for each in [name] if name is not None else store.names():
+    for each in [name] if name is not None else studies.names():
         try:
-            if store.engine(each) is not EngineKind.LOCAL:
-                continue
             if repair and (saved := engine.repair(each)):
                 say(f"{each}: the damaged file is kept as {saved}")
             health = engine.check(each)
@@ -68,11 +67,11 @@ def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool
     from tuner.cli.live import Output
     from tuner.cli.run import Options, run_here
     from tuner.engines.local import LocalEngine
-    from tuner.store import Store
+    from tuner.store import EngineKind, Store
 
     store = Store(store_dir)
     numbers = LocalEngine(store).retry(name, trials or None)
     if numbers:
         say(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
     options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)
-    return run_here(store.experiment(name), options, Output.choose(as_json), store_dir, {})
+    return run_here(store.of(EngineKind.LOCAL).experiment(name), options, Output.choose(as_json), store_dir, {})

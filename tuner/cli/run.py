@@ -141,13 +141,16 @@ def run_here(
     from tuner.cli.live import follow
     from tuner.engines.local import LocalEngine
     from tuner.result import StudyState
-    from tuner.store import Store
+    from tuner.store import EngineKind, Store
 
     store = Store(store_dir)
     if options.warm_start:
         from tuner.cli.cluster import refresh
 
-        refresh(store, options.warm_start, **where)
+        kind, _, other = options.warm_start.rpartition("/")
+        here = other in store.of(EngineKind.LOCAL).names()
+        if kind == EngineKind.KATIB or (not kind and (other == experiment.name or not here)):
+            refresh(store, other, **where)
     engine = LocalEngine(
         store,
         workers=options.workers,
@@ -158,8 +161,6 @@ def run_here(
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
-        if experiment.name not in ("", name):
-            say(f"{experiment.name} is the cluster's study: what runs here is {name}", err=True)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, store_dir)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.console import SafeConsole
-from tuner.cli.options import cluster_options, format_option, store_option
+from tuner.cli.options import cluster_options, engine_option, format_option, store_option
 from tuner.cli.terminal import plain, say
 from tuner.errors import StudyError, StudyNotFound
 
 if TYPE_CHECKING:
+    from tuner.manifest import Experiment
     from tuner.result import Result, Trial
-    from tuner.store import Store
+    from tuner.store import EngineKind, Store
 
 
 def open_store(directory: Path) -> Store:
@@ -29,15 +30,23 @@ def open_store(directory: Path) -> Store:
     return Store(directory)
 
 
-def read(store: Store, name: str, **where: Any) -> Result:
-    """The study's Result; StudyNotFound says which names are near, or how to begin, and why the cluster has none."""
+def read(store: Store, name: str, *, local: bool | None, **where: Any) -> tuple[Result, EngineKind]:
+    """The study's Result and engine; StudyNotFound shows similar names, or how to begin, and why the cluster has none.
+
+    Without `local`, the study is the one that exists; StudyError where both engines have one.
+    """
     from tuner.cli.cluster import refresh
     from tuner.engines import collected
+    from tuner.store import EngineKind
 
-    why = refresh(store, name, **where)
-    names = store.names()
-    if name in names:
-        return collected(store, name)
+    asked = None if local is None else EngineKind.LOCAL if local else EngineKind.KATIB
+    why = None
+    if (engine := store.find(name, asked)) is not EngineKind.LOCAL and local is not True:
+        why = refresh(store, name, **where)
+        engine = store.find(name, asked)
+    if engine is not None:
+        return collected(store, name, engine), engine
+    names = list(dict.fromkeys(name for name, _ in store.all()))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
     hint = (
         f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
@@ -68,27 +77,28 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     from tuner.result import StudyState
     from tuner.store import EngineKind
 
-    results: list[Result] = []
+    results: list[tuple[Result, EngineKind]] = []
     away = False  # one silent cluster is waited for once
-    for name in store.names():
+    for name, kind in store.all():
         try:
-            if not away and store.engine(name) is EngineKind.KATIB and store.result(name).state is StudyState.RUNNING:
+            if not away and kind is EngineKind.KATIB and store.of(kind).result(name).state is StudyState.RUNNING:
                 away = refresh(store, name, **where) is not None
-            results.append(collected(store, name))
+            results.append((collected(store, name, kind), kind))
         except StudyError as error:  # one damaged study does not hide the others
             say(f"warning: {' '.join(str(error).split())}", err=True)
     if form == "json":
-        say(json.dumps([_summary(result) for result in results], indent=2))
+        say(json.dumps([_summary(result, kind) for result, kind in results], indent=2))
     elif not results:
         say(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
     else:
         _print_list(results)
 
 
-def _summary(result: Result) -> dict[str, object]:
+def _summary(result: Result, engine: EngineKind) -> dict[str, object]:
     best = result.best
     return {
         "name": result.name,
+        "engine": engine.value,
         "state": result.state.value,
         "objective": result.to_json()["objective"],
         "trials": len(result.trials),
@@ -97,7 +107,7 @@ def _summary(result: Result) -> dict[str, object]:
     }
 
 
-def _print_list(results: list[Result]) -> None:
+def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -105,13 +115,13 @@ def _print_list(results: list[Result]) -> None:
 
     console = SafeConsole()
     listing = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
-    for heading in ("study", "state", "trials"):
+    for heading in ("study", "engine", "state", "trials"):
         listing.add_column(heading, no_wrap=True)
     listing.add_column("best", overflow="ellipsis", no_wrap=True, ratio=1)  # gives way where room is short
-    for result in results:
+    for result, kind in results:
         ended = sum(trial.state.ended for trial in result.trials)
         trials = f"{ended} of {len(result.trials)}" if ended < len(result.trials) else str(ended)
-        cells = result.name, result.state.value, trials, table.best_text(result)
+        cells = result.name, kind.value, result.state.value, trials, table.best_text(result)
         listing.add_row(*(Text(cell) for cell in cells))
     console.print(listing)
 
@@ -119,12 +129,13 @@ def _print_list(results: list[Result]) -> None:
 @click.command()
 @click.argument("name")
 @format_option("table", "json")
+@engine_option
 @cluster_options
 @store_option
 def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
     """Show how the study NAME stands, trial by trial."""
     store = open_store(store_dir)
-    result = read(store, name, **where)
+    result, _ = read(store, name, **where)
     if form == "json":
         say(json.dumps(result.to_json(), indent=2))
         return
@@ -140,6 +151,7 @@ def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
 @click.command()
 @click.argument("name")
 @format_option("table", "json", "yaml", "args", "env")
+@engine_option
 @cluster_options
 @store_option
 def best(name: str, form: str, store_dir: Path, **where: Any) -> None:
@@ -150,18 +162,19 @@ def best(name: str, form: str, store_dir: Path, **where: Any) -> None:
     env   shell variables:                   eval "$(gantune best NAME --format env)"
     """
     store = open_store(store_dir)
-    result = read(store, name, **where)
+    result, kind = read(store, name, **where)
+    experiment = store.of(kind).experiment
     trial = _best_of(result)
     if form == "json":
         say(json.dumps(trial.to_json(), indent=2))
     elif form == "yaml":
         say(_yaml(trial.to_json()), nl=False)
     elif form == "args":
-        _print_args(store, name, trial)
+        _print_args(experiment(name), trial)
     elif form == "env":
         from tuner.cli import export
 
-        for variable, value in export.env(store.experiment(name), trial.parameters).items():
+        for variable, value in export.env(experiment(name), trial.parameters).items():
             say(f"{variable}={shlex.quote(value)}")
     else:
         _print_trial(result, trial)
@@ -179,10 +192,10 @@ def _best_of(result: Result) -> Trial:
     )
 
 
-def _print_args(store: Store, name: str, trial: Trial) -> None:
+def _print_args(experiment: Experiment, trial: Trial) -> None:
     from tuner.cli import export
 
-    line, split = export.quoted(export.args(store.experiment(name), trial.parameters))
+    line, split = export.quoted(export.args(experiment, trial.parameters))
     say(line)
     if split:
         say('note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`', err=True)
@@ -229,6 +242,7 @@ def _yaml(shape: object) -> str:
     show_default=True,
     help="The page to write; - is stdout.",
 )
+@engine_option
 @cluster_options
 @store_option
 def report(name: str, output: Path, store_dir: Path, **where: Any) -> None:
@@ -237,10 +251,10 @@ def report(name: str, output: Path, store_dir: Path, **where: Any) -> None:
     Needs plotly: pip install 'gan-tuner[report]'
     """
     store = open_store(store_dir)
-    result = read(store, name, **where)
+    result, kind = read(store, name, **where)
     from tuner.report import page
 
-    document = page(result, store.experiment(name))
+    document = page(result, store.of(kind).experiment(name))
     if str(output) == "-":
         sys.stdout.write(document)
         return

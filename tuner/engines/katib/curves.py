@@ -1,8 +1,8 @@
 """Learning curves: from Katib's DB manager, and where that is out of reach, from the pods' logs.
 
-Kept as `.gantune/NAME/curves.jsonl`, one line per value: {"trial", "metric", "time", "value"}. A trial that ended is
-asked once: what the file holds already is not fetched again. The file stays open meanwhile, so that it is found again
-where another command renames its folder.
+Kept as `.gantune/katib/NAME/curves.jsonl`, one line per value: {"trial", "metric", "time", "value"}. The curve of a
+finished trial is requested once: values that the file already holds are not fetched again. The file stays open
+meanwhile, so that writes still reach it after another command has renamed its directory.
 """
 
 from __future__ import annotations

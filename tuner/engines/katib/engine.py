@@ -53,17 +53,18 @@ class KatibEngine:
         pace: float = 1.0,
         db_manager: str = "",
     ) -> None:
-        self.cluster, self.store, self.namespace, self.katib_namespace = cluster, store, namespace, katib_namespace
+        self.cluster, self.store = cluster, store.of(EngineKind.KATIB)
+        self.namespace, self.katib_namespace = namespace, katib_namespace
         self.deadline, self.notify, self.pace, self.db_manager = deadline, notify, pace, db_manager
 
     def submit(self, experiment: Experiment) -> str:
         """Create the Experiment, or join the one that is there with the same spec; at most five requests.
 
-        Raises StudyChanged with the difference, or where the store has a local study of the name; Denied with the
-        webhook's message; NotFound where Katib or the namespace is absent. Once it is created, nothing raises.
+        Raises StudyChanged with the difference; Denied with the webhook's message; NotFound without Katib or without
+        the namespace. Once it is created, nothing raises.
         """
         namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
-        self.store.ensure_writable(experiment.name, EngineKind.KATIB)
+        self.store.ensure_writable(experiment.name)
         study = self._joined(experiment, namespace) if experiment.name else None
         if study is None:
             for warning in preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace):
@@ -274,7 +275,6 @@ class KatibEngine:
 
     def _find(self, name: str) -> LiveExperiment:
         """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""
-        self.store.expect(name, EngineKind.KATIB)
         origin = self.store.origin(name)
         namespace = self._need(self.namespace or (origin.namespace if origin else "") or self.cluster.namespace)
         try:
@@ -300,7 +300,7 @@ class KatibEngine:
                     self.store.save_result(gone)
         body = _body(study.experiment, study.namespace)
         experiment = replace(study.experiment, name=study.name, document=body)
-        self.store.submit(experiment, EngineKind.KATIB, origin=origin)
+        self.store.submit(experiment, origin=origin)
 
     def _known(self, study: LiveExperiment) -> tuple[Trial, ...]:
         """The trials that the store holds of this very Experiment."""

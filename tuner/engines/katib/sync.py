@@ -24,20 +24,17 @@ def refresh(
 ) -> ClusterError | None:
     """Collect NAME where it may have changed; each request is sent once, for `timeout` seconds.
 
-    Returns why the cluster gave nothing, None when all is well. A local study is left alone. Of a search that has ended
-    with all its trials the cluster is asked no more than whether it is still the same, and no answer is no error. A
-    name that the store does not know is looked for on the cluster. Raises the error where `namespace` or `context` ask
+    Returns why the cluster gave nothing, None when all is well. Of a search that has finished with all its
+    trials, the cluster is only asked whether it is still the same one, and no answer is no error. A name that the store
+    does not know is looked up on the cluster. Raises the error where `namespace` or `context` ask
     for another Experiment than the store's, whose results must not stand for it.
     """
+    studies = store.of(EngineKind.KATIB)
     origin, ended = None, False
-    if name in store.names():
-        if store.archived(name):
+    if name in studies.names():
+        if studies.archived(name):
             return None
-        if store.engine(name) is EngineKind.LOCAL:
-            if namespace or context:
-                store.expect(name, EngineKind.KATIB)  # raises: the cluster's is not kept here
-            return None
-        origin, held = store.origin(name), store.result(name)
+        origin, held = studies.origin(name), studies.result(name)
         ended = held.state is not StudyState.RUNNING and all(trial.state.ended for trial in held.trials)
     moved = bool(origin and namespace and namespace != origin.namespace)
     elsewhere = moved or bool(origin and context)

@@ -39,8 +39,9 @@ class LocalEngine:
         parallelTrialCount is the most.
     seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with the study.
     fresh: start over, whatever the store holds. max_trials: instead of the manifest's maxTrialCount.
-    warm_start: the name of an earlier study in the store, whose trials the sampler is told first. Where it is a
-        cluster's and bears the Experiment's own name, this study is NAME-local, so that both exist.
+    warm_start: the name of an earlier study in the store, whose trials the sampler receives first. The Experiment's own
+        name is the cluster's study of that name, if there is one. Where a local study and a cluster's share a name,
+        `local/NAME` and `katib/NAME` choose one.
     debug: run trials one at a time in this process, so that breakpoints work.
     """
 
@@ -55,7 +56,8 @@ class LocalEngine:
         warm_start: str | None = None,
         debug: bool = False,
     ) -> None:
-        self._store, self._workers, self._seed = store, workers, seed
+        self._all, self._store = store, store.of(EngineKind.LOCAL)
+        self._workers, self._seed = workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
         self._debug = debug
         self._lock: Lock | None = None
@@ -71,11 +73,9 @@ class LocalEngine:
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
-        if experiment.name == self._warm_start and self._store.engine(experiment.name) is EngineKind.KATIB:
-            experiment = replace(experiment, name=f"{experiment.name}-local")
         self._refuse(experiment)
         known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
-        folder = self._store.submit(experiment, EngineKind.LOCAL, fresh=self._fresh)
+        folder = self._store.submit(experiment, fresh=self._fresh)
         self._fresh = False
         self._hold(folder)
         try:
@@ -186,7 +186,7 @@ class LocalEngine:
         experiment = self._store.experiment(name)
         spec = dict(experiment.document["spec"]) | {"maxTrialCount": max_trials}
         document = dict(experiment.document) | {"spec": spec}
-        self._store.submit(replace(experiment, max_trials=max_trials, document=document), EngineKind.LOCAL)
+        self._store.submit(replace(experiment, max_trials=max_trials, document=document))
 
     def delete(self, name: str) -> Result:
         """Remove the study with everything that its trials wrote; returns what it was."""
@@ -267,13 +267,30 @@ class LocalEngine:
                 "Start over with --fresh to use it"
             )
 
+    def _earlier(self, own: str) -> Result:
+        """Return the study to warm-start from."""
+        kind, _, name = (self._warm_start or "").rpartition("/")
+        if kind not in ("", *EngineKind):
+            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {self._warm_start}")
+        engine = EngineKind(kind) if kind else None
+        if engine is None and name == own:
+            engine = self._all.find(name, EngineKind.KATIB)
+        try:
+            engine = self._all.find(name, engine)
+        except StudyError as error:
+            raise StudyError(
+                f"{name} is the name of a local study and of a study on a cluster: "
+                f"choose one with --warm-start local/{name} or --warm-start katib/{name}"
+            ) from error
+        return collected(self._all, name, engine or EngineKind.LOCAL)
+
     def _known(self, experiment: Experiment) -> tuple[list[Known], str]:
         """Return the points of the study to start from that lie in this space, and how many these are."""
         from tuner.samplers.transform import dimension
 
         dimensions, outside = [dimension(parameter) for parameter in experiment.parameters], 0
         known: list[Known] = []
-        for trial in collected(self._store, self._warm_start or "").trials:
+        for trial in self._earlier(experiment.name).trials:
             value = trial.metrics.get(experiment.objective.metric)
             if value is None or not trial.state.ended:
                 continue
