@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.engine_contract import EngineContract
+from tests.tuner.katib import FastClock
 from tests.tuner.loopback import Loopback, changes
 from tuner.engine import Engine
 from tuner.engines.katib import KatibEngine
@@ -36,7 +37,7 @@ class TestKatibEngine(EngineContract):
 
         server.controller = controller
         store = Store(tmp_path / "store")
-        return KatibEngine(Cluster.connect(), store, pace=0.02, deadline=60, db_manager="127.0.0.1:9")
+        return KatibEngine(Cluster.connect(), store, clock=FastClock(), deadline=3000, db_manager="127.0.0.1:9")
 
     @pytest.fixture
     def manifest(self) -> Experiment:

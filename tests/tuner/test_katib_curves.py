@@ -14,7 +14,7 @@ import pytest
 from kubeflow.katib import katib_api_pb2 as pb
 from kubeflow.katib import katib_api_pb2_grpc as rpc
 
-from tests.tuner.katib import NOWHERE
+from tests.tuner.katib import NOWHERE, FastClock
 from tests.tuner.loopback import Loopback, many
 from tuner.engines.katib import KatibEngine, curves
 from tuner.engines.katib.objects import SIDECAR
@@ -63,7 +63,7 @@ def engine(server: Loopback, kubeconfig: Path, tmp_path: Path, notes: list[str],
     for plural, item in many(6):
         server.put(plural, item)
     store = Store(tmp_path / "store")
-    return KatibEngine(Cluster.connect(), store, notify=notes.append, pace=0.02, db_manager=database.address)
+    return KatibEngine(Cluster.connect(), store, notify=notes.append, clock=FastClock(), db_manager=database.address)
 
 
 @pytest.fixture

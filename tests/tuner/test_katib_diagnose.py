@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from typing import Any
 
 import pytest
 
 from tests.tuner.katib import (
-    PACE,
+    FastClock,
     change,
     condition,
     names,
@@ -62,7 +61,7 @@ def test_a_search_that_cannot_move_says_why_and_the_remedy(
 def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """Through the second look and the third, while a pod goes to and fro between ErrImagePull and its back-off."""
     play(server, scenario)
-    engine.deadline = 150 * PACE
+    engine.deadline = 150
     watch = engine.watch(scenario)
     next(one for one in watch if one.kind is EventKind.WARNING)
     with pytest.raises(Deadline):
@@ -77,9 +76,10 @@ def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngi
     if scenario not in STALLS:
         no_events(server)
         server.logs.clear()
-    engine.pace, began = 0.05, time.monotonic()
+    engine.clock = FastClock(20)
+    began = engine.clock.now()
     said = until_warned(engine.watch(scenario if scenario in STALLS else "nan-objective"), words)
-    took = (time.monotonic() - began) / 0.05
+    took = engine.clock.now() - began
     assert took < 60
     assert scenario in STALLS or took > 40, said  # a slow sampler is given twice the patience
 
@@ -87,7 +87,7 @@ def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngi
 def test_a_suggestion_pod_that_is_being_made_is_no_stall(server: Loopback, engine: KatibEngine) -> None:
     """On every fresh cluster its image is pulled for longer than the first look waits."""
     rest = play_until(server, "random-ok", lambda step: step["kind"] == "pods" and "'waiting'" in str(step))
-    engine.pace = 0.1  # the first look comes after 2 s, the second after 5
+    engine.clock = FastClock(10)  # the first look comes after 2 s, the second after 5
 
     def made() -> None:
         for _ in rest:
@@ -175,7 +175,7 @@ def test_a_standstill_without_a_reason_is_said_once(server: Loopback, engine: Ka
     server.replay("nan-objective")
     no_events(server)
     server.logs.clear()
-    engine.deadline = 250 * PACE  # the looks after the one that says it come at 110 and 230
+    engine.deadline = 250  # the looks after the one that says it come at 110 and 230
     watch = engine.watch("nan-objective")
     next(one for one in watch if one.kind is EventKind.WARNING)
     with pytest.raises(Deadline):
@@ -188,9 +188,10 @@ def test_events_that_may_not_be_read_are_no_stall_by_themselves(server: Loopback
     server.logs.clear()
     for _ in range(9):
         server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
-    engine.pace, began = 0.05, time.monotonic()
+    engine.clock = FastClock(20)
+    began = engine.clock.now()
     until_warned(engine.watch("nan-objective"), "")
-    assert (time.monotonic() - began) / 0.05 > 40
+    assert engine.clock.now() - began > 40
 
 
 def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, engine: KatibEngine) -> None:

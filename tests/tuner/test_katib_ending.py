@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tests.tuner.katib import FastClock
 from tests.tuner.loopback import Loopback
 from tuner.engines.katib import KatibEngine
 from tuner.errors import UnsupportedError
@@ -68,7 +69,7 @@ def test_stop_ends_what_the_controller_makes_meanwhile(server: Loopback, engine:
     server.replay("gpu-unschedulable")
     late = copy.deepcopy(next(item for key, item in server.objects.items() if key[0] == "trials"))
     late["metadata"] |= {"name": "gpu-unschedulable-late", "uid": "late"}
-    engine.pace = 0.3
+    engine.clock = FastClock(3)
 
     def controller() -> None:
         key = ("experiments", "gan", "gpu-unschedulable")

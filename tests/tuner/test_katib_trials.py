@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tuner.engines.katib.objects import PodView
-from tuner.engines.katib.trials import Listed, merged, placed, youngest
+from tuner.engines.katib.trials import Arrivals, Listed, in_order, merged, placed, youngest
 from tuner.result import Trial, TrialState
 
 
@@ -48,6 +50,27 @@ def test_of_pods_made_at_once_the_one_with_a_reason_speaks() -> None:
 def test_what_is_said_of_a_trial(fresh: Trial, now: PodView | None, known: Trial, reason: str, node: str) -> None:
     said = placed(fresh, now, known, "found")
     assert (said.reason, said.node) == (reason, node)
+
+
+def test_numbers_ignore_order_of_arrival() -> None:
+    """Two trials of the same second get the same numbers, whichever comes first."""
+    listed = [Listed("1", trial("b")), Listed("1", trial("a")), Listed("2", trial("c"))]
+    for order in itertools.permutations(listed):
+        arrivals = Arrivals()
+        for now, one in enumerate(order):
+            arrivals.put(one, float(now))
+        assert [one.name for one in in_order(arrivals.take())] == ["a", "b", "c"]
+        assert arrivals.take() == []
+
+
+def test_later_second_does_not_delay_earlier() -> None:
+    arrivals = Arrivals()
+    for now, one in enumerate([Listed("1", trial("b")), Listed("2", trial("c")), Listed("1", trial("a"))]):
+        arrivals.put(one, float(now))
+    assert [one.name for one in in_order(arrivals.take(before=0.5))] == ["a", "b"]
+    assert arrivals.get("c") == trial("c")
+    assert arrivals.take(before=0.5) == []
+    assert [one.name for one in in_order(arrivals.take(before=1.0))] == ["c"]
 
 
 def test_numbers_are_kept_and_new_ones_go_by_creation() -> None:

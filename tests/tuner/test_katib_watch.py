@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.tuner.loopback import SCENARIOS, Loopback, changes, many
 from tests.tuner.test_katib_diagnose import STALLS
 from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
+from tuner.engines.katib.clock import Clock
 from tuner.errors import Deadline
 from tuner.result import StudyState, TrialState
 
@@ -184,7 +186,7 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
         if plural == "experiments":
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
-    engine.pace, engine.deadline = 1.0, 8
+    engine.clock, engine.deadline = Clock(), 8
     watch = engine.watch("big")
     event = next(one for one in watch if sum(trial.state.ended for trial in one.result.trials) == 2000)
     assert event.result.best is not None
@@ -229,6 +231,24 @@ def test_numbers_go_by_creation_and_logs_knows_them(server: Loopback, engine: Ka
             assert server.count("GET", f"/pods/{trial.name}-") == 1
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_tied_trials_are_numbered_by_name(server: Loopback, engine: KatibEngine, backwards: bool) -> None:
+    """The trials of one reconciliation share their creation second, and arrive one by one in any order."""
+    play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
+    model = server.objects["trials", "gan", names(server, "trials")[0]]
+    for name in names(server, "trials"):
+        server.remove("trials", "gan", name)
+
+    def create() -> None:
+        all_watched(server)
+        for name in sorted(("random-ok-a", "random-ok-b", "random-ok-c"), reverse=backwards):
+            server.put("trials", copy.deepcopy(model | {"metadata": model["metadata"] | {"name": name, "uid": name}}))
+
+    threading.Thread(target=create, daemon=True).start()
+    result = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 3)[-1].result
+    assert [trial.name for trial in result.trials] == ["random-ok-a", "random-ok-b", "random-ok-c"]
+
+
 def test_a_pods_reason_goes_with_it(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     watch = engine.watch("gpu-unschedulable")
@@ -253,7 +273,7 @@ def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: Kati
     engine.extend("random-ok", 12)
     assert engine.store.result("random-ok").state is StudyState.RUNNING
     assert len(engine.store.result("random-ok").trials) == 6
-    engine.deadline = 0.3
+    engine.deadline = 15
     with pytest.raises(Deadline):
         list(engine.watch("random-ok"))
 

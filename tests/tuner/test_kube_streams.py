@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner.katib import FastClock
 from tests.tuner.loopback import Loopback
 from tuner.errors import Forbidden, Timeout
 from tuner.kube import EXPERIMENTS, Cluster
@@ -139,7 +140,7 @@ def test_a_closed_watch_leaves_no_thread_behind(server: Loopback, kubeconfig: Pa
 
     server.replay("gpu-unschedulable")
     before = set(threading.enumerate())
-    events = KatibEngine(Cluster.connect(), Store(tmp_path / "store"), pace=0.02).watch("gpu-unschedulable")
+    events = KatibEngine(Cluster.connect(), Store(tmp_path / "store"), clock=FastClock()).watch("gpu-unschedulable")
     next(events)
     while len(server.streams) < 3:
         time.sleep(0.01)

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import tuner
+from tests.tuner.katib import FastClock
 from tests.tuner.loopback import RESPONSES, Loopback
 
 PAGE = Path(__file__).parents[2] / "docs" / "katib.md"
@@ -59,7 +60,7 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
     for stalled in ("suspended-jobs", "restricted-early-stopping", "nan-objective"):
         server.replay(stalled)
         engine = tuner.api._katib(".gantune", "", None)
-        engine.deadline, engine.pace = 1.5, 0.02
+        engine.deadline, engine.clock = 75, FastClock()
         with pytest.raises(tuner.errors.Deadline):
             list(engine.watch(stalled))
     server.replay("bad-setting")

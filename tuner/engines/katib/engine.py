@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import curves, logs, objects, preflight, spec, trials, verdict
+from tuner.engines.katib import curves, diagnose, logs, objects, preflight, spec, trials
+from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
 from tuner.engines.katib.objects import name_of
 from tuner.engines.katib.stop import complete, end_trials
@@ -30,15 +30,15 @@ from tuner.manifest import API_VERSION, Experiment
 from tuner.result import Result, StudyState, Trial
 from tuner.store import EngineKind, Origin, Store
 
-_GOING = 10  # looks at an Experiment that is being deleted, a second apart: Katib's finalizer takes one or two
-_KEEP = 5.0  # seconds until what a watch has seen is stored again, so that other commands know its numbers
+_DELETE_POLLS = 10  # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
+_STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, for the other commands
 
 
 class KatibEngine:
     """Searches on one cluster, kept in one store.
 
     `namespace` overrides the manifest's; `deadline` ends a watch after so many seconds; `notify` hears warnings that
-    come outside a watch; `pace` scales every wait (tests).
+    come outside a watch; all waits are measured by `clock`.
     """
 
     def __init__(
@@ -50,12 +50,13 @@ class KatibEngine:
         katib_namespace: str = "kubeflow",
         deadline: float | None = None,
         notify: Callable[[str], None] = lambda message: None,
-        pace: float = 1.0,
+        clock: Clock | None = None,
         db_manager: str = "",
     ) -> None:
         self.cluster, self.store = cluster, store.of(EngineKind.KATIB)
         self.namespace, self.katib_namespace = namespace, katib_namespace
-        self.deadline, self.notify, self.pace, self.db_manager = deadline, notify, pace, db_manager
+        self.deadline, self.notify, self.db_manager = deadline, notify, db_manager
+        self.clock = clock or Clock()
 
     def submit(self, experiment: Experiment) -> str:
         """Create the Experiment, or join the one that is there with the same spec; at most five requests.
@@ -85,13 +86,13 @@ class KatibEngine:
         if study.state is StudyState.RUNNING:  # a finished one is stored once its trials are read
             self._remember(study)
         known = self._known(study)
-        watcher = Watcher(self.cluster, study, known=known, deadline=self.deadline, pace=self.pace)
-        kept = time.monotonic()
+        watcher = Watcher(self.cluster, study, known=known, deadline=self.deadline, clock=self.clock)
+        kept = self.clock.now()
         try:
             for event in watcher.events():
-                if time.monotonic() - kept > _KEEP:
+                if self.clock.now() - kept > _STORE_INTERVAL:
                     self._keep(watcher.result(), known, study)
-                    kept = time.monotonic()
+                    kept = self.clock.now()
                 yield event
         finally:
             seen = self._keep(watcher.result(), known, study)
@@ -112,7 +113,7 @@ class KatibEngine:
             self._remember(study)
         self.store.save_result(result, study.uid)
         yield from watcher.ends(result)
-        for warning in verdict.warnings(study.item, result):
+        for warning in diagnose.warnings(study.item, result):
             yield Event(EventKind.WARNING, result, message=warning)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
@@ -123,7 +124,7 @@ class KatibEngine:
         """
         study = self._find(name)
         result = self._collect(study, with_curves=with_curves)
-        for warning in verdict.warnings(study.item, result):
+        for warning in diagnose.warnings(study.item, result):
             self.notify(warning)
         return result
 
@@ -132,8 +133,8 @@ class KatibEngine:
         study = self._find(name)
         self._remember(study)
         if complete(self.cluster, study):
-            time.sleep(self.pace)  # the controller may be at work on the state of before, and make trials
-        trials = end_trials(self.cluster, study, self._known(study), self.notify, self.pace)
+            self.clock.sleep(1.0)  # the controller may be at work on the state of before, and make trials
+        trials = end_trials(self.cluster, study, self._known(study), self.notify, self.clock)
         state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
         self.store.save_result(Result(name, state, study.experiment.objective, trials, reason), study.uid)
 
@@ -225,8 +226,8 @@ class KatibEngine:
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
         """The Experiment, or None; one that is being deleted is waited for, since it cannot be joined."""
         since = ""
-        for attempt in range(_GOING):
-            time.sleep(self.pace if attempt else 0)
+        for attempt in range(_DELETE_POLLS):
+            self.clock.sleep(1.0 if attempt else 0.0)
             try:
                 item = self.cluster.get(EXPERIMENTS, name, namespace=namespace)
             except NoKatib:

@@ -15,9 +15,7 @@ from tuner.result import StudyState, Trial, TrialState
 from tuner.space import Double, Int, Parameter, Value
 
 Object = Mapping[str, Any]
-TRIAL_LABEL, EXPERIMENT_LABEL, SUGGESTION_LABEL = (
-    f"katib.kubeflow.org/{kind}" for kind in ("trial", "experiment", "suggestion")
-)
+TRIAL_LABEL, EXPERIMENT_LABEL = "katib.kubeflow.org/trial", "katib.kubeflow.org/experiment"
 STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune stop` completes an Experiment
 SIDECAR = "metrics-logger-and-collector"  # Katib's container that reads the metrics
 SUGGESTION_CONTAINER = "suggestion"

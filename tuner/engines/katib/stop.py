@@ -7,25 +7,25 @@ with them).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from tuner.engines.katib import objects, spec
+from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, read_result
 from tuner.engines.katib.objects import STOPPED_REASON
 from tuner.errors import Conflict, NotFound
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.result import StudyState, Trial, TrialState
 
-_CONFLICTS = 5  # the controller writes the status too: read again and try again
-_ROUNDS = 10  # of deletions, a second apart; the second finds what the controller made meanwhile
+_PATCH_ATTEMPTS = 5  # the controller writes the status too, and a conflict is read and patched again
+_DELETE_ROUNDS = 10  # a second apart; the second round finds the trials that were created meanwhile
 
 
 def complete(cluster: Cluster, study: LiveExperiment) -> bool:
     """Mark the Experiment as Succeeded, by us; False where it had ended before."""
-    for attempt in range(_CONFLICTS):
+    for attempt in range(_PATCH_ATTEMPTS):
         item = cluster.get(EXPERIMENTS, study.name, namespace=study.namespace)
         if objects.study_state(item)[0] is not StudyState.RUNNING:
             return False
@@ -35,7 +35,7 @@ def complete(cluster: Cluster, study: LiveExperiment) -> bool:
             status = spec.completed(item, STOPPED_REASON, "Experiment was stopped by gantune stop")
             _patch(cluster, study, item, "status", {"status": status})
         except Conflict:
-            if attempt == _CONFLICTS - 1:
+            if attempt == _PATCH_ATTEMPTS - 1:
                 raise
         else:
             break
@@ -60,11 +60,11 @@ def _patch(
 
 
 def end_trials(
-    cluster: Cluster, study: LiveExperiment, known: tuple[Trial, ...], notify: Callable[[str], None], pace: float
+    cluster: Cluster, study: LiveExperiment, known: tuple[Trial, ...], notify: Callable[[str], None], clock: Clock
 ) -> tuple[Trial, ...]:
     """Delete what runs until nothing does; all trials as they are then."""
     stopped: set[str] = set()
-    for _ in range(_ROUNDS):
+    for _ in range(_DELETE_ROUNDS):
         known = read_result(cluster, study, known, notify).trials
         running = [trial for trial in known if not trial.state.ended and trial.name not in stopped]
         if not running:
@@ -75,7 +75,7 @@ def end_trials(
                 cluster.delete(TRIALS, trial.name, namespace=study.namespace)
             except NotFound:
                 continue
-        time.sleep(pace)
+        clock.sleep(1.0)
     else:
         notify(f"new trials of {study.name} go on coming: `kubectl get trials -n {study.namespace}` shows them")
     return tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,12 +18,44 @@ class Listed:
     trial: Trial
 
 
+NUMBER_DELAY = 1.5  # seconds; trials of the same creation second arrive within them, in any order
+
+
+class Arrivals:
+    """New trials of a watch. They wait for their numbers until all trials of the same second have arrived."""
+
+    def __init__(self) -> None:
+        self._first_seen: dict[str, float] = {}
+        self._listed: dict[str, Listed] = {}
+
+    def put(self, listed: Listed, now: float) -> None:
+        """Add a trial, or update one that waits."""
+        self._first_seen.setdefault(listed.trial.name, now)
+        self._listed[listed.trial.name] = listed
+
+    def get(self, name: str) -> Trial | None:
+        """The trial of this name, if it waits."""
+        listed = self._listed.get(name)
+        return listed.trial if listed else None
+
+    def take(self, before: float = math.inf) -> list[Listed]:
+        """Remove and return the trials that arrived by then, and those that were created no later than they."""
+        due = [self._listed[name].created for name, seen in self._first_seen.items() if seen <= before]
+        taken = [listed for listed in self._listed.values() if due and listed.created <= max(due)]
+        for listed in taken:
+            del self._listed[listed.trial.name], self._first_seen[listed.trial.name]
+        return taken
+
+
 class Numbers:
     """The number of each trial: the one it was known under, else the next in the order of creation."""
 
     def __init__(self, known: Iterable[Trial] = ()) -> None:
         self._of = {trial.name: trial.number for trial in known}
         self._free = max(self._of.values(), default=-1) + 1
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._of
 
     def of(self, name: str) -> int:
         """The number of this trial; a new name gets the next one, so ask in the order of creation."""

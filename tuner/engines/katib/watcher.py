@@ -7,23 +7,24 @@ numbered when it is complete, since it comes in the order of names and numbers g
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from tuner.engine import Event, EventKind
 from tuner.engines.katib import diagnose, logs, objects, trials
+from tuner.engines.katib.changes import Changes
+from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment
-from tuner.engines.katib.feeds import Feeds
 from tuner.engines.katib.objects import SIDECAR, PodView, name_of, version_of
-from tuner.engines.katib.trials import Listed, Numbers
+from tuner.engines.katib.trials import NUMBER_DELAY, Arrivals, Listed, Numbers
 from tuner.errors import Deadline, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState
 
-_LOOKS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first look for a stall, the second, ...
+_LOOK_DELAYS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first look for a stall, the second, ...
+_POLL = 0.5  # seconds until the clock is read again where nothing happens
 
 
 class Watcher:
@@ -36,11 +37,12 @@ class Watcher:
         *,
         known: tuple[Trial, ...] = (),
         deadline: float | None = None,
-        pace: float = 1.0,
+        clock: Clock,
     ) -> None:
         self.cluster, self.study, self.experiment = cluster, study, study.experiment
-        self.deadline, self.pace = deadline, pace
+        self.deadline, self.clock = deadline, clock
         self.numbers = Numbers(known)
+        self._arrivals = Arrivals()
         self.deleted = False
         self._item, self._version = study.item, version_of(study.item)
         self.state, self.reason = objects.study_state(study.item)
@@ -56,8 +58,8 @@ class Watcher:
         self._listing: dict[Resource, dict[str, Listed | None]] = {}  # the names of a list that is under way
         self._lost: set[Resource] = set()  # watches that were cut off and have not listed again
         self._said: set[str] = set()
-        self._feeds = Feeds(cluster, study, pace)
-        self._moved = self._looked = time.monotonic()
+        self._changes = Changes(cluster, study, clock)
+        self._moved = self._looked = self.clock.now()
         self._looks = 0
 
     def result(self) -> Result:
@@ -67,26 +69,28 @@ class Watcher:
 
     def events(self) -> Iterator[Event]:
         """Events until the Experiment has ended or is gone; the caller adds STUDY_ENDED. Raises Deadline, Forbidden."""
-        end = None if self.deadline is None else time.monotonic() + self.deadline
+        end = None if self.deadline is None else self.clock.now() + self.deadline
         if self.state is StudyState.RUNNING:
-            self._feeds.start()
+            self._changes.start()
         try:
             while self.state is StudyState.RUNNING and not self.deleted:
-                if end is not None and time.monotonic() > end:
+                if end is not None and self.clock.now() > end:
                     name = self.experiment.name
                     raise Deadline(
                         f"{name} has not ended within {self.deadline:g} s; it goes on: `gantune watch {name}`"
                     )
-                change = self._feeds.get(min(0.5, self._patience()))
+                change = self._changes.get(self.clock.timeout(_POLL))
                 if change is not None:
                     yield from self._apply(change)
-                if time.monotonic() - self._looked > self._patience():
+                yield from self._number(self._arrivals.take(self.clock.now() - NUMBER_DELAY))
+                if self.clock.now() - self._looked > self._patience():
                     self._looks += 1
                     yield from self._look()
-            while (change := self._feeds.get(0)) is not None:  # what the other watches have delivered already
+            while (change := self._changes.get(0)) is not None:  # what the other watches have delivered already
                 yield from self._apply(change)
+            yield from self._number(self._arrivals.take())
         finally:
-            self._feeds.close()
+            self._changes.close()
 
     def ends(self, result: Result) -> Iterator[Event]:
         """The events that lead from what was seen to `result`: the Experiment's end may come before its trials'."""
@@ -123,8 +127,9 @@ class Watcher:
                 yield from self._trial(change.object, names)
 
     def _synced(self, resource: Resource, names: dict[str, Listed | None]) -> Iterator[Event]:
-        for trial in trials.in_order(listed for listed in names.values() if listed):
-            yield from self._become(self._numbered(trial))
+        if resource is TRIALS:
+            arrived = {listed.trial.name: listed for listed in self._arrivals.take()}
+            yield from self._number((arrived | {name: listed for name, listed in names.items() if listed}).values())
         known = {EXPERIMENTS: {self.experiment.name}, TRIALS: self._trials.keys(), PODS: self._pods.keys()}
         yield from self._gone(resource, known[resource] - names.keys())
 
@@ -138,6 +143,8 @@ class Watcher:
 
     def _gone(self, resource: Resource, names: set[str]) -> Iterator[Event]:
         for name in names:
+            if resource is TRIALS and self._arrivals.get(name):
+                yield from self._number(self._arrivals.take())
             if resource is EXPERIMENTS:
                 self.deleted = self.deleted or name == self.experiment.name
             elif resource is PODS and name in self._pods:
@@ -149,17 +156,25 @@ class Watcher:
 
     def _trial(self, item: dict[str, Any], names: dict[str, Listed | None] | None) -> Iterator[Event]:
         """A trial as a list (`names`: what it has named so far) or a watch gives it."""
-        name, version, seen = name_of(item), version_of(item), self._trials.get(name_of(item))
+        name, version = name_of(item), version_of(item)
+        seen = self._trials.get(name) or self._arrivals.get(name)
         if version < self._versions.get(name, -1):
             return
         fresh = objects.trial(item, self.experiment, 0)
         if seen and seen.state.ended and not fresh.state.ended:
             return
         self._versions[name] = version
-        if names is not None and seen is None:
-            names[name] = Listed(str(item["metadata"].get("creationTimestamp", "")), fresh)
+        listed = Listed(str(item["metadata"].get("creationTimestamp", "")), fresh)
+        if name in self._trials or (names is None and name in self.numbers):
+            yield from self._number([listed])
+        elif names is not None:
+            names[name] = listed
         else:
-            yield from self._become(self._numbered(fresh))
+            self._arrivals.put(listed, self.clock.now())
+
+    def _number(self, listed: Iterable[Listed]) -> Iterator[Event]:
+        for trial in trials.in_order(listed):
+            yield from self._become(self._numbered(trial))
 
     def _numbered(self, trial: Trial) -> Trial:
         return self._placed(replace(trial, number=self.numbers.of(trial.name)))
@@ -222,15 +237,15 @@ class Watcher:
         return self._explanations[pod]
 
     def _progress(self) -> None:
-        self._moved = self._looked = time.monotonic()
+        self._moved = self._looked = self.clock.now()
         self._looks = 0
 
     def _patience(self) -> float:
-        return _LOOKS[min(self._looks, len(_LOOKS) - 1)] * self.pace
+        return _LOOK_DELAYS[min(self._looks, len(_LOOK_DELAYS) - 1)]
 
     def _look(self) -> Iterator[Event]:
         """Nothing has moved for a while: find out why, and say it once."""
-        self._looked = time.monotonic()
+        self._looked = self.clock.now()
         if self._lost:  # a search cannot be told from an API server that does not answer
             return
         findings = diagnose.diagnose(self.cluster, self._snapshot())
@@ -249,7 +264,7 @@ class Watcher:
             trials=self.result().trials,
             pods=tuple(self._explanations.get(pod, pod) for pod in self._pods.values()),
             pods_known=self._pods_known,
-            quiet=(self._looked - self._moved) / self.pace,
+            quiet=self._looked - self._moved,
         )
 
     def _warn(self, message: str) -> Iterator[Event]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuner.result import Trial
 
-_REMEDIES = {
+_FIXES = {
     "Insufficient": (
         "lower parallelTrialCount, or what a trial asks for, or add nodes (a pool may take minutes to scale up)"
     ),
@@ -33,13 +33,13 @@ _REMEDIES = {
 }
 
 
-def remedy(reason: str, experiment: str, trial: Trial) -> str:
+def fix(reason: str, experiment: str, trial: Trial) -> str:
     """For a trial that does not run, or has failed."""
-    known = next((text for key, text in _REMEDIES.items() if key in reason), "")
+    known = next((text for key, text in _FIXES.items() if key in reason), "")
     return known or f"see `gantune logs {experiment} --trial {trial.number}`"
 
 
-def suggestion_remedy(reason: str, algorithm: str) -> str:
+def suggestion_fix(reason: str, algorithm: str) -> str:
     """For the pod of the suggestion service."""
     if "OOMKilled" in reason:
         return (
@@ -48,10 +48,10 @@ def suggestion_remedy(reason: str, algorithm: str) -> str:
         )
     if "CrashLoop" in reason:
         return "see its log with `kubectl logs --previous`"
-    return next((text for key, text in _REMEDIES.items() if key in reason), "see `kubectl describe pod`")
+    return next((text for key, text in _FIXES.items() if key in reason), "see `kubectl describe pod`")
 
 
-def refusal_remedy(message: str, *, early_stopping: bool) -> str:
+def refusal_fix(message: str, *, early_stopping: bool) -> str:
     """For a pod of the suggestion service that was never made."""
     if "must specify" in message:
         return "set the resources that the quota asks for in katib-config, for the algorithm's suggestion service"

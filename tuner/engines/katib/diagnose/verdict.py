@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuner.engines.katib import objects
-from tuner.engines.katib.remedies import remedy
+from tuner.engines.katib.diagnose.fixes import fix
 from tuner.result import Result, StudyState, TrialState
 
 
@@ -25,7 +25,7 @@ def _failures(result: Result) -> Iterator[str]:
     if result.state is StudyState.FAILED and failed:
         reason, count = Counter(trial.reason for trial in failed).most_common(1)[0]
         one = next(trial for trial in failed if trial.reason == reason)
-        yield f"{count} of {len(result.trials)} trials failed: {reason}; {remedy(reason, result.name, one)}"
+        yield f"{count} of {len(result.trials)} trials failed: {reason}; {fix(reason, result.name, one)}"
 
 
 def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
+from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment
 from tuner.errors import ClusterError, Forbidden
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
@@ -12,12 +13,12 @@ from tuner.kube.listwatch import Change, follow
 from tuner.kube.streams import Stop
 
 
-class Feeds:
+class Changes:
     """Changes from the three, in the order in which they came."""
 
-    def __init__(self, cluster: Cluster, study: LiveExperiment, pace: float) -> None:
-        self._cluster, self._study, self._pace = cluster, study, pace
-        self._changes: queue.Queue[Change | Forbidden | ClusterError] = queue.Queue(maxsize=256)
+    def __init__(self, cluster: Cluster, study: LiveExperiment, clock: Clock) -> None:
+        self._cluster, self._study, self._clock = cluster, study, clock
+        self._queue: queue.Queue[Change | Forbidden | ClusterError] = queue.Queue(maxsize=256)
         self._stop = Stop()  # its set() ends the three streams at once
 
     def start(self) -> None:
@@ -28,7 +29,7 @@ class Feeds:
             (PODS, {"labels": self._study.label}),
         )
         for resource, selector in selectors:
-            threading.Thread(target=self._feed, args=(resource, selector), daemon=True).start()
+            threading.Thread(target=self._follow, args=(resource, selector), daemon=True).start()
 
     def get(self, timeout: float) -> Change | Forbidden | None:
         """The next change, None where none came in time; Forbidden where pods alone may not be listed.
@@ -36,7 +37,7 @@ class Feeds:
         Raises what ended one of the watches.
         """
         try:
-            change = self._changes.get(timeout=timeout) if timeout else self._changes.get_nowait()
+            change = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
         except queue.Empty:
             return None
         if isinstance(change, ClusterError) and not isinstance(change, _PodsForbidden):
@@ -47,14 +48,14 @@ class Feeds:
         """End all three; what they have sent since is dropped."""
         self._stop.set()
 
-    def _feed(self, resource: Resource, selector: dict[str, str]) -> None:
+    def _follow(self, resource: Resource, selector: dict[str, str]) -> None:
         try:
             for change in follow(
                 self._cluster,
                 resource,
                 self._stop,
                 namespace=self._study.namespace,
-                first_wait=self._pace,
+                first_wait=self._clock.timeout(1.0),
                 **selector,
             ):
                 if not self._put(change):
@@ -69,7 +70,7 @@ class Feeds:
     def _put(self, change: Change | ClusterError) -> bool:
         while not self._stop.is_set():
             try:
-                self._changes.put(change, timeout=0.5)
+                self._queue.put(change, timeout=0.5)
             except queue.Full:
                 continue
             return True

@@ -9,104 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tuner.engines.katib import trials
-from tuner.engines.katib.objects import SUGGESTION_CONTAINER, PodView, conditions, name_of, time_of
-from tuner.engines.katib.remedies import refusal_remedy, remedy, suggestion_remedy
+from tuner.engines.katib.diagnose.fixes import fix, refusal_fix, suggestion_fix
+from tuner.engines.katib.diagnose.snapshot import Findings, Snapshot
+from tuner.engines.katib.objects import SUGGESTION_CONTAINER, conditions, name_of, time_of
 from tuner.errors import ClusterError, NotFound
 from tuner.kube import EVENTS, JOBS, SUGGESTIONS, Cluster, Resource
-from tuner.manifest import Experiment
 from tuner.result import Trial, TrialState
 
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
-SLOW = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
+SLOW_SUGGESTION = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
 _NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
 _ERROR = re.compile(r"^(?:ERROR\b|CRITICAL\b|[EF]\d{4} |panic: |[\w.]*(?:Error|Exception)\b)")
-_CONFLICT = "the object has been modified"  # two controllers wrote at once; the next attempt mends it
-_ATTEMPTS = 3  # a controller tries again within seconds: fewer failures may have been a service that was starting
-_LOG_TAIL = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that a watch knows when it asks."""
-
-    experiment: Experiment
-    namespace: str
-    created: datetime | None
-    touched: bool  # by Katib's controller: it has a status
-    trials: tuple[Trial, ...]
-    pods: tuple[PodView, ...]
-    pods_known: bool  # False where RBAC forbids to list them
-    quiet: float  # seconds since anything has changed
-
-    @property
-    def suggestion_pods(self) -> list[PodView]:
-        """The suggestion service's."""
-        return [pod for pod in self.pods if not pod.trial]
-
-    @property
-    def podless(self) -> set[str]:
-        """Trials that Katib calls Running, without a pod; none where pods are not to be seen."""
-        have = {pod.trial for pod in self.pods}
-        return {name for name in self._running if name not in have} if self.pods_known else set()
-
-    @property
-    def unreported(self) -> set[str]:
-        """Trials that Katib calls Running although their pod has completed."""
-        pods = trials.youngest(self.pods)
-        return {name for name in self._running if name in pods and pods[name].phase == "Succeeded"}
-
-    @property
-    def jobless(self) -> set[str]:
-        """Trials whose Job Katib has not made."""
-        return {trial.name for trial in self.trials if trial.state is TrialState.WAITING}
-
-    @property
-    def at_work(self) -> bool:
-        """Whether any trial runs, as far as one can see."""
-        idle = self.podless | self.unreported
-        return any(trial.name in self._running - idle and not trial.reason for trial in self.trials)
-
-    @property
-    def _running(self) -> set[str]:
-        return {trial.name for trial in self.trials if trial.state is TrialState.RUNNING}
-
-    @property
-    def explained(self) -> bool:
-        """Whether it is known of a trial why it waits."""
-        return any(trial.reason and not trial.state.ended for trial in self.trials)
-
-    @property
-    def drained(self) -> bool:
-        """Whether it is the sampler's turn: every trial has ended, and there may be more."""
-        most = self.experiment.max_trials
-        return all(trial.state.ended for trial in self.trials) and (most is None or len(self.trials) < most)
-
-    @property
-    def changed(self) -> datetime | None:
-        """When something happened last, by the server's clock."""
-        times = [time for trial in self.trials for time in (trial.started, trial.ended) if time]
-        return max([*times, *([self.created] if self.created else [])], default=None)
-
-    @property
-    def since(self) -> str:
-        """When that was, in words that stay the same while nothing happens."""
-        return f" since {self.changed:%H:%M:%S} UTC" if self.changed else ""
-
-
-@dataclass(slots=True)
-class Findings:
-    """`reasons` by trial name; `warnings` about the whole, each with its remedy."""
-
-    reasons: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.reasons or self.warnings)
+_CONFLICT = "the object has been modified"  # two controllers wrote at once; the next attempt succeeds
+_MINIMUM_FAILURES = (
+    3  # a controller tries again within seconds: fewer failures may have been a service that was starting
+)
+_LOG_LINES = 60  # of the suggestion service's log, in which its last error is looked for
 
 
 def blocked(snapshot: Snapshot) -> Iterator[str]:
@@ -120,7 +43,7 @@ def blocked(snapshot: Snapshot) -> Iterator[str]:
         what = "no trial is at work, though Katib says Running"
         if snapshot.at_work:
             what = "some trials wait for their Jobs"
-        yield f"{what}: {reason}; {remedy(reason, snapshot.experiment.name, waiting[reason][0])}"
+        yield f"{what}: {reason}; {fix(reason, snapshot.experiment.name, waiting[reason][0])}"
 
 
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
@@ -134,7 +57,7 @@ def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
             rule(cluster, snapshot, findings)
         except ClusterError as error:
             failed = failed or str(error)
-    if failed and not findings and not snapshot.at_work and snapshot.quiet >= SLOW:
+    if failed and not findings and not snapshot.at_work and snapshot.quiet >= SLOW_SUGGESTION:
         findings.warnings.append(f"nothing moves, and it cannot be seen why: {failed}")
     return findings
 
@@ -143,7 +66,7 @@ def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) ->
     for pod in snapshot.suggestion_pods:
         recovering = snapshot.at_work and pod.running  # it was killed once; whether it lasts will be seen
         if pod.reason and pod.phase != "Succeeded" and not recovering:
-            what = suggestion_remedy(pod.reason, snapshot.experiment.algorithm.name)
+            what = suggestion_fix(pod.reason, snapshot.experiment.algorithm.name)
             findings.warnings.append(f"the suggestion service's pod {pod.name} does not work: {pod.reason}; {what}")
 
 
@@ -164,7 +87,7 @@ def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> N
     for event in _events(cluster, snapshot, "FailedCreate", snapshot.created):
         if event.kind == "ReplicaSet" and event.name.startswith(service) and service_waits:
             service_waits = False  # said once: each attempt leaves an event with another pod's name
-            what = refusal_remedy(event.message, early_stopping=snapshot.experiment.early_stopping is not None)
+            what = refusal_fix(event.message, early_stopping=snapshot.experiment.early_stopping is not None)
             findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(event.message)}; {what}")
         elif event.name in snapshot.podless and event.kind != "ReplicaSet":
             findings.reasons[event.name] = f"pod refused: {_refusal(event.message)}"
@@ -211,7 +134,7 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
         elif event.kind in ("Experiment", "Suggestion") and event.name == snapshot.experiment.name:
             recent = not event.last or not snapshot.changed or event.last >= snapshot.changed
             failures += [event] if recent else []
-    if not whole or sum(event.count for event in failures) < _ATTEMPTS:
+    if not whole or sum(event.count for event in failures) < _MINIMUM_FAILURES:
         return
     if any(_NAN.search(event.message) for event in failures):
         findings.warnings.append(_nan(snapshot))
@@ -232,19 +155,19 @@ def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
             pod.name,
             SUGGESTION_CONTAINER,
             namespace=snapshot.namespace,
-            tail=_LOG_TAIL,
+            tail=_LOG_LINES,
             since=snapshot.quiet,  # what it erred on before, it has got over
         )
         errors = [line for line in log.splitlines() if _ERROR.search(line)]
         if _NAN.search(log):
             findings.warnings.append(_nan(snapshot))
-        elif errors and snapshot.quiet >= SLOW:
+        elif errors and snapshot.quiet >= SLOW_SUGGESTION:
             findings.warnings.append(f"the sampler errs, so no new trial comes: {_brief(errors[-1])}; {_see(snapshot)}")
 
 
 def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     """No rule knows why: say how long, what Katib says, and where to look."""
-    if findings or snapshot.at_work or snapshot.explained or snapshot.quiet < SLOW:
+    if findings or snapshot.at_work or snapshot.explained or snapshot.quiet < SLOW_SUGGESTION:
         return
     if not snapshot.touched:
         findings.warnings.append(
