@@ -83,7 +83,7 @@ class TestForkServer(RunnerContract):
     def test_daemon_ends_with_its_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(one := job(tmp_path, 0, "--do=daemon"))
         assert finish(runner, 0).code == 0
-        assert len(marked(tmp_path / "study")) == 2  # guard and server
+        assert len(marked(tmp_path / "study")) == 3  # guard, server and the next trial's process
         time.sleep(0.5)
         assert "fd=-1" not in log(one)
 

@@ -103,12 +103,22 @@ class _Trial:
             self.signal(signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class _Spare:
+    """A process that waits for its job, and its pipes."""
+
+    pid: int
+    jobs: int
+    report: int
+
+
 class _Server:
     def __init__(self, channel: socket.socket, module: str, guard: int) -> None:
         self._channel, self._module, self._guard = channel, module, guard
         self._main: trial.Main | None = None
         self._rest = b""
         self._trials: dict[int, _Trial] = {}  # by number
+        self._spare: _Spare | None = None
 
     def serve(self) -> Continuation:
         """Return once the client has gone, or, in a forked process, with what that process does."""
@@ -120,6 +130,9 @@ class _Server:
         woken = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         gc.collect()
         gc.freeze()  # the collector would write to every object, and so copy every page, in each trial
+        with contextlib.suppress(OSError):
+            if (forked := self._prepare()) is not None:
+                return forked
         while True:
             times = [at for each in self._trials.values() for at in (each.due, each.kill_at) if at is not None]
             wait = max(min(times) - time.monotonic(), 0) if times else None
@@ -156,33 +169,66 @@ class _Server:
 
     def _obey(self, message: Mapping[str, Any]) -> Continuation | None:
         if "run" in message:
-            return self._fork(decoded(message["run"]))
+            return self._start(decoded(message["run"]), message["run"])
         if (one := self._trials.get(message["stop"])) is not None:
             one.stop()
         return None
 
-    def _fork(self, job: Job) -> Continuation | None:
-        server = os.getpid()
-        signal.pthread_sigmask(signal.SIG_BLOCK, trial.SIGNALS)  # a stop may come before the trial is ready for it
+    def _start(self, job: Job, shape: Mapping[str, Any]) -> Continuation | None:
+        """Give the job to the spare process; returns what to do in a new process, None in the server."""
         try:
-            report, theirs = os.pipe()
-            pid = _fork()
+            if self._spare is None and (forked := self._prepare()) is not None:
+                return forked
+            assert self._spare is not None  # noqa: S101
+            spare, self._spare = self._spare, None
+            with os.fdopen(spare.jobs, "wb") as jobs:
+                jobs.write(json.dumps(shape).encode())
         except OSError as error:
             self._send(done=job.number, code=None, error=f"cannot start a process: {error.strerror}", machine=True)
             return None
+        due = time.monotonic() + job.deadline if job.deadline else None
+        self._trials[job.number] = _Trial(spare.pid, job, spare.report, due)
+        try:
+            return self._prepare()  # while the trial runs
+        except OSError:
+            return None  # the next start tries again, and tells the client
+
+    def _prepare(self) -> Continuation | None:
+        """Fork the next trial's process, which waits for its job: with torch imported, a fork takes 12 ms."""
+        server = os.getpid()
+        pipes: list[int] = []
+        signal.pthread_sigmask(signal.SIG_BLOCK, trial.SIGNALS)  # a stop may come before the trial is ready for it
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            pid = _fork()
+        except OSError:
+            for pipe in pipes:
+                os.close(pipe)
+            raise
         finally:
             if os.getpid() == server:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, trial.SIGNALS)
+        job, jobs, report, words = pipes
         if pid == 0:
             self._channel.close()
-            for pipe in (report, *(each.report for each in self._trials.values())):
+            for pipe in (jobs, report, *(each.report for each in self._trials.values())):
                 os.close(pipe)
-            return lambda: trial.leave(trial.run(job, self._main, theirs, server))
-        os.close(theirs)
+            return lambda: self._wait(job, words, server)
+        os.close(job)
+        os.close(words)
         os.set_blocking(report, False)
-        due = time.monotonic() + job.deadline if job.deadline else None
-        self._trials[job.number] = _Trial(pid, job, report, due)
+        self._spare = _Spare(pid, jobs, report)
         return None
+
+    def _wait(self, job: int, report: int, server: int) -> int:
+        """In the spare process: wait for the job, and run it."""
+        die_with_parent(signal.SIGKILL, server)
+        with os.fdopen(job, "rb") as jobs:
+            shape = jobs.read()
+        if not shape:  # the server has ended
+            os._exit(0)
+        trial.leave(trial.run(decoded(json.loads(shape)), self._main, report, server))
 
     def _reap(self) -> None:
         """Tell the client of the trials that have finished, after everything that they started has ended."""
@@ -194,7 +240,8 @@ class _Server:
         for each, _ in finished:
             del self._trials[each.job.number]
         if finished:
-            kill_descendants(frozenset(each.pid for each in self._trials.values()))
+            spare = [self._spare.pid] if self._spare else []
+            kill_descendants(frozenset([*spare, *(each.pid for each in self._trials.values())]))
         for each, code in finished:
             self._conclude(each, code)
 
