@@ -28,7 +28,7 @@ from tests.tuner.experiments import LR, TRIALS, document
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.processes import MARKER
 from tuner.result import Result, StudyState
-from tuner.store import Store
+from tuner.store import EngineKind, Store
 
 COUNT = 6
 BLAMED = re.compile(
@@ -81,7 +81,7 @@ def tree(folder: Path) -> dict[str, list[int]]:
 
 def study(folder: Path) -> Path:
     """The study's directory."""
-    store = Store(folder / ".gantune")
+    store = Store(folder / ".gantune").of(EngineKind.LOCAL)
     return store.folder("study").absolute()
 
 

@@ -67,7 +67,7 @@ def test_every_trial_has_its_own_files(workers: int, tmp_path: Path) -> None:
     args = [*ARGS, "--metrics-file=/var/log/katib/metrics.log"]
     result = run(tmp_path, experiment(args=args, collector=FILE, trials=4), workers=workers)
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 4
-    files = sorted(tmp_path.glob("study/trials/*/mounts/var-log-katib/metrics.log"))
+    files = sorted(tmp_path.glob("local/study/trials/*/mounts/var-log-katib/metrics.log"))
     assert len(files) == 4
     assert not Path("/var/log/katib/metrics.log").exists()
     logs = [(path.parents[2] / "output.log").read_text() for path in files]
