@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ from typing import Any
 import pytest
 
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
+from tuner.check.settings import SETTINGS
 from tuner.errors import UnsupportedError
 from tuner.result import StudyState, TrialState
-from tuner.samplers import SUPPORTED, Past, Proposal, Sampler, sampler
+from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, sampler
+from tuner.samplers.model import distribution
 
 LAG = 3
 
@@ -26,7 +31,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def played(
     algorithm: Sampler, count: int, start: Sequence[tuple[Proposal, float | None]] = ()
 ) -> list[tuple[Proposal, float | None]]:
-    """Ask and tell without trials: fd by a formula, lr above 3e-3 fails. Goes on from `start`."""
+    """Ask and tell without trials: fd by a formula, lr above 3e-3 fails. Continues from `start`."""
     trials = list(start)
     while len(trials) < count:
         told = max(len(trials) - LAG + 1, 0)
@@ -44,7 +49,7 @@ def played(
     return trials
 
 
-@pytest.mark.parametrize("algorithm", SUPPORTED)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 class TestEveryAlgorithm:
     """What holds for all of them."""
 
@@ -67,7 +72,7 @@ class TestEveryAlgorithm:
         for proposal, _ in played(algo, 8):
             for dimension in algo.dimensions:
                 coordinate = proposal.point[dimension.name]
-                assert dimension.distribution._contains(dimension.distribution.to_internal_repr(coordinate))
+                assert distribution(dimension)._contains(distribution(dimension).to_internal_repr(coordinate))
                 assert (
                     dimension.value(dimension.encode(proposal.values[dimension.name]))
                     == pytest.approx(proposal.values[dimension.name])
@@ -183,3 +188,27 @@ def test_medianstop_is_the_same_however_fast_trials_are_stopped(tmp_path: Path) 
     stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]
     assert stopped
     assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
+
+
+def test_random_and_grid_import_no_optuna() -> None:
+    code = (
+        "import sys; from tests.tuner.experiments import experiment; from tuner.samplers import sampler\n"
+        "for name in ('random', 'grid'): assert sampler(experiment(name), 0).propose([])\n"
+        "print(sorted({'optuna', 'torch', 'scipy'} & set(sys.modules)))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_settings_are_those_of_katib() -> None:
+    for name, row in ALGORITHMS.items():
+        assert set(row.settings) <= set(SETTINGS[name]) - {SEED_SETTING}, name
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_documentation_lists_every_setting(algorithm: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm}` |"))
+    honoured = row.split(" | ")[3]
+    assert set(re.findall(r"`(\w+)[`:]", honoured)) >= set(ALGORITHMS[algorithm].settings)

@@ -1,9 +1,12 @@
 """A Katib parameter as a sampler sees it, and back.
 
-Optuna knows uniform and log-uniform numbers and choices. Everything else Katib knows (normal, logNormal, and a step or
-an int with any distribution but uniform) is sampled in its quantile u in [0, 1] and snapped to the grid, so every
-sampler honours it. Three of Katib's bugs are absent: no value is outside [min, max] (hyperopt's normal is not cut off),
-the ends of a grid are as likely as its middle, and a grid is decimal (no 0.30000000000000004, no logUniform step at 0).
+A sampler works on coordinates: a choice, an index, a number, or a quantile. Model-based samplers know uniform and
+log-uniform numbers and choices. All other distributions (normal, logNormal, and a step or an int with any distribution
+except uniform) are sampled in the quantile u in [0, 1] and rounded to the grid, so every sampler honours them.
+
+Three defects of Katib's services do not occur: every value is in [min, max] (hyperopt does not truncate its normal
+distributions), the ends of a grid are as likely as its middle, and a grid is computed in decimal (there is no
+0.30000000000000004, and no logUniform step at 0).
 """
 
 from __future__ import annotations
@@ -12,64 +15,72 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from statistics import NormalDist
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
-LARGEST_GRID = 10**7  # points that a stepped double may have; beyond, it counts as continuous
+LARGEST_GRID = 10**7  # points that a double with a step may have; above, it is continuous
+
+
+class Coordinate(Enum):
+    """What a sampler's coordinate on one dimension is."""
+
+    CHOICE = "one of the values, unordered"
+    INDEX = "the index of one of the values"
+    NUMBER = "a number in [low, high]"
+    LOG_NUMBER = "a number in [low, high], on a logarithmic scale"
+    QUANTILE = "a quantile in [0, 1]"
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One parameter. `values` is its whole set where that is finite, in order; `parameter` its numbers otherwise."""
+    """One parameter. `values` are all its values, in order, or None if they are not finite."""
 
     parameter: Parameter
     values: Sequence[Value] | None
-    distribution: BaseDistribution
+    coordinate: Coordinate
 
     @property
     def name(self) -> str:
-        """The parameter's name."""
+        """Return the parameter's name."""
         return self.parameter.name
 
     def value(self, coordinate: Any) -> Value:
-        """What the trial gets for a sampler's coordinate."""
-        if isinstance(self.distribution, CategoricalDistribution):
+        """Return what the trial receives for a sampler's coordinate."""
+        if self.coordinate is Coordinate.CHOICE:
             return str(coordinate)
-        if self.values is not None and isinstance(self.distribution, IntDistribution):
+        if self.values is not None and self.coordinate is Coordinate.INDEX:
             return self.values[int(coordinate)]
-        if not _by_quantile(self.parameter):
-            return float(coordinate)
-        return self.at(float(coordinate))
+        if self.coordinate is Coordinate.QUANTILE:
+            return self.at(float(coordinate))
+        return float(coordinate)
 
     def at(self, u: float) -> Value:
-        """The value at quantile `u` in [0, 1]."""
-        if self.values is not None and not _by_quantile(self.parameter):
+        """Return the value at quantile `u` in [0, 1]."""
+        if self.values is not None and self.coordinate is not Coordinate.QUANTILE:
             return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
-        number = _quantile(self.parameter, u)
-        return self._snapped(number)
+        return self._rounded(_quantile(self.parameter, u))
 
     def encode(self, value: Value) -> Any:
-        """A sampler's coordinate for a value; ValueError where the value is not in this dimension."""
+        """Return a sampler's coordinate for a value. Raises ValueError if the value is not in this dimension."""
         if self.values is not None:
             try:
                 place = self.values.index(_typed(self.parameter, value))
             except ValueError as error:
                 raise ValueError(f"{self.name}={value} is not one of its values") from error
-            if isinstance(self.distribution, CategoricalDistribution):
+            if self.coordinate is Coordinate.CHOICE:
                 return self.values[place]
-            if isinstance(self.distribution, IntDistribution):
+            if self.coordinate is Coordinate.INDEX:
                 return place
         number = float(value)
         low, high = self.parameter.low, self.parameter.high  # type: ignore[union-attr]
         if not low <= number <= high:
             raise ValueError(f"{self.name}={value} is not in [{low}, {high}]")
-        return _rank(self.parameter, number) if _by_quantile(self.parameter) else number
+        return _rank(self.parameter, number) if self.coordinate is Coordinate.QUANTILE else number
 
-    def _snapped(self, number: float) -> Value:
+    def _rounded(self, number: float) -> Value:
         low, high = self.parameter.low, self.parameter.high  # type: ignore[union-attr]
         if self.values is None:
             return min(max(number, low), high)
@@ -78,29 +89,31 @@ class Dimension:
 
 
 def dimension(parameter: Parameter) -> Dimension:
-    """The dimension of one parameter."""
+    """Return the dimension of one parameter."""
     if isinstance(parameter, Categorical):
-        choices = tuple(dict.fromkeys(parameter.choices))
-        return Dimension(parameter, choices, CategoricalDistribution(choices))
+        return Dimension(parameter, tuple(dict.fromkeys(parameter.choices)), Coordinate.CHOICE)
     if isinstance(parameter, Discrete):
-        numbers = tuple(sorted(dict.fromkeys(parameter.choices), key=float))
-        return Dimension(parameter, numbers, IntDistribution(0, len(numbers) - 1))
+        return Dimension(parameter, tuple(sorted(dict.fromkeys(parameter.choices), key=float)), Coordinate.INDEX)
     values = _grid(parameter)
     if _by_quantile(parameter):
-        return Dimension(parameter, values, FloatDistribution(0.0, 1.0))
+        return Dimension(parameter, values, Coordinate.QUANTILE)
     if values is not None:
-        return Dimension(parameter, values, IntDistribution(0, len(values) - 1))
+        return Dimension(parameter, values, Coordinate.INDEX)
     log = parameter.distribution is Distribution.LOG_UNIFORM
-    return Dimension(parameter, None, FloatDistribution(float(parameter.low), float(parameter.high), log=log))
+    return Dimension(parameter, None, Coordinate.LOG_NUMBER if log else Coordinate.NUMBER)
 
 
 def size(dimensions: Sequence[Dimension]) -> int | None:
-    """How many points the space has, None where that is infinite."""
-    return None if any(a.values is None for a in dimensions) else math.prod(len(a.values or ()) for a in dimensions)
+    """Return the number of points of a space, or None if it is infinite."""
+    return (
+        None
+        if any(each.values is None for each in dimensions)
+        else math.prod(len(each.values or ()) for each in dimensions)
+    )
 
 
 def point(dimensions: Sequence[Dimension], index: int) -> dict[str, Value]:
-    """The point of that index in a finite space, the last dimension turning fastest."""
+    """Return the point with this index in a finite space. The last dimension varies fastest."""
     values: dict[str, Value] = {}
     for one in reversed(dimensions):
         assert one.values is not None  # noqa: S101  # size() came first
@@ -123,7 +136,7 @@ def _typed(parameter: Parameter, value: Value) -> Value:
 
 
 def _grid(parameter: Double | Int) -> Sequence[Value] | None:
-    """low, low + step, ... not past high, computed in decimal; None for a double without step."""
+    """Return low, low + step, ... up to high, computed in decimal, or None for a double without a step."""
     if isinstance(parameter, Int):
         return range(parameter.low, parameter.high + 1, parameter.step or 1)
     if not parameter.step:
@@ -134,7 +147,7 @@ def _grid(parameter: Double | Int) -> Sequence[Value] | None:
 
 
 def _reach(parameter: Double | Int) -> tuple[float, float]:
-    """The interval whose values snap to the grid: half a step beyond either end, so that both are as wide as others."""
+    """Return the interval that is rounded to the grid: half a step beyond both ends, which makes all cells equal."""
     grid = _grid(parameter)
     if grid is None:
         return float(parameter.low), float(parameter.high)
@@ -146,7 +159,10 @@ def _reach(parameter: Double | Int) -> tuple[float, float]:
 
 
 def _quantile(parameter: Parameter, u: float) -> float:
-    """Katib's distributions (hyperopt/base_service.py): a normal has its mean in the middle and six sigma in all."""
+    """Return the number at quantile u. A normal distribution has its mean in the middle and is six sigma wide.
+
+    Source: Katib's pkg/suggestion/v1beta1/hyperopt/base_service.py.
+    """
     assert isinstance(parameter, Double | Int)  # noqa: S101
     log = parameter.distribution in (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
     low, high = map(math.log, _reach(parameter)) if log else _reach(parameter)
@@ -159,7 +175,7 @@ def _quantile(parameter: Parameter, u: float) -> float:
 
 
 def _rank(parameter: Parameter, number: float) -> float:
-    """The inverse of `_quantile`."""
+    """Return the quantile of a number, the inverse of `_quantile`."""
     assert isinstance(parameter, Double | Int)  # noqa: S101
     log = parameter.distribution in (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
     low, high = map(math.log, _reach(parameter)) if log else _reach(parameter)

@@ -1,0 +1,38 @@
+"""Grid search: every point of a finite space once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tuner.errors import UnsupportedError
+from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, proposal_of
+from tuner.samplers.transform import LARGEST_GRID, point, size
+
+
+def grid(search: Search) -> Sampler:
+    """Return a grid search."""
+    return Grid(search)
+
+
+class Grid:
+    """Proposes every point of a finite space once, in an order that the seed shuffles.
+
+    Raises UnsupportedError for a space without a finite grid, and for a grid that is too large.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self.dimensions = search.dimensions
+        endless = [each.name for each in self.dimensions if each.values is None]
+        if endless:
+            raise UnsupportedError(f"grid needs a step on every double, and {', '.join(endless)} has none")
+        if (count := size(self.dimensions) or 0) > LARGEST_GRID:
+            raise UnsupportedError(f"grid may have {LARGEST_GRID} points, has {count}: use random")
+        self._order = list(range(count))
+        random.Random(derive_seed(search.seed, "grid")).shuffle(self._order)
+
+    def propose(self, history: Sequence[Past]) -> Proposal | None:
+        """Return the next point of the shuffled grid."""
+        if len(history) >= len(self._order):
+            return None
+        return proposal_of(self.dimensions, point(self.dimensions, self._order[len(history)]))
