@@ -58,7 +58,7 @@ def test_submit_and_run_warn_of_what_preflight_finds(server: Loopback, folder: P
     body = json.loads((folder / "made.yaml").read_text())
     pod = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     pod["nodeSelector"] = {"pool": "nosuch"}
-    words = r"none of the 1 nodes takes the trial's pods \(nodeSelector pool=nosuch\)"
+    words = r"none of the 1 nodes can run the trial's pods \(nodeSelector pool=nosuch\)"
     with pytest.warns(UserWarning, match=words) as heard:
         assert tuner.submit(from_document(body)) == "made"
     assert heard[0].filename == __file__

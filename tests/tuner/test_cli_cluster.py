@@ -93,7 +93,7 @@ def test_each_ending_has_its_exit_code(
 def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopback, folder: Path) -> None:
     server.replay("gpu-unschedulable")
     done = process("watch", "gpu-unschedulable", "--timeout", "0.2")
-    assert (done.returncode, "has not ended within 0.2 s" in done.stderr) == (5, True)
+    assert (done.returncode, "did not finish within 0.2 s" in done.stderr) == (5, True)
     for _ in range(4):
         server.answer("GET", "/experiments", 504, {"message": "the server was unable to return a response in time"})
     done = process("watch", "gpu-unschedulable", "--timeout", "20")  # a watch that has begun outlives this
@@ -211,7 +211,7 @@ def test_a_study_is_not_read_from_another_cluster_by_mistake(
         monkeypatch.setenv("KUBECONFIG", str(other.kubeconfig(folder / "other")))
         done = process("status", "gpu-unschedulable")
         assert (done.returncode, other.requests) == (0, [])
-        assert f"it is on {server.url}, the current context is for {other.url}: pass --context" in done.stderr
+        assert f"it is on {server.url}, but the current context is for {other.url}: pass --context" in done.stderr
         assert invoke(study.status, "gpu-unschedulable", "--context", "loopback").exception is None
         assert other.requests
 

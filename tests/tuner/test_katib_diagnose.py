@@ -25,10 +25,10 @@ from tuner.engines.katib import KatibEngine, objects
 from tuner.errors import Deadline
 
 STALLS = {
-    "nan-objective": ("the sampler fails on a trial without a finite fd", "gantune stop nan-objective"),
+    "nan-objective": ("the suggestion service fails on a trial without a finite fd", "gantune stop nan-objective"),
     "gpu-unschedulable": ("Unschedulable: 1 Insufficient nvidia.com/gpu", "lower parallelTrialCount"),
     "image-pull-error": ("ImagePullBackOff: registry.invalid/gan-trainer:1", "check the image's name"),
-    "suspended-jobs": ("its Job is suspended (queued by Kueue, or by hand)", "when the queue admits it"),
+    "suspended-jobs": ("its Job is suspended (by Kueue, or by hand)", "when the queue admits it"),
     "restricted-early-stopping": ("pod is refused: violates PodSecurity", "remove earlyStopping"),
 }
 LATER = "2026-11-22T23:00:00Z"  # after everything that was recorded
@@ -71,7 +71,7 @@ def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: Kati
 @pytest.mark.parametrize("scenario", [*STALLS, "silent"])
 def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """Of the last change, by a watch whose clock is 20 times as fast; the second look comes last."""
-    words = STALLS.get(scenario, ("all 2 trials have ended and none new has come since", ""))[0]
+    words = STALLS.get(scenario, ("all 2 trials have finished and no new trial was created since", ""))[0]
     server.replay(scenario if scenario in STALLS else "nan-objective")
     if scenario not in STALLS:
         no_events(server)
@@ -115,7 +115,7 @@ KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
         ({"lastState": KILLED, "restartCount": 4}, "OOMKilled: container suggestion, 4 restarts so far", "512Mi"),
         (
             {"lastState": KILLED, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4},
-            "CrashLoopBackOff: container suggestion ended again and again (OOMKilled)",
+            "CrashLoopBackOff: container suggestion failed repeatedly (OOMKilled)",
             "raise resources.limits.memory of random in katib-config",
         ),
         (
@@ -123,7 +123,7 @@ KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
                 "lastState": {"terminated": {"reason": "Error", "exitCode": 1}},
                 "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             },
-            "CrashLoopBackOff: container suggestion ended again and again (exit code 1)",
+            "CrashLoopBackOff: container suggestion failed repeatedly (exit code 1)",
             "kubectl logs --previous",
         ),
     ],
@@ -139,7 +139,7 @@ def test_a_sampler_that_is_killed_or_crashes_is_told(
 def test_a_nan_is_found_in_the_log_where_the_events_are_gone(server: Loopback, engine: KatibEngine) -> None:
     server.replay("nan-objective")
     no_events(server)
-    until_warned(engine.watch("nan-objective"), "the sampler fails on a trial without a finite fd")
+    until_warned(engine.watch("nan-objective"), "the suggestion service fails on a trial without a finite fd")
     assert server.count("GET", "/log?container=suggestion") == 1
 
 
@@ -149,7 +149,7 @@ def test_a_nan_that_the_sampler_has_got_over_is_no_reason_to_stop(server: Loopba
     no_events(server)
     (name,) = [key for key in server.logs if key.endswith("/suggestion")]
     server.logs[name] += "2026-11-22T19:17:03.640608435Z INFO: 1 suggestion\n"
-    said = until_warned(engine.watch("nan-objective"), "all 2 trials have ended and none new has come since")
+    said = until_warned(engine.watch("nan-objective"), "all 2 trials have finished and no new trial was created since")
     assert len(said) == 1
 
 
@@ -164,10 +164,10 @@ def test_a_completed_pod_whose_metrics_katib_does_not_take_is_told(server: Loopb
     server.put(
         "pods", {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "status": {"phase": "Succeeded"}}
     )
-    said = until_warned(engine.watch("random-ok"), "its pod has completed, but Katib has not taken its metrics")
+    said = until_warned(engine.watch("random-ok"), "its pod has completed, but Katib did not record its metrics")
     assert "primaryPodLabels" in said[-1]
     server.put("events", event("Trial", trial, "ReconcileError", "rpc error: katib-db-manager: no such host"))
-    said = until_warned(engine.watch("random-ok"), "Katib has not taken its metrics: rpc error")
+    said = until_warned(engine.watch("random-ok"), "Katib did not record its metrics: rpc error")
     assert "DB manager" in said[-1]
 
 
@@ -197,28 +197,30 @@ def test_events_that_may_not_be_read_are_no_stall_by_themselves(server: Loopback
 def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, engine: KatibEngine) -> None:
     server.replay("nan-objective")
     server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
-    until_warned(engine.watch("nan-objective"), "the sampler fails on a trial without a finite fd")
+    until_warned(engine.watch("nan-objective"), "the suggestion service fails on a trial without a finite fd")
 
 
 def test_where_nothing_may_be_read_that_is_said(server: Loopback, engine: KatibEngine) -> None:
     server.replay("restricted-early-stopping")
     for kind in ("/events", "/suggestions/") * 9:
         server.answer("GET", kind, 403, RESPONSES["forbidden-list-403"]["body"])
-    said = until_warned(engine.watch("restricted-early-stopping"), "nothing moves, and it cannot be seen why: ")
+    said = until_warned(
+        engine.watch("restricted-early-stopping"), "the search is stuck, and the reason could not be read: "
+    )
     assert 'the RBAC rule to add: {apiGroups: [""], resources: ["events"], verbs: ["list"]}' in said[-1]
 
 
 def test_a_refused_suggestion_pod_is_told_by_its_deployment_too(server: Loopback, engine: KatibEngine) -> None:
     server.replay("restricted-early-stopping")
     no_events(server)
-    said = until_warned(engine.watch("restricted-early-stopping"), "no trial has come since")
+    said = until_warned(engine.watch("restricted-early-stopping"), "no trial was created since")
     assert "(its Deployment says: violates PodSecurity" in said[-1]
     assert "kubectl logs -n gan -l katib.kubeflow.org/suggestion=restricted-early-stopping" in said[-1]
 
 
 def test_a_controller_that_is_down_is_told(server: Loopback, engine: KatibEngine) -> None:
     play_until(server, "random-ok", lambda step: step["kind"] == "experiments")
-    said = until_warned(engine.watch("random-ok"), "its controller does not run")
+    said = until_warned(engine.watch("random-ok"), "it probably does not run")
     assert "kubectl get pods -A -l katib.kubeflow.org/component=controller" in said[-1]
 
 
@@ -231,7 +233,7 @@ def no_trial_yet(server: Loopback) -> None:
 
 def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEngine) -> None:
     no_trial_yet(server)
-    said = until_warned(engine.watch("random-ok"), "no trial has come since")
+    said = until_warned(engine.watch("random-ok"), "no trial was created since")
     assert "(its Suggestion says: Suggestion is running)" in said[-1]
 
 
@@ -241,7 +243,7 @@ def test_a_controllers_error_is_told_and_a_conflict_is_not(server: Loopback, eng
     server.put("events", event("Experiment", "random-ok", "ReconcileError", conflict, 7))
     server.put("events", event("Suggestion", "random-ok", "ReconcileError", "rpc error: no such setting", 8))
     server.put("events", event("Suggestion", "another", "ReconcileError", "not ours"))
-    said = until_warned(engine.watch("random-ok"), "Katib's controller fails again and again")
+    said = until_warned(engine.watch("random-ok"), "Katib's controller fails repeatedly")
     assert "rpc error: no such setting; see `kubectl describe suggestion -n gan random-ok`" in said[-1]
 
 
@@ -304,7 +306,7 @@ def test_a_queued_trainjob_is_looked_at_too(server: Loopback, engine: KatibEngin
         ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "Evicted: low on memory"),
         (
             {"containerStatuses": [{"name": "t", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
-            "CrashLoopBackOff: container t ended again and again (exit code ?)",
+            "CrashLoopBackOff: container t failed repeatedly (exit code ?)",
         ),
         ({"containerStatuses": [{"name": "t", "state": {"waiting": {"reason": "ContainerCreating"}}}]}, ""),
         ({"containerStatuses": [{"name": "t", "state": {"running": {}}, "lastState": KILLED, "restartCount": 1}]}, ""),

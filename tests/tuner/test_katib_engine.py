@@ -29,7 +29,7 @@ def test_collect_has_every_trial_with_numbers(server: Loopback, engine: KatibEng
     assert result.best is not None
     assert result.best.metrics == {"fd": 10.1749, "loss": 1.1}
     assert engine.store.result("random-ok") == result
-    assert not any("Katib names" in note for note in notes)
+    assert not any("Katib reports" in note for note in notes)
 
 
 def test_a_best_trial_that_the_store_alone_knows_is_not_laid_to_nan(
@@ -48,9 +48,9 @@ def test_a_best_trial_that_the_store_alone_knows_is_not_laid_to_nan(
     best = engine.collect("random-ok").best
     assert best is not None
     assert best.name == "random-ok-k62kz9k8"
-    assert [note for note in notes if "Katib names" in note] == [
-        "Katib names random-ok-gnjswkjt the best trial; by the trials' own values it is random-ok-k62kz9k8 "
-        "(fd=10.1749), which Katib's status does not list"
+    assert [note for note in notes if "Katib reports" in note] == [
+        "Katib reports random-ok-gnjswkjt as the best trial, but by the trials' metrics it is random-ok-k62kz9k8 "
+        "(fd=10.1749), which is missing from Katib's status"
     ]
 
 

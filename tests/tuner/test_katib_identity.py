@@ -184,7 +184,7 @@ def test_a_store_that_fails_after_the_creation_is_a_warning(
 
     server.controller = full
     assert engine.submit(experiment()) == "made"
-    assert any(note.startswith("made is on the cluster, but not in the store: ") for note in notes)
+    assert any(note.startswith("made is on the cluster, but could not be stored: ") for note in notes)
 
 
 def test_one_that_is_being_deleted_is_waited_for(server: Loopback, engine: KatibEngine) -> None:

@@ -225,7 +225,7 @@ def sampler_says(server: Loopback, line: str) -> None:
 @pytest.mark.parametrize("line", ["INFO:root:no error so far", "Failed to load cloudpickle", "INFO:w:retry on Error"])
 def test_harmless_log_line_is_ignored(server: Loopback, engine: KatibEngine, line: str) -> None:
     sampler_says(server, line)
-    assert len(until_warned(engine.watch("nan-objective"), "none new")) == 1
+    assert len(until_warned(engine.watch("nan-objective"), "no new trial")) == 1
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_outage_is_not_called_a_stall(server: Loopback, engine: KatibEngine) -> 
     server.silent = True
     server.cut_watches()
     threading.Timer(2, setattr, (server, "silent", False)).start()  # after the first looks for a stall
-    said = until_warned(watch, "the sampler")
+    said = until_warned(watch, "the suggestion service")
     assert all("connection lost, trying again" in message for message in said[:-1])
     assert not server.silent
 

@@ -177,8 +177,12 @@ def _affine(operator: str, *values: str) -> dict[str, Any]:
     [
         ({}, {}, ""),
         ({"nodeSelector": {"pool": "gpu"}}, {}, ""),
-        ({"nodeSelector": {"pool": "a100"}}, {}, "none of the 1 nodes takes the trial's pods (nodeSelector pool=a100)"),
-        ({}, TAINTED, "none of the 1 nodes takes the trial's pods: check"),
+        (
+            {"nodeSelector": {"pool": "a100"}},
+            {},
+            "none of the 1 nodes can run the trial's pods (nodeSelector pool=a100)",
+        ),
+        ({}, TAINTED, "none of the 1 nodes can run the trial's pods: check"),
         (TOLERATED, TAINTED, ""),
         ({}, {"unschedulable": True}, "none of the 1 nodes"),
         (_affine("In", "gpu", "tpu"), {}, ""),

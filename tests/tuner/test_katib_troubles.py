@@ -123,7 +123,7 @@ def test_an_experiment_deleted_under_way_ends_the_watch_and_keeps_its_trials(
     threading.Timer(0.3, server.remove, ("experiments", "gan", "random-ok")).start()
     events = list(engine.watch("random-ok"))
     result = events[-1].result
-    assert (result.state, result.reason) == (StudyState.DELETED, "deleted on the cluster while it was watched")
+    assert (result.state, result.reason) == (StudyState.DELETED, "it was deleted on the cluster during the watch")
     assert {trial.state for trial in result.trials} == {TrialState.SUCCEEDED, TrialState.KILLED}
     assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(trial.name for trial in result.trials)
     assert result.best is not None
@@ -142,7 +142,7 @@ def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, 
 def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine: KatibEngine) -> None:
     engine.deadline = 15
     server.replay("gpu-unschedulable")
-    with pytest.raises(Deadline, match=r"gpu-unschedulable has not ended within 15 s; it goes on"):
+    with pytest.raises(Deadline, match=r"gpu-unschedulable did not finish within 15 s and is still running"):
         list(engine.watch("gpu-unschedulable"))
     assert len(engine.store.result("gpu-unschedulable").trials) == 2
     assert ("experiments", "gan", "gpu-unschedulable") in server.objects
@@ -166,7 +166,9 @@ def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engi
     play(server, "random-ok")
     events = list(engine.watch("random-ok"))
     (said,) = [message for message in warnings(events) if "pods" in message]
-    assert said.startswith('no nodes, and no reasons of pods that wait: User "me" cannot list resource "pods"; ')
+    assert said.startswith(
+        'nodes and the reasons of waiting pods are not shown: User "me" cannot list resource "pods"; '
+    )
     assert said.endswith('the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}')
     assert events[-1].result.state is StudyState.SUCCEEDED
 
@@ -194,7 +196,10 @@ def test_a_last_look_that_fails_leaves_what_was_seen(server: Loopback, engine: K
     for _ in steps:
         pass
     events += list(watch)
-    assert any(said.startswith("this is what was seen; the last look failed: ") for said in warnings(events))
+    assert any(
+        said.startswith("these are the results of the watch, because the final read failed: ")
+        for said in warnings(events)
+    )
     assert (events[-1].kind, events[-1].result.state) == (EventKind.STUDY_ENDED, StudyState.SUCCEEDED)
 
 

@@ -73,7 +73,7 @@ def test_a_search_that_ends_is_followed_to_its_end(server: Loopback, engine: Kat
 def test_failed_trials_bear_their_pods_reason(server: Loopback, engine: KatibEngine) -> None:
     play(server, "oom-killed")
     result = list(engine.watch("oom-killed"))[-1].result
-    assert {trial.reason for trial in result.trials} == {"OOMKilled: container trainer passed its memory limit"}
+    assert {trial.reason for trial in result.trials} == {"OOMKilled: container trainer exceeded its memory limit"}
     assert {trial.node for trial in result.trials} == {"lab"}
 
 
@@ -142,7 +142,7 @@ def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engin
     begun.wait(5)
     events = list(engine.watch(scenario))
     result = events[-1].result
-    why = "OOMKilled: container trainer passed its memory limit"
+    why = "OOMKilled: container trainer exceeded its memory limit"
     if scenario == "failing":
         why = "exit code 3 (container trainer)"
     assert len(gone) == 2
@@ -160,7 +160,9 @@ def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(
     assert result.best is None
     assert [trial.state for trial in result.trials] == [TrialState.METRICS_UNAVAILABLE] * 2
     (doubt,) = [note for note in notes if "best" in note]
-    assert doubt.startswith("Katib names nan-objective-mtgbzpvf the best trial; by the trials' own values it is none")
+    assert doubt.startswith(
+        "Katib reports nan-objective-mtgbzpvf as the best trial, but by the trials' metrics it is none"
+    )
     assert doubt.endswith(": a trial without a finite objective misleads Katib")
 
 
@@ -169,7 +171,7 @@ def test_a_goal_that_no_trial_reached_is_doubted(server: Loopback, engine: Katib
     item = server.objects["experiments", "gan", "goal-reached"]
     item["spec"]["objective"]["goal"] = 0.001
     server.put("experiments", item)
-    assert any("no trial's fd did" in message for message in warnings(list(engine.watch("goal-reached"))))
+    assert any("no trial's fd reached it" in message for message in warnings(list(engine.watch("goal-reached"))))
 
 
 def test_trials_that_still_run_after_the_goal_are_told(server: Loopback, engine: KatibEngine) -> None:
@@ -178,7 +180,9 @@ def test_trials_that_still_run_after_the_goal_are_told(server: Loopback, engine:
         if any(c["type"] == "Succeeded" for c in item.get("status", {}).get("conditions", [])):
             break
     (warning,) = warnings(list(engine.watch("goal-reached")))
-    assert warning == "the search has ended, 1 of its trials still run: `gantune stop goal-reached` ends them"
+    assert (
+        warning == "the search has finished, but 1 of its trials still run: stop them with `gantune stop goal-reached`"
+    )
 
 
 def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEngine) -> None:
@@ -287,4 +291,4 @@ def test_an_extension_from_elsewhere_is_heard(server: Loopback, engine: KatibEng
         if len(told([event], EventKind.TRIAL_ENDED)) and len(event.result.trials) == 6:
             break
     change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=12))
-    until_warned(watch, "all 6 trials have ended and none new has come since")
+    until_warned(watch, "all 6 trials have finished and no new trial was created since")

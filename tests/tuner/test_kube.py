@@ -124,7 +124,7 @@ def test_a_get_is_repeated_until_the_server_is_well(server: Loopback, cluster: C
 
 def test_a_get_gives_up_when_the_server_stays_away(server: Loopback, cluster: Cluster) -> None:
     server.silent = True
-    with pytest.raises(Unreachable, match=r"no API server answers at http://127\.0\.0\.1:\d+") as caught:
+    with pytest.raises(Unreachable, match=r"no API server responds at http://127\.0\.0\.1:\d+") as caught:
         cluster.get(EXPERIMENTS, "made", namespace="gan")
     assert caught.value.__cause__ is not None
     assert server.count("GET") == 4
@@ -139,7 +139,7 @@ def test_a_slow_answer_is_a_timeout(server: Loopback, cluster: Cluster) -> None:
 def test_an_answer_that_is_no_json_is_said(server: Loopback, cluster: Cluster) -> None:
     server.answer("GET", "/experiments/", 200, "<html>a login page</html>")
     server.scripted *= 4
-    with pytest.raises(Unreachable, match="does not answer as an API server does: <html>"):
+    with pytest.raises(Unreachable, match="does not answer like an API server: <html>"):
         cluster.get(EXPERIMENTS, "made", namespace="gan")
 
 

@@ -1,7 +1,7 @@
 """One cluster: requests with typed errors, GETs that are tried again, and watch streams as they come over the wire.
 
 A GET is tried up to four times with a backoff capped at a few seconds; a create, patch or delete once, but for a
-create that a silent webhook stopped (nothing was created then; KATIB.md section 12).
+create that a silent webhook stopped (nothing was created then).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Cluster:
             if context:
                 raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
             if file:  # never the pod's own cluster in the place of the one that was named
-                raise Unreachable(f"KUBECONFIG={file} cannot be used ({why}): mend it, or unset it") from error
+                raise Unreachable(f"KUBECONFIG={file} cannot be used ({why}): fix it, or unset it") from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
@@ -221,9 +221,9 @@ class Cluster:
         try:
             answer = json.loads(text)
         except ValueError as error:
-            raise Unreachable(f"{self.server} does not answer as an API server does: {one_line(text, 80)}") from error
+            raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}") from error
         if not isinstance(answer, dict):
-            raise Unreachable(f"{self.server} does not answer as an API server does: {one_line(text, 80)}")
+            raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}")
         return answer
 
     def _text(self, request: Request, method: str, path: str, **how: Any) -> str:
@@ -317,7 +317,7 @@ def _event(line: bytes, request: Request) -> Json:
         event = json.loads(line)
         return {"type": str(event["type"]), "object": dict(event["object"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise Unreachable(f"{request}: a watch event that cannot be read: {one_line(repr(line), 80)}") from error
+        raise Unreachable(f"{request}: the watch event cannot be parsed: {one_line(repr(line), 80)}") from error
 
 
 def _context_namespace(config: Any, file: str | None, context: str | None) -> str:

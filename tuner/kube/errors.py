@@ -84,7 +84,7 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
         return Timeout(f"{request}: {server} did not answer in time")
     if "SSL" in f"{name} {error}" or "certificate" in str(error):
         return Unreachable(f"{server}: TLS failed ({one_line(str(error))}): check the cluster's CA in the kubeconfig")
-    return Unreachable(f"no API server answers at {server} ({one_line(str(error))}): check the kubeconfig's context")
+    return Unreachable(f"no API server responds at {server} ({one_line(str(error))}): check the kubeconfig's context")
 
 
 def hidden(error: BaseException, kind: type[E]) -> E | None:

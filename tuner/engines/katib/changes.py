@@ -1,4 +1,4 @@
-"""The three watches of one Experiment, each a thread that lists, watches and lists again (tuner.kube.listwatch)."""
+"""The changes of one Experiment, its trials and its pods, each watched by its own thread (tuner.kube.listwatch)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tuner.kube.streams import Stop
 
 
 class Changes:
-    """Changes from the three, in the order in which they came."""
+    """The changes of all three kinds, in the order of arrival."""
 
     def __init__(self, cluster: Cluster, study: LiveExperiment, clock: Clock) -> None:
         self._cluster, self._study, self._clock = cluster, study, clock
         self._queue: queue.Queue[Change | Forbidden | ClusterError] = queue.Queue(maxsize=256)
-        self._stop = Stop()  # its set() ends the three streams at once
+        self._stop = Stop()  # set() ends the three streams at once
 
     def start(self) -> None:
-        """Begin all three."""
+        """Start the three watches."""
         selectors = (
             (EXPERIMENTS, {"fields": f"metadata.name={self._study.name}"}),
             (TRIALS, {"labels": self._study.label}),
@@ -32,7 +32,7 @@ class Changes:
             threading.Thread(target=self._follow, args=(resource, selector), daemon=True).start()
 
     def get(self, timeout: float) -> Change | Forbidden | None:
-        """The next change, None where none came in time; Forbidden where pods alone may not be listed.
+        """Return the next change, None after the timeout, or Forbidden where only the pods may not be listed.
 
         Raises what ended one of the watches.
         """
@@ -45,7 +45,7 @@ class Changes:
         return change
 
     def close(self) -> None:
-        """End all three; what they have sent since is dropped."""
+        """End the three watches; changes that were not read are dropped."""
         self._stop.set()
 
     def _follow(self, resource: Resource, selector: dict[str, str]) -> None:
@@ -62,7 +62,7 @@ class Changes:
                     return
         except ClusterError as error:
             self._put(_PodsForbidden(str(error)) if isinstance(error, Forbidden) and resource is PODS else error)
-        except Exception as error:  # a thread that died in silence would leave the watch waiting for ever
+        except Exception as error:  # a thread that dies silently would leave the watch waiting forever
             failure = ClusterError(f"the watch of {resource.plural} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._put(failure)
@@ -78,4 +78,4 @@ class Changes:
 
 
 class _PodsForbidden(Forbidden):
-    """No end of the watch: without pods it goes on, and says less."""
+    """The pods may not be listed. The watch continues without them."""

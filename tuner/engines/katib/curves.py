@@ -39,7 +39,7 @@ def collect(
     katib_namespace: str,
     address: str,
 ) -> str:
-    """Add the curves of the trials that have ended since the last time. Returns what could not be had, "" when all was.
+    """Add the curves of the trials that have finished since the last call. Returns what is missing, "" when nothing is.
 
     Raises StudyError alone, where nothing can be written: a result without curves is still a result.
     """

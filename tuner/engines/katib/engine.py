@@ -35,7 +35,7 @@ _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, fo
 
 
 class KatibEngine:
-    """Searches on one cluster, kept in one store.
+    """Searches on one cluster, stored in one store.
 
     `namespace` overrides the manifest's; `deadline` ends a watch after so many seconds; `notify` hears warnings that
     come outside a watch; all waits are measured by `clock`.
@@ -74,7 +74,7 @@ class KatibEngine:
         try:
             self._remember(study)
         except StudyError as error:
-            self.notify(f"{study.name} is on the cluster, but not in the store: {error}")
+            self.notify(f"{study.name} is on the cluster, but could not be stored: {error}")
         return study.name
 
     def watch(self, name: str) -> Iterator[Event]:
@@ -96,7 +96,7 @@ class KatibEngine:
                 yield event
         finally:
             seen = self._keep(watcher.result(), known, study)
-        result = seen.cut_off(StudyState.DELETED, "deleted on the cluster while it was watched")
+        result = seen.cut_off(StudyState.DELETED, "it was deleted on the cluster during the watch")
         if not watcher.deleted:
             try:
                 last = fetch_live(self.cluster, name, study.namespace)
@@ -108,7 +108,11 @@ class KatibEngine:
                 if not watcher.result().trials:  # nothing was read: the state alone would look like an empty study
                     raise
                 result = seen
-                yield Event(EventKind.WARNING, seen, message=f"this is what was seen; the last look failed: {error}")
+                yield Event(
+                    EventKind.WARNING,
+                    seen,
+                    message=f"these are the results of the watch, because the final read failed: {error}",
+                )
         if not self.store.kept(study.name, study.uid):
             self._remember(study)
         self.store.save_result(result, study.uid)
@@ -209,7 +213,7 @@ class KatibEngine:
         changes = spec.difference(item.get("spec") or {}, experiment.document.get("spec") or {})
         if changes:
             raise StudyChanged(
-                f"Experiment {experiment.name} exists in namespace {namespace} with another spec "
+                f"Experiment {experiment.name} exists in namespace {namespace} with a different spec "
                 f"({'; '.join(changes[:6])}{' ...' if len(changes) > 6 else ''}): rename it, or "
                 f"`gantune delete {experiment.name}` first"
             )

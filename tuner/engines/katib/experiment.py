@@ -57,7 +57,7 @@ def fetch_live(cluster: Cluster, name: str, namespace: str) -> LiveExperiment:
     try:
         return LiveExperiment(item, from_document(_with_template(cluster, item)), namespace)
     except ManifestError as error:
-        raise UnsupportedError(f"Experiment {name} cannot be understood: {error}") from error
+        raise UnsupportedError(f"Experiment {name} cannot be read: {error}") from error
 
 
 def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _pods(cluster: Cluster, study: LiveExperiment, notify: Callable[[str], None]
     try:
         return trials.youngest(map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label)))
     except ClusterError as error:
-        notify(f"no nodes, and no reasons of pods: {error}")
+        notify(f"nodes and the reasons of failed pods are not shown: {error}")
         return {}
 
 

@@ -1,4 +1,4 @@
-"""A trial's log, from the container that has it: under the StdOut collector the trainer's own log is empty."""
+"""A trial's log, from the container that has it. Under the StdOut collector the trainer's own log is empty."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ def container(experiment: Experiment) -> str:
 
 
 def choose(result: Result, which: str | None, *, best: bool) -> Trial:
-    """The trial of that name or number; the best; else the newest at work; else the newest."""
+    """The trial of that name or number; the best; else the newest that runs; else the newest."""
     if best:
         if result.best is None:
-            raise NotFound(f"{result.name} has no best trial yet: no trial has ended with a finite objective")
+            raise NotFound(
+                f"{result.name} has no best trial yet, because no trial has finished with a finite objective"
+            )
         return result.best
     if which is not None:
         for trial in result.trials:

@@ -1,4 +1,4 @@
-"""Katib's objects as ours: an API server's dicts become Trial, StudyState and PodView. Pure; sends nothing."""
+"""Converts the API server's dicts to Trial, StudyState and PodView. Pure; sends no request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune
 SIDECAR = "metrics-logger-and-collector"  # Katib's container that reads the metrics
 SUGGESTION_CONTAINER = "suggestion"
 _UNAVAILABLE = "unavailable"  # Katib's consts.UnavailableMetricValue
-_TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13), so what ended it comes first
+_TRIAL_ORDER = (  # a stopped trial still has Running=True, so what ended it comes first
     ("EarlyStopped", TrialState.EARLY_STOPPED),
     ("Killed", TrialState.KILLED),
     ("Failed", TrialState.FAILED),
@@ -29,7 +29,7 @@ _TRIAL_ORDER = (  # a stopped trial still has Running=True (KATIB.md section 13)
     ("Running", TrialState.RUNNING),
 )
 _QUIET = ("ContainerCreating", "PodInitializing")  # every pod passes through these
-_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff")  # a pod goes to and fro between the two
+_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff")  # a pod alternates between the two
 _IMAGE = re.compile(r'image "([^"]+)"')
 DEADLINE = "active longer than specified deadline"  # the Job controller's words for activeDeadlineSeconds
 _TRIAL_FAILED = "Trial has failed. Job message: "  # what Katib writes before the Job's own message
@@ -76,7 +76,7 @@ def trial(item: Object, experiment: Experiment, number_: int) -> Trial:
     reason = ""
     if state is TrialState.SUCCEEDED and experiment.objective.metric not in metrics:
         state = TrialState.METRICS_UNAVAILABLE
-        reason = f"{experiment.objective.metric} is no finite number, though Katib calls the trial Succeeded"
+        reason = f"{experiment.objective.metric} is not a finite number, although Katib reports the trial as Succeeded"
     elif state is TrialState.FAILED:
         reason = str(true["Failed"].get("message", "")).removeprefix(_TRIAL_FAILED)
     assignments = item.get("spec", {}).get("parameterAssignments") or ()
@@ -111,7 +111,7 @@ def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
 
 
 def study_state(item: Object) -> tuple[StudyState, str]:
-    """How an Experiment stands, and why in Katib's words. Restarting counts as Running, and so does being about to."""
+    """An Experiment's state, and Katib's reason. Restarting, or about to restart, is Running."""
     true = conditions(item)
     if "Succeeded" in true and _extended(item):
         return StudyState.RUNNING, ""
@@ -124,20 +124,20 @@ def study_state(item: Object) -> tuple[StudyState, str]:
 
 
 def restartable(item: Object) -> bool:
-    """Whether Katib goes on with an ended Experiment when its maxTrialCount is raised (status_util.go)."""
+    """Whether Katib restarts a finished Experiment when its maxTrialCount is raised (status_util.go)."""
     at_count = conditions(item).get("Succeeded", {}).get("reason") == "ExperimentMaxTrialsReached"
     return at_count and item["spec"].get("resumePolicy") in ("LongRunning", "FromVolume")
 
 
 def _extended(item: Object) -> bool:
-    """maxTrialCount was raised, and the controller has not come to it yet (experiment_controller.go:201)."""
+    """Whether maxTrialCount was raised and the controller did not react yet (experiment_controller.go:201)."""
     asked, made = item["spec"].get("maxTrialCount"), item["status"].get("trials", 0)
     return asked is not None and asked > made and restartable(item)
 
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """What of a pod matters here. `reason` says why it does not run, or why it failed; empty when all is well."""
+    """The facts of a pod that the client uses. `reason` says why it does not run, or why it failed, else empty."""
 
     name: str
     trial: str  # the trial it runs; "" for the suggestion service's pod
@@ -145,7 +145,7 @@ class PodView:
     node: str
     phase: str
     reason: str
-    running: tuple[str, ...]  # the containers at work
+    running: tuple[str, ...]  # the containers that run
     culprit: str = ""  # the container that failed
 
     @property
@@ -216,7 +216,7 @@ def _node_reason(item: Object) -> str:
 
 
 def _restarts(status: Object) -> str:
-    """A service that is killed over and over does no work, though it runs at the moment."""
+    """Why a service that runs at the moment cannot serve: it is killed repeatedly."""
     for container in status.get("containerStatuses") or ():
         last = (container.get("lastState") or {}).get("terminated") or {}
         if container.get("restartCount") and last.get("reason") == "OOMKilled":
@@ -237,11 +237,11 @@ def _container_reason(container: Object) -> str:
         if reason == "CrashLoopBackOff":
             code = (last.get("terminated") or {}).get("exitCode", "?")
             why = killed if killed == "OOMKilled" else f"exit code {code}"
-            return f"{reason}: container {container['name']} ended again and again ({why})"
+            return f"{reason}: container {container['name']} failed repeatedly ({why})"
         return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
     if ended := state.get("terminated"):
         if ended.get("reason") == "OOMKilled":
-            return f"OOMKilled: container {container['name']} passed its memory limit"
+            return f"OOMKilled: container {container['name']} exceeded its memory limit"
         if ended.get("exitCode"):
             return f"exit code {ended['exitCode']} (container {container['name']})"
     return ""

@@ -1,4 +1,4 @@
-"""What makes an Experiment fail after it was created, looked at before: three requests, no change.
+"""Checks, before an Experiment is created, what would make it fail afterwards: three requests, no change.
 
 What Katib would refuse anyway raises; what may yet come right (a node pool that scales up from zero) is a warning. A
 check that RBAC forbids is passed over, since the create itself will tell.
@@ -75,9 +75,9 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
         if not fitting:
             wants = ", ".join(f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items())
             yield (
-                f"none of the {len(nodes)} nodes takes the trial's pods"
+                f"none of the {len(nodes)} nodes can run the trial's pods"
                 f"{f' (nodeSelector {wants})' if wants else ''}: check nodeSelector, affinity and tolerations against "
-                "`kubectl get nodes --show-labels`; they wait unless a node pool scales up for them"
+                "`kubectl get nodes --show-labels`; the pods wait until a node pool scales up"
             )
             continue
         for resource, each in extended(spec).items():
@@ -86,8 +86,8 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
             if each > max(have):
                 most = f"no node that fits has more than {max(have)}" if max(have) else "no node that fits has any"
                 yield (
-                    f"a trial asks for {each} {resource}, {most}: it waits until one comes; where none will, take the "
-                    "limit out of the trialTemplate, as manifests/overlays/cpu does"
+                    f"a trial asks for {each} {resource}, {most}: it waits until such a node is added; "
+                    "if none will be, remove the limit from the trialTemplate, as manifests/overlays/cpu does"
                 )
             elif asked > sum(have):
                 yield (

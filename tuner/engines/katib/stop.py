@@ -1,8 +1,7 @@
-"""How a search is stopped, since Katib has no such verb.
+"""How a search is stopped. Katib has no verb for it, and its counts cannot be lowered to the trials that have run.
 
-Its counts cannot be lowered to what has run already (validator.go). So the status is completed by a patch of the status
-subresource, upon which the controller makes no more trials, and the running trials are deleted (their Jobs and pods go
-with them).
+So a patch of the status subresource completes the Experiment, after which the controller creates no more trials. Then
+the running trials are deleted, and their Jobs and pods with them (validator.go).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _DELETE_ROUNDS = 10  # a second apart; the second round finds the trials that we
 
 
 def complete(cluster: Cluster, study: LiveExperiment) -> bool:
-    """Mark the Experiment as Succeeded, by us; False where it had ended before."""
+    """Mark the Experiment as Succeeded, with our reason; return False where it had finished before."""
     for attempt in range(_PATCH_ATTEMPTS):
         item = cluster.get(EXPERIMENTS, study.name, namespace=study.namespace)
         if objects.study_state(item)[0] is not StudyState.RUNNING:
@@ -62,7 +61,7 @@ def _patch(
 def end_trials(
     cluster: Cluster, study: LiveExperiment, known: tuple[Trial, ...], notify: Callable[[str], None], clock: Clock
 ) -> tuple[Trial, ...]:
-    """Delete what runs until nothing does; all trials as they are then."""
+    """Delete the running trials until none is left, and return all trials as they are then."""
     stopped: set[str] = set()
     for _ in range(_DELETE_ROUNDS):
         known = read_result(cluster, study, known, notify).trials
@@ -77,7 +76,7 @@ def end_trials(
                 continue
         clock.sleep(1.0)
     else:
-        notify(f"new trials of {study.name} go on coming: `kubectl get trials -n {study.namespace}` shows them")
+        notify(f"Katib still creates trials of {study.name}: list them with `kubectl get trials -n {study.namespace}`")
     return tuple(
         replace(trial, state=TrialState.KILLED, reason="stopped") if trial.name in stopped else trial for trial in known
     )

@@ -1,4 +1,4 @@
-"""What the store holds of a search on a cluster, brought up to date: for every command that reads a study."""
+"""Updates what the store holds of a search on a cluster, for every command that reads a study."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refresh(
     try:
         cluster = Cluster.connect(context, timeout=timeout, tries=1)
         if origin and not context and origin.server != cluster.server:  # the current context has changed since
-            raise NotFound(f"it is on {origin.server}, the current context is for {cluster.server}: pass --context")
+            raise NotFound(f"it is on {origin.server}, but the current context is for {cluster.server}: pass --context")
         elsewhere = moved or bool(origin and origin.server != cluster.server)
         engine = KatibEngine(cluster, store, namespace=namespace, katib_namespace=katib_namespace, notify=notify)
         if origin and ended and not elsewhere:

@@ -1,4 +1,4 @@
-"""The roster of trials: what the cluster lists, what their pods say and what was known before, made one. Pure."""
+"""Trials merged from what the cluster lists, what their pods say and what the store knew before. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuner.result import Trial, TrialState
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A trial as a list gives it; its number is not known yet."""
+    """A trial from the API server, whose number is not known yet."""
 
     created: str
     trial: Trial
@@ -70,7 +70,7 @@ def in_order(listed: Iterable[Listed]) -> list[Trial]:
 
 
 def youngest(pods: Iterable[PodView]) -> dict[str, PodView]:
-    """The pod that speaks for each trial: a Job that tries again has several, a distributed one has them at once."""
+    """The pod that represents each trial: a Job that retries has several, a distributed Job has them at once."""
     return {pod.trial: pod for pod in sorted(pods, key=_age) if pod.trial}
 
 
@@ -113,6 +113,6 @@ def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterabl
 
 
 def united(seen: Iterable[Trial], known: Iterable[Trial]) -> tuple[Trial, ...]:
-    """What was `seen`, and what was `known` and has not come into sight yet."""
+    """The trials that were `seen`, and those that were `known` and have not been seen yet."""
     by_name = {trial.name: trial for trial in [*known, *seen]}
     return tuple(sorted(by_name.values(), key=lambda trial: trial.number))

@@ -1,8 +1,8 @@
-"""One Experiment followed to its end: three watches (Experiment, trials, pods) merged into the events of tuner.engine.
+"""Follows one Experiment until it finishes: merges the changes of Experiment, trials and pods into engine events.
 
-This side keeps only what the table shows, so that thousands of trials fit. Objects may come in any order and more than
-once: an older resourceVersion is passed over, and a trial that has ended never runs again. New trials of a list are
-numbered when it is complete, since it comes in the order of names and numbers go by creation.
+Only what the table shows is kept in memory, so that thousands of trials fit. Objects may arrive in any order and more
+than once: an older resourceVersion is ignored, and a finished trial never runs again. Numbers follow (creation second,
+name): new trials of a list are numbered when the list is complete, those of a watch after a short delay (`Arrivals`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState
 
-_LOOK_DELAYS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first look for a stall, the second, ...
+_LOOK_DELAYS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first check for a stall, the second, ...
 _POLL = 0.5  # seconds until the clock is read again where nothing happens
 
 
 class Watcher:
-    """What is known of one Experiment, and the events that its changes make. Use `events()` once."""
+    """The state of one Experiment, and the events that its changes cause. Call `events()` once."""
 
     def __init__(
         self,
@@ -63,12 +63,17 @@ class Watcher:
         self._looks = 0
 
     def result(self) -> Result:
-        """Everything as it stands."""
+        """The current state of the search and its trials."""
         trials = tuple(sorted(self._trials.values(), key=lambda trial: trial.number))
         return Result(self.experiment.name, self.state, self.experiment.objective, trials, self.reason)
 
     def events(self) -> Iterator[Event]:
-        """Events until the Experiment has ended or is gone; the caller adds STUDY_ENDED. Raises Deadline, Forbidden."""
+        """Events until the Experiment has finished or is gone; the caller adds STUDY_ENDED.
+
+        Raises:
+            Deadline: when its time has passed.
+            Forbidden: where a required object may not be read.
+        """
         end = None if self.deadline is None else self.clock.now() + self.deadline
         if self.state is StudyState.RUNNING:
             self._changes.start()
@@ -77,7 +82,7 @@ class Watcher:
                 if end is not None and self.clock.now() > end:
                     name = self.experiment.name
                     raise Deadline(
-                        f"{name} has not ended within {self.deadline:g} s; it goes on: `gantune watch {name}`"
+                        f"{name} did not finish within {self.deadline:g} s and is still running: `gantune watch {name}`"
                     )
                 change = self._changes.get(self.clock.timeout(_POLL))
                 if change is not None:
@@ -86,14 +91,14 @@ class Watcher:
                 if self.clock.now() - self._looked > self._patience():
                     self._looks += 1
                     yield from self._look()
-            while (change := self._changes.get(0)) is not None:  # what the other watches have delivered already
+            while (change := self._changes.get(0)) is not None:  # changes that the other watches have already delivered
                 yield from self._apply(change)
             yield from self._number(self._arrivals.take())
         finally:
             self._changes.close()
 
     def ends(self, result: Result) -> Iterator[Event]:
-        """The events that lead from what was seen to `result`: the Experiment's end may come before its trials'."""
+        """The events from the last seen state to `result`: the Experiment may finish before its trials are seen to."""
         self.state, self.reason = result.state, result.reason
         for trial in result.trials:
             yield from self._become(trial)
@@ -101,7 +106,7 @@ class Watcher:
     def _apply(self, change: Change | Forbidden) -> Iterator[Event]:
         if isinstance(change, Forbidden):
             self._pods_known = False
-            yield from self._warn(f"no nodes, and no reasons of pods that wait: {change}")
+            yield from self._warn(f"nodes and the reasons of waiting pods are not shown: {change}")
         elif change.kind in (ChangeKind.LOST, ChangeKind.REFUSED):
             self._lost.add(change.resource)
             what = "connection lost" if change.kind is ChangeKind.LOST else "the cluster refused a request"
@@ -135,7 +140,7 @@ class Watcher:
 
     def _experiment(self, item: dict[str, Any]) -> None:
         if item["metadata"].get("uid") != self.study.uid:
-            self.deleted = True  # another one, made under the same name since
+            self.deleted = True  # another Experiment was created under this name
         elif version_of(item) >= self._version:
             self._item, self._version = item, version_of(item)
             self.state, self.reason = objects.study_state(item)
@@ -155,7 +160,7 @@ class Watcher:
                 yield from self._become(replace(seen, state=TrialState.KILLED, reason="deleted on the cluster"))
 
     def _trial(self, item: dict[str, Any], names: dict[str, Listed | None] | None) -> Iterator[Event]:
-        """A trial as a list (`names`: what it has named so far) or a watch gives it."""
+        """A trial from a list (`names`: what it has listed so far) or from a watch."""
         name, version = name_of(item), version_of(item)
         seen = self._trials.get(name) or self._arrivals.get(name)
         if version < self._versions.get(name, -1):
@@ -180,7 +185,7 @@ class Watcher:
         return self._placed(replace(trial, number=self.numbers.of(trial.name)))
 
     def _become(self, fresh: Trial) -> Iterator[Event]:
-        """The one place where a trial changes, and where its events come from."""
+        """Update a trial and yield its events. Trials change nowhere else."""
         before = self._trials.get(fresh.name)
         if fresh == before:
             return
@@ -190,7 +195,7 @@ class Watcher:
             self._trials[fresh.name] = fresh
             return
         unseen = before is None or before.state is TrialState.WAITING
-        if unseen and fresh.state.ended:  # its start was not seen: say it now
+        if unseen and fresh.state.ended:  # its start was not seen, so report it now
             started = replace(fresh, state=TrialState.RUNNING, metrics={}, ended=None, reason="")
             yield from self._become(started)
             unseen, before = False, started
@@ -244,9 +249,9 @@ class Watcher:
         return _LOOK_DELAYS[min(self._looks, len(_LOOK_DELAYS) - 1)]
 
     def _look(self) -> Iterator[Event]:
-        """Nothing has moved for a while: find out why, and say it once."""
+        """Find out why nothing has changed for a while, and warn once."""
         self._looked = self.clock.now()
-        if self._lost:  # a search cannot be told from an API server that does not answer
+        if self._lost:  # the API server may be down, so nothing can be said about the search
             return
         findings = diagnose.diagnose(self.cluster, self._snapshot())
         self._reasons.update(findings.reasons)

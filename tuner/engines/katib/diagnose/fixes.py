@@ -1,4 +1,4 @@
-"""What to do about a reason that a pod, an event or the sampler's log gave: one line each."""
+"""The fix for a reason that a pod, an event or a log gives: one line each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _FIXES = {
     "Unschedulable": "check nodeSelector, affinity and tolerations against `kubectl get nodes --show-labels`",
     "ImagePull": "check the image's name, its tag and imagePullSecrets",
     "InvalidImageName": "check the image's name",
+    "suspended": "it starts when the queue admits it (`kubectl get workloads`)",
     "queued": "it starts when the queue admits it (`kubectl get workloads`)",
     "must specify": "set the requests and limits that the quota asks for in every container of the trialTemplate",
     "quota": "raise the namespace's quota (`kubectl get resourcequota`), or lower parallelTrialCount or the request",
@@ -21,15 +22,15 @@ _FIXES = {
     "did not take the metrics": (
         "check Katib's DB manager with `kubectl get pods -A -l katib.kubeflow.org/component=db-manager`"
     ),
-    "not taken its metrics": (
-        "see whether a collector ran in the pod (primaryPodLabels must match it, the namespace bear Katib's label) and "
-        "whether Katib's DB manager runs"
+    "not record its metrics": (
+        "check that a collector ran in the pod (primaryPodLabels must match it, the namespace needs Katib's label) and "
+        "that Katib's DB manager runs"
     ),
     "NodeNotReady": "check the node with `kubectl describe node`; Kubernetes evicts the pod after five minutes",
     "Eviction API": "set backoffLimit in the trialTemplate so that an evicted trial runs again",
     "taint": "set backoffLimit in the trialTemplate so that an evicted trial runs again",
     "active longer than": "raise activeDeadlineSeconds in the trialTemplate, or make the trial shorter",
-    "Evicted": "the node ran short: request what a trial needs (memory, ephemeral-storage)",
+    "Evicted": "the node ran out of a resource: request what a trial needs (memory, ephemeral-storage)",
 }
 
 
@@ -44,7 +45,7 @@ def suggestion_fix(reason: str, algorithm: str) -> str:
     if "OOMKilled" in reason:
         return (
             f"raise resources.limits.memory of {algorithm} in katib-config to 512Mi or more (the default of 100Mi "
-            "does not last) and delete the pod"
+            "is too small) and delete the pod"
         )
     if "CrashLoop" in reason:
         return "see its log with `kubectl logs --previous`"

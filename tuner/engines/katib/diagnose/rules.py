@@ -1,8 +1,8 @@
-"""Why a search does not move, though Katib says Created or Running: found in pods, events, Jobs and the sampler's log.
+"""Says why a search is stuck while Katib still reports Created or Running.
 
-Each rule stands for something that was seen on a live cluster (KATIB.md sections 12 and 13; tests/tuner/recordings) or
-that Katib's source says. A look is taken only when nothing has happened for a while; where a trial is at work it costs
-no request, else one to seven.
+The reasons are found in pods, events, Jobs and the log of the suggestion service. Each rule covers a case that was seen
+on a live cluster (tests/tuner/recordings) or that follows from Katib's source. The rules run only when nothing has
+changed for a while. They cost no request where a trial runs, else one to seven.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def blocked(snapshot: Snapshot) -> Iterator[str]:
         if trial.reason and trial.state in kinds:
             waiting.setdefault(trial.reason, []).append(trial)
     for reason in sorted(waiting):
-        what = "no trial is at work, though Katib says Running"
+        what = "no trial is running, although Katib reports Running"
         if snapshot.at_work:
             what = "some trials wait for their Jobs"
         yield f"{what}: {reason}; {fix(reason, snapshot.experiment.name, waiting[reason][0])}"
 
 
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
-    """Look at what has not moved. Where a request is forbidden or fails, the others tell what they can."""
+    """Apply every rule. Where a request is forbidden or fails, the other rules still report what they find."""
     findings, failed = Findings(), ""
     for rule in (
         _suggestion_pod, _failed_pods, _pods_refused, _suspended, _unreported, _controllers_errors, _sampler_log,
@@ -58,7 +58,7 @@ def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
         except ClusterError as error:
             failed = failed or str(error)
     if failed and not findings and not snapshot.at_work and snapshot.quiet >= SLOW_SUGGESTION:
-        findings.warnings.append(f"nothing moves, and it cannot be seen why: {failed}")
+        findings.warnings.append(f"the search is stuck, and the reason could not be read: {failed}")
     return findings
 
 
@@ -67,7 +67,7 @@ def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) ->
         recovering = snapshot.at_work and pod.running  # it was killed once; whether it lasts will be seen
         if pod.reason and pod.phase != "Succeeded" and not recovering:
             what = suggestion_fix(pod.reason, snapshot.experiment.algorithm.name)
-            findings.warnings.append(f"the suggestion service's pod {pod.name} does not work: {pod.reason}; {what}")
+            findings.warnings.append(f"the suggestion service's pod {pod.name} cannot serve: {pod.reason}; {what}")
 
 
 def _failed_pods(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -103,7 +103,7 @@ def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None
         spec = job["spec"]
         if name_of(job) in waiting and (spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend")):
             queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name", "")
-            what = f"its {template.get('kind', 'Job')} is suspended (queued by Kueue, or by hand)"
+            what = f"its {template.get('kind', 'Job')} is suspended (by Kueue, or by hand)"
             findings.reasons[name_of(job)] = f"queued by Kueue in {queue}" if queue else what
 
 
@@ -115,7 +115,9 @@ def _resource(template: Mapping[str, Any]) -> Resource:
 
 def _unreported(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     """Trials whose pod has completed and whom Katib keeps waiting for metrics, without a word."""
-    findings.reasons |= dict.fromkeys(snapshot.unreported, "its pod has completed, but Katib has not taken its metrics")
+    findings.reasons |= dict.fromkeys(
+        snapshot.unreported, "its pod has completed, but Katib did not record its metrics"
+    )
 
 
 def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -130,7 +132,7 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
         if event.kind == "Trial" and event.name in snapshot.jobless:
             findings.reasons[event.name] = f"its Job is refused: {_refusal(event.message)}"
         elif event.kind == "Trial" and event.name in snapshot.unreported:
-            findings.reasons[event.name] = f"Katib has not taken its metrics: {_brief(event.message)}"
+            findings.reasons[event.name] = f"Katib did not record its metrics: {_brief(event.message)}"
         elif event.kind in ("Experiment", "Suggestion") and event.name == snapshot.experiment.name:
             recent = not event.last or not snapshot.changed or event.last >= snapshot.changed
             failures += [event] if recent else []
@@ -141,11 +143,11 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
     else:
         last = failures[-1]
         see = f"`kubectl describe {last.kind.lower()} -n {snapshot.namespace} {last.name}`"
-        findings.warnings.append(f"Katib's controller fails again and again: {_brief(last.message)}; see {see}")
+        findings.warnings.append(f"Katib's controller fails repeatedly: {_brief(last.message)}; see {see}")
 
 
 def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """The sampler errs, and its log says so (events are gone after an hour)."""
+    """The suggestion service fails, and its log says why (events are deleted after an hour)."""
     if findings or snapshot.explained or not snapshot.drained:
         return
     for pod in snapshot.suggestion_pods:
@@ -156,29 +158,35 @@ def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
             SUGGESTION_CONTAINER,
             namespace=snapshot.namespace,
             tail=_LOG_LINES,
-            since=snapshot.quiet,  # what it erred on before, it has got over
+            since=snapshot.quiet,  # earlier errors did not stop the search
         )
         errors = [line for line in log.splitlines() if _ERROR.search(line)]
         if _NAN.search(log):
             findings.warnings.append(_nan(snapshot))
         elif errors and snapshot.quiet >= SLOW_SUGGESTION:
-            findings.warnings.append(f"the sampler errs, so no new trial comes: {_brief(errors[-1])}; {_see(snapshot)}")
+            findings.warnings.append(
+                f"the suggestion service fails, so no new trials are created: {_brief(errors[-1])}; {_see(snapshot)}"
+            )
 
 
 def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """No rule knows why: say how long, what Katib says, and where to look."""
+    """No other rule found a reason: say since when, what Katib reports, and where to look."""
     if findings or snapshot.at_work or snapshot.explained or snapshot.quiet < SLOW_SUGGESTION:
         return
     if not snapshot.touched:
         findings.warnings.append(
-            f"Katib has not touched the Experiment{snapshot.since}, so its controller does not run: see "
+            f"Katib's controller did not process the Experiment{snapshot.since}, so it probably does not run: see "
             "`kubectl get pods -A -l katib.kubeflow.org/component=controller`"
         )
         return
     count = len(snapshot.trials)
-    what = "no trial has come"
+    what = "no trial was created"
     if count:
-        what = f"all {count} trials have ended and none new has come" if snapshot.drained else "no trial is at work"
+        what = (
+            f"all {count} trials have finished and no new trial was created"
+            if snapshot.drained
+            else "no trial is running"
+        )
     says = _suggestion_says(cluster, snapshot)
     findings.warnings.append(f"{what}{snapshot.since} ({says}): {_see(snapshot)}")
 
@@ -189,7 +197,7 @@ def _suggestion_says(cluster: Cluster, snapshot: Snapshot) -> str:
     try:
         suggestion = cluster.get(SUGGESTIONS, name, namespace=namespace)
     except NotFound:
-        return "there is no Suggestion"
+        return "no Suggestion exists"
     said = suggestion.get("status", {}).get("conditions") or [{"message": "it has no status"}]
     if said[-1].get("type") == "DeploymentReady" and said[-1].get("status") != "True":
         deployment = cluster.get(DEPLOYMENTS, f"{name}-{snapshot.experiment.algorithm.name}", namespace=namespace)
@@ -222,8 +230,9 @@ def _nan(snapshot: Snapshot) -> str:
     metric, name = snapshot.experiment.objective.metric, snapshot.experiment.name
     bad = next((f" ({trial.name})" for trial in snapshot.trials if metric not in trial.metrics), "")
     return (
-        f"the sampler fails on a trial without a finite {metric}{bad}, so no new trial comes and Katib stays Running "
-        f"for ever: `gantune stop {name}` keeps the results; let the trainer print a finite, bad value instead"
+        f"the suggestion service fails on a trial without a finite {metric}{bad}, so no new trials are created "
+        f"and Katib reports Running forever: `gantune stop {name}` keeps the results; "
+        "let the trainer print a finite, bad value instead"
     )
 
 

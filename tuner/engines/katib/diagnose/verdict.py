@@ -1,4 +1,4 @@
-"""What is to be said beside a result: where Katib's verdict is doubtful, and what a search leaves behind. Pure."""
+"""Warnings about a result: where Katib's verdict is doubtful, and what a search leaves behind. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
         return  # the Experiment was read before its trials: it has not heard of the newest
     if best is None or other is None or other.metrics.get(metric) != best.metrics[metric]:
         ours = f"{best.name} ({metric}={best.metrics[metric]:g})" if best else "none"
-        yield f"Katib names {theirs} the best trial; by the trials' own values it is {ours}{_because(item, result)}"
+        why = _because(item, result)
+        yield f"Katib reports {theirs} as the best trial, but by the trials' metrics it is {ours}{why}"
 
 
 def _because(item: Mapping[str, Any], result: Result) -> str:
@@ -47,18 +48,19 @@ def _because(item: Mapping[str, Any], result: Result) -> str:
         return ": a trial without a finite objective misleads Katib"
     status, best = item.get("status", {}), result.best
     listed = [*(status.get("succeededTrialList") or ()), *(status.get("earlyStoppedTrialList") or ())]
-    return ", which Katib's status does not list" if best and best.name not in listed else ""
+    return ", which is missing from Katib's status" if best and best.name not in listed else ""
 
 
 def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
     reason, best = objects.conditions(item).get("Succeeded", {}).get("reason"), result.best
     metric = result.objective.metric
     if reason == "ExperimentGoalReached" and not (best and result.objective.reached(best.metrics[metric])):
-        yield f"Katib says that the goal {result.objective.goal} was reached; no trial's {metric} did"
+        yield f"Katib reports that the goal {result.objective.goal} was reached, but no trial's {metric} reached it"
 
 
 def _left_running(result: Result) -> Iterator[str]:
     """Katib leaves running trials alone when the goal is reached or the search fails."""
     running = sum(not trial.state.ended for trial in result.trials)
     if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # what is being stopped goes by itself
-        yield f"the search has ended, {running} of its trials still run: `gantune stop {result.name}` ends them"
+        what = f"the search has finished, but {running} of its trials still run"
+        yield f"{what}: stop them with `gantune stop {result.name}`"
