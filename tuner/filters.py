@@ -15,10 +15,7 @@ import re2
 from tuner.errors import UnsupportedError
 
 DEFAULT_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"  # metricscollector/v1beta1/common/const.go
-_VALUE = rb"([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)"
 _ANY_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
-_INSIDE_NAME = re.compile(rb"[\w|-]")
-_UNLIKE_VALUE = re.compile(r"(?![Ee]\d)[A-Za-z_][\w|-]*", re.ASCII)
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
@@ -45,7 +42,6 @@ class Filter:
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
-        self._names: dict[tuple[str, ...], re.Pattern[bytes] | None] = {}
         options = re2.Options()
         options.log_errors = False
         try:
@@ -69,38 +65,13 @@ class Filter:
         return self.pattern == DEFAULT_FILTER
 
     def find(self, line: bytes, metrics: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-        """The (name, value) pairs of a line; with `metrics`, of these names only."""
-        if metrics and self.splits and (pairs := self._named(line, tuple(metrics))) is not None:
-            yield from pairs
-            return
+        """Yield the (name, value) pairs of a line; with `metrics`, of these names only."""
         if not line.isascii():
             line = decode(line).encode()
         for match in self._regex.finditer(line):
             name = (match[1] or b"").decode("utf-8", "replace").strip(_SPACE)
             if not metrics or name in metrics:  # Katib trims both groups
                 yield name, (match[2] or b"").decode("utf-8", "replace").strip(_SPACE)
-
-    def _named(self, line: bytes, metrics: tuple[str, ...]) -> list[tuple[str, str]] | None:
-        """The pairs of the default filter, found by looking for the names first; None where that is ambiguous.
-
-        It is ambiguous where a name follows a character of names: the default filter reads `a=1fd=2` as a and fd,
-        but `xfd=2` as xfd.
-        """
-        if metrics not in self._names:
-            plain = all(_UNLIKE_VALUE.fullmatch(metric) for metric in metrics)
-            names = b"|".join(re.escape(metric.encode()) for metric in metrics)
-            shape = rb"(" + names + rb")[\t\n\f\r ]*=[\t\n\f\r ]*" + _VALUE
-            self._names[metrics] = re.compile(shape) if plain else None
-        regex = self._names[metrics]
-        if regex is None:
-            return None
-        pairs = []
-        for match in regex.finditer(line):
-            start = match.start()
-            if start and _INSIDE_NAME.match(line, start - 1):
-                return None
-            pairs.append((match[1].decode(), match[2].decode()))
-        return pairs
 
 
 def compiled(filters: Sequence[str]) -> tuple[Filter, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.tuner.experiments import experiment
 from tuner.engines.local.journal import TrialRecord
-from tuner.engines.local.outcome import cut, judge
+from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import Exit
 from tuner.manifest import Collector, CollectorKind, FileFormat
 from tuner.metrics import MetricsTail
@@ -63,5 +63,7 @@ def test_cut_keeps_the_line_of_the_report(tmp_path: Path) -> None:
     path.write_text("fd=nan\nfd=1 loss=1\nfd=2 loss=2\nloss=3\nfd=3\n")
     reader = MetricsTail(path, ("fd", "loss"), Collector(CollectorKind.FILE, str(path)))
     reader.read_all()
-    assert [(o.metric, o.value) for o in cut(reader, "fd", 2)[1:]] == [("fd", 1), ("loss", 1), ("fd", 2), ("loss", 2)]
-    assert cut(reader, "fd", 9) == reader.observations
+    line = reader.observations.line_of("fd", 2)
+    assert line == 3
+    assert reader.aggregate({}, line) == {"fd": 2.0, "loss": 2.0}
+    assert reader.aggregate({}) == {"fd": 3.0, "loss": 3.0}

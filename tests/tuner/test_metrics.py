@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +14,8 @@ import pytest
 
 from tuner.errors import UnsupportedError
 from tuner.manifest import Collector, CollectorKind, FileFormat, Strategy
-from tuner.metrics import JsonLineError, MetricsTail, aggregate, compiled, parse_json, parse_text
-from tuner.metrics.tail import LINE_LIMIT
+from tuner.metrics import JsonLineError, MetricsTail, ObservationLog, compiled, parse_json, parse_text
+from tuner.metrics.lines import LINE_LIMIT
 from tuner.result import Observation
 
 METRICS = ("fd", "loss", "--fid", "fid")
@@ -93,18 +97,33 @@ def test_json_values_count_only_as_text() -> None:
         list(parse_json("fd=3", METRICS))
 
 
+def aggregate(series: list[Observation], strategy: Strategy) -> dict[str, float]:
+    return ObservationLog(series).aggregate({"fd": strategy})
+
+
 def test_strategies() -> None:
     series = [Observation("fd", value) for value in (5.0, 2.0, math.nan, 3.0)]
-    assert aggregate(series, {"fd": Strategy.MIN}) == {"fd": 2.0}
-    assert aggregate(series, {"fd": Strategy.MAX}) == {"fd": 5.0}
-    assert aggregate(series, {"fd": Strategy.LATEST}) == {"fd": 3.0}
-    assert aggregate(series[:3], {"fd": Strategy.LATEST}) == {}
+    assert aggregate(series, Strategy.MIN) == {"fd": 2.0}
+    assert aggregate(series, Strategy.MAX) == {"fd": 5.0}
+    assert aggregate(series, Strategy.LATEST) == {"fd": 3.0}
+    assert aggregate(series[:3], Strategy.LATEST) == {}
 
 
 def test_latest_goes_by_time_and_undated_lines_come_first() -> None:
     late, early = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     series = [Observation("fd", 1.0, late), Observation("fd", 2.0, early), Observation("fd", 3.0)]
-    assert aggregate(series, {"fd": Strategy.LATEST}) == {"fd": 1.0}
+    assert aggregate(series, Strategy.LATEST) == {"fd": 1.0}
+    assert aggregate([*series, Observation("fd", 4.0, late)], Strategy.LATEST) == {"fd": 4.0}
+
+
+def test_aggregates_up_to_a_line() -> None:
+    late, early = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    values = [Observation("fd", 1.0), Observation("fd", 4.0, late), Observation("fd", 2.0, early)]
+    log = ObservationLog([*values, Observation("loss", 9.0)])
+    assert [log.aggregate({}, line) for line in range(5)] == [
+        {}, {"fd": 1.0}, {"fd": 4.0}, {"fd": 4.0}, {"fd": 4.0, "loss": 9.0}
+    ]  # fmt: skip
+    assert log.aggregate({"fd": Strategy.MIN}, 3) == {"fd": 1.0}
 
 
 def tail(path: Path, *metrics: str, json: bool = False) -> MetricsTail:
@@ -113,7 +132,7 @@ def tail(path: Path, *metrics: str, json: bool = False) -> MetricsTail:
 
 
 def values(reader: MetricsTail) -> list[float]:
-    return [o.value for o in reader.observations]
+    return list(reader.observations.column("fd").values)
 
 
 def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
@@ -127,7 +146,7 @@ def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
     assert reader.poll() == 1
     reader.read_all()
     assert values(reader) == [1.0, 25.0, 3.0]
-    assert reader.lines == [1, 2, 3]
+    assert list(reader.observations.column("fd").lines) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("later", ["fd=9\n", "fd=147.25\nfd=9\n", "fd=7.125\nfd=8\nfd=123456.789\nfd=9\n"])
@@ -194,8 +213,9 @@ def test_long_line_is_read_in_pieces(tmp_path: Path) -> None:
     reader = tail(path)
     reader.read_all()
     assert values(reader) == [*(index + 0.5 for index in range(150_000)), 7.0]
-    assert {o.time for o in reader.observations[:-1]} == {datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)}
-    assert reader.lines[-2:] == [1, 2]
+    column = reader.observations.column("fd")
+    assert set(column.times[:-1]) == {datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()}
+    assert list(column.lines[-2:]) == [1, 2]
 
 
 def test_custom_filter_ignores_the_rest_of_a_long_line(tmp_path: Path) -> None:
@@ -207,13 +227,51 @@ def test_custom_filter_ignores_the_rest_of_a_long_line(tmp_path: Path) -> None:
     assert values(reader) == [1.0, 3.0]
 
 
+def test_quadratic_filter_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.metrics.lines.FILTER_SECONDS", 0.2)
+    path = tmp_path / "metrics.log"
+    path.write_text("fd=1 " * (LINE_LIMIT // 5) + "\n")
+    reader = MetricsTail(
+        path, ("fd",), Collector(CollectorKind.FILE, str(path), FileFormat.TEXT, (r"(fd)=(\d.*z|\d)",))
+    )
+    start = time.thread_time()
+    assert reader.read_all()
+    assert time.thread_time() - start < 2
+    assert reader.error.startswith("line 1: metricsFormat '(fd)=(\\\\d.*z|\\\\d)' takes more than")
+    assert reader.poll() == 0
+
+
+@pytest.mark.parametrize("filters", [(), (r"(fd):\s*(\S+)",)])
+@pytest.mark.parametrize("form", [FileFormat.TEXT, FileFormat.JSON])
+@pytest.mark.parametrize("byte", [b"\0", b"a"])
+def test_memory_for_a_line_of_100_mb_is_bounded(
+    byte: bytes, form: FileFormat, filters: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.log"
+    with path.open("wb") as file:
+        file.write(b"fd=1 ")
+        if byte == b"\0":
+            file.truncate(100_000_000)
+        else:
+            file.writelines(itertools.repeat(byte * 1_000_000, 100))
+    code = (
+        "import resource, sys; from tuner.manifest import *; from tuner.metrics import MetricsTail\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"collector = Collector(CollectorKind.FILE, '', FileFormat({form.value!r}), {filters!r})\n"
+        f"before, reader = peak(), MetricsTail(__import__('pathlib').Path({str(path)!r}), ('fd',), collector)\n"
+        "assert reader.read_all(); print(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 64 << 10  # KiB
+
+
 def test_too_long_json_line_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text('{"fd": "1", "x": "' + "x" * LINE_LIMIT + '"}\n')
     reader = tail(path, json=True)
     reader.read_all()
     assert reader.error.startswith("line 1: longer than 1 MiB")
-    assert reader.observations == []
+    assert len(reader.observations) == 0
 
 
 def test_metric_after_a_progress_bar_is_found() -> None:

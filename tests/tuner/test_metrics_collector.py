@@ -19,8 +19,10 @@ import re2
 
 from tests.tuner import collector_cases
 from tuner.errors import UnsupportedError
-from tuner.filters import DEFAULT_FILTER, Filter
-from tuner.metrics import JsonLineError, compiled, parse_json, parse_text
+from tuner.filters import DEFAULT_FILTER
+from tuner.manifest import Collector, CollectorKind
+from tuner.metrics import JsonLineError, MetricsTail, compiled, number, parse_json, parse_text
+from tuner.metrics.lines import LINE_LIMIT
 from tuner.result import Observation
 
 TABLE = Path(__file__).parent / "data" / "collector.jsonl"
@@ -82,15 +84,36 @@ def test_table_holds_every_case() -> None:
 PLAIN = re2.compile(DEFAULT_FILTER.encode())
 
 
-def plain(line: bytes, metrics: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What RE2 finds in a line with the default filter."""
+def plain(line: bytes, metric: str) -> Iterator[float]:
+    """The values of a metric that RE2 finds in a line with the default filter."""
     text = line.decode("utf-8", "surrogateescape").encode("utf-8", "replace")  # one character for each invalid byte
-    pairs = ((match[1].decode().strip(), match[2].decode()) for match in PLAIN.finditer(text))
-    return [(name, value) for name, value in pairs if name in metrics]
+    for match in PLAIN.finditer(text):
+        if match[1].decode() == metric:
+            yield number(match[2].decode())
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("metrics", [("fd",), ("fd", "loss"), ("--fid", "fd"), ("loss", "é"), ("E5", "fd"), ("2fd",)])
-def test_fast_path_finds_what_re2_finds(metrics: tuple[str, ...]) -> None:
-    one = Filter(DEFAULT_FILTER)
-    for line in collector_cases.lines(random.Random(f"{collector_cases.SEED} {metrics}"), 2000):
-        assert list(one.find(line, metrics)) == plain(line, metrics), line
+def test_reader_finds_what_re2_finds(metrics: tuple[str, ...], seed: int, tmp_path: Path) -> None:
+    lines = list(collector_cases.lines(random.Random(f"{seed} {metrics}"), 800))
+    path = tmp_path / "metrics.log"
+    path.write_bytes(b"\n".join(lines))
+    reader = MetricsTail(path, metrics, Collector(CollectorKind.FILE, str(path)))
+    reader.read_all()
+    for metric in metrics:
+        column = reader.observations.column(metric)
+        expected = [(index, value) for index, line in enumerate(lines, 1) for value in plain(line, metric)]
+        assert repr(list(zip(column.lines, column.values, strict=True))) == repr(expected)  # NaN is not equal to NaN
+
+
+@pytest.mark.parametrize(
+    ("text", "metric"),
+    [("train_loss=1 loss=2 ", "loss"), ("a=1fd=2 ", "fd"), ("a= fd=3,fd=4 ", "fd"), ("x-fd=5;fd=6 ", "fd")],
+)
+def test_long_line_reads_as_re2_reads_it(text: str, metric: str, tmp_path: Path) -> None:
+    line = (text + "." * 1000).encode() * (5 * LINE_LIMIT // 4 // (len(text) + 1000)) + (text * 5000).encode()
+    path = tmp_path / "metrics.log"
+    path.write_bytes(line)
+    reader = MetricsTail(path, ("fd", "loss"), Collector(CollectorKind.FILE, str(path)))
+    reader.read_all()
+    assert list(reader.observations.column(metric).values) == list(plain(line, metric))

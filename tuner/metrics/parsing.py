@@ -29,7 +29,9 @@ def parse_text(line: str | bytes, metrics: Sequence[str], filters: Sequence[Filt
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
     if mentions(raw, metrics):
         time = line_time(raw)
-        yield from observations_in(raw, metrics, filters, time)
+        for one in filters:
+            for name, value in one.find(raw, metrics):
+                yield Observation(name, number(value), time)
 
 
 def mentions(line: bytes, metrics: Sequence[str]) -> bool:
@@ -37,19 +39,10 @@ def mentions(line: bytes, metrics: Sequence[str]) -> bool:
     return any(metric.encode() in line for metric in metrics)
 
 
-def observations_in(
-    line: bytes, metrics: Sequence[str], filters: Sequence[Filter], time: datetime | None
-) -> Iterator[Observation]:
-    """The observations that the filters find in a line, or in a piece of one whose first word was `time`."""
-    for one in filters:
-        for name, value in one.find(line, metrics):
-            yield Observation(name, number(value), time)
-
-
 def line_time(line: bytes) -> datetime | None:
     """The RFC3339 time that a line starts with, if any."""
     first, space, _ = line[:64].partition(b" ")
-    return _time(first.decode("ascii", "replace")) if space and first[:1].isdigit() else None
+    return time_of(first) if space and first[:1].isdigit() else None
 
 
 def _reject(constant: str) -> NoReturn:
@@ -111,6 +104,11 @@ def number(value: str) -> float:
         return float.fromhex(value) if _HEXADECIMAL.fullmatch(value) else math.nan
     except OverflowError:
         return math.nan
+
+
+def time_of(word: bytes) -> datetime | None:
+    """The RFC3339 time that a word is, if any."""
+    return _time(word.decode("ascii", "replace"))
 
 
 def _time(value: str) -> datetime | None:

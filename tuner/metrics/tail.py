@@ -5,88 +5,95 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.filters import compiled
-from tuner.manifest import Collector, FileFormat, Strategy
-from tuner.metrics.parsing import JsonLineError, json_object, line_time, number, observations_in, parse_json
-from tuner.metrics.strategies import Aggregates
-from tuner.result import Observation
+from tuner.manifest import Collector, Strategy
+from tuner.metrics.lines import LINE_LIMIT, LineReader, StopReading
+from tuner.metrics.observations import ObservationLog
+from tuner.metrics.parsing import number
 
-POLL_LIMIT = 4 << 20  # bytes that one poll reads at most, so that the client answers a signal in between
-LINE_LIMIT = 1 << 20  # bytes of a line that are kept in memory
+POLL_LIMIT = 4 << 20  # bytes that one poll reads at most
 NAME_LIMIT = 8  # names of other metrics that a message lists
+_NAME_BYTES = 1 << 16  # bytes of the file that are searched for them
 _CHUNK = 1 << 18  # bytes of one read
 _MARK = 256  # bytes before the offset, which show whether the file was rewritten
 _CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")  # bytes that are in no match of the default filter
 _CUT_SEARCH = 4096  # bytes at the end of a long piece that are searched for a place to cut it
 
 
-@dataclass
 class MetricsTail:
-    """The observations of one metrics file in the order of the file; `lines` has the line number of each.
+    """The observations of one metrics file.
 
-    `error` is set once a line makes Katib's collector fail.
+    `keep_going` is asked between pieces of work of some milliseconds; reading stops where it returns False.
     """
 
-    path: Path
-    metrics: tuple[str, ...]
-    collector: Collector
-    observations: list[Observation] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    error: str = ""
-
-    def __post_init__(self) -> None:
-        self._filters = compiled(self.collector.filters)
-        self._names = [metric.encode() for metric in self.metrics]
+    def __init__(
+        self,
+        path: Path,
+        metrics: tuple[str, ...],
+        collector: Collector,
+        keep_going: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.path, self.metrics = path, metrics
+        self._lines = LineReader(metrics, collector, keep_going)
         self._identity: tuple[int, int] | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self.observations, self.lines, self.error = [], [], ""
-        self._aggregates = Aggregates()
-        self._finite: dict[str, list[float]] = {}
-        self._line = 1
+        self._lines.reset()
         self._offset = 0
         self._mark = b""
-        self._rest = b""
-        self._continued = False  # an earlier piece of the current line was read already
-        self._time: datetime | None = None
+        self._rest = b"\n"  # each line is read with the end of the line before it
+
+    @property
+    def observations(self) -> ObservationLog:
+        """What the file holds, as far as it was read."""
+        return self._lines.observations
+
+    @property
+    def error(self) -> str:
+        """Why Katib's collector fails, or a filter takes too long; nothing more is read then."""
+        return self._lines.error
 
     def poll(self) -> int:
         """Read what was added, at most POLL_LIMIT bytes; the number of observations that were read.
 
         An unfinished last line waits. A file that was truncated, rewritten or replaced is read again from its start.
         """
-        return self._read(POLL_LIMIT)
+        try:
+            return self._read(POLL_LIMIT)
+        except StopReading:
+            return 0
 
-    def read_all(self) -> None:
-        """Read the complete file once, its unfinished last line included, as Katib does when the trial has finished."""
+    def read_all(self) -> bool:
+        """Read the complete file once, its unfinished last line included, as Katib does when the trial has finished.
+
+        Returns:
+            False where `keep_going` stopped it.
+        """
         self._reset()
         try:
-            size = self.path.stat().st_size
+            size, before = self.path.stat().st_size, -1
+            while before < self._offset < size:
+                before = self._offset
+                self._read(POLL_LIMIT)
+            self._lines.take(self._rest)
         except FileNotFoundError:
-            return
-        while self._offset < size:
-            before = self._offset
-            self._read(POLL_LIMIT)
-            if self._offset == before:
-                break
-        if self._rest:
-            self._take(self._rest)
-            self._rest = b""
+            return True
+        except StopReading:
+            return bool(self.error)
+        self._rest = b""
+        return True
 
-    def aggregate(self, strategies: Mapping[str, Strategy]) -> dict[str, float]:
-        """One finite number per metric, from running aggregates."""
-        return self._aggregates.values(strategies)
+    def aggregate(self, strategies: Mapping[str, Strategy], last_line: int | None = None) -> dict[str, float]:
+        """One finite number per metric, as `ObservationLog.aggregate` describes."""
+        return self.observations.aggregate(strategies, last_line)
 
     def curve(self, metric: str) -> Sequence[float]:
         """The finite values of one metric in the order of the file."""
-        return self._finite.get(metric, ())
+        return self.observations.curve(metric)
 
     def _read(self, limit: int) -> int:
         try:
@@ -96,6 +103,7 @@ class MetricsTail:
                 before = len(self.observations)
                 file.seek(self._offset)
                 while limit > 0 and (chunk := file.read(min(_CHUNK, limit))):
+                    self._lines.check()
                     limit -= len(chunk)
                     self._offset += len(chunk)
                     self._mark = (self._mark + chunk)[-_MARK:]
@@ -114,76 +122,30 @@ class MetricsTail:
         return file.read(len(self._mark)) != self._mark
 
     def _feed(self, chunk: bytes) -> None:
-        first, *others = chunk.split(b"\n")
-        self._rest += first
-        for other in others:
-            self._take(self._rest)
-            self._line, self._continued = self._line + 1, False
-            self._rest = other
-        if len(self._rest) > LINE_LIMIT:
-            self._shorten()
-
-    def _shorten(self) -> None:
-        """Read the start of a long line now, so that memory stays bounded."""
-        end = len(self._rest)
-        places = [match.start() for match in _CUT.finditer(self._rest, end - _CUT_SEARCH, end - 1)]
-        at = places[-1] if places else end
-        self._take(self._rest[:at])
-        self._rest, self._continued = self._rest[at:], True
-
-    def _take(self, piece: bytes) -> None:
-        """Add the observations of a line, or of a piece of a long one."""
-        if self.error:
-            return
-        found = self._json(piece) if self.collector.format is FileFormat.JSON else self._text(piece)
-        for observation in found:
-            self.observations.append(observation)
-            self.lines.append(self._line)
-            self._aggregates.add(observation)
-            if math.isfinite(observation.value):
-                self._finite.setdefault(observation.metric, []).append(observation.value)
-
-    def _json(self, line: bytes) -> list[Observation]:
-        if self._continued or len(line) > LINE_LIMIT:
-            self.error = f"line {self._line}: longer than {LINE_LIMIT >> 20} MiB; write one short JSON object per line"
-            return []
-        try:
-            return list(parse_json(line, self.metrics))
-        except JsonLineError as error:
-            self.error = f"line {self._line}: {error}"
-            return []
-
-    def _text(self, piece: bytes) -> Iterator[Observation]:
-        if not any(name in piece for name in self._names):
-            return
-        if not self._continued:
-            self._time = line_time(piece)
-        filters = [one for one in self._filters if one.splits or not self._continued]
-        yield from observations_in(piece, self.metrics, filters, self._time)
+        data = self._rest + chunk
+        if (end := data.rfind(b"\n")) > 0:
+            self._lines.take(data[:end])
+            data = data[end:]
+        if len(data) > LINE_LIMIT + 1:  # read the start of a long line now, so that memory stays bounded
+            end = len(data) - 1
+            places = [match.start() for match in _CUT.finditer(data, end - _CUT_SEARCH, end)]
+            end = places[-1] if places else end
+            self._lines.take(data[:end])
+            data = data[end:]
+        self._rest = data
 
     def other_names(self) -> list[str]:
-        """Up to NAME_LIMIT names of other metrics with a value in the first POLL_LIMIT bytes of the file."""
+        """Up to NAME_LIMIT names of other metrics with a value near the start of the file."""
         try:
             with self.path.open("rb") as file:
-                start = file.read(POLL_LIMIT)
+                start = file.read(_NAME_BYTES)
         except FileNotFoundError:
             return []
         names: dict[str, None] = {}
         for line in start.split(b"\n"):
-            for name, value in self._pairs(line[:LINE_LIMIT]):
+            for name, value in self._lines.pairs(line):
                 if name and name not in self.metrics and not math.isnan(number(value)):
                     names[name] = None
                 if len(names) == NAME_LIMIT:
                     return list(names)
         return list(names)
-
-    def _pairs(self, line: bytes) -> Iterator[tuple[str, str]]:
-        if self.collector.format is FileFormat.JSON:
-            try:
-                pairs = json_object(line) if line else {}
-            except JsonLineError:
-                return
-            yield from ((name, value) for name, value in pairs.items() if isinstance(value, str))
-            return
-        for one in self._filters:
-            yield from one.find(line)

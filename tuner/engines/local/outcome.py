@@ -7,8 +7,6 @@ stopped in time or had finished already.
 
 from __future__ import annotations
 
-import bisect
-import math
 import signal
 from pathlib import Path
 
@@ -16,20 +14,10 @@ from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.runner import Exit
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail, aggregate
-from tuner.result import Observation, TrialState
+from tuner.metrics import MetricsTail
+from tuner.result import TrialState
 
 _TAIL = 4096  # bytes of a log that are searched for its last line
-
-
-def cut(reader: MetricsTail, metric: str, reports: int) -> list[Observation]:
-    """The observations up to the line that holds report number `reports` of `metric`."""
-    seen = 0
-    for line, observation in zip(reader.lines, reader.observations, strict=True):
-        seen += observation.metric == metric and math.isfinite(observation.value)
-        if seen == reports:
-            return reader.observations[: bisect.bisect_right(reader.lines, line)]
-    return reader.observations
 
 
 def judge(
@@ -37,11 +25,11 @@ def judge(
 ) -> None:
     """Fill in state, metrics, curve and reason of `entry`."""
     metric = experiment.objective.metric
-    observations = reader.observations
+    last_line: int | None = None
     whole = tuple(reader.curve(metric))
     stop = rules.stop_at(entry.cuts, whole) if rules and entry.cuts else None
     if stop is not None:
-        observations, whole = cut(reader, metric, stop), whole[:stop]
+        last_line, whole = reader.observations.line_of(metric, stop), whole[:stop]
         entry.state = TrialState.EARLY_STOPPED
         entry.reason = (
             f"stopped at report {stop}: {metric} had not reached {dict(entry.cuts).get(stop, entry.cuts[0][1]):g}"
@@ -49,20 +37,20 @@ def judge(
     elif end.error or end.code != 0:
         entry.state, entry.reason = TrialState.FAILED, failure(end, log)
         return
-    found = aggregate(observations, experiment.strategies)
+    found = reader.aggregate(experiment.strategies, last_line)
     entry.metrics, entry.curve = found, whole
     if reader.error or metric not in found:  # Katib records nothing when its collector fails
         entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
-        entry.reason = _missing(reader, metric, any(o.metric == metric for o in observations))
+        entry.reason = _missing(reader, metric)
     elif stop is None:
         entry.state = TrialState.SUCCEEDED
 
 
-def _missing(reader: MetricsTail, metric: str, printed: bool) -> str:
+def _missing(reader: MetricsTail, metric: str) -> str:
     """Why the objective has no value: what the file held instead."""
     if reader.error:
         return f"{reader.path.name}, {reader.error}"
-    if printed:
+    if reader.observations.column(metric).values:
         return f"the value of {metric} that counts is not a finite number"
     try:
         empty = reader.path.stat().st_size == 0
