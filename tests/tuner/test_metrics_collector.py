@@ -31,7 +31,8 @@ DIFFERENT = {  # each is listed in tuner/metrics/__init__.py
     "(fd)=\\d": "fewer than two groups",
     "+24:00": "Python has no such offset",
     "0000-01-01": "Python has no such year",
-    "[" * 9000: "Python's decoder does not nest as deeply",
+    "[" * 900: "Python's decoder does not nest as deeply",
+    '{"a":' * 900: "Python's decoder does not nest as deeply",
 }
 
 

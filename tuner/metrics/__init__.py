@@ -11,10 +11,11 @@ Differences from Katib, on purpose:
   cut), a custom filter ignores the rest of the line, and format JSON reports an error. Katib reads lines of any length
   into memory.
 - A custom filter that takes more than 10 s of CPU time for 1 MiB of text is an error. Each match is linear, but
-  a search for all matches is quadratic where each of them looks ahead to the end of the line, as with `(fd)=(\d.*z|\d)`.
+  a search for all matches is quadratic where each of them looks ahead to the end of the line, as with
+  `(fd)=(\d.*z|\d)`.
 - A filter with fewer than two groups is refused. Katib accepts it under StdOut, and ignores its matches.
 - The year 0000 and the offset +24:00 give no time, because Python's datetime has neither.
-- JSON may be nested up to about 1,000 levels, Go's decoder accepts 10,000.
+- JSON may be nested up to 500 levels, Go's decoder accepts 10,000.
 
 tests/tuner/data/collector.jsonl records what Go's own packages read from 557 files; the tests compare with it.
 """

@@ -56,21 +56,36 @@ def _finite(text: str) -> float:
     return value
 
 
+NESTING = 500
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
 _DECODER = json.JSONDecoder(parse_constant=_reject, parse_float=_finite, parse_int=_finite)
+
+
+def _depth(text: str) -> int:
+    """The levels of arrays and objects in a JSON text, brackets in strings left out."""
+    if text.count("[") + text.count("{") <= NESTING:
+        return 0  # at most NESTING, which is all that matters
+    depth = most = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
+        most = max(most, depth)
+    return most
 
 
 def json_object(line: str | bytes) -> dict[str, Any]:
     """One JSON line as Go decodes it into a map: NaN, Infinity and numbers beyond 64 bits are errors, null is empty.
 
-    Go accepts 10,000 nested levels; Python's decoder reports an error from about 1,000 on.
+    Go accepts 10,000 nested levels. Python's decoder depends on the caller's stack, so NESTING levels are the limit.
 
     Raises:
         JsonLineError: for a line that is not a JSON object.
     """
     text = decode(line) if isinstance(line, bytes) else line
     try:
+        if _depth(text) > NESTING:
+            raise ValueError("nested too deeply")
         shape = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise JsonLineError(f"format JSON needs one JSON object per line, got {text[:60]!r}") from error
     if shape is None:
         return {}
