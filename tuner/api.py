@@ -7,20 +7,43 @@ builtin has the name. Every failure is a GantuneError. What the command line wri
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tuner.engine import Engine, Event
-from tuner.errors import GantuneError, StudyNotFound
+from tuner.engines import ENGINES
+from tuner.errors import ClusterError, GantuneError, StudyNotFound
 from tuner.manifest import Experiment, load
 from tuner.result import Result, StudyState, Trial
 from tuner.store import EngineKind, Store
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
+    from tuner.engines.local import LocalEngine
+
+__all__ = [
+    "Client",
+    "EngineKind",
+    "Experiment",
+    "KatibEngine",
+    "LocalEngine",
+    "Study",
+    "best",
+    "delete",
+    "extend",
+    "load",
+    "logs",
+    "run",
+    "status",
+    "stop",
+    "studies",
+    "submit",
+    "watch",
+]
 
 Source = str | Path | Experiment
 
@@ -31,6 +54,82 @@ class Study(NamedTuple):
     name: str
     engine: EngineKind
     state: StudyState
+
+
+def warn(message: str) -> None:
+    """Issue a UserWarning at the line outside this package that led to it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+class Client:
+    """A store and a cluster: what the functions below, and the command line, work on.
+
+    Args:
+        store: The directory of the studies; None takes GANTUNE_STORE, or else .gantune.
+        namespace: The namespace of Experiments; "" takes the study's, the manifest's or the context's.
+        context: The kubeconfig's context; None takes the current one.
+        katib_namespace: Where Katib is installed.
+        notify: Receives each warning.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        namespace: str = "",
+        context: str | None = None,
+        katib_namespace: str = "kubeflow",
+        notify: Callable[[str], None] = warn,
+    ) -> None:
+        self.store, self.notify = Store(store), notify
+        self._cluster = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
+
+    def local(self, **options: Any) -> LocalEngine:
+        """Return the local engine; the options are those of LocalEngine."""
+        from tuner.engines.local import LocalEngine
+
+        return LocalEngine(self.store, **options)
+
+    def cluster(self, *, timeout: float | None = None) -> KatibEngine:
+        """Return the cluster's engine; a watch ends after `timeout` seconds. Raises Unreachable without kubeconfig."""
+        engine = ENGINES[EngineKind.KATIB](self.store, **self._cluster, deadline=timeout, notify=self.notify)
+        return cast("KatibEngine", engine)
+
+    def find(self, name: str, *, local: bool | None = None) -> EngineKind | None:
+        """Return which engine has study NAME in the store. Raises StudyError where both have and `local` is None."""
+        remote = local is False or bool(self._cluster["namespace"] or self._cluster["context"])
+        return self.store.find(name, EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL)
+
+    def engine(self, name: str, *, local: bool | None = None) -> Engine:
+        """Return the engine of study NAME. A study that the store does not have is assumed to be on the cluster."""
+        if local or self.find(name, local=local) is EngineKind.LOCAL:
+            return ENGINES[EngineKind.LOCAL](self.store)
+        return self.cluster()
+
+    def refresh(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
+        """Bring what the store holds of a study on the cluster up to date; returns why the cluster gave nothing."""
+        from tuner.engines.katib import refresh
+
+        return refresh(self.store, name, **self._cluster, timeout=timeout, notify=self.notify)  # type: ignore[arg-type]
+
+    def result(self, name: str, kind: EngineKind) -> Result:
+        """Return what the store holds of a study: the local engine's journal, or the result collected last."""
+        if kind is EngineKind.LOCAL:
+            return ENGINES[kind](self.store).collect(name)
+        return self.store.of(kind).result(name)
+
+    def experiment(self, name: str, kind: EngineKind) -> Experiment:
+        """Return the Experiment of a study in the store."""
+        return self.store.of(kind).experiment(name)
+
+    def katib_found(self, *, timeout: float) -> tuple[bool, str]:
+        """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""
+        from tuner.kube import has_katib
+
+        return has_katib(self._cluster["context"], timeout=timeout)
 
 
 def run(
@@ -55,16 +154,13 @@ def run(
         print(result.best.parameters, result.best.metrics["fd"])
     """
     experiment = _experiment(source)
+    client = Client(store, namespace=namespace, context=context)
     if local is None:
-        from tuner.kube import has_katib
-
-        local = not has_katib(context)[0]
+        local = not client.katib_found(timeout=30.0)[0]
     if local:
-        from tuner.engines.local import LocalEngine
-
-        engine: Engine = LocalEngine(Store(store), workers=workers, seed=seed, max_trials=max_trials)
+        engine: Engine = client.local(workers=workers, seed=seed, max_trials=max_trials)
     else:
-        engine = _katib(store, namespace, context)
+        engine = client.cluster()
         if max_trials is not None:
             document = dict(experiment.document)
             document["spec"] = dict(document["spec"]) | {"maxTrialCount": max_trials}
@@ -86,7 +182,7 @@ def submit(source: Source, *, namespace: str = "", context: str | None = None, s
 
     name = submit("manifests/bayes.yaml", namespace="gan-tuner")
     """
-    return _katib(store, namespace, context).submit(_experiment(source))
+    return Client(store, namespace=namespace, context=context).cluster().submit(_experiment(source))
 
 
 def watch(
@@ -95,16 +191,14 @@ def watch(
     namespace: str = "",
     context: str | None = None,
     store: str | Path | None = None,
-    deadline: float | None = None,
+    timeout: float | None = None,
 ) -> Iterator[Event]:
-    """The events of an Experiment on the cluster until it ends; Deadline after `deadline` seconds.
+    """Yield the events of an Experiment on the cluster until it finishes; Deadline after `timeout` seconds.
 
     for event in watch("gan-bayes"):
         print(event.kind, event.trial, event.message)
     """
-    engine = _katib(store, namespace, context)
-    engine.deadline = deadline
-    return engine.watch(name)
+    return Client(store, namespace=namespace, context=context).cluster(timeout=timeout).watch(name)
 
 
 def studies(
@@ -115,12 +209,10 @@ def studies(
     running = [study.name for study in studies(cluster=True, namespace="gan-tuner") if study.state == "Running"]
     """
     if cluster:
-        found = _katib(store, namespace, context).names()
+        found = Client(store, namespace=namespace, context=context).cluster().studies()
         return [Study(name, EngineKind.KATIB, state) for name, state in found]
-    from tuner.engines import collected
-
-    keep = Store(store)
-    return [Study(name, engine, collected(keep, name, engine).state) for name, engine in keep.all()]
+    client = Client(store)
+    return [Study(name, engine, client.result(name, engine).state) for name, engine in client.store.all()]
 
 
 def status(
@@ -163,77 +255,78 @@ def logs(
     *,
     best: bool = False,
     follow: bool = False,
+    local: bool | None = None,
     namespace: str = "",
     context: str | None = None,
     store: str | Path | None = None,
 ) -> Iterator[str]:
-    """What a trial on the cluster printed, line by line: by its name or number, the best, else the newest.
+    """Yield the lines that a trial printed: by its name or number, the best, else the newest.
 
     print("\\n".join(logs("gan-bayes", best=True)))
     """
-    return _katib(store, namespace, context).logs(name, trial, best=best, follow=follow)
+    client = Client(store, namespace=namespace, context=context)
+    return client.engine(name, local=local).logs(name, trial, best=best, follow=follow)
 
 
 def extend(
     name: str,
     max_trials: int,
     *,
+    local: bool | None = None,
     namespace: str = "",
     context: str | None = None,
     store: str | Path | None = None,
 ) -> None:
-    """Give an Experiment on the cluster more trials, as far as Katib allows it.
+    """Give a study more trials. A local study runs them when it is run again; Katib has rules of its own.
 
     extend("gan-bayes", 40)
     """
-    _katib(store, namespace, context).extend(name, max_trials)
+    Client(store, namespace=namespace, context=context).engine(name, local=local).extend(name, max_trials)
 
 
-def stop(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> None:
-    """End an Experiment on the cluster and its running trials; what has been observed stays.
+def stop(
+    name: str,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+) -> None:
+    """Stop a study and its running trials; what has been observed is kept.
 
     stop("gan-bayes")
     """
-    _katib(store, namespace, context).stop(name)
+    Client(store, namespace=namespace, context=context).engine(name, local=local).stop(name)
 
 
-def delete(name: str, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> Result:
-    """Collect an Experiment's results, then delete it from the cluster; returns what is kept.
+def delete(
+    name: str,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+) -> Result:
+    """Delete a study and return its last result. The results of a study on the cluster are collected and kept.
 
     print(delete("gan-bayes").best)
     """
-    return _katib(store, namespace, context).delete(name)
+    return Client(store, namespace=namespace, context=context).engine(name, local=local).delete(name)
 
 
 def _experiment(source: Source) -> Experiment:
     return source if isinstance(source, Experiment) else load(source)
 
 
-def _katib(store: str | Path | None, namespace: str, context: str | None) -> KatibEngine:
-    from tuner.engines.katib import KatibEngine
-    from tuner.kube import Cluster
-
-    return KatibEngine(Cluster.connect(context), Store(store), namespace=namespace, notify=_warn)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)  # the engine's verb and ours lie between
-
-
 def _refreshed(name: str, local: bool | None, namespace: str, context: str | None, store: str | Path | None) -> Result:
-    from tuner.engines import collected
-    from tuner.engines.katib import refresh
-
-    keep = Store(store)
-    remote = local is False or bool(namespace or context)
-    asked = EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL
-    if local is not True and keep.find(name, asked) is not EngineKind.LOCAL:
-        error = refresh(keep, name, namespace=namespace, context=context, timeout=30.0, notify=_warn)
-        if error and name not in keep.of(EngineKind.KATIB).names():
+    client = Client(store, namespace=namespace, context=context)
+    if local is not True and client.find(name, local=local) is not EngineKind.LOCAL:
+        error = client.refresh(name, timeout=30.0)
+        if error and name not in client.store.of(EngineKind.KATIB).names():
             raise error
         if error:
-            warnings.warn(f"{name} is as it was collected last: {error}", stacklevel=3)
-    engine = keep.find(name, asked)
-    if engine is None:
-        raise StudyNotFound(f"no study {name!r} in {keep.root}: `studies()` lists those that exist")
-    return collected(keep, name, engine)
+            warn(f"{name} is as it was collected last: {error}")
+    kind = client.find(name, local=local)
+    if kind is None:
+        raise StudyNotFound(f"no study {name!r} in {client.store.root}: `studies()` lists those that exist")
+    return client.result(name, kind)

@@ -1,7 +1,7 @@
-"""What an engine is: something that runs an Experiment and tells what happens.
+"""The Engine protocol and its events.
 
-Two exist: tuner.engines.local (Optuna, this machine) and tuner.engines.katib (a cluster). One contract test class,
-tests/tuner/engine_contract.py, holds for both.
+There are two engines: tuner.engines.local (Optuna, this machine) and tuner.engines.katib (a cluster). The registry in
+tuner.engines lists them, and tests/tuner/engine_contract.py tests both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tuner.manifest import Experiment
-from tuner.result import Result, Trial
+from tuner.result import Result, StudyState, Trial
 
 
 class EventKind(StrEnum):
@@ -36,23 +36,42 @@ class Event:
 
 
 class Engine(Protocol):
-    """Submit, watch, collect, stop. Every method raises GantuneError and nothing else for what a user can mend."""
+    """Runs Experiments. A verb that an engine does not support raises UnsupportedError.
+
+    Every method raises GantuneError, and nothing else, for what a user can correct.
+    """
 
     def submit(self, experiment: Experiment) -> str:
         """Create the study, or join the one that exists with the same spec; returns its name.
 
-        Raises StudyChanged where the name is taken by another spec.
+        Raises StudyChanged where a study of this name has another spec.
         """
         ...
 
     def watch(self, name: str) -> Iterator[Event]:
-        """Events until the study ends, STUDY_ENDED last. The local engine does the work while it is iterated."""
+        """Yield events until the study finishes, STUDY_ENDED last. The local engine runs the trials meanwhile."""
         ...
 
     def collect(self, name: str) -> Result:
-        """Everything known now, stored so that it can be read after the study is gone."""
+        """Return everything known now, and store it so that it can be read after the study is gone."""
         ...
 
     def stop(self, name: str) -> None:
-        """End the study and its running trials; what has been observed stays."""
+        """Stop the study and its running trials; what has been observed is kept."""
+        ...
+
+    def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that a trial printed: by its name or number, the best, else the newest."""
+        ...
+
+    def extend(self, name: str, max_trials: int) -> None:
+        """Raise maxTrialCount. Raises UnsupportedError where the study cannot have more trials."""
+        ...
+
+    def delete(self, name: str) -> Result:
+        """Delete the study and return its last result."""
+        ...
+
+    def studies(self) -> list[tuple[str, StudyState]]:
+        """Return the name and state of each study."""
         ...

@@ -317,8 +317,19 @@ class Lock:
             os.close(file)
         return False
 
+    @staticmethod
+    def owner(folder: Path) -> int:
+        """Return the id of the process that works on the study; 0 where there is none."""
+        if not Lock.held(folder):
+            return 0
+        try:
+            text = (folder / _LOCK).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return 0
+        return int(text) if text.isdecimal() else 0
+
     def release(self) -> None:
-        """Let go; harmless when repeated."""
+        """Release the lock. Calling it again has no effect."""
         if self._file >= 0:
             os.ftruncate(self._file, 0)  # never needs space, so a full disk does not look like a killed process
             os.close(self._file)

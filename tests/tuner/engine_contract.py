@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from tuner.engine import Engine, EventKind
-from tuner.errors import GantuneError, StudyChanged
+from tuner.errors import GantuneError, StudyChanged, UnsupportedError
 from tuner.manifest import Experiment, from_document
 from tuner.result import Result, StudyState
 
@@ -82,3 +82,18 @@ class EngineContract:
         assert isinstance(caught.value, GantuneError)
         assert "parameters" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    def test_finished_study_is_listed_and_deleted(self, engine: Engine, manifest: Experiment) -> None:
+        name = engine.submit(manifest)
+        *_, last = engine.watch(name)
+        assert (name, StudyState.SUCCEEDED) in engine.studies()
+        engine.stop(name)  # a finished study is not changed
+        assert engine.collect(name).state is StudyState.SUCCEEDED
+        assert engine.delete(name) == last.result
+        assert engine.studies() == []
+
+    def test_extension_to_fewer_trials_is_refused(self, engine: Engine, manifest: Experiment) -> None:
+        name = engine.submit(manifest)
+        *_, last = engine.watch(name)
+        with pytest.raises(UnsupportedError, match="must exceed"):
+            engine.extend(name, len(last.result.trials))

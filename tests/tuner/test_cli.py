@@ -322,3 +322,31 @@ def test_local_and_cluster_studies_share_a_name(home):
         ("toy", "local", 4),
     ]
     assert gantune(home, "run", "toy.yaml", "--local")[0] == 0
+
+
+def test_logs_extend_and_delete_local_studies(home):
+    gantune(home, "run", "toy.yaml", "--local")
+    code, out, err = gantune(home, "logs", "toy", "--best")
+    assert code == 0, err
+    assert "fd=" in out
+    assert gantune(home, "extend", "toy", "--max-trials", "4")[0] == 2
+    assert gantune(home, "extend", "toy", "--max-trials", "5")[2] == "toy: maxTrialCount is now 5\n"
+    code, _, err = gantune(home, "delete", "toy")
+    assert code == 0
+    assert "toy: deleted; 4 trials" in err
+    assert not (home / ".gantune" / "local" / "toy").exists()
+
+
+def test_stop_ends_a_local_search(home):
+    (home.parent / "wait").touch()
+    process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
+    wait_for_trials(home, process, 2)
+    code, _, err = gantune(home, "stop", "toy")
+    assert code == 0, err
+    assert err.startswith("toy: stopped; ")
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert gantune(home, "stop", "toy")[0] == 0
+    code, _, err = gantune(home, "stop", "nosuch", "--local")
+    assert code == 2
+    assert "no study 'nosuch'" in err

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from tests.tuner.katib import change, names
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.cli import cluster, study
+from tuner.cli.options import client
 from tuner.errors import GantuneError
 
 
@@ -279,7 +280,7 @@ def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback,
 
     server.replay("random-ok")
     store = Store(folder / ".gantune")
-    cluster.refresh(store, "random-ok")
+    study.refresh(client(folder / ".gantune"), "random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     body["metadata"] = {"name": "here"}
     body["spec"]["maxTrialCount"] = body["spec"]["parallelTrialCount"] = 1

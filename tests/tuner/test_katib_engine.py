@@ -231,4 +231,4 @@ def test_nothing_is_deleted_when_the_results_cannot_be_kept(
 def test_the_names_of_a_namespace(server: Loopback, engine: KatibEngine) -> None:
     for scenario in ("random-ok", "failing"):
         server.replay(scenario)
-    assert engine.names() == [("failing", StudyState.FAILED), ("random-ok", StudyState.SUCCEEDED)]
+    assert engine.studies() == [("failing", StudyState.FAILED), ("random-ok", StudyState.SUCCEEDED)]

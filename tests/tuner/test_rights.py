@@ -59,7 +59,7 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
     list(tuner.logs("random-ok", "random-ok-2p7hm8wp"))
     for stalled in ("suspended-jobs", "restricted-early-stopping", "nan-objective"):
         server.replay(stalled)
-        engine = tuner.api._katib(".gantune", "", None)
+        engine = tuner.api.Client(".gantune").cluster()
         engine.deadline, engine.clock = 75, FastClock()
         with pytest.raises(tuner.errors.Deadline):
             list(engine.watch(stalled))

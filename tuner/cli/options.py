@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tuner.cli.terminal import say
+
+if TYPE_CHECKING:
+    from tuner.api import Client
+
 DEFAULT_STORE = Path(".gantune")
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def client(store_dir: Path, **where: Any) -> Client:
+    """Return the facade for the options of `store_option` and `cluster_options`; its warnings go to stderr."""
+    from tuner.api import Client
+
+    return Client(store_dir, **where, notify=lambda message: say(f"warning: {message}", err=True))
 
 
 def store_option(command: Command) -> Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import store_option
+from tuner.cli.options import client, store_option
 from tuner.cli.run import AUTO, workers
 from tuner.cli.terminal import say
 from tuner.errors import StudyDamaged, StudyError
@@ -21,11 +21,10 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
 
     Exit code 1 where one is damaged. `--repair` keeps the records before the damage; the trials after it run again.
     """
-    from tuner.engines.local import LocalEngine
-    from tuner.store import EngineKind, Store
+    from tuner.api import EngineKind
 
-    store = Store(store_dir)
-    engine = LocalEngine(store)
+    facade = client(store_dir)
+    store, engine = facade.store, facade.local()
     if repair and name is None:
         raise click.UsageError("--repair needs the NAME of a study")
     studies = store.of(EngineKind.LOCAL)
@@ -64,14 +63,13 @@ def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool
     \b
     gantune retry gan-bayes --trial 3
     """
+    from tuner.api import EngineKind
     from tuner.cli.live import Output
     from tuner.cli.run import Options, run_here
-    from tuner.engines.local import LocalEngine
-    from tuner.store import EngineKind, Store
 
-    store = Store(store_dir)
-    numbers = LocalEngine(store).retry(name, trials or None)
+    facade = client(store_dir)
+    numbers = facade.local().retry(name, trials or None)
     if numbers:
         say(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
     options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)
-    return run_here(store.of(EngineKind.LOCAL).experiment(name), options, Output.choose(as_json), store_dir, {})
+    return run_here(facade.experiment(name, EngineKind.LOCAL), options, Output.choose(as_json), facade)

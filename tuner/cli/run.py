@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, cluster_options, store_option
+from tuner.cli.options import DEFAULT_STORE, client, cluster_options, store_option
 from tuner.cli.terminal import say
-from tuner.errors import ManifestError
 
 if TYPE_CHECKING:
+    from tuner.api import Client, Experiment
     from tuner.cli.live import Output
-    from tuner.manifest import Experiment
     from tuner.result import Result
 
 AUTO = "auto"
@@ -80,79 +78,49 @@ def run(
     gantune run manifests/bayes.yaml --local --workers 2
     gantune run manifests/bayes.yaml --local --max-trials 40    then go on
     """
+    from tuner.cli.checked import load
     from tuner.cli.live import Output
 
     if local and remote:
         raise click.UsageError("--local and --cluster exclude each other")
     options = Options(**given)  # type: ignore[arg-type]
-    where: dict[str, Any] = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
+    facade = client(store_dir, namespace=namespace, context=context, katib_namespace=katib_namespace)
     if remote:
         _refuse_local_options(options)
     experiment = load(file, name, warnings=remote)
     output = Output.choose(as_json)
-    here, why = (local, "as asked") if local or remote else _where(context)
+    here, why = (local, "as asked") if local or remote else _where(facade)
     if not (local or remote):
         say(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
     if here:
-        return run_here(experiment, options, output, store_dir, where)
+        return run_here(experiment, options, output, facade)
     _refuse_local_options(options)
     from tuner.cli import cluster
 
-    return cluster.run(experiment, cluster.engine(store_dir=store_dir, **where), as_json=as_json)
+    return cluster.run(experiment, facade.cluster(), as_json=as_json)
 
 
-def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
-    """The Experiment in `file`, checked. Problems go to stderr; errors end it with ManifestError.
-
-    Warnings are about what Katib would do differently; without `warnings` they are counted in one line.
-    """
-    from tuner.check import Severity, check_file
-    from tuner.manifest import load as load_manifest
-
-    problems = check_file(file)
-    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
-    others = [problem for problem in problems if problem.severity is not Severity.ERROR]
-    for problem in [*errors[:-1], *(others if warnings or errors else [])]:
-        say(str(problem), err=True)
-    if errors:
-        last = errors[-1]
-        error = ManifestError(f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule)
-        error.exit_code = 1
-        raise error
-    if others and not warnings:
-        count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
-        say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
-    return load_manifest(file, name)
-
-
-def _where(context: str | None) -> tuple[bool, str]:
-    """Whether to run here, and why."""
-    from tuner.kube import has_katib
-
-    found, why = has_katib(context, timeout=PATIENCE)
+def _where(facade: Client) -> tuple[bool, str]:
+    """Return whether to run on this machine, and why."""
+    found, why = facade.katib_found(timeout=PATIENCE)
     return not found, why
 
 
-def run_here(
-    experiment: Experiment, options: Options, output: Output, store_dir: Path, where: Mapping[str, Any]
-) -> int:
-    """Run on this machine and show it; `where` finds the cluster of a study to warm-start from."""
+def run_here(experiment: Experiment, options: Options, output: Output, facade: Client) -> int:
+    """Run on this machine and show the search; a study on the cluster to warm-start from is collected first."""
+    from tuner.api import EngineKind
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
-    from tuner.engines.local import LocalEngine
     from tuner.result import StudyState
-    from tuner.store import EngineKind, Store
 
-    store = Store(store_dir)
     if options.warm_start:
-        from tuner.cli.cluster import refresh
+        from tuner.cli.study import refresh
 
         kind, _, other = options.warm_start.rpartition("/")
-        here = other in store.of(EngineKind.LOCAL).names()
+        here = other in facade.store.of(EngineKind.LOCAL).names()
         if kind == EngineKind.KATIB or (not kind and (other == experiment.name or not here)):
-            refresh(store, other, **where)
-    engine = LocalEngine(
-        store,
+            refresh(facade, other)
+    engine = facade.local(
         workers=options.workers,
         seed=options.seed,
         max_trials=options.max_trials,
@@ -163,7 +131,7 @@ def run_here(
         name = engine.submit(experiment)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
-    _conclude(result, output, store_dir)
+    _conclude(result, output, facade.store.root)
     if interrupts.exit_code and result.state is StudyState.STOPPED:
         say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code

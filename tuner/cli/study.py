@@ -13,46 +13,48 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.console import SafeConsole
-from tuner.cli.options import cluster_options, engine_option, format_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option
 from tuner.cli.terminal import plain, say
-from tuner.errors import StudyError, StudyNotFound
+from tuner.errors import ClusterError, NoCluster, NoKatib, StudyError, StudyNotFound
 
 if TYPE_CHECKING:
-    from tuner.manifest import Experiment
+    from tuner.api import Client, EngineKind, Experiment
     from tuner.result import Result, Trial
-    from tuner.store import EngineKind, Store
 
 
-def open_store(directory: Path) -> Store:
-    """The store at `directory`, which need not exist yet."""
-    from tuner.store import Store
+def refresh(facade: Client, name: str) -> ClusterError | None:
+    """Bring what the store holds of a study on the cluster up to date, where the cluster answers at once.
 
-    return Store(directory)
+    Where it does not, what was collected last is shown with a warning. For a name that neither knows, the reason is
+    returned for the caller's error. A machine without any cluster gives none.
+    """
+    from tuner.api import EngineKind
+
+    error = facade.refresh(name)
+    if error and name in facade.store.of(EngineKind.KATIB).names():
+        say(f"warning: {name} is shown as it was collected last: {error}", err=True)
+    return None if isinstance(error, NoCluster | NoKatib) else error
 
 
-def read(store: Store, name: str, *, local: bool | None, **where: Any) -> tuple[Result, EngineKind]:
+def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, EngineKind]:
     """The study's Result and engine; StudyNotFound shows similar names, or how to begin, and why the cluster has none.
 
     Without `local`, the study is the one that exists; StudyError where both engines have one.
     """
-    from tuner.cli.cluster import refresh
-    from tuner.engines import collected
-    from tuner.store import EngineKind
+    from tuner.api import EngineKind
 
-    asked = None if local is None else EngineKind.LOCAL if local else EngineKind.KATIB
     why = None
-    if (engine := store.find(name, asked)) is not EngineKind.LOCAL and local is not True:
-        why = refresh(store, name, **where)
-        engine = store.find(name, asked)
-    if engine is not None:
-        return collected(store, name, engine), engine
-    names = list(dict.fromkeys(name for name, _ in store.all()))
+    if local is not True and facade.find(name, local=local) is not EngineKind.LOCAL:
+        why = refresh(facade, name)
+    if (kind := facade.find(name, local=local)) is not None:
+        return facade.result(name, kind), kind
+    names = list(dict.fromkeys(name for name, _ in facade.store.all()))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
     hint = (
         f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
     )
     cluster = f"; nor on the cluster: {why}" if why else ""
-    raise StudyNotFound(f"no study {name!r} in {store.root}: {hint}{cluster}") from why
+    raise StudyNotFound(f"no study {name!r} in {facade.store.root}: {hint}{cluster}") from why
 
 
 @click.command("list")
@@ -62,28 +64,24 @@ def read(store: Store, name: str, *, local: bool | None, **where: Any) -> tuple[
 @store_option
 def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     """List the studies of the store, or with --cluster the Experiments of a namespace."""
-    store = open_store(store_dir)
+    facade = client(store_dir, **where)
     if on_cluster:
-        from tuner.cli.cluster import engine
-
-        found = engine(store_dir=store_dir, **where).names()
+        found = facade.cluster().studies()
         if form == "json":
             say(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
         for name, state in found if form != "json" else ():
             say(f"{name}  {state.value}")
         return
-    from tuner.cli.cluster import refresh
-    from tuner.engines import collected
+    from tuner.api import EngineKind
     from tuner.result import StudyState
-    from tuner.store import EngineKind
 
     results: list[tuple[Result, EngineKind]] = []
-    away = False  # one silent cluster is waited for once
-    for name, kind in store.all():
+    away = False  # only one request waits for a cluster that does not answer
+    for name, kind in facade.store.all():
         try:
-            if not away and kind is EngineKind.KATIB and store.of(kind).result(name).state is StudyState.RUNNING:
-                away = refresh(store, name, **where) is not None
-            results.append((collected(store, name, kind), kind))
+            if not away and kind is EngineKind.KATIB and facade.result(name, kind).state is StudyState.RUNNING:
+                away = refresh(facade, name) is not None
+            results.append((facade.result(name, kind), kind))
         except StudyError as error:  # one damaged study does not hide the others
             say(f"warning: {' '.join(str(error).split())}", err=True)
     if form == "json":
@@ -132,10 +130,10 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
 @engine_option
 @cluster_options
 @store_option
-def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
+def status(name: str, form: str, local: bool | None, store_dir: Path, **where: Any) -> None:
     """Show how the study NAME stands, trial by trial."""
-    store = open_store(store_dir)
-    result, _ = read(store, name, **where)
+    facade = client(store_dir, **where)
+    result, _ = read(facade, name, local=local)
     if form == "json":
         say(json.dumps(result.to_json(), indent=2))
         return
@@ -154,27 +152,26 @@ def status(name: str, form: str, store_dir: Path, **where: Any) -> None:
 @engine_option
 @cluster_options
 @store_option
-def best(name: str, form: str, store_dir: Path, **where: Any) -> None:
+def best(name: str, form: str, local: bool | None, store_dir: Path, **where: Any) -> None:
     """Print the best trial of the study NAME.
 
     \b
     args  flags of the trial's own command:  python -m trainer $(gantune best NAME --format args) --epochs 200
     env   shell variables:                   eval "$(gantune best NAME --format env)"
     """
-    store = open_store(store_dir)
-    result, kind = read(store, name, **where)
-    experiment = store.of(kind).experiment
+    facade = client(store_dir, **where)
+    result, kind = read(facade, name, local=local)
     trial = _best_of(result)
     if form == "json":
         say(json.dumps(trial.to_json(), indent=2))
     elif form == "yaml":
         say(_yaml(trial.to_json()), nl=False)
     elif form == "args":
-        _print_args(experiment(name), trial)
+        _print_args(facade.experiment(name, kind), trial)
     elif form == "env":
         from tuner.cli import export
 
-        for variable, value in export.env(experiment(name), trial.parameters).items():
+        for variable, value in export.env(facade.experiment(name, kind), trial.parameters).items():
             say(f"{variable}={shlex.quote(value)}")
     else:
         _print_trial(result, trial)
@@ -245,16 +242,16 @@ def _yaml(shape: object) -> str:
 @engine_option
 @cluster_options
 @store_option
-def report(name: str, output: Path, store_dir: Path, **where: Any) -> None:
+def report(name: str, output: Path, local: bool | None, store_dir: Path, **where: Any) -> None:
     """Write one self-contained HTML page: history, parameter importances, trials.
 
     Needs plotly: pip install 'gan-tuner[report]'
     """
-    store = open_store(store_dir)
-    result, kind = read(store, name, **where)
+    facade = client(store_dir, **where)
+    result, kind = read(facade, name, local=local)
     from tuner.report import page
 
-    document = page(result, store.of(kind).experiment(name))
+    document = page(result, facade.experiment(name, kind))
     if str(output) == "-":
         sys.stdout.write(document)
         return

@@ -1,15 +1,33 @@
-"""The two engines behind tuner.engine.Engine."""
+"""The registry of engines: ENGINES maps each EngineKind to a factory, which imports its engine when it is called."""
 
 from __future__ import annotations
 
-from tuner.result import Result
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tuner.engine import Engine
 from tuner.store import EngineKind, Store
 
 
-def collected(store: Store, name: str, engine: EngineKind) -> Result:
-    """Return what is known of a study in the store: from the local engine's journal, or the last state collected."""
-    if engine is EngineKind.LOCAL:
-        from tuner.engines.local.engine import LocalEngine  # imports Optuna, which studies of a cluster do not need
+class Factory(Protocol):
+    """Makes an engine for the studies of a store; the options are those of the engine's constructor."""
 
-        return LocalEngine(store).collect(name)
-    return store.of(engine).result(name)
+    def __call__(self, store: Store, **options: Any) -> Engine:
+        """Import the engine's package and return an engine."""
+        ...
+
+
+def _local(store: Store, **options: Any) -> Engine:
+    from tuner.engines.local import LocalEngine  # imports Optuna, which studies on a cluster do not need
+
+    return LocalEngine(store, **options)
+
+
+def _katib(store: Store, *, context: str | None = None, **options: Any) -> Engine:
+    from tuner.engines.katib import KatibEngine  # imports the Kubernetes client, which local studies do not need
+    from tuner.kube import Cluster
+
+    return KatibEngine(Cluster.connect(context), store, **options)
+
+
+ENGINES: Mapping[EngineKind, Factory] = {EngineKind.LOCAL: _local, EngineKind.KATIB: _katib}

@@ -188,8 +188,8 @@ class KatibEngine:
         """The Experiment's maxTrialCount; None without one."""
         return self._find(name).experiment.max_trials
 
-    def names(self) -> list[tuple[str, StudyState]]:
-        """The Experiments of the namespace."""
+    def studies(self) -> list[tuple[str, StudyState]]:
+        """Return the name and state of each Experiment in the namespace."""
         namespace = self._need(self.namespace or self.cluster.namespace)
         found = self.cluster.list(EXPERIMENTS, namespace=namespace)
         return [(name_of(item), objects.study_state(item)[0]) for item in found]

@@ -6,7 +6,10 @@ for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.engine import Event, EventKind
-from tuner.engines import collected
 from tuner.engines.local import logs, recovery
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.journal import Journal, TrialRecord
@@ -29,6 +31,7 @@ from tuner.store import EngineKind, Lock, Store
 if TYPE_CHECKING:
     from tuner.engines.local.session import Session
 
+STOP_TIMEOUT = 60.0  # seconds until another process has ended its trials after SIGTERM
 Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sampler's coordinates, and its objective
 
 
@@ -217,10 +220,30 @@ class LocalEngine:
             self._session.finish()
 
     def stop(self, name: str) -> None:
-        """End the running trials; they run again when the study is resumed. May be called from a handler or thread."""
+        """End the running trials; they run again when the study is resumed. May be called from a handler or thread.
+
+        If another process runs the study, that process receives SIGTERM, and `stop` waits until it has exited.
+        Raises StudyError where it does not exit in time.
+        """
         self.finish()
         if self._session is not None:
             self._session.stop()
+        folder = self._store.folder(name)
+        if self._lock is not None or (owner := Lock.owner(folder)) in (0, os.getpid()):
+            return
+        try:
+            os.kill(owner, signal.SIGTERM)
+        except OSError as error:
+            raise StudyError(f"process {owner}, which runs {name}, cannot be stopped: {error.strerror}") from error
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while Lock.owner(folder) == owner:
+            if time.monotonic() > deadline:
+                raise StudyError(f"process {owner} did not stop {name} within {STOP_TIMEOUT:.0f} s: run `kill {owner}`")
+            time.sleep(0.05)
+
+    def studies(self) -> list[tuple[str, StudyState]]:
+        """Return the name and state of each local study."""
+        return [(name, self.collect(name).state) for name in self._store.names()]
 
     def _hold(self, folder: Path) -> None:
         if self._lock is None:
@@ -282,7 +305,7 @@ class LocalEngine:
                 f"{name} is the name of a local study and of a study on a cluster: "
                 f"choose one with --warm-start local/{name} or --warm-start katib/{name}"
             ) from error
-        return collected(self._all, name, engine or EngineKind.LOCAL)
+        return self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.collect(name)
 
     def _known(self, experiment: Experiment) -> tuple[list[Known], str]:
         """Return the points of the study to start from that lie in this space, and how many these are."""

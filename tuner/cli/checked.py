@@ -1,0 +1,37 @@
+"""Reads an Experiment for a command that runs it, and prints what `gantune check` finds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.cli.terminal import say
+from tuner.errors import ManifestError
+
+if TYPE_CHECKING:
+    from tuner.api import Experiment
+
+
+def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
+    """The Experiment in `file`, checked. Problems go to stderr; errors end it with ManifestError.
+
+    Warnings are about what Katib would do differently; without `warnings` they are counted in one line.
+    """
+    from tuner.api import load as load_manifest
+    from tuner.check import Severity, check_file
+
+    problems = check_file(file)
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    others = [problem for problem in problems if problem.severity is not Severity.ERROR]
+    for problem in [*errors[:-1], *(others if warnings or errors else [])]:
+        say(str(problem), err=True)
+    if errors:
+        last = errors[-1]
+        error = ManifestError(f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule)
+        error.exit_code = 1
+        raise error
+    if others and not warnings:
+        count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
+        say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
+    return load_manifest(file, name)
