@@ -207,7 +207,7 @@ def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
         (["run", "toy.yaml", "--local", "--workers", "0"], 2, "got '0'"),
         (["run", "toy.yaml", "--local", "--workers", "many"], 2, "got 'many'"),
         (["run", "toy.yaml", "--local", "--max-trials", "0"], 2, "--max-trials"),
-        (["run", "toy.yaml", "--local", "--from", "nothing"], 2, "nothing"),
+        (["run", "toy.yaml", "--local", "--warm-start", "nothing"], 2, "nothing"),
         (["run", "toy.yaml", "--cluster", "--seed", "1"], 2, "--seed is for local runs"),
         (["run", "toy.yaml", "--local", "--store", "toy.yaml"], 2, "toy.yaml"),
         (["list", "--store", "absent"], 0, "no studies in absent"),

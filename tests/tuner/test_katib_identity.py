@@ -228,7 +228,7 @@ def test_a_template_in_a_config_map_is_read_from_there(server: Loopback, engine:
 
 
 def test_going_on_here_leaves_the_clusters_study(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
-    """`gantune run FILE --local --from NAME`, with the FILE that NAME came from, then once more with --fresh."""
+    """`gantune run FILE --local --warm-start NAME`, with the FILE that NAME came from, then once more with --fresh."""
     server.replay("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     engine.collect("random-ok")

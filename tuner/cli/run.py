@@ -40,12 +40,13 @@ class Options:
     max_trials: int | None
     fresh: bool
     warm_start: str | None
+    debug: bool = False
 
 
 @click.command("run")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--local", is_flag=True, help="Here.")
-@click.option("--cluster", "remote", is_flag=True, help="On the cluster; without either, there if it has Katib.")
+@click.option("--local", is_flag=True, help="Run on this machine with Optuna.")
+@click.option("--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib).")
 @click.option("--name", help="Which Experiment, where FILE holds several.")
 @click.option(
     "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Local: trials at a time."
@@ -53,7 +54,8 @@ class Options:
 @click.option("--seed", type=click.IntRange(min=0), help="Local: in place of the manifest's random_state.")
 @click.option("--max-trials", type=click.IntRange(min=1), help="Local: in place of maxTrialCount; extends a study.")
 @click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
-@click.option("--from", "warm_start", metavar="OTHER", help="Local: begin with what the study OTHER has learnt.")
+@click.option("--warm-start", metavar="OTHER", help="Local: give the sampler the trials of study OTHER first.")
+@click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
 @cluster_options
 @store_option
@@ -126,6 +128,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         max_trials=options.max_trials,
         fresh=options.fresh,
         warm_start=options.warm_start,
+        debug=options.debug,
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
@@ -149,7 +152,8 @@ def _refuse_local_options(options: Options) -> None:
         "--seed": options.seed,
         "--max-trials": options.max_trials,
         "--fresh": options.fresh,
-        "--from": options.warm_start,
+        "--warm-start": options.warm_start,
+        "--debug": options.debug,
     }
     if wrong := [flag for flag, value in given.items() if value not in (None, False)]:
         raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")

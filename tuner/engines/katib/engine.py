@@ -152,7 +152,7 @@ class KatibEngine:
             raise UnsupportedError(
                 f"{name} is {study.state.value} and Katib restarts only what ended at its maxTrialCount with "
                 f"resumePolicy LongRunning or FromVolume (here {study.experiment.resume_policy}): submit it under "
-                f"another name, or continue on this machine with `gantune run FILE --local --from {name}`"
+                f"another name, or continue on this machine with `gantune run FILE --local --warm-start {name}`"
             )
         body = {"spec": {"maxTrialCount": max_trials}}
         self.cluster.patch(EXPERIMENTS, name, body, namespace=study.namespace)
