@@ -20,4 +20,5 @@ class SafeConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Draw, with each text cleaned; rich's own control sequences are not texts."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(clean(segment.text), segment.style)
+            fine = segment.control or segment.text.isprintable() or segment.text == "\n"  # nearly all of them
+            yield segment if fine else Segment(clean(segment.text), segment.style)

@@ -57,6 +57,9 @@ def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, Engi
     raise StudyNotFound(f"no study {name!r} in {facade.store.root}: {hint}{cluster}") from why
 
 
+STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands
+
+
 @click.command("list")
 @format_option("table", "json")
 @click.option("--cluster", "on_cluster", is_flag=True, help="The Experiments of a namespace on the cluster instead.")
@@ -131,7 +134,10 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
 @cluster_options
 @store_option
 def status(name: str, form: str, local: bool | None, store_dir: Path, **where: Any) -> None:
-    """Show how the study NAME stands, trial by trial."""
+    """Show the state of the study NAME, trial by trial: of more than 500 trials, the best ones.
+
+    `--format json` prints all of them.
+    """
     facade = client(store_dir, **where)
     result, _ = read(facade, name, local=local)
     if form == "json":
@@ -142,7 +148,7 @@ def status(name: str, form: str, local: bool | None, store_dir: Path, **where: A
 
     console = SafeConsole()
     console.print(f"{result.name}: {table.goal(result)}")
-    for part in live.final(result, console.size.width, rows=len(result.trials)):
+    for part in live.final(result, console.size.width, rows=STATUS_ROWS):
         console.print(part)
 
 

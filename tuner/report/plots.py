@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna import Study, create_study, logging
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import BaseImportanceEvaluator
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import plot_optimization_history, plot_param_importances
 
 from tuner.report.data import scored
@@ -40,7 +40,15 @@ def study(result: Result, parameters: Sequence[Parameter]) -> Study:
             )
         frozen.number = trial.number
         held.add_trial(frozen)
-    return held
+    return _Shared(held.study_name, held._storage)
+
+
+class _Shared(Study):
+    """A study that does not copy its trials for each plot, which takes seconds for thousands of them."""
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """Return the trials, which the plots only read."""
+        return super().get_trials(deepcopy=False, states=states)
 
 
 def history(result: Result, held: Study) -> go.Figure:
