@@ -53,7 +53,7 @@ def test_decimal_grid_has_no_float_ends() -> None:
 
 
 def test_int_ends_are_as_likely_as_the_middle() -> None:
-    """Katib's hyperopt draws 1 and 4 of 1..4 half as often (KATIB.md section 1.8)."""
+    """Katib's hyperopt draws 1 and 4 of 1..4 half as often."""
     counts = Counter(dimension(Int("x", 1, 4)).at(u) for u in MANY)
     assert set(counts.values()) == {5000}
 
