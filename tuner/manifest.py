@@ -7,16 +7,18 @@ takes an Experiment that an API server holds already; it asks only that the obje
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from tuner import check, yamlfile
-from tuner.errors import ManifestError
+from tuner.errors import ManifestError, UnsupportedError
 from tuner.result import Goal, Objective
-from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
+from tuner.samplers.first import FIRST_ANNOTATION, checked, parse, to_text
+from tuner.samplers.transform import dimension
+from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 from tuner.yamlfile import Document, Path, show
 
 API_VERSION = "kubeflow.org/v1beta1"
@@ -98,6 +100,7 @@ class Experiment:
     max_failed_trials: int | None = None
     resume_policy: str = "Never"
     generate_name: str = ""
+    first_trials: tuple[Mapping[str, Value], ...] = ()  # the trials that run first (tuner.samplers.first)
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 
@@ -178,6 +181,9 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
     at: Path = ("spec",)
     objective, additional, strategies = _objective(_need(spec, "objective", dict, at), (*at, "objective"))
     early = _get(spec, "earlyStopping", dict, at)
+    parameters = tuple(
+        _parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
+    )
     return Experiment(
         name=_get(metadata, "name", str, ("metadata",)) or "",
         namespace=_get(metadata, "namespace", str, ("metadata",)) or "",
@@ -187,9 +193,8 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         strategies=strategies,
         algorithm=_algorithm(_need(spec, "algorithm", dict, at), (*at, "algorithm")),
         early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
-        parameters=tuple(
-            _parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
-        ),
+        parameters=parameters,
+        first_trials=_first_trials(metadata, parameters),
         template=_template(_need(spec, "trialTemplate", dict, at), (*at, "trialTemplate")),
         collector=_collector(_get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")),
         parallel_trials=_or(_get(spec, "parallelTrialCount", int, at), DEFAULT_PARALLEL_TRIALS),
@@ -198,6 +203,32 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         resume_policy=_get(spec, "resumePolicy", str, at) or "Never",
         document=document,
     )
+
+
+def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]]) -> Experiment:
+    """Return the Experiment with more first trials, in its document too.
+
+    A parameter that a point does not name takes its value from the Experiment's own first trial, if there is one.
+    Raises UnsupportedError for a point outside the search space.
+    """
+    base = experiment.first_trials[0] if experiment.first_trials else {}
+    listed = [*experiment.first_trials, *({**base, **point} for point in points)]
+    first = checked(listed, [dimension(parameter) for parameter in experiment.parameters])
+    metadata = dict(experiment.document.get("metadata") or {})
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), FIRST_ANNOTATION: to_text(first)}
+    return replace(experiment, first_trials=first, document={**experiment.document, "metadata": metadata})
+
+
+def _first_trials(metadata: Mapping[str, Any], parameters: Sequence[Parameter]) -> tuple[Mapping[str, Value], ...]:
+    at: Path = ("metadata", "annotations")
+    text = _get(_get(metadata, "annotations", dict, at[:1]) or {}, FIRST_ANNOTATION, str, at)
+    if not text:
+        return ()
+    try:
+        return parse(text, [dimension(parameter) for parameter in parameters])
+    except UnsupportedError as error:
+        where = (*at, FIRST_ANNOTATION)
+        raise ManifestError(str(error), path=show(where), where=where, rule="first-trials") from error
 
 
 def _objective(spec: Mapping[str, Any], at: Path) -> tuple[Objective, tuple[str, ...], dict[str, Strategy]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def test_trainer_accepts_all_value_pairs(name: str) -> None:
             argv = [replace(arg, chosen) for arg in args]
             assert not any("$" in arg for arg in argv)
             Config.parse(argv)
+
+
+@pytest.mark.parametrize("name", k8s.SEARCHES)
+def test_first_trial_is_the_preset(name: str) -> None:
+    experiment = k8s.experiment(k8s.search(name))
+    [point] = json.loads(experiment["metadata"]["annotations"]["gan-tuner/first-trials"])
+    args = container(k8s.trial(experiment))["args"]
+    first = Config.parse([replace(arg, point | {"trial": "gan-x-abcdefgh"}) for arg in args])
+    own = [arg for arg in args if "trialParameters" not in arg]
+    preset = ["--preset=article"] if name in ("grid", "loss") else []  # the grid is the article's, without 2e-3
+    default = Config.parse([*own, *preset, f"--output-dir={first.output_dir}"])
+    searched = [re.sub(r"([A-Z])", r"_\1", parameter).lower() for parameter in point]
+    assert [getattr(first, field) for field in searched] == [getattr(default, field) for field in searched]
 
 
 def replace(arg: str, values: dict[str, str]) -> str:

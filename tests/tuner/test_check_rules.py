@@ -57,6 +57,12 @@ def choice(kind: str, *values: str) -> tuple[str, str]:
     return BS, f"      parameterType: {kind}\n      feasibleSpace:\n        list: [{listed}]\n"
 
 
+def first(text: str) -> list[tuple[str, str]]:
+    return [
+        ("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n  annotations:\n    gan-tuner/first-trials: '{text}'\n")
+    ]
+
+
 STDOUT = ("      kind: File\n    source:", "      kind: StdOut\n    source:")
 LIST_GRID = '        list: ["1e-4", "1e-3"]\n'
 
@@ -75,6 +81,9 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("wrong-type", [('value: "1"}', "value: 1}")], "random_state"),
     ("wrong-type", [("backoffLimit: 0", "backoffLimit: ${trialParameters.bs}")], "backoffLimit"),
     ("job-round-trip", [("restartPolicy: Never", "restartPolicy: Never\n            hostNetwork: false")], "hostNetwork"),
+    ("first-trials", first('[{"lr": "2e-3", "bs": "16"}]'), "gan-tuner/first-trials"),
+    ("first-trials", first('[{"lr": "2e-3"}]'), "gan-tuner/first-trials"),
+    ("first-trials", first("lr=2e-3"), "gan-tuner/first-trials"),
     ("name", [("name: gan-bayes", "name: Gan_Bayes")], "Gan_Bayes"),
     ("name", [("name: gan-bayes", "name: gan.bayes")], "gan.bayes"),
     ("name", [("name: gan-bayes", "name: " + "a" * 41)], "name: aaa"),

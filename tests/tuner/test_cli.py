@@ -129,6 +129,24 @@ def test_run_then_every_way_to_read_it(home):
     assert not (home / "pwned").exists()
 
 
+def test_first_option_adds_a_first_trial(home):
+    point = "--first=lr=0.5,act=; touch pwned"
+    code, _, err = gantune(home, "run", "toy.yaml", "--local", point)
+    assert code == 0, err
+    trials = Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])).trials
+    assert trials[0].parameters == {"lr": 0.5, "act": "; touch pwned"}
+    for wrong, reason in (
+        ("lr=50,act=; touch pwned", "first trial 0: lr=50 is not in [0.1, 10]"),
+        ("lr=0.5", "first trial 0: it must name every parameter, and act is missing"),
+        ("lr", "a first trial is NAME=VALUE,NAME=VALUE,... and 'lr' is not"),
+        ("lr=1,lr=2", "'lr=1,lr=2' names a parameter twice; remove one"),
+        ("lr=0.6,act=; touch pwned", "another manifest (first_trials"),
+    ):
+        code, _, err = gantune(home, "run", "toy.yaml", "--local", "--first", wrong)
+        assert code == 2
+        assert reason in err
+
+
 def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
     gantune(home, "run", "toy.yaml", "--local")
     first = gantune(home, "status", "toy", "--format", "json")[1]

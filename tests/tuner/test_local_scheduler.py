@@ -12,8 +12,8 @@ import pytest
 from tests.tuner.experiments import ARGS, TRIALS, events, experiment, run, table
 from tuner.engine import EventKind
 from tuner.engines.local import LocalEngine
-from tuner.errors import StudyError, StudyNotFound, UnsupportedError
-from tuner.manifest import Experiment
+from tuner.errors import StudyChanged, StudyError, StudyNotFound, UnsupportedError
+from tuner.manifest import Experiment, with_first_trials
 from tuner.result import Result, StudyState, TrialState
 from tuner.store import EngineKind, Store
 
@@ -185,6 +185,32 @@ def test_options_of_a_study_that_has_begun_are_explained(tmp_path: Path) -> None
     assert warnings(LocalEngine(Store(tmp_path), max_trials=4), what) == [
         "--max-trials 4: the study has 3 trials and continues"
     ]
+
+
+def test_added_first_trials_belong_to_the_study(tmp_path: Path) -> None:
+    what, added = experiment("tpe", trials=4), [{"lr": "1e-3", "bs": "64"}]
+    whole = run(tmp_path / "whole", experiment("tpe", trials=6), first=added)
+    assert whole.trials[0].parameters == {"lr": 1e-3, "bs": 64}
+    run(tmp_path / "cut", what, first=added)
+    assert table(run(tmp_path / "cut", what, max_trials=6))[1:] == table(whole)[1:]  # resumed without the option
+    for other in ([{"lr": "2e-3", "bs": "64"}], [*added, {"lr": "2e-3", "bs": "64"}]):
+        with pytest.raises(StudyChanged, match=r"another manifest \(first_trials: .*start over with --fresh"):
+            LocalEngine(Store(tmp_path / "cut"), first=other).submit(what)
+    again = run(tmp_path / "cut", what, fresh=True)
+    assert again.trials[0].parameters != {"lr": 1e-3, "bs": 64}
+
+
+def test_changed_first_trials_of_the_manifest_are_refused(tmp_path: Path) -> None:
+    what = experiment(trials=2)
+    run(tmp_path, with_first_trials(what, [{"lr": "1e-3", "bs": "64"}]))
+    with pytest.raises(StudyChanged, match="first_trials"):
+        LocalEngine(Store(tmp_path)).submit(what)
+
+
+def test_first_trial_takes_the_rest_from_the_manifest(tmp_path: Path) -> None:
+    what = with_first_trials(experiment(trials=2), [{"lr": "1e-3", "bs": "64"}])
+    trials = run(tmp_path, what, first=[{"bs": "32"}]).trials
+    assert [trial.parameters for trial in trials] == [{"lr": 1e-3, "bs": 64}, {"lr": 1e-3, "bs": 32}]
 
 
 def test_more_trials_do_not_continue_beyond_a_goal(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
 from tuner.check.settings import SETTINGS
 from tuner.errors import UnsupportedError
+from tuner.manifest import with_first_trials
 from tuner.result import StudyState, TrialState
 from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, sampler
+from tuner.samplers.first import to_text
 from tuner.samplers.model import distribution
 
 LAG = 3
@@ -90,6 +92,74 @@ class TestEveryAlgorithm:
     def test_points_are_json(self, algorithm: str) -> None:
         for proposal, _ in played(sampler(experiment(algorithm), 0), 7):
             assert json.loads(json.dumps(proposal.point)) == proposal.point
+
+
+NAMED = {"lr": "1e-3", "bs": "64"}
+
+
+def named(algorithm: str, *points: dict[str, str], **options: Any) -> Any:
+    return with_first_trials(experiment(algorithm, **options), points)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+class TestFirstTrials:
+    """Every algorithm runs the trials that the Experiment names, and then its own."""
+
+    POINTS = (NAMED, {**NAMED, "bs": "32"})
+
+    def points(self, algorithm: str) -> tuple[dict[str, str], ...]:
+        return tuple({**each, **({"epochs": "9"} if algorithm == "hyperband" else {})} for each in self.POINTS)
+
+    def test_named_trials_run_first(self, algorithm: str) -> None:
+        what = named(algorithm, *self.points(algorithm))
+        trials = played(sampler(what, 3), 6)
+        assert [proposal.values for proposal, _ in trials[:2]] == list(what.first_trials)
+        assert trials[0][0].values["lr"] in (1e-3, "1e-3")
+        assert all(proposal.values not in what.first_trials for proposal, _ in trials[2:])
+
+    def test_resumed_search_proposes_the_same(self, algorithm: str) -> None:
+        what = named(algorithm, *self.points(algorithm))
+        whole = played(sampler(what, 3), 9)
+        for cut in (1, 2, 5):
+            assert played(sampler(what, 3), 9, whole[:cut]) == whole
+
+    def test_suggestion_setting_names_them_too(self, algorithm: str) -> None:
+        what = named(algorithm, *self.points(algorithm))
+        bare = replaced(experiment(algorithm), first_trials=to_text(what.first_trials))
+        assert played(sampler(bare, 3), 5) == played(sampler(what, 3), 5)
+
+
+def test_first_trials_are_not_repeated_in_a_finite_space() -> None:
+    for algorithm in ("grid", "random", "sobol", "tpe"):
+        lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]}}
+        bs = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64"]}}
+        trials = played(sampler(named(algorithm, NAMED, parameters=[lr, bs]), 1), 50)
+        assert len({tuple(proposal.values.values()) for proposal, _ in trials}) == len(trials) == 6, algorithm
+
+
+def test_models_learn_from_the_first_trials() -> None:
+    points = ({"lr": lr} for lr in ("1e-4", "3e-4", "7e-4", "1e-3", "2e-3"))  # the optimum is 5e-4
+    trials = played(sampler(named("bayesianoptimization", *points, parameters=[LR]), 0), 9)
+    assert any(proposal.values["lr"] == pytest.approx(5e-4, rel=0.2) for proposal, _ in trials[5:])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[{"lr": 1, "bs": 64}]', r"first trial 0: lr=1 is not in \[1e-05, 0.01\]"),
+        ('[{"lr": "fast", "bs": 64}]', "lr=fast is not a number"),
+        ('[{"lr": 1e-3, "bs": 64.5}]', "bs=64.5 is not one of its values: 32, 33, ... 128"),
+        ('[{"lr": 1e-3}]', "it must name every parameter, and bs is missing"),
+        ('[{"lr": 1e-3, "bs": 64, "ls": 1}]', r"ls is not a parameter of the search space \(lr, bs\)"),
+        ('[{"lr": 1e-3, "bs": true}]', "bs must be a number or a text, got True"),
+        ('[{"lr": 1e-3, "bs": 64}, {"bs": "64", "lr": "0.001"}]', "first trial 1: it repeats first trial 0"),
+        ('{"lr": 1e-3}', "must be a JSON list of objects, one for each trial"),
+        ("[lr]", "must be a JSON list of objects: "),
+    ],
+)
+def test_first_trials_outside_the_space_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        sampler(replaced(experiment("random"), first_trials=text), 0)
 
 
 def replaced(what: Any, **settings: str) -> Any:

@@ -1,8 +1,8 @@
 """What a rule is, and what it finds.
 
 A rule is a function from a View (one Experiment as written, read safely) to findings, with the reason and the upstream
-source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py and portable.py are
-all there is to registering one.
+source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py, first.py and
+portable.py are all there is to registering one.
 """
 
 from __future__ import annotations

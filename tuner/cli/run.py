@@ -31,6 +31,21 @@ def workers(ctx: click.Context, param: click.Parameter, value: str) -> int | Non
     return int(value)
 
 
+def first_trials(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[dict[str, str], ...]:
+    """Return the values of each --first lr=2e-3,bs=64 by parameter name."""
+    return tuple(_assignments(value) for value in values)
+
+
+def _assignments(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not name.strip() or not value.strip() for name, _, value in pairs):
+        raise click.BadParameter(f"a first trial is NAME=VALUE,NAME=VALUE,... and {text!r} is not")
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(found) < len(pairs):
+        raise click.BadParameter(f"{text!r} names a parameter twice; remove one")
+    return found
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line gave, for the local engine."""
@@ -41,6 +56,7 @@ class Options:
     fresh: bool
     warm_start: str | None
     debug: bool = False
+    first: tuple[dict[str, str], ...] = ()
 
 
 @click.command("run")
@@ -55,6 +71,14 @@ class Options:
 @click.option("--max-trials", type=click.IntRange(min=1), help="Local: in place of maxTrialCount; extends a study.")
 @click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
 @click.option("--warm-start", metavar="OTHER", help="Local: give the sampler the trials of study OTHER first.")
+@click.option(
+    "--first",
+    metavar="NAME=VALUE,...",
+    multiple=True,
+    callback=first_trials,
+    help="Run this trial before those of the sampler; may be repeated. Parameters that it does not name are as in the "
+    "manifest's first trial.",
+)
 @click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
 @cluster_options
@@ -98,7 +122,9 @@ def run(
         return run_here(experiment, options, output, facade)
     _refuse_local_options(options)
     from tuner.cli import cluster
+    from tuner.manifest import with_first_trials
 
+    experiment = with_first_trials(experiment, options.first) if options.first else experiment
     return cluster.run(experiment, facade.cluster(), as_json=as_json)
 
 
@@ -128,6 +154,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         max_trials=options.max_trials,
         fresh=options.fresh,
         warm_start=options.warm_start,
+        first=options.first,
         debug=options.debug,
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:

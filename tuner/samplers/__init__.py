@@ -21,6 +21,7 @@ from tuner.errors import UnsupportedError
 from tuner.result import Goal
 from tuner.samplers import direct, grid, model
 from tuner.samplers.base import Past, Proposal, Sampler, Search
+from tuner.samplers.first import FIRST_SETTING, First, parse
 from tuner.samplers.transform import dimension
 
 if TYPE_CHECKING:  # the manifest's module imports check, which reads ALGORITHMS
@@ -67,15 +68,19 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
         known: Points, in the sampler's coordinates, and values of an earlier study.
 
     Raises:
-        UnsupportedError: For an algorithm, or a setting, that is not available locally.
+        UnsupportedError: For an algorithm, or a setting, that is not available locally, and for a first trial outside
+            the search space.
     """
     name = experiment.algorithm.name
     settings = {key: value for key, value in experiment.algorithm.settings.items() if key != SEED_SETTING}
+    named = settings.pop(FIRST_SETTING, "")
     if (row := ALGORITHMS.get(name)) is None:
         raise UnsupportedError(f"algorithm {name} does not run locally; these do: {', '.join(ALGORITHMS)}")
     for setting in settings:
         if setting not in row.settings:
             raise UnsupportedError(f"setting {setting} of {name} is not available locally: leave it out")
     dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
+    first = parse(named, dimensions) if named else experiment.first_trials
     maximize = experiment.objective.goal_type is Goal.MAXIMIZE
-    return row.factory(Search(dimensions, seed, settings, maximize=maximize, known=tuple(known)))
+    search = Search(dimensions, seed, settings, maximize=maximize, known=tuple(known), first=first)
+    return First(search, row.factory(search)) if first else row.factory(search)

@@ -14,13 +14,19 @@ from tuner.space import Value
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a sampler is made from. `known` are points and values of an earlier study."""
+    """What a sampler is made from.
+
+    Attributes:
+        known: Points and values of an earlier study.
+        first: The values of the first trials, which no sampler chooses (tuner.samplers.first).
+    """
 
     dimensions: tuple[Dimension, ...]
     seed: int
     settings: Mapping[str, str]
     maximize: bool = False
     known: tuple[tuple[Mapping[str, Any], float], ...] = ()
+    first: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,15 @@ class Direct:
 
     def __init__(self, search: Search, draw: Draw, fixed: Mapping[str, Value] | None = None) -> None:
         self.dimensions, self._seed, self._draw, self._fixed = search.dimensions, search.seed, draw, dict(fixed or {})
+        self._first = len(search.first)  # a sequence starts after them, so that it keeps its balance
         self._free = tuple(each for each in search.dimensions if each.name not in self._fixed)
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Return a point that is new in a finite space: one of a few draws, or else any unseen one."""
         seen = {tuple(past.values[each.name] for each in self._free) for past in history}
-        finite = size(self._free)
+        finite, number = size(self._free), len(history) - self._first
         for attempt in range(1 if finite is None else DRAW_ATTEMPTS):
-            quantiles = self._draw(self._seed, len(history), attempt, len(self._free))
+            quantiles = self._draw(self._seed, number, attempt, len(self._free))
             values = {each.name: each.at(u) for each, u in zip(self._free, quantiles, strict=True)}
             if finite is None or tuple(values.values()) not in seen:
                 return self._with_fixed(values)

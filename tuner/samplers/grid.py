@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tuner.errors import UnsupportedError
 from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, proposal_of
-from tuner.samplers.transform import LARGEST_GRID, point, size
+from tuner.samplers.transform import LARGEST_GRID, index, point, size
 
 
 def grid(search: Search) -> Sampler:
@@ -16,7 +16,7 @@ def grid(search: Search) -> Sampler:
 
 
 class Grid:
-    """Proposes every point of a finite space once, in an order that the seed shuffles.
+    """Proposes every point of a finite space once, in an order that the seed shuffles, after the first trials.
 
     Raises UnsupportedError for a space without a finite grid, and for a grid that is too large.
     """
@@ -30,9 +30,13 @@ class Grid:
             raise UnsupportedError(f"grid may have {LARGEST_GRID} points, has {count}: use random")
         self._order = list(range(count))
         random.Random(derive_seed(search.seed, "grid")).shuffle(self._order)
+        self._first = len(search.first)
+        for values in search.first:
+            self._order.remove(index(self.dimensions, values))
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Return the next point of the shuffled grid."""
-        if len(history) >= len(self._order):
+        place = len(history) - self._first
+        if place >= len(self._order):
             return None
-        return proposal_of(self.dimensions, point(self.dimensions, self._order[len(history)]))
+        return proposal_of(self.dimensions, point(self.dimensions, self._order[place]))

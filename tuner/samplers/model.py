@@ -39,6 +39,7 @@ class Model:
         self._direction = StudyDirection.MAXIMIZE if search.maximize else StudyDirection.MINIMIZE
         self._worst = min if search.maximize else max
         self._known = list(search.known)
+        self._first = len(search.first)
         self._distributions = {each.name: distribution(each) for each in self.dimensions}
         self._study: Study | None = None
         self._held: list[Past] = []
@@ -104,7 +105,11 @@ class Model:
                 if not self._held[index].told:
                     known = [value for _, value in self._known]
                     self._tell(index, history[index], self._worst([*values, *known], default=None))
-            self._ask(number)
+            if number < self._first:
+                assert self._study is not None  # noqa: S101
+                self._study.add_trial(self._trial(history[number].point, None, told=False))
+            else:
+                self._ask(number)
             self._held.append(Past(history[number].point, history[number].values))
 
     def _tell(self, number: int, past: Past, penalty: float | None) -> None:

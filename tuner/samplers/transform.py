@@ -12,7 +12,7 @@ distributions), the ends of a grid are as likely as its middle, and a grid is co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -21,6 +21,7 @@ from typing import Any
 
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
+LISTED_VALUES = 12  # of a parameter, that an error lists one by one
 LARGEST_GRID = 10**7  # points that a double with a step may have; above, it is continuous
 
 
@@ -63,21 +64,33 @@ class Dimension:
             return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
         return self._rounded(_quantile(self.parameter, u))
 
+    def find(self, value: Value) -> Value:
+        """Return a value as this dimension writes it. Raises ValueError, with the reason, if it is not in here."""
+        if self.values is None:
+            number, (low, high) = _number(self.name, value), (self.parameter.low, self.parameter.high)  # type: ignore[union-attr]
+            if not low <= number <= high:
+                raise ValueError(f"{self.name}={value} is not in [{low:g}, {high:g}]")
+            return number
+        if isinstance(self.parameter, Categorical | Discrete):
+            if str(value) in self.values:
+                return str(value)
+            equal = [each for each in self.values if same_number(each, value)]
+        else:
+            number = _number(self.name, value)
+            number = int(number) if isinstance(self.parameter, Int) and number.is_integer() else number
+            equal = [number] if number in self.values else []
+        if len(equal) != 1:
+            raise ValueError(f"{self.name}={value} is not one of its values: {_listed(self.values)}")
+        return equal[0]
+
     def encode(self, value: Value) -> Any:
         """Return a sampler's coordinate for a value. Raises ValueError if the value is not in this dimension."""
-        if self.values is not None:
-            try:
-                place = self.values.index(_typed(self.parameter, value))
-            except ValueError as error:
-                raise ValueError(f"{self.name}={value} is not one of its values") from error
-            if self.coordinate is Coordinate.CHOICE:
-                return self.values[place]
-            if self.coordinate is Coordinate.INDEX:
-                return place
-        number = float(value)
-        low, high = self.parameter.low, self.parameter.high  # type: ignore[union-attr]
-        if not low <= number <= high:
-            raise ValueError(f"{self.name}={value} is not in [{low}, {high}]")
+        found = self.find(value)
+        if self.coordinate is Coordinate.CHOICE:
+            return found
+        if self.values is not None and self.coordinate is Coordinate.INDEX:
+            return self.values.index(found)
+        number = float(found)
         return _rank(self.parameter, number) if self.coordinate is Coordinate.QUANTILE else number
 
     def _rounded(self, number: float) -> Value:
@@ -122,17 +135,41 @@ def point(dimensions: Sequence[Dimension], index: int) -> dict[str, Value]:
     return {one.name: values[one.name] for one in dimensions}
 
 
+def index(dimensions: Sequence[Dimension], values: Mapping[str, Value]) -> int:
+    """Return the index of a point of a finite space, the inverse of `point`."""
+    found = 0
+    for one in dimensions:
+        assert one.values is not None  # noqa: S101  # size() came first
+        found = found * len(one.values) + one.values.index(one.find(values[one.name]))
+    return found
+
+
+def same_number(one: Value, other: Value) -> bool:
+    """Return whether two values, as text or not, are the same number."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+def _number(name: str, value: Value) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name}={value} is not a number") from None
+
+
+def _listed(values: Sequence[Value]) -> str:
+    if len(values) <= LISTED_VALUES:
+        return ", ".join(map(str, values))
+    return f"{values[0]}, {values[1]}, ... {values[-1]}"
+
+
 def _by_quantile(parameter: Parameter) -> bool:
     if not isinstance(parameter, Double | Int) or parameter.distribution is Distribution.UNIFORM:
         return False
     plain = isinstance(parameter, Double) and not parameter.step
     return not (plain and parameter.distribution is Distribution.LOG_UNIFORM)
-
-
-def _typed(parameter: Parameter, value: Value) -> Value:
-    if isinstance(parameter, Int):
-        return int(value)
-    return float(value) if isinstance(parameter, Double) else str(value)
 
 
 def _grid(parameter: Double | Int) -> Sequence[Value] | None:

@@ -23,7 +23,7 @@ from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.recovery import Health
 from tuner.engines.local.workspace import remove
 from tuner.errors import StudyError, UnsupportedError
-from tuner.manifest import CollectorKind, Experiment
+from tuner.manifest import CollectorKind, Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState
 from tuner.store import EngineKind, Lock, Store
@@ -42,6 +42,8 @@ class LocalEngine:
         parallelTrialCount is the most.
     seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with the study.
     fresh: start over, whatever the store holds. max_trials: instead of the manifest's maxTrialCount.
+    first: trials to run after the manifest's first trials and before those of the sampler: values by parameter name. A
+        study keeps its own when it is resumed without them.
     warm_start: the name of an earlier study in the store, whose trials the sampler receives first. The Experiment's own
         name is the cluster's study of that name, if there is one. Where a local study and a cluster's share a name,
         `local/NAME` and `katib/NAME` choose one.
@@ -57,12 +59,13 @@ class LocalEngine:
         fresh: bool = False,
         max_trials: int | None = None,
         warm_start: str | None = None,
+        first: Sequence[Mapping[str, str]] = (),
         debug: bool = False,
     ) -> None:
         self._all, self._store = store, store.of(EngineKind.LOCAL)
         self._workers, self._seed = workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
-        self._debug = debug
+        self._first, self._debug = first, debug
         self._lock: Lock | None = None
         self._session: Session | None = None
         self._warnings: list[str] = []
@@ -76,6 +79,8 @@ class LocalEngine:
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
+        added = self._first_trials(experiment)
+        experiment = with_first_trials(experiment, added) if added else experiment
         self._refuse(experiment)
         known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
         folder = self._store.submit(experiment, fresh=self._fresh)
@@ -85,7 +90,7 @@ class LocalEngine:
             journal = self._journal(experiment.name, writable=True)
             try:
                 self._warnings += self._explain(journal) if journal.header else [note] if note else []
-                self._begin(experiment, journal, known)
+                self._begin(experiment, journal, known, added)
             finally:
                 journal.close()
         except BaseException:
@@ -265,12 +270,25 @@ class LocalEngine:
         sampler(experiment, 0)
         rules(experiment)
 
-    def _begin(self, experiment: Experiment, journal: Journal, known: list[Known]) -> None:
-        """Decide once for a study: its seed, and what it knows from an earlier one."""
+    def _first_trials(self, experiment: Experiment) -> list[Mapping[str, str]]:
+        """Return the first trials to add to the manifest's: the given ones, or else those that the study began with."""
+        if self._first or self._fresh or experiment.name not in self._store.names():
+            return list(self._first)
+        return list(self._journal(experiment.name).header.get("first", []))  # no header before the first run
+
+    def _begin(
+        self, experiment: Experiment, journal: Journal, known: list[Known], first: list[Mapping[str, str]]
+    ) -> None:
+        """Decide once for a study: its seed, its added first trials, and what it knows from an earlier one."""
         state = experiment.algorithm.settings.get("random_state")
         seed = self._seed if self._seed is not None else int(state) if state else secrets.randbelow(2**31)
         identity = journal.create(
-            experiment.name, experiment.objective, seed=seed, known=known, warm_start=self._warm_start or ""
+            experiment.name,
+            experiment.objective,
+            seed=seed,
+            known=known,
+            warm_start=self._warm_start or "",
+            first=[dict(values) for values in first],
         )
         if self._store.identity(experiment.name) != identity:
             self._store.identify(experiment.name, identity)

@@ -1,0 +1,66 @@
+"""The rule on the annotation that names an Experiment's first trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tuner.check.rule import Finding, error
+from tuner.check.space import whole
+from tuner.check.view import View, dig, number
+from tuner.errors import UnsupportedError
+from tuner.samplers.first import FIRST_ANNOTATION, parse
+from tuner.samplers.transform import Dimension, dimension
+from tuner.space import Categorical, Discrete, Distribution, Double, Int
+
+
+def first_trials(view: View) -> Iterator[Finding]:
+    """Each first trial is a different point of the search space."""
+    text = dig(view.metadata, "annotations", FIRST_ANNOTATION)
+    dimensions = [_dimension(item) for _, item in view.parameters]
+    known = [each for each in dimensions if each is not None]
+    if not text or len(known) < len(dimensions):  # other rules report a parameter that cannot be read
+        return
+    where = ("metadata", "annotations", FIRST_ANNOTATION)
+    try:
+        count = len(parse(text, known))
+    except UnsupportedError as problem:
+        yield where, str(problem)
+        return
+    if view.max_trials is not None and count > view.max_trials:
+        yield where, f"maxTrialCount is {view.max_trials}, but there are {count} first trials; write {count} or more"
+
+
+def _dimension(item: dict[str, Any]) -> Dimension | None:
+    """Return the dimension of a parameter, or None if it breaks another rule."""
+    name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
+    low, high, step, listed = space.get("min"), space.get("max"), space.get("step"), space.get("list")
+    try:
+        distribution = Distribution(space.get("distribution") or "uniform")
+        if kind == "double":
+            bounds = number(low), number(high)
+            if None in bounds or (step and not number(step)):
+                return None
+            return dimension(Double(name, float(low), float(high), number(step) if step else None, distribution))
+        if kind == "int":
+            if whole(low or "") is None or whole(high or "") is None or (step and not whole(step)):
+                return None
+            return dimension(Int(name, int(low), int(high), int(step) if step else None, distribution))
+    except ValueError:
+        return None
+    if kind not in ("categorical", "discrete") or not listed:
+        return None
+    if kind == "categorical":
+        return dimension(Categorical(name, tuple(listed)))
+    return None if None in map(number, listed) else dimension(Discrete(name, tuple(listed)))
+
+
+RULES = (
+    error(
+        "first-trials",
+        "The annotation gan-tuner/first-trials is ours: Katib ignores it. `gantune run` and our suggestion service run "
+        "these trials first, so each must be a point of the search space, and no point may be listed twice.",
+        "tuner/samplers/first.py",
+        first_trials,
+    ),
+)
