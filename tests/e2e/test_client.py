@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tuner import curves
 from tuner.engine import EventKind
-from tuner.engines.katib import KatibEngine, curves
+from tuner.engines.katib import KatibEngine
 from tuner.errors import Denied, NotFound, StudyChanged
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.manifest import Experiment, from_document
@@ -99,8 +100,8 @@ def test_a_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> 
     held = engine.cluster.get(EXPERIMENTS, name, namespace=namespace)
     assert result.best is not None
     assert held["status"]["currentOptimalTrial"]["bestTrialName"] == result.best.name
-    curve = [seen for trial, seen in curves.read(engine.store.folder(name)) if trial == result.best.name]
-    assert len(curve) == 3
+    stored = curves.read(engine.store.folder(name))[result.best.name]
+    assert sum(map(len, stored.values())) == 3
     assert engine.submit(experiment("search")) == name  # joined, after the real webhook's defaulting
     with pytest.raises(StudyChanged, match=r"spec\.algorithm\.algorithmName"):
         engine.submit(experiment("search", algorithm={"algorithmName": "tpe"}))

@@ -202,6 +202,33 @@ def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
     assert gantune(home, "run", "toy.yaml", "--local")[1].count(" done  fd=") == 4
 
 
+SLOW_FILTER = """  metricsCollectorSpec:
+    collector: {kind: StdOut}
+    source: {filter: {metricsFormat: ['(fd)=(\\d.*z|\\d)']}}
+  trialTemplate:
+"""
+
+
+@pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
+def test_stops_while_it_reads_a_slow_log(home, signals, code):
+    """The filter takes many seconds for this line; the trial whose metrics were not read runs again."""
+    (home / "trial.sh").write_text("head -c 400000 /dev/zero | sed 's/\\x00/fd=1 /g'; echo; touch ../done\n")
+    manifest = MANIFEST.format(name="slow", count=2, script=home / "trial.sh")
+    (home / "slow.yaml").write_text(manifest.replace("  trialTemplate:\n", SLOW_FILTER))
+    process = start(home, "run", "slow.yaml", "--local", "--workers", "1")
+    wait_for_trials(home, process, 1)
+    while not (home.parent / "done").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    for name in signals:
+        process.send_signal(signal.Signals[name])
+        time.sleep(0.1)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == code, err
+    trials = json.loads(gantune(home, "status", "slow", "--format", "json")[1])["trials"]
+    assert [trial["state"] for trial in trials] == ["Waiting", "Waiting"]
+
+
 def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
     (home / "trial.sh").write_text(BROKEN)
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")

@@ -16,7 +16,8 @@ from kubeflow.katib import katib_api_pb2_grpc as rpc
 
 from tests.tuner.katib import NOWHERE, FastClock
 from tests.tuner.loopback import Loopback, many
-from tuner.engines.katib import KatibEngine, curves
+from tuner import curves
+from tuner.engines.katib import KatibEngine
 from tuner.engines.katib.objects import SIDECAR
 from tuner.errors import ClusterError, Forbidden, NotFound, Unreachable
 from tuner.kube import Cluster
@@ -78,7 +79,7 @@ def pod(server: Loopback, kubeconfig: Path, database: DbServer) -> Loopback:
 
 
 def had(engine: KatibEngine) -> set[str]:
-    return {trial for trial, _ in curves.read(engine.store.folder("big"))}
+    return set(curves.read(engine.store.folder("big")))
 
 
 def test_one_trial_that_fails_does_not_stop_the_others(
@@ -178,7 +179,7 @@ def test_json_metrics_are_read_from_logs(server: Loopback, engine: KatibEngine) 
     server.logs[f"p/{SIDECAR}"] = "".join([f"{klog}Trial Name: big-00000001\n", *lines])
     engine.db_manager = NOWHERE
     engine.collect("big")
-    curve = [seen for trial, seen in curves.read(engine.store.folder("big")) if trial == "big-00000001"]
+    curve = curves.read(engine.store.folder("big"))["big-00000001"]["fd"]
     assert [(seen.metric, seen.value) for seen in curve] == [("fd", 0.5), ("fd", 1.5), ("fd", 2.5)]
     assert all(seen.time for seen in curve)
 
@@ -192,7 +193,7 @@ def test_curves_find_their_folder_where_another_command_renames_it(engine: Katib
     database.answer = answer
     engine.collect("big")
     assert had(engine) == set()
-    assert len({trial for trial, _ in curves.read(engine.store.folder("big.1"))}) == 6
+    assert len(curves.read(engine.store.folder("big.1"))) == 6
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])  # servers since 1.35 ask for create too

@@ -13,7 +13,8 @@ import pytest
 
 from tests.tuner.katib import change
 from tests.tuner.loopback import RECORDINGS, Loopback, changes, many
-from tuner.engines.katib import KatibEngine, curves
+from tuner import curves
+from tuner.engines.katib import KatibEngine
 from tuner.errors import NotFound
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
@@ -135,11 +136,12 @@ def test_curves_come_from_the_db_manager_once(
     engine.db_manager = db_manager
     server.replay("bayes-ok")
     engine.collect("bayes-ok")
-    curve = [seen for trial, seen in curves.read(engine.store.folder("bayes-ok")) if trial == "bayes-ok-6mtkqbkk"]
-    assert [seen.value for seen in curve if seen.metric == "fd"] == [67.827, 66.827, 65.827]
+    curve = curves.read(engine.store.folder("bayes-ok"))["bayes-ok-6mtkqbkk"]["fd"]
+    assert [seen.value for seen in curve] == [67.827, 66.827, 65.827]
     assert all(seen.time is not None and seen.time.microsecond == 250000 for seen in curve)
     engine.collect("bayes-ok")
-    assert len(list(curves.read(engine.store.folder("bayes-ok")))) == 6
+    stored = (engine.store.folder("bayes-ok") / curves.FILE).read_bytes()
+    assert stored.count(b"\n") == len(curves.read(engine.store.folder("bayes-ok"))) == 1
 
 
 def test_a_trial_unknown_to_the_db_manager_has_no_curve(
@@ -172,8 +174,8 @@ def test_curves_come_from_the_logs_where_the_db_manager_is_out_of_reach(
 ) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
-    curve = [seen for trial, seen in curves.read(engine.store.folder("random-ok")) if trial == "random-ok-2p7hm8wp"]
-    assert [seen.value for seen in curve if seen.metric == "fd"] == [12.5093, 11.5093, 10.5093]
+    curve = curves.read(engine.store.folder("random-ok"))["random-ok-2p7hm8wp"]["fd"]
+    assert [seen.value for seen in curve] == [12.5093, 11.5093, 10.5093]
     assert all("could not be read: Katib's DB manager does not answer" in note for note in notes)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.experiments import ARGS, TRIALS, events, experiment, run, table
+from tuner import curves
 from tuner.engine import EventKind
 from tuner.engines.local import LocalEngine
 from tuner.errors import StudyChanged, StudyError, StudyNotFound, UnsupportedError
@@ -257,3 +258,13 @@ def test_followed_log_continues_until_the_trial_finished(tmp_path: Path) -> None
     gate.touch()
     list(watching)
     assert list(lines) == ["fd=3"]
+
+
+def test_each_finished_trial_has_its_curve(tmp_path: Path) -> None:
+    script = 'echo fd=3; echo "fd=2 loss=7"; case "$KATIB_TRIAL_NAME" in *-1) exit 3;; esac; echo fd=1'
+    what = experiment(command=SHELL, args=[script], trials=2)
+    run(tmp_path, what)
+    stored = curves.read(Store(tmp_path).of(EngineKind.LOCAL).folder("study"))
+    values = {trial: [seen.value for seen in metrics["fd"]] for trial, metrics in stored.items()}
+    assert values == {"study-0": [3.0, 2.0, 1.0], "study-1": [3.0, 2.0]}
+    assert [seen.value for seen in stored["study-0"]["loss"]] == [7.0]

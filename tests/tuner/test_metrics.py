@@ -241,6 +241,16 @@ def test_quadratic_filter_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     assert reader.poll() == 0
 
 
+def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.log"
+    path.write_text("fd=1\n" * 1_000_000)
+    asked = itertools.count()
+    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path)), lambda: next(asked) < 5)
+    assert not reader.read_all()
+    assert 0 < len(reader.observations) < 1_000_000
+    assert reader.poll() == 0
+
+
 @pytest.mark.parametrize("filters", [(), (r"(fd):\s*(\S+)",)])
 @pytest.mark.parametrize("form", [FileFormat.TEXT, FileFormat.JSON])
 @pytest.mark.parametrize("byte", [b"\0", b"a"])

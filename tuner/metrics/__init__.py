@@ -21,12 +21,13 @@ tests/tuner/data/collector.jsonl records what Go's own packages read from 557 fi
 """
 
 from tuner.filters import DEFAULT_FILTER, Filter, compiled
-from tuner.metrics.observations import ObservationLog
+from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import JsonLineError, number, parse_json, parse_text
 from tuner.metrics.tail import MetricsTail
 
 __all__ = [
     "DEFAULT_FILTER",
+    "UNDATED",
     "Filter",
     "JsonLineError",
     "MetricsTail",

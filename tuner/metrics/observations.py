@@ -72,6 +72,11 @@ class ObservationLog:
     def __len__(self) -> int:
         return sum(len(column.values) for column in self._columns.values())
 
+    @property
+    def metrics(self) -> list[str]:
+        """Return the names of the metrics that were reported."""
+        return [metric for metric, column in self._columns.items() if column.values]
+
     def column(self, metric: str) -> Column:
         """Return the column of a metric; an empty one where it was not reported."""
         return self._columns.setdefault(metric, Column())

@@ -1,29 +1,26 @@
 """Learning curves: from Katib's DB manager, and where that is out of reach, from the pods' logs.
 
-Kept as `.gantune/katib/NAME/curves.jsonl`, one line per value: {"trial", "metric", "time", "value"}. The curve of a
-finished trial is requested once: values that the file already holds are not fetched again. The file stays open
-meanwhile, so that writes still reach it after another command has renamed its directory.
+`tuner.curves` stores them. The curve of a finished trial is requested once: what the file already holds is not fetched
+again. The file stays open meanwhile, so that writes still reach it after another command has renamed its directory.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from tuner.curves import Writer, read
 from tuner.engines.katib import logs
-from tuner.engines.katib.objects import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL, time_of
-from tuner.errors import ClusterError, GantuneError, StudyError, Timeout, Unreachable
+from tuner.engines.katib.objects import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
+from tuner.errors import ClusterError, GantuneError, Timeout, Unreachable
 from tuner.kube import PODS, Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.manifest import Experiment, FileFormat
-from tuner.metrics import JsonLineError, compiled, parse_json, parse_text
+from tuner.metrics import JsonLineError, ObservationLog, compiled, parse_json, parse_text
 from tuner.result import Observation, Result, Trial, TrialState
 
-FILE = "curves.jsonl"
 _LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs a request
 _LOGGED = (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED)
 _SILENCES = 3  # calls in a row without an answer, until the DB manager is left alone
@@ -43,33 +40,30 @@ def collect(
 
     Raises StudyError alone, where nothing can be written: a result without curves is still a result.
     """
-    have = {trial for trial, _ in read(folder)}
+    have = read(folder)
     wanted = [t for t in result.trials if t.state.ended and t.metrics and t.name not in have]
     if not wanted:
         return ""
     trouble: ClusterError | None = None
     missing = wanted
-    try:
-        with (folder / FILE).open("a", encoding="utf-8") as file:
-            try:
-                with DbManager.open(cluster, katib_namespace, address) as database:
-                    missing, trouble = _from_database(database, wanted, file)
-            except ClusterError as error:
-                trouble = error
-            rest = len(missing) - (_from_logs(cluster, experiment, missing, namespace, file) if missing else 0)
-    except OSError as error:
-        raise StudyError(f"{folder / FILE} cannot be written: {error.strerror}") from error
+    with Writer(folder) as writer:
+        try:
+            with DbManager.open(cluster, katib_namespace, address) as database:
+                missing, trouble = _from_database(database, wanted, writer)
+        except ClusterError as error:
+            trouble = error
+        rest = len(missing) - (_from_logs(cluster, experiment, missing, namespace, writer) if missing else 0)
     return f"the curves of {rest} trials could not be read: {trouble}" if rest else ""
 
 
-def _from_database(database: DbManager, trials: list[Trial], file: IO[str]) -> tuple[list[Trial], ClusterError | None]:
+def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> tuple[list[Trial], ClusterError | None]:
     """The trials whose curves could not be had, and the last reason. One that fails does not stop the others."""
     missing: list[Trial] = []
     trouble: ClusterError | None = None
     silences = 0
     for index, trial in enumerate(trials):
         try:
-            _append(file, trial.name, database.observations(trial.name))
+            writer.add(trial.name, ObservationLog(database.observations(trial.name)))
             silences = 0
         except ClusterError as error:
             missing.append(trial)
@@ -80,23 +74,7 @@ def _from_database(database: DbManager, trials: list[Trial], file: IO[str]) -> t
     return missing, trouble
 
 
-def read(folder: Path) -> Iterator[tuple[str, Observation]]:
-    """The stored curves as (trial's name, observation); a line that is cut short is passed over."""
-    try:
-        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StudyError(f"{folder / FILE} cannot be read: {error.strerror}") from error
-    for line in lines:
-        try:
-            shape = json.loads(line)
-            yield shape["trial"], Observation(shape["metric"], float(shape["value"]), time_of(shape["time"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-
-
-def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, file: IO[str]) -> int:
+def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, writer: Writer) -> int:
     """How many curves were had, of the newest trials whose pods are still there: one list, and a log each."""
     pods: dict[str, list[dict[str, Any]]] = {}
     try:
@@ -113,8 +91,7 @@ def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], na
         except ClusterError:  # no log any more
             continue
         found = [seen for line in lines for seen in parse(line) if "metric_logs:" not in line]
-        _append(file, trial.name, found)
-        count += bool(found)
+        count += writer.add(trial.name, ObservationLog(found))
     return count
 
 
@@ -133,11 +110,3 @@ def _json_line(metrics: tuple[str, ...], line: str) -> list[Observation]:
         return list(parse_json(line, metrics))
     except JsonLineError:
         return []
-
-
-def _append(file: IO[str], trial: str, observations: Iterable[Observation]) -> None:
-    for o in observations:
-        if math.isfinite(o.value):
-            time = o.time.isoformat() if o.time else None
-            file.write(json.dumps({"trial": trial, "metric": o.metric, "time": time, "value": o.value}) + "\n")
-    file.flush()

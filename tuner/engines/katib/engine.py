@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from tuner.curves import read as stored_curves
 from tuner.engine import Event, EventKind
 from tuner.engines.katib import curves, diagnose, logs, objects, preflight, spec, trials
 from tuner.engines.katib.clock import Clock
@@ -272,10 +273,10 @@ class KatibEngine:
         """What the one trial of `result` reported, as metric lines."""
         self._curves(study, result)
         lines: dict[str, list[str]] = {}
-        for trial, seen in curves.read(self.store.folder(study.name)):
-            if trial == result.trials[0].name:
+        for metric, values in stored_curves(self.store.folder(study.name)).get(result.trials[0].name, {}).items():
+            for seen in values:
                 time = f"{seen.time:%Y-%m-%dT%H:%M:%S.%fZ} " if seen.time else ""
-                lines.setdefault(time, []).append(f"{seen.metric}={seen.value}")
+                lines.setdefault(time, []).append(f"{metric}={seen.value}")
         return [time + " ".join(values) for time, values in lines.items()]
 
     def _find(self, name: str) -> LiveExperiment:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tuner import command
@@ -130,11 +130,11 @@ class Launcher:
         own = any(_under(plain.cwd, mount) for mount in plain.mounts)
         return Path(plain.cwd) if plain.cwd and not own and Path(plain.cwd).is_dir() else self.start
 
-    def reader(self, entry: TrialRecord) -> MetricsTail:
-        """What reads the trial's metrics, as they come."""
+    def reader(self, entry: TrialRecord, keep_going: Callable[[], bool]) -> MetricsTail:
+        """What reads the trial's metrics, as they come, until `keep_going` returns False."""
         experiment = self._experiment
         metrics = (experiment.objective.metric, *experiment.additional_metrics)
-        return MetricsTail(self._metrics_file(entry), metrics, experiment.collector)
+        return MetricsTail(self._metrics_file(entry), metrics, experiment.collector, keep_going)
 
     def _metrics_file(self, entry: TrialRecord) -> Path:
         collector = self._experiment.collector

@@ -22,8 +22,8 @@ _TAIL = 4096  # bytes of a log that are searched for its last line
 
 def judge(
     experiment: Experiment, rules: Rules | None, entry: TrialRecord, reader: MetricsTail, end: Exit, log: Path
-) -> None:
-    """Fill in state, metrics, curve and reason of `entry`."""
+) -> int | None:
+    """Fill in state, metrics, curve and reason of `entry`; returns the last line that counts, None for all lines."""
     metric = experiment.objective.metric
     last_line: int | None = None
     whole = tuple(reader.curve(metric))
@@ -36,7 +36,7 @@ def judge(
         )
     elif end.error or end.code != 0:
         entry.state, entry.reason = TrialState.FAILED, failure(end, log)
-        return
+        return None
     found = reader.aggregate(experiment.strategies, last_line)
     entry.metrics, entry.curve = found, whole
     if reader.error or metric not in found:  # Katib records nothing when its collector fails
@@ -44,6 +44,7 @@ def judge(
         entry.reason = _missing(reader, metric)
     elif stop is None:
         entry.state = TrialState.SUCCEEDED
+    return last_line
 
 
 def _missing(reader: MetricsTail, metric: str) -> str:

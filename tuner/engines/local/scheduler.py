@@ -11,11 +11,13 @@ again when it is resumed.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from tuner import curves
 from tuner.engine import Event, EventKind
 from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import Journal, TrialRecord
@@ -29,6 +31,7 @@ from tuner.result import Result, StudyState, TrialState
 from tuner.samplers import Past, Sampler
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
+READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
 CRASHES = 2  # deaths of the client during one trial, with no trial finished in between, that make it Failed
 
 
@@ -61,6 +64,7 @@ class Scheduler:
         self._ceiling: int | None = None  # no trial beyond this number can count
         self.draining = False
         self.aborting = False
+        self._read_until = 0.0  # when a reading ends, if a stop has been asked for
         for entry in journal.entries:
             self._history.append(Past(entry.point, entry.values))
             if not entry.state.ended:
@@ -221,7 +225,7 @@ class Scheduler:
             entry.state, entry.started = TrialState.RUNNING, datetime.now(UTC)
             self._journal.start(entry)
             self._waiting.popleft()
-            self._running[entry.number] = self._launcher.reader(entry)
+            self._running[entry.number] = self._launcher.reader(entry, self._may_read)
             runner.start(job)
             yield self._event(EventKind.TRIAL_STARTED, entry)
 
@@ -230,13 +234,17 @@ class Scheduler:
             self._stopping.add(number)
             self._runner.stop(number)
 
+    def _may_read(self) -> bool:
+        return not self.aborting or time.monotonic() < self._read_until
+
     def _ended(self, number: int, end: Exit) -> Iterator[Event]:
         reader, entry = self._running.pop(number), self.entries[number]
-        reader.read_all()
+        self._read_until = time.monotonic() + READING_TIME
+        complete = reader.read_all()
         self._stopping.discard(number)
         ceiling = self._ceiling is not None and number > self._ceiling
-        cut = self._cut(entry, reader)
-        if ceiling or (self.aborting and (end.code != 0 or end.error) and not cut):
+        stopped = self.aborting and (end.code != 0 or end.error) and not self._cut(entry, reader)
+        if ceiling or not complete or stopped:
             killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped", metrics={})
             entry.reset()
             self._journal.show(entry)
@@ -245,11 +253,13 @@ class Scheduler:
         if end.machine:
             raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
-        judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
+        last_line = judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
         entry.ended = datetime.now(UTC)
         ensure_room(self._launcher.folder(entry))
         if entry.state is TrialState.FAILED and ran_out_of_room(entry.reason):
             raise paused(f"{entry.name} ran out of disk space ({entry.reason})")
+        with curves.Writer(self._journal.path.parent) as writer:
+            writer.add(entry.name, reader.observations, last_line)
         self._journal.finish(entry)
         if self._reaches(entry):
             self._lower(number)
