@@ -104,6 +104,11 @@ class Experiment:
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 
+    @property
+    def baseline(self) -> Mapping[str, Value]:
+        """The values of the first trial, with which a search is compared; empty if the Experiment names none."""
+        return self.first_trials[0] if self.first_trials else {}
+
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -211,8 +216,7 @@ def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]
     A parameter that a point does not name takes its value from the Experiment's own first trial, if there is one.
     Raises UnsupportedError for a point outside the search space.
     """
-    base = experiment.first_trials[0] if experiment.first_trials else {}
-    listed = [*experiment.first_trials, *({**base, **point} for point in points)]
+    listed = [*experiment.first_trials, *({**experiment.baseline, **point} for point in points)]
     first = checked(listed, [dimension(parameter) for parameter in experiment.parameters])
     metadata = dict(experiment.document.get("metadata") or {})
     metadata["annotations"] = {**(metadata.get("annotations") or {}), FIRST_ANNOTATION: to_text(first)}

@@ -2,7 +2,8 @@
 
 `Result.to_json` is a documented, stable shape (docs/result.md):
 {"name", "state", "objective",
- "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best"}
+ "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best",
+ "baseline", "gain", "front"}
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from enum import StrEnum
 from typing import Any
 
 from tuner.space import Value
+
+COST = "train_seconds"  # the metric in which our trainer reports what a trial cost
 
 
 class TrialState(StrEnum):
@@ -122,25 +125,65 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A search: its name, how it stands, and all its trials in order of their numbers."""
+    """A search: its name, how it stands, and all its trials in order of their numbers.
+
+    `baseline` holds the values of the first trial that the Experiment names; it is empty if it names none.
+    """
 
     name: str
     state: StudyState
     objective: Objective
     trials: tuple[Trial, ...] = ()
     reason: str = ""
+    baseline: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:
         """The ended trial with the best finite objective; the first of equals. Failed trials are never best."""
         best: Trial | None = None
         for trial in self.trials:
-            value = trial.metrics.get(self.objective.metric, math.nan)
-            if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) or not math.isfinite(value):
+            if (value := self.value(trial)) is None:
                 continue
             if best is None or self.objective.better(value, best.metrics[self.objective.metric]):
                 best = trial
         return best
+
+    @property
+    def baseline_trial(self) -> Trial | None:
+        """The trial with the values of the baseline, with which the search is compared; None if there is none."""
+        if not self.baseline:
+            return None
+        return next((trial for trial in self.trials if trial.parameters == self.baseline), None)
+
+    @property
+    def gain(self) -> float | None:
+        """By which share of the baseline's objective the best trial is better; None if the share is not defined."""
+        baseline, best = self.baseline_trial, self.best
+        value = self.value(baseline) if baseline else None
+        if best is None or not value:
+            return None
+        return abs(best.metrics[self.objective.metric] - value) / abs(value)
+
+    def front(self, cost: str = COST) -> tuple[Trial, ...]:
+        """Return the succeeded trials than which none is both better and cheaper, cheapest first."""
+        able = [trial for trial in self.trials if trial.state is TrialState.SUCCEEDED and cost in trial.metrics]
+        sign = 1 if self.objective.goal_type is Goal.MINIMIZE else -1
+        scored = [
+            (trial.metrics[cost], sign * value, trial) for trial in able if (value := self.value(trial)) is not None
+        ]
+        front: list[Trial] = []
+        least = math.inf
+        for _, value, trial in sorted(scored, key=lambda each: each[:2]):
+            if value < least:
+                front.append(trial)
+                least = value
+        return tuple(front)
+
+    def value(self, trial: Trial) -> float | None:
+        """Return the objective of a trial that can be best; None for another trial."""
+        value = trial.metrics.get(self.objective.metric, math.nan)
+        able = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) and math.isfinite(value)
+        return value if able else None
 
     def with_trial(self, trial: Trial) -> Result:
         """This result with `trial` put in the place of the one of the same number, or added."""
@@ -155,7 +198,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The documented shape."""
-        best = self.best
+        best, baseline = self.best, self.baseline_trial
         shape: dict[str, Any] = {
             "name": self.name,
             "state": self.state.value,
@@ -166,6 +209,9 @@ class Result:
             },
             "trials": [trial.to_json() for trial in self.trials],
             "best": best.to_json() if best else None,
+            "baseline": baseline.number if baseline else None,
+            "gain": self.gain,
+            "front": [trial.number for trial in self.front()],
         }
         return shape | ({"reason": self.reason} if self.reason else {})
 
@@ -173,12 +219,15 @@ class Result:
     def from_json(cls, shape: Mapping[str, Any]) -> Result:
         """The inverse of `to_json`."""
         objective = shape["objective"]
+        trials = tuple(Trial.from_json(trial) for trial in shape["trials"])
+        number = shape.get("baseline")
         return cls(
             name=str(shape["name"]),
             state=StudyState(shape["state"]),
             objective=Objective(str(objective["metric"]), Goal(objective["type"]), objective.get("goal")),
-            trials=tuple(Trial.from_json(trial) for trial in shape["trials"]),
+            trials=trials,
             reason=str(shape.get("reason", "")),
+            baseline=next((trial.parameters for trial in trials if trial.number == number), {}),
         )
 
 

@@ -135,6 +135,10 @@ def test_first_option_adds_a_first_trial(home):
     assert code == 0, err
     trials = Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])).trials
     assert trials[0].parameters == {"lr": 0.5, "act": "; touch pwned"}
+    best = min(trial.metrics["fd"] for trial in trials)
+    said = f"{100 * (0.5 - best) / 0.5:.2g} % better than the baseline 0.5" if best < 0.5 else "no trial is better than"
+    for command in ("status", "best"):
+        assert said in " ".join(gantune(home, command, "toy")[1].split())
     for wrong, reason in (
         ("lr=50,act=; touch pwned", "first trial 0: lr=50 is not in [0.1, 10]"),
         ("lr=0.5", "first trial 0: it must name every parameter, and act is missing"),

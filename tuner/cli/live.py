@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuner import gain
 from tuner.cli import table
 from tuner.cli.console import SafeConsole
 from tuner.cli.terminal import plain, say
@@ -205,6 +206,8 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     for text in table.waiting(result):
         yield Text(text, style="yellow")
     yield table.best_line(result)
+    for text in filter(None, (gain.sentence(result), gain.cost_sentence(result))):
+        yield Text(text)
 
 
 def print_final(result: Result, store_option: str = "") -> None:

@@ -208,6 +208,7 @@ def _print_trial(result: Result, trial: Trial) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from tuner import gain
     from tuner.cli import table
     from tuner.space import text
 
@@ -221,7 +222,13 @@ def _print_trial(result: Result, trial: Trial) -> None:
     rows += [("", ""), *others] if others else []
     for name, value in rows:
         grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))
-    SafeConsole().print(grid)
+    console = SafeConsole()
+    console.print(grid)
+    if said := [each for each in (gain.sentence(result), gain.cost_sentence(result)) if each]:
+        console.print(Text("\n".join(["", *said])))
+    if front := gain.front_lines(result):
+        heading = f"{objective} against training time, without the trials that another one beats in both:"
+        console.print(Text("\n".join(["", heading, *(f"  {line}" for line in front)])))
 
 
 def _yaml(shape: object) -> str:

@@ -141,7 +141,9 @@ class KatibEngine:
             self.clock.sleep(1.0)  # the controller may be at work on the state of before, and make trials
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.clock)
         state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
-        self.store.save_result(Result(name, state, study.experiment.objective, trials, reason), study.uid)
+        self.store.save_result(
+            Result(name, state, study.experiment.objective, trials, reason, study.experiment.baseline), study.uid
+        )
 
     def extend(self, name: str, max_trials: int) -> None:
         """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""

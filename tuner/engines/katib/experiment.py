@@ -97,7 +97,7 @@ def read_result(
     state, reason = objects.study_state(study.item)
     if state is StudyState.FAILED and "uggestion has failed" in reason:
         reason = _suggestion_says(cluster, study) or reason
-    return Result(study.name, state, study.experiment.objective, merged, reason)
+    return Result(study.name, state, study.experiment.objective, merged, reason, study.experiment.baseline)
 
 
 def _pods(cluster: Cluster, study: LiveExperiment, notify: Callable[[str], None]) -> dict[str, PodView]:

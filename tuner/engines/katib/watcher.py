@@ -65,7 +65,8 @@ class Watcher:
     def result(self) -> Result:
         """The current state of the search and its trials."""
         trials = tuple(sorted(self._trials.values(), key=lambda trial: trial.number))
-        return Result(self.experiment.name, self.state, self.experiment.objective, trials, self.reason)
+        experiment = self.experiment
+        return Result(experiment.name, self.state, experiment.objective, trials, self.reason, experiment.baseline)
 
     def events(self) -> Iterator[Event]:
         """Events until the Experiment has finished or is gone; the caller adds STUDY_ENDED.

@@ -289,6 +289,7 @@ class LocalEngine:
             known=known,
             warm_start=self._warm_start or "",
             first=[dict(values) for values in first],
+            baseline=dict(experiment.baseline),
         )
         if self._store.identity(experiment.name) != identity:
             self._store.identify(experiment.name, identity)

@@ -4,7 +4,8 @@ The file (tuner.engines.local.records) is written by one client at a time, which
 rewritten. Its records, by "op":
 
 study    the header: format, id, name, objective, and what is decided once (seed, the trials known from a warm start,
-         the first trials that were added by hand)
+         the baseline, the first trials that were added by
+         hand)
 ask      a trial that the sampler proposed: number, name, values (as Katib sees them), point (in the sampler's
          coordinates), cuts (its early-stopping rule)
 start    the trial runs
@@ -245,6 +246,7 @@ class Journal:
             objective=self._objective,
             trials=trials,
             reason=str(self.end.get("reason", "")),
+            baseline=self.header.get("baseline", {}),
         )
 
     def close(self) -> None:

@@ -1,0 +1,58 @@
+"""What a search gained over its baseline and what that cost, in sentences for people. Pure: a Result in, texts out.
+
+The baseline is the first trial that the Experiment names (tuner.samplers.first).
+"""
+
+from __future__ import annotations
+
+from tuner.result import COST, Result
+
+SEED_NOISE = {"fd": 0.17}
+"""By objective: the median difference between two trainings that differ in their seed alone, as a share of the smaller.
+
+fd: 130 trainings of the article's network on digits. It is less where training is stable: 7 % for the trainer's
+defaults over learning rate and batch size (bench/surface.json, 21 pairs), 5 % near the best points of the wide search
+space (bench/wide-surface.jsonl, 13 pairs).
+"""
+NEAR = 1.25  # a best trial that costs up to this many times as much as the baseline is not called more expensive
+
+
+def sentence(result: Result) -> str:
+    """Return what the search gained, such as `fd 3.32, 11 % better than the baseline 3.71`; "" without a baseline."""
+    best, baseline, metric = result.best, result.baseline_trial, result.objective.metric
+    if baseline is None or best is None:
+        return ""
+    if not baseline.state.ended:
+        return f"the baseline, trial {baseline.number}, has not finished"
+    value, least = best.metrics[metric], result.value(baseline)
+    if least is None:
+        return f"the baseline, trial {baseline.number}, gave no {metric}"
+    if not result.objective.better(value, least):
+        return f"no trial is better than the baseline: {metric} {least:.3g} (trial {baseline.number})"
+    share = "" if result.gain is None else f"{_percent(result.gain)} "
+    noise = SEED_NOISE.get(metric)
+    known = f"seed noise is about {_percent(noise)}" if noise else "part of it may be seed noise"
+    found = f"{metric} {value:.3g}, {share}better than the baseline {least:.3g}"
+    return f"{found}; {known}: run `gantune confirm {result.name}`"
+
+
+def cost_sentence(result: Result) -> str:
+    """Return how much longer the best trial trained than the baseline; "" where it did not, or this is unknown."""
+    best, baseline = result.best, result.baseline_trial
+    if best is None or baseline is None or COST not in best.metrics or not baseline.metrics.get(COST):
+        return ""
+    ratio = best.metrics[COST] / baseline.metrics[COST]
+    return f"trial {best.number} trained {ratio:.1f} times as long as the baseline" if ratio > NEAR else ""
+
+
+def front_lines(result: Result) -> list[str]:
+    """Return one line for each trial that no other trial beats in both objective and training time, cheapest first."""
+    front = result.front()
+    if len(front) < 2:  # then one trial is best in both
+        return []
+    metric = result.objective.metric
+    return [f"{t.metrics[metric]:.3g} after {t.metrics[COST]:.3g} s of training (trial {t.number})" for t in front]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
