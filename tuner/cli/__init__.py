@@ -21,6 +21,7 @@ from tuner.errors import GantuneError
 
 # Name -> the module that holds the click command of that name, and its line in `gantune --help`.
 COMMANDS = {
+    "init": ("tuner.cli.init", "Draft a manifest for any program."),
     "check": ("tuner.cli.check", "Say what is wrong with Experiment manifests, with file and line."),
     "run": ("tuner.cli.run", "Search: on the cluster if there is one with Katib, otherwise here."),
     "submit": ("tuner.cli.cluster", "Create an Experiment on the cluster and return."),
