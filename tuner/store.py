@@ -21,7 +21,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -33,6 +32,7 @@ from typing import Any
 
 from tuner import manifest
 from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
+from tuner.files import remove
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState
 
@@ -252,7 +252,7 @@ class Studies:
         _refuse_link(folder)
         with Lock(folder):
             _clear(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
     def _is(self, name: str, uid: str) -> bool:
         origin = self.origin(name)
@@ -388,7 +388,7 @@ def _clear(folder: Path) -> None:
     """Everything but the lock; the manifest last, so that a removal cut short is still seen as a study."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove(path)
         elif path.name != _LOCK:
             path.unlink()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tuner import files
 from tuner.engines.local import workspace
 from tuner.errors import StudyError
 
@@ -18,6 +19,7 @@ NOBODY = 65534
 BECOME = """
 import ctypes, glob, os, shutil, stat, sys, time
 from pathlib import Path
+from tuner import files
 from tuner.engines.local import workspace
 "text".encode("ascii")  # unprivileged users may not be able to read this Python's library
 if sys.argv[1] != "self":
@@ -70,7 +72,7 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
     yield folder
-    workspace.remove(folder)
+    files.remove(folder)
     assert not folder.exists()
 
 
@@ -251,14 +253,44 @@ def test_remove_never_follows_links(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inner").symlink_to("../target")
     with pytest.raises(StudyError, match="symbolic link, so its target is not deleted"):
-        workspace.remove(tmp_path / "link")
-    workspace.remove(tmp_path / "folder")
-    workspace.remove(tmp_path / "missing")
+        files.remove(tmp_path / "link")
+    files.remove(tmp_path / "folder")
+    files.remove(tmp_path / "missing")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "link", "target"]
 
 
 def test_user_can_remove_own_trial(start: Path, user: int | None, mode: str) -> None:
     trial(start, user, mode, "os.mkdir('sealed'); os.chmod('sealed', 0)")
-    done = run_as(user, "workspace.remove(Path(sys.argv[2]))", str(start / ".gantune"))
+    done = run_as(user, "files.remove(Path(sys.argv[2]))", str(start / ".gantune"))
     assert done.returncode == 0, done.stderr
     assert not (start / ".gantune").exists()
+
+
+IMPORTS = """
+import sys
+sys.path.insert(0, sys.argv[5])
+from tests.tuner.experiments import experiment
+from tuner.store import EngineKind, Store
+"""
+DELETE = """
+studies = Store(sys.argv[2]).of(EngineKind.LOCAL)
+folder = studies.submit(experiment())
+os.rename(sys.argv[3], folder / "trials")
+if sys.argv[4] == "fresh":
+    studies.submit(experiment(), fresh=True)
+    print(sorted(path.name for path in folder.iterdir()))
+else:
+    studies.delete("study")
+    print(folder.exists())
+"""
+
+
+@pytest.mark.parametrize(("how", "left"), [("fresh", "['lock', 'manifest.json']"), ("delete", "False")])
+def test_user_can_delete_own_study(start: Path, user: int | None, mode: str, how: str, left: str) -> None:
+    trial(start, user, mode, "os.mkdir('sealed'); os.chmod('sealed', 0)")
+    trials = start / ".gantune" / "local" / "study" / "trials"
+    program = IMPORTS + BECOME + DELETE  # unprivileged users may not be able to import
+    arguments = ["self" if user is None else str(user), str(start / "store"), str(trials), how]
+    line = [sys.executable, "-c", program, *arguments, str(Path(__file__).parents[2])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{left}\n", done.stderr

@@ -21,8 +21,8 @@ from tuner.engines.local import logs, recovery
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.recovery import Health
-from tuner.engines.local.workspace import remove
 from tuner.errors import StudyError, UnsupportedError
+from tuner.files import remove
 from tuner.manifest import CollectorKind, Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState

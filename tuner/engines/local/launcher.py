@@ -15,6 +15,7 @@ from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError
+from tuner.files import remove
 from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import MetricsTail
 
@@ -90,7 +91,7 @@ class Launcher:
         plain = command.build(self._experiment, entry.name, entry.values)
         try:
             if self._from_scratch and folder.exists():
-                workspace.remove(folder)
+                remove(folder)
             for one in (plain, *plain.init):
                 for mount in one.mounts:
                     own = command.place(folder, one.aliases.get(mount, mount))

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tuner.errors import StudyError
+from tuner.files import remove
 
 COPY_BYTES = 64 * 2**20
 COPY_FILES = 10_000
@@ -99,28 +99,6 @@ def enter(directory: Path, start: Path, method: Method) -> Path:
     os.chdir(path)
     os.environ["PWD"] = str(path)
     return path
-
-
-def remove(directory: Path) -> None:
-    """Delete a directory and everything in it, including what overlay mounts leave behind (directories of mode 000).
-
-    Raises:
-        StudyError: The path is a symbolic link, or something in it cannot be deleted.
-    """
-    if directory.is_symlink():
-        raise StudyError(f"{directory} is a symbolic link, so its target is not deleted: remove the link yourself")
-    folders = [os.fspath(directory)] if directory.exists() else []
-    try:
-        while folders:
-            folder = folders.pop()
-            with contextlib.suppress(PermissionError):  # a directory of another user, which may be readable
-                os.chmod(folder, stat.S_IRWXU)
-            with os.scandir(folder) as entries:
-                folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        if directory.exists():
-            shutil.rmtree(directory)
-    except OSError as error:
-        raise StudyError(f"{error.filename or directory} cannot be deleted: {error.strerror}") from error
 
 
 def _overlay_works(start: Path, study: Path) -> bool:

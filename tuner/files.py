@@ -1,0 +1,33 @@
+"""Deletes directories, whatever trials left in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from tuner.errors import StudyError
+
+
+def remove(directory: Path) -> None:
+    """Delete a directory and everything in it, including what overlay mounts leave behind (directories of mode 000).
+
+    Raises:
+        StudyError: The path is a symbolic link, or something in it cannot be deleted.
+    """
+    if directory.is_symlink():
+        raise StudyError(f"{directory} is a symbolic link, so its target is not deleted: remove the link yourself")
+    folders = [os.fspath(directory)] if directory.exists() else []
+    try:
+        while folders:
+            folder = folders.pop()
+            with contextlib.suppress(PermissionError):  # a directory of another user, which may be readable
+                os.chmod(folder, stat.S_IRWXU)
+            with os.scandir(folder) as entries:
+                folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if directory.exists():
+            shutil.rmtree(directory)
+    except OSError as error:
+        raise StudyError(f"{error.filename or directory} cannot be deleted: {error.strerror}") from error
