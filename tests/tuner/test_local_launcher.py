@@ -139,3 +139,19 @@ def test_python_is_this_interpreter(start: Path) -> None:
     run(document(command=line, args=[], trials=1), start)
     log = (start / ".gantune/local/study/trials/study-0/output.log").read_text()
     assert log.splitlines()[0] == sys.executable
+
+
+@pytest.mark.parametrize("block", [1, 3, 65536])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b""), (b"fd=1", b""), (b"fd=1\n", b"fd=1\n"), (b"a\nb\nfd=0.1", b"a\nb\n"), (b"\n", b"\n")],
+)
+def test_only_complete_lines_stay(
+    before: bytes, after: bytes, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_BLOCK", block)
+    log = tmp_path / "output.log"
+    log.write_bytes(before)
+    launcher._drop_torn_line(log)
+    assert log.read_bytes() == after
+    launcher._drop_torn_line(tmp_path / "missing")

@@ -20,6 +20,7 @@ from tuner.manifest import CollectorKind, Experiment
 from tuner.metrics import MetricsTail
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_BLOCK = 1 << 16  # bytes of a log that are searched at once for its last line
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -200,9 +201,18 @@ def _under(path: str, mount: str) -> bool:
 
 def _drop_torn_line(path: Path) -> None:
     """Cut off a last line that a killed trial left unfinished: half a number is another number."""
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(end - _BLOCK, 0)
+            file.seek(start)
+            if (found := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + found + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 @contextlib.contextmanager
