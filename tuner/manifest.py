@@ -187,7 +187,7 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
     objective, additional, strategies = _objective(_need(spec, "objective", dict, at), (*at, "objective"))
     early = _get(spec, "earlyStopping", dict, at)
     parameters = tuple(
-        _parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
+        parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
     )
     return Experiment(
         name=_get(metadata, "name", str, ("metadata",)) or "",
@@ -259,7 +259,8 @@ def _algorithm(spec: Mapping[str, Any], at: Path) -> Algorithm:
     return Algorithm(_need(spec, "algorithmName", str, at), settings)
 
 
-def _parameter(spec: Mapping[str, Any], at: Path) -> Parameter:
+def parameter(spec: Mapping[str, Any], at: Path) -> Parameter:
+    """Return one item of spec.parameters. Raises ManifestError with its path."""
     name = _need(spec, "name", str, at)
     kind = _need(spec, "parameterType", str, at)
     space = _need(spec, "feasibleSpace", dict, at)

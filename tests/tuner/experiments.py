@@ -50,11 +50,8 @@ def document(
     default = [GRID_LR, GRID_BS] if algorithm == "grid" else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
     parameters = default if parameters is None else parameters
     settings = {"random_state": "7", **SETTINGS.get(algorithm, {}), **(settings or {})}
-    settings = (
-        settings
-        if algorithm not in ("sobol", "hyperband")
-        else {k: v for k, v in settings.items() if k != "random_state"}
-    )
+    if algorithm == "hyperband":
+        del settings["random_state"]
     main = {"name": "main", "image": "x", "command": command or MODULE, "args": ARGS if args is None else args}
     job: dict[str, Any] = {
         "backoffLimit": 0,

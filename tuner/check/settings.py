@@ -50,7 +50,7 @@ SETTINGS: Mapping[str, Mapping[str, Test]] = {
         "restart_strategy": _one_of("none", "ipop", "bipop"),
         **_SEED,
     },
-    "sobol": {},
+    "sobol": _SEED,
     "hyperband": {
         "r_l": _number_where(lambda x: x >= 1, "a number of at least 1"),
         "eta": _number_where(lambda x: x >= 2, "a number of at least 2"),

@@ -82,5 +82,13 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
     dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
     first = parse(named, dimensions) if named else experiment.first_trials
     maximize = experiment.objective.goal_type is Goal.MAXIMIZE
-    search = Search(dimensions, seed, settings, maximize=maximize, known=tuple(known), first=first)
+    search = Search(
+        dimensions,
+        seed,
+        settings,
+        maximize=maximize,
+        known=tuple(known),
+        first=first,
+        parallel=experiment.parallel_trials,
+    )
     return First(search, row.factory(search)) if first else row.factory(search)

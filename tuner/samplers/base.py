@@ -19,6 +19,7 @@ class Search:
     Attributes:
         known: Points and values of an earlier study.
         first: The values of the first trials, which no sampler chooses (tuner.samplers.first).
+        parallel: parallelTrialCount. When trial k is proposed, only trials up to k - parallel may have been told.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -27,11 +28,15 @@ class Search:
     maximize: bool = False
     known: tuple[tuple[Mapping[str, Any], float], ...] = ()
     first: tuple[Mapping[str, Value], ...] = ()
+    parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier trial: its point, and its objective once it was told. A told trial without a value failed."""
+    """An earlier trial: its point, and its objective once it was told. A told trial without a value failed.
+
+    The point is empty if nothing is known about the trial but its number (tuner.suggestion).
+    """
 
     point: Mapping[str, Any]
     values: Mapping[str, Value]
@@ -41,7 +46,10 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The next point, in the sampler's coordinates and as the trial receives it."""
+    """The next point, in the sampler's coordinates and as the trial receives it.
+
+    The coordinates are those that the values encode to, so that the point can be rebuilt from the values alone.
+    """
 
     point: dict[str, Any]
     values: dict[str, Value]

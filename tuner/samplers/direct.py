@@ -41,7 +41,7 @@ class Direct:
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Return a point that is new in a finite space: one of a few draws, or else any unseen one."""
-        seen = {tuple(past.values[each.name] for each in self._free) for past in history}
+        seen = {tuple(past.values[each.name] for each in self._free) for past in history if past.values}
         finite, number = size(self._free), len(history) - self._first
         for attempt in range(1 if finite is None else DRAW_ATTEMPTS):
             quantiles = self._draw(self._seed, number, attempt, len(self._free))

@@ -38,7 +38,7 @@ class Model:
         self.dimensions, self._seed, self._make, self._replayed = search.dimensions, search.seed, make, replayed
         self._direction = StudyDirection.MAXIMIZE if search.maximize else StudyDirection.MINIMIZE
         self._worst = min if search.maximize else max
-        self._known = list(search.known)
+        self._known, self._parallel = list(search.known), search.parallel
         self._first = len(search.first)
         self._distributions = {each.name: distribution(each) for each in self.dimensions}
         self._study: Study | None = None
@@ -47,7 +47,7 @@ class Model:
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Ask Optuna for the next point. Told trials are complete, all others are running."""
-        seen = {tuple(past.values.values()) for past in history}
+        seen = {tuple(past.values.values()) for past in history if past.values}
         if size(self.dimensions) == len(seen):
             return None
         self._update(history)
@@ -59,12 +59,19 @@ class Model:
         self._held.append(Past(proposal.point, proposal.values))
         return proposal
 
-    def _ask(self, number: int) -> Proposal:
+    def _ask(self, number: int, point: Mapping[str, Any] | None = None) -> Proposal:
+        """Ask for a trial. Its point in the study is the proposal's, or else the given one."""
         assert self._study is not None  # noqa: S101
         self._study.sampler = self._make(derive_seed(self._seed, number))
         asked = self._study.ask(self._distributions)
-        coordinates = {each.name: asked.params[each.name] for each in self.dimensions}
-        return Proposal(coordinates, {each.name: each.value(coordinates[each.name]) for each in self.dimensions})
+        values = {each.name: each.value(asked.params[each.name]) for each in self.dimensions}
+        proposal = proposal_of(self.dimensions, values)
+        for name, coordinate in (point or proposal.point).items():
+            if asked.params[name] != coordinate:  # the quantile of a rounded value, or what really ran
+                known = self._distributions[name]
+                stored = known.to_internal_repr(coordinate)
+                self._study._storage.set_trial_param(asked._trial_id, name, stored, known)
+        return proposal
 
     def _update(self, history: Sequence[Past]) -> None:
         values = [past.value for past in history if past.value is not None] + [value for _, value in self._known]
@@ -97,26 +104,26 @@ class Model:
                 self._study.add_trial(self._trial(past.point, penalty if past.value is None else past.value, told=True))
 
     def _replay(self, history: Sequence[Past]) -> None:
-        """Ask for every trial again, each with what was told by then. The history shows how far telling lags behind."""
-        lag = len(history) - sum(past.told for past in history)
-        for number in range(len(history)):
-            values = [past.value for past in history[: max(number - lag, 0)] if past.value is not None]
-            for index in range(max(number - lag, 0)):
-                if not self._held[index].told:
-                    known = [value for _, value in self._known]
-                    self._tell(index, history[index], self._worst([*values, *known], default=None))
-            if number < self._first:
-                assert self._study is not None  # noqa: S101
-                self._study.add_trial(self._trial(history[number].point, None, told=False))
+        """Ask for every trial again, each with what was told by then."""
+        assert self._study is not None  # noqa: S101
+        values = [value for _, value in self._known]
+        for number, past in enumerate(history):
+            index = number - self._parallel
+            if index >= 0 and history[index].told:
+                if (value := history[index].value) is not None:
+                    values.append(value)
+                self._tell(index, history[index], self._worst(values, default=None))
+            if number < self._first and past.point:
+                self._study.add_trial(self._trial(past.point, None, told=False))
             else:
-                self._ask(number)
-            self._held.append(Past(history[number].point, history[number].values))
+                self._ask(number, past.point)
+            self._held.append(Past(past.point, past.values))
 
     def _tell(self, number: int, past: Past, penalty: float | None) -> None:
         assert self._study is not None  # noqa: S101
         from optuna.trial import TrialState as OptunaState
 
-        value = penalty if past.value is None else past.value
+        value = penalty if past.value is None and past.point else past.value
         state = OptunaState.FAIL if value is None else OptunaState.COMPLETE
         self._study.tell(number + len(self._known), value, state=state)
         self._held[number] = past
@@ -125,6 +132,8 @@ class Model:
         from optuna.trial import TrialState as OptunaState
         from optuna.trial import create_trial
 
+        if not coordinates:
+            return create_trial(state=OptunaState.FAIL)
         state = OptunaState.COMPLETE if value is not None else OptunaState.FAIL if told else OptunaState.RUNNING
         return create_trial(state=state, params=dict(coordinates), distributions=self._distributions, value=value)
 

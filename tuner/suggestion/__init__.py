@@ -1,0 +1,12 @@
+"""A suggestion service for Katib: the samplers of the local engine behind Katib's gRPC interface.
+
+    python -m tuner.suggestion --port 6789
+
+Each request holds the Experiment and its trials, so a reply is a function of the request: the service can be killed at
+any time. It has no access to Kubernetes.
+
+    server     gRPC, the health check, errors
+    service    request -> reply
+    request    Katib's messages -> an Experiment and its trials, checked by the rules of `gantune check`
+    history    trials by number, and what is told about them when
+"""

@@ -1,0 +1,37 @@
+"""`python -m tuner.suggestion`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+
+from tuner.suggestion.server import PORT, Server
+
+GRACE = 5.0  # seconds for running requests after SIGTERM
+
+
+def main() -> int:
+    """Serve; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m tuner.suggestion", description="A suggestion service for Katib 0.19.")
+    parser.add_argument("--port", type=int, default=PORT, help=f"Listen on this port. The default is {PORT}.")
+    port = parser.parse_args().port
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server = Server(port)
+    except RuntimeError as error:
+        print(f"port {port} cannot be used: {error}", file=sys.stderr)
+        return 2
+    logging.getLogger("tuner.suggestion").info("serving on port %d", server.port)
+    stopped.wait()
+    server.stop(GRACE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

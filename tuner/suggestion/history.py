@@ -1,0 +1,129 @@
+"""The trials of a search by number, and what a sampler is told about them when.
+
+Trial k is told the trials up to k - parallelTrialCount, as in the local engine; those that have not finished yet count
+as running. So both engines give the same points if trials finish in the order of their numbers.
+
+Katib does not send every trial: one without metrics is left out, and a new one may not be listed yet. The point of such
+a trial is remembered, or else proposed again from the earlier trials, which gives the same point as the first time if
+these finished in order. It counts as a trial without a value.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tuner.samplers import Past, Sampler
+from tuner.samplers.transform import Dimension
+from tuner.space import Value
+from tuner.suggestion.request import MOST_TRIALS, Record, decoded
+
+PROPOSED_AGAIN = 32  # missing trials of one request whose points are computed again; each may take a second
+MOST_SEARCHES = 8  # that one process remembers; Katib starts one process for each Experiment
+Values = Mapping[str, Value]
+
+
+@dataclass(slots=True)
+class Memory:
+    """The points of one search that this process has proposed or seen, and what each proposal was made from."""
+
+    points: dict[int, Values] = field(default_factory=dict)
+    basis: dict[int, int] = field(default_factory=dict)
+
+    def put(self, number: int, values: Values) -> None:
+        """Remember the point of a trial."""
+        if number < MOST_TRIALS:
+            self.points[number] = dict(values)
+
+
+class Memories:
+    """The memory of each search. The search that was not asked for longest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, Memory] = OrderedDict()
+
+    def of(self, search: str) -> Memory:
+        """Return the memory of a search, an empty one for a new search."""
+        memory = self._of.pop(search, None) or Memory()
+        self._of[search] = memory
+        while len(self._of) > MOST_SEARCHES:
+            self._of.popitem(last=False)
+        return memory
+
+
+class History:
+    """What is known about the trials of one search, while one request is answered."""
+
+    def __init__(self, dimensions: Sequence[Dimension], parallel: int, memory: Memory) -> None:
+        self._dimensions, self._parallel, self._memory = dimensions, parallel, memory
+        self._trials: list[tuple[Past, bool, float | None]] = []  # the trial before it is told, finished, value
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def fill(self, numbered: Mapping[int, Record], count: int, sampler: Sampler) -> None:
+        """Add trials 0 to `count` - 1. Raises BadRequest for one that is outside the search space."""
+        known = {number: decoded(record, self._dimensions) for number, record in numbered.items()}
+        missing = [number for number in range(count) if number not in known and number not in self._memory.points]
+        again = set(missing[-PROPOSED_AGAIN:])
+        for number in range(count):
+            record = numbered.get(number)
+            if record is not None:
+                self._add(known[number], record.finished, record.value)
+            elif number in self._memory.points:
+                self._add(self._memory.points[number], True, None)
+            elif number in again and (proposal := sampler.propose(self.told(number))) is not None:
+                self._add(proposal.values, True, None)
+            else:
+                self._trials.append((Past({}, {}, told=True), True, None))
+
+    def propose(self, sampler: Sampler) -> Values | None:
+        """Return the point of the next trial and add it, or return None if the space has no points left.
+
+        A point that was proposed before from the same trials is not computed again, so that a request that takes too
+        long makes progress when Katib repeats it.
+        """
+        number = len(self._trials)
+        told = self.told(number)
+        basis = hash(tuple((tuple(past.values.values()), past.told, past.value) for past in told))
+        if self._memory.basis.get(number) == basis:
+            values: Values | None = self._memory.points[number]
+        else:
+            proposal = sampler.propose(told)
+            values = proposal.values if proposal is not None else self._without_value()
+        if values is not None:
+            self._add(values, False, None)
+            self._memory.basis[number] = basis
+        return values
+
+    def told(self, number: int) -> list[Past]:
+        """Return the earlier trials as trial `number` is told them."""
+        last = number - self._parallel
+        return [
+            Past(past.point, past.values, True, value) if finished and index <= last else past
+            for index, (past, finished, value) in enumerate(self._trials[:number])
+        ]
+
+    def _add(self, values: Values, finished: bool, value: float | None) -> None:
+        point = {each.name: each.encode(values[each.name]) for each in self._dimensions}
+        self._memory.put(len(self._trials), values)
+        self._trials.append((Past(point, values), finished, value))
+
+    def _without_value(self) -> Values | None:
+        """Return a point whose trials all finished without a value, the one that has the fewest of them.
+
+        Katib asks for more trials than maxTrialCount if trials have no metrics, so every point may have been proposed.
+        """
+        counts: dict[tuple[Value, ...], int] = {}
+        done = set()
+        for past, finished, value in self._trials:
+            place = tuple(past.values.values())
+            counts[place] = counts.get(place, 0) + 1
+            if not place or not finished or value is not None:
+                done.add(place)
+        left = [place for place in counts if place not in done]
+        chosen = min(left, key=lambda place: counts[place], default=None)
+        if chosen is None:
+            return None
+        return {each.name: value for each, value in zip(self._dimensions, chosen, strict=True)}

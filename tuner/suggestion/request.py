@@ -1,0 +1,198 @@
+"""Katib's messages as the types of this project: the Experiment, and the trials so far.
+
+The Experiment is checked by the rules of `gantune check`, so that both give the same messages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.check import settings, space, spec
+from tuner.check.rule import Severity
+from tuner.check.view import View
+from tuner.errors import GantuneError, ManifestError
+from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
+from tuner.result import Goal, Objective
+from tuner.samplers import ALGORITHMS
+from tuner.samplers.first import FIRST_SETTING
+from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
+from tuner.samplers.transform import Dimension
+from tuner.space import Value
+
+SERVED = tuple(name for name in ALGORITHMS if name != "hyperband")  # its early stopping is the local engine's
+OUR_SETTINGS = (SEARCH_SETTING, FIRST_SETTING)  # the rules do not judge them
+MOST_TRIALS = 10_000  # in one request
+MOST_PARALLEL = 1_000  # suggestions in one request
+_RULES = (*spec.RULES, *space.RULES, *settings.RULES)
+_NOT_SENT = ("name", "objective", "metric-strategy", "resume-policy", "failed-above-max", "parallel-above-max")
+_FINISHED = ("SUCCEEDED", "KILLED", "FAILED", "METRICSUNAVAILABLE", "EARLYSTOPPED")
+_SCORED = ("SUCCEEDED", "EARLYSTOPPED")
+
+
+class BadRequest(GantuneError):
+    """A request that cannot be answered. The message says why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One trial of a request. `value` is None for a trial that has no finite objective, or has not finished."""
+
+    name: str
+    texts: Mapping[str, str]  # the parameter assignments
+    finished: bool
+    value: float | None = None
+    number: int | None = None  # None for a trial of another suggestion service
+    search: str = ""  # the ID of the search that proposed it
+    started: str = ""
+
+
+def experiment_of(message: Any) -> Experiment:
+    """Return the Experiment of a request. Raises BadRequest for the first rule that it breaks."""
+    document = _document(message)
+    algorithm = document["spec"]["algorithm"]["algorithmName"]
+    if algorithm not in SERVED:
+        raise BadRequest(
+            f"algorithm {algorithm[:60]!r} is not available from this suggestion service; "
+            f"these are: {', '.join(SERVED)}"
+        )
+    _check(document)
+    objective, given = message.spec.objective, message.spec.algorithm.algorithm_settings
+    try:
+        parameters = tuple(
+            parameter(item, ("spec", "parameters", i)) for i, item in enumerate(document["spec"]["parameters"])
+        )
+    except ManifestError as error:
+        raise BadRequest(error.message) from error
+    return Experiment(
+        name=message.name,
+        namespace="",
+        objective=Objective(objective.objective_metric_name, _goal(objective)),
+        additional_metrics=(),
+        strategies={},
+        algorithm=Algorithm(algorithm, {setting.name: setting.value for setting in given}),
+        parameters=parameters,
+        template=TrialTemplate({}, "", {}),
+        parallel_trials=max(message.spec.parallel_trial_count, 1),
+        max_trials=message.spec.max_trial_count or None,
+    )
+
+
+def _goal(objective: Any) -> Goal:
+    name = type(objective).DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[objective.type].name
+    if name not in ("MINIMIZE", "MAXIMIZE"):
+        raise BadRequest("the type of the objective must be minimize or maximize")
+    return Goal.MINIMIZE if name == "MINIMIZE" else Goal.MAXIMIZE
+
+
+def _document(message: Any) -> dict[str, Any]:
+    """Return the part of the manifest that a request carries."""
+    sent = message.spec
+    body: dict[str, Any] = {
+        "algorithm": {
+            "algorithmName": sent.algorithm.algorithm_name,
+            "algorithmSettings": [
+                {"name": setting.name, "value": setting.value} for setting in sent.algorithm.algorithm_settings
+            ],
+        },
+        "parallelTrialCount": sent.parallel_trial_count or 1,
+        "parameters": [_parameter(item) for item in sent.parameter_specs.parameters],
+    }
+    if sent.max_trial_count:
+        body["maxTrialCount"] = sent.max_trial_count
+    return {"metadata": {"name": message.name}, "spec": body}
+
+
+def _parameter(message: Any) -> dict[str, Any]:
+    sent = message.feasible_space
+    kinds = type(message).DESCRIPTOR.fields_by_name["parameter_type"].enum_type.values_by_number
+    kind = kinds[message.parameter_type].name if message.parameter_type in kinds else "UNKNOWN_TYPE"
+    names = type(sent).DESCRIPTOR.fields_by_name["distribution"].enum_type.values_by_number
+    distribution = names[sent.distribution].name if sent.distribution in names else ""
+    feasible: dict[str, Any] = {key: text for key in ("min", "max", "step") if (text := getattr(sent, key))}
+    if sent.list:
+        feasible["list"] = list(sent.list)
+    if distribution and kind in ("DOUBLE", "INT"):
+        feasible["distribution"] = _DISTRIBUTIONS.get(distribution, "uniform")
+    return {"name": message.name, "parameterType": kind.removesuffix("_TYPE").lower(), "feasibleSpace": feasible}
+
+
+_DISTRIBUTIONS = {"UNIFORM": "uniform", "LOG_UNIFORM": "logUniform", "NORMAL": "normal", "LOG_NORMAL": "logNormal"}
+
+
+def _check(document: dict[str, Any]) -> None:
+    """Raise BadRequest for the first error that the rules find."""
+    listed = document["spec"]["algorithm"]["algorithmSettings"]
+    judged = [setting for setting in listed if setting["name"] not in OUR_SETTINGS]
+    algorithm = document["spec"]["algorithm"] | {"algorithmSettings": judged}
+    view = View(document | {"spec": document["spec"] | {"algorithm": algorithm}})
+    for rule in _RULES:
+        if rule.severity is Severity.ERROR and not rule.strict and rule.name not in _NOT_SENT:
+            for _, message in rule.find(view):
+                raise BadRequest(message)
+
+
+def counts_of(message: Any) -> tuple[int, int]:
+    """Return how many suggestions a request asks for, and how many were stored before."""
+    count, total, trials = message.current_request_number, message.total_request_number, len(message.trials)
+    if not 1 <= count <= MOST_PARALLEL:
+        raise BadRequest(f"current_request_number must be from 1 to {MOST_PARALLEL}, got {count}")
+    if total < count:
+        raise BadRequest(f"total_request_number must be at least current_request_number {count}, got {total}")
+    if max(total, trials) > MOST_TRIALS:
+        raise BadRequest(f"a search may have {MOST_TRIALS} trials, got {max(total, trials)}")
+    return count, total - count
+
+
+def records_of(messages: Iterable[Any], experiment: Experiment) -> list[Record]:
+    """Return the trials of a request in the order in which they started."""
+    records = [_record(message, experiment) for message in messages]
+    return sorted(records, key=lambda record: (record.started, record.name))
+
+
+def _record(message: Any, experiment: Experiment) -> Record:
+    names = type(message.status).DESCRIPTOR.fields_by_name["condition"].enum_type.values_by_number
+    condition = names[message.status.condition].name if message.status.condition in names else "UNKNOWN"
+    value = None
+    if condition in _SCORED:
+        metric = experiment.objective.metric
+        value = next((_finite(one.value) for one in message.status.observation.metrics if one.name == metric), None)
+    labels = message.spec.labels
+    number = labels.get(NUMBER_LABEL, "")
+    return Record(
+        name=message.name,
+        texts={one.name: one.value for one in message.spec.parameter_assignments.assignments},
+        finished=condition in _FINISHED,
+        value=value,
+        number=int(number) if number.isascii() and number.isdigit() and len(number) < 9 else None,
+        search=labels.get(SEARCH_LABEL, ""),
+        started=message.status.start_time,
+    )
+
+
+def _finite(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def decoded(record: Record, dimensions: Iterable[Dimension]) -> dict[str, Value]:
+    """Return a trial's values as the search space types them. Raises BadRequest if they are not in the space."""
+    values: dict[str, Value] = {}
+    for each in dimensions:
+        if (written := record.texts.get(each.name)) is None:
+            raise BadRequest(f"trial {record.name[:60]} has no value for parameter {each.name}; {_CHANGED}")
+        try:
+            values[each.name] = each.find(written)
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(
+                f"trial {record.name[:60]} is outside the search space: {str(error)[:200]}; {_CHANGED}"
+            ) from error
+    return values
+
+
+_CHANGED = "if you changed the search space, submit the Experiment under another name"
