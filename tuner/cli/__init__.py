@@ -29,7 +29,7 @@ COMMANDS = {
     "list": ("tuner.cli.study", "List the studies of the store."),
     "status": ("tuner.cli.study", "Show how a study stands, trial by trial."),
     "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
-    "report": ("tuner.cli.study", "Write one HTML page: history, parameter importances, trials."),
+    "report": ("tuner.cli.report", "Write one HTML page: plots, samples, and all trials."),
     "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),
     "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
     "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),

@@ -1,4 +1,4 @@
-"""Commands that read a study, whichever engine ran it: `gantune list`, `status`, `best`, `report`."""
+"""Commands that read a study, whichever engine ran it: `gantune list`, `status`, `best`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import difflib
 import io
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,33 +239,3 @@ def _yaml(shape: object) -> str:
     stream = io.StringIO()
     writer.dump(shape, stream)
     return stream.getvalue()
-
-
-@click.command()
-@click.argument("name")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
-    default="report.html",
-    show_default=True,
-    help="The page to write; - is stdout.",
-)
-@engine_option
-@cluster_options
-@store_option
-def report(name: str, output: Path, local: bool | None, store_dir: Path, **where: Any) -> None:
-    """Write one self-contained HTML page: history, parameter importances, trials.
-
-    Needs plotly: pip install 'gan-tuner[report]'
-    """
-    facade = client(store_dir, **where)
-    result, kind = read(facade, name, local=local)
-    from tuner.report import page
-
-    document = page(result, facade.experiment(name, kind))
-    if str(output) == "-":
-        sys.stdout.write(document)
-        return
-    output.write_text(document, encoding="utf-8")
-    say(f"{output}: {len(result.trials)} trials of {name}", err=True)

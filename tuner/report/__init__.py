@@ -1,100 +1,120 @@
-"""One page about one search: optimisation history, parameter importances, the table of trials.
+"""One page about one or more searches, as a single HTML file.
 
-`page(result, experiment)` is the HTML. data and importance are pure; plots needs plotly (the `report` extra).
+`page([study, ...])` is the HTML. study.py says what it needs, data.py and plots/ are pure functions of that, html.py
+writes the elements. plotly.js comes with plotly (the `report` extra).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from tuner import __version__
-from tuner.errors import UnsupportedError
-from tuner.manifest import Experiment
-from tuner.report import data, html, importance
-from tuner.result import Goal, Result
-from tuner.space import text
+from tuner.report import data, html
+from tuner.report.importance import one_thread
+from tuner.report.plots import COMPARISONS, PLOTS
+from tuner.report.plots.comparison import label
+from tuner.report.study import Study
+from tuner.result import Goal
 
-FEW = 10  # trials below which importances are called a hint
-METHOD = (
-    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to "
-    "1: a parameter's own effect with its interactions, over the whole search space."
-)
+__all__ = ["Study", "page"]
 
 
-def page(result: Result, experiment: Experiment, *, now: datetime | None = None) -> str:
-    """The self-contained HTML document. Raises UnsupportedError without plotly."""
-    metric = result.objective.metric
-    scored = data.scored(result)
-    sections = _sections(result, experiment)
-    facts = [("trials", str(len(result.trials))), ("scored", str(len(scored)))]
-    facts += [(f"best {metric}", f"{result.best.metrics[metric]:.6g}")] if result.best else []
-    facts += [
-        ("algorithm", experiment.algorithm.name),
-        ("seed", experiment.algorithm.settings.get("random_state", "none")),
-    ]
-    took = data.seconds(result)
-    facts += [("from first start to last end", f"{took:.0f} s")] if took is not None else []
-    return html.page(
-        title=f"{result.name}: {'minimise' if result.objective.goal_type is Goal.MINIMIZE else 'maximise'} {metric}",
-        subtitle=_subtitle(result, now or datetime.now(UTC)),
-        facts=facts,
-        best=_best(result),
-        sections=sections,
-        trials=data.table(result),
-    )
+def page(studies: Sequence[Study], *, now: datetime | None = None) -> str:
+    """Return the self-contained HTML document of some studies. Raises UnsupportedError without plotly."""
+    with one_thread():
+        if len(studies) == 1:
+            title, body = _title(studies[0]), _single(studies[0], now or datetime.now(UTC))
+        else:
+            title = ", ".join(study.result.name for study in studies)
+            body = _several(title, studies, now or datetime.now(UTC))
+    return html.document(title, body, plots='class="plot"' in body)
 
 
-def _sections(result: Result, experiment: Experiment) -> list[html.Section]:
-    """History and importances, each with a sentence instead where there is too little to plot."""
-    try:
-        from tuner.report import plots
-    except ImportError as error:
-        raise _no_plotly() from error
-    if not _has_plotly():
-        raise _no_plotly()
-    metric = result.objective.metric
-    scored = data.scored(result)
-    if not scored:
-        none = f"No trial has a finite {metric} yet, so there is nothing to plot."
-        return [html.Section("Optimisation history", none)]
-    held = plots.study(result, experiment.parameters)
-    best = "the lowest" if result.objective.goal_type is Goal.MINIMIZE else "the highest"
-    sentence = f"Each scored trial's {metric}, and {best} so far. n = {len(scored)} of {len(result.trials)} trials."
-    history = html.Section("Optimisation history", sentence, plots.history(result, held))
-    complete = [(t, v) for t, v in scored if all(p.name in t.parameters for p in experiment.parameters)]
-    points, values = [t.parameters for t, _ in complete], [v for _, v in complete]
-    effects = importance.total_effects(experiment.parameters, points, values)
-    if not effects:
-        why = (
-            f"Nothing can be said with {len(complete)} scored trials: {importance.MIN_TRIALS} are needed, and a trend."
+def _title(study: Study) -> str:
+    verb = "minimise" if study.result.objective.goal_type is Goal.MINIMIZE else "maximise"
+    return f"{study.result.name}: {verb} {study.metric}"
+
+
+def _single(study: Study, now: datetime) -> str:
+    sections = _sections(study, "")
+    links = html.navigation((name, title) for name, title, _ in sections)
+    parts = [html.heading(_title(study), f"{_state(study)} {_written(now)}"), links, _summary(study)]
+    return "\n".join([*parts, *(html.section(*section) for section in sections)])
+
+
+def _several(title: str, studies: Sequence[Study], now: datetime) -> str:
+    table = html.section("best", "Best of each", html.bests(map(_best_row, studies)))
+    parts = [html.heading(title, _written(now)), table]
+    for index, comparison in enumerate(COMPARISONS):
+        parts.append(html.section(f"compare{index}", comparison.heading, html.drawn(comparison.draw(studies))))
+    for index, study in enumerate(studies):
+        sections = "\n".join(html.section(*section) for section in _sections(study, f"s{index}-"))
+        content = f"{html.note(_state(study))}\n{_summary(study)}\n{sections}"
+        parts.append(html.folded(f"{label(study)}: {_title(study).partition(': ')[2]}", content, opened=False))
+    return "\n".join(parts)
+
+
+def _best_row(study: Study) -> tuple[str, ...]:
+    best, result = study.result.best, study.result
+    value = f"{best.metrics[study.metric]:.6g}" if best else ""
+    where = data.assignments(best) if best else "no best trial yet"
+    scored = f"{len(study.scored)} of {len(result.trials)}"
+    return label(study), result.state.value, study.metric, value, where, scored
+
+
+def _summary(study: Study) -> str:
+    best = study.result.best
+    text, command = "no best trial yet", ""
+    if best is not None:
+        text, command = (
+            f"trial {best.number} ({best.name}): {data.assignments(best)}",
+            study.commands.get(best.number, ""),
         )
-        return [history, html.Section("Parameter importances", why)]
-    method = METHOD.format(n=len(complete))
-    caution = f" Fewer than {FEW} trials: take it as a hint." if len(complete) < FEW else ""
-    return [history, html.Section("Parameter importances", method + caution, plots.importances(result, held, effects))]
+    return f"{html.facts(_facts(study))}\n{html.best(text, command)}"
 
 
-def _has_plotly() -> bool:
+def _facts(study: Study) -> list[tuple[str, str]]:
+    result = study.result
+    cards = [("trials", str(len(result.trials))), ("scored", str(len(study.scored)))]
+    cards += [(f"best {study.metric}", f"{result.best.metrics[study.metric]:.6g}")] if result.best else []
+    cards += [("algorithm", study.experiment.algorithm.name), ("seed", _seed(study))]
+    took = data.seconds(result)
+    return cards + ([("from first start to last end", f"{took:.0f} s")] if took is not None else [])
+
+
+def _seed(study: Study) -> str:
+    return dict(study.record).get("seed") or study.experiment.algorithm.settings.get("random_state", "none")
+
+
+def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
+    """(id, heading, HTML) of all that the page shows of one study."""
+    found = [(f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study))) for index, plot in enumerate(PLOTS)]
+    if groups := data.failures(study.result):
+        found.append((f"{prefix}failures", "Failed and diverged trials", html.failures(groups)))
+    table = data.table(study.result)
+    commands = [study.commands.get(number, "") for number in table.numbers]
+    found.append((f"{prefix}trials", "Trials", html.trials(table, commands)))
+    manifest = json.dumps(dict(study.experiment.document), indent=2, default=str)
+    found.append((f"{prefix}record", "Record", html.record(study.record, manifest)))
+    return found
+
+
+def _state(study: Study) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in data.counts(study.result).items()) or "no trials"
+    reason = f" ({study.result.reason})" if study.result.reason else ""
+    return f"{study.result.state.value}{reason}; {states}."
+
+
+def _written(now: datetime) -> str:
+    made = ", ".join(f"{name} {_version(package)}" for name, package in (("Optuna", "optuna"), ("plotly", "plotly")))
+    return f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {__version__}, {made}."
+
+
+def _version(package: str) -> str:
     try:
-        import plotly  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def _no_plotly() -> UnsupportedError:
-    return UnsupportedError("the report needs plotly, which is not installed: pip install 'gan-tuner[report]'")
-
-
-def _subtitle(result: Result, now: datetime) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in data.counts(result).items()) or "no trials"
-    made = f"gan-tuner {__version__}, Optuna {version('optuna')}, plotly {version('plotly')}"
-    return f"{result.state.value}; {states}. Written {now:%Y-%m-%d %H:%M} UTC by {made}."
-
-
-def _best(result: Result) -> str:
-    best = result.best
-    if best is None:
-        return "no best trial yet"
-    return f"trial {best.number} ({best.name}): " + " ".join(f"{k}={text(v)}" for k, v in best.parameters.items())
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

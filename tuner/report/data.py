@@ -1,49 +1,80 @@
-"""What a report shows, as plain data: pure functions of a Result. No plotting, no HTML."""
+"""What the page says in numbers and tables, as plain data: pure functions of a Study. No plotting, no HTML."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuner.result import Result, Trial, TrialState
+from tuner.report.study import Study
+from tuner.result import Goal, Result, Trial, TrialState
 from tuner.space import Value, text
+
+DIVERGED = "diverged"  # a metric that is above zero for a trial whose training became non-finite
+FAILURES = (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE, TrialState.KILLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headings and rows of equal length; `best` is the index of the best trial's row."""
+    """Headings and rows of equal length; `best` is the index of the best trial's row.
+
+    `numbers` holds the trial of each row, `words` which columns are text.
+    """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[int, ...] = ()
+    words: tuple[bool, ...] = ()
     best: int | None = None
 
 
-def scored(result: Result) -> list[tuple[Trial, float]]:
-    """The trials that can be best, by number, with their objective: ended well, and finite."""
-    metric = result.objective.metric
-    able = [t for t in result.trials if t.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)]
-    return [(t, t.metrics[metric]) for t in able if math.isfinite(t.metrics.get(metric, math.nan))]
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Trials that failed or diverged for the same reason."""
+
+    kind: str
+    reason: str
+    numbers: tuple[int, ...]
+
+
+def ranked(study: Study) -> list[tuple[Trial, float]]:
+    """Return the scored trials, best first; equal ones by number."""
+    sign = 1 if study.result.objective.goal_type is Goal.MINIMIZE else -1
+    return sorted(study.scored, key=lambda item: sign * item[1])
 
 
 def counts(result: Result) -> dict[str, int]:
-    """How many trials are in each state, by Katib's names, most first."""
+    """Return how many trials are in each state, by Katib's names, most first."""
     return dict(Counter(trial.state.value for trial in result.trials).most_common())
 
 
 def seconds(result: Result) -> float | None:
-    """From the first trial's start to the last one's end; None before a trial has ended."""
+    """Return the time from the first trial's start to the last one's end; None before a trial has finished."""
     starts = [trial.started for trial in result.trials if trial.started]
     ends = [trial.ended for trial in result.trials if trial.ended]
     return (max(ends) - min(starts)).total_seconds() if starts and ends else None
 
 
+def failures(result: Result) -> list[Failure]:
+    """Return the failed and the diverged trials, one entry for each reason, the most frequent first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for trial in result.trials:
+        if trial.state in FAILURES:
+            found.setdefault((trial.state.value, trial.reason or "no reason is known"), []).append(trial.number)
+        elif trial.metrics.get(DIVERGED, 0) > 0:
+            reason = "the training became non-finite, so the scores are those of the untrained weights"
+            found.setdefault(("Diverged", reason), []).append(trial.number)
+    groups = [Failure(kind, reason, tuple(numbers)) for (kind, reason), numbers in found.items()]
+    return sorted(groups, key=lambda group: -len(group.numbers))
+
+
 def table(result: Result) -> Table:
-    """All trials, numbers to six digits (JSON has them exactly); an empty cell where there is nothing."""
-    metric = result.objective.metric
+    """Return all trials, numbers to six digits (JSON has them exactly); an empty cell where there is no value.
+
+    Metrics that equal another one in every trial are left out.
+    """
     parameters = list(dict.fromkeys(name for trial in result.trials for name in trial.parameters))
-    metrics = list(dict.fromkeys([metric, *(name for trial in result.trials for name in trial.metrics)]))
+    metrics = _metrics(result)
     reasons = any(trial.reason for trial in result.trials)
     headings = ("trial", "state", metrics[0], *parameters, *metrics[1:], "seconds", *(["reason"] if reasons else []))
     rows = []
@@ -55,7 +86,22 @@ def table(result: Result) -> Table:
         rows[-1] += (trial.reason,) if reasons else ()
     best = result.best
     where = next((i for i, trial in enumerate(result.trials) if best and trial.number == best.number), None)
-    return Table(headings, tuple(rows), where)
+    words = tuple(any(not _is_number(row[i]) for row in rows) for i in range(len(headings)))
+    return Table(headings, tuple(rows), tuple(trial.number for trial in result.trials), words, where)
+
+
+def _metrics(result: Result) -> list[str]:
+    """The metrics' names, the objective first, without those whose values repeat an earlier one's."""
+    names = dict.fromkeys([result.objective.metric, *(name for trial in result.trials for name in trial.metrics)])
+    columns: dict[tuple[float | None, ...], str] = {}
+    for name in names:
+        columns.setdefault(tuple(trial.metrics.get(name) for trial in result.trials), name)
+    return list(columns.values())
+
+
+def assignments(trial: Trial) -> str:
+    """Return `lr=0.0004 bs=64`."""
+    return " ".join(f"{name}={_text(value)}" for name, value in trial.parameters.items())
 
 
 def _number(value: float | None) -> str:
@@ -68,3 +114,11 @@ def _text(value: Value | None) -> str:
 
 def _seconds(started: datetime | None, ended: datetime | None) -> str:
     return f"{(ended - started).total_seconds():.1f}" if started and ended else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or 0)
+    except ValueError:
+        return False
+    return True

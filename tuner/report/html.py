@@ -2,118 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
-from typing import Any
+from importlib.resources import files
 
-from tuner.report.data import Table
+from tuner.errors import UnsupportedError
+from tuner.report.data import Failure, Table
+from tuner.report.plots import Drawn
 
-# No request can leave the page, whatever a value says; plotly writes styles and scripts in line.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-STYLE = """
-:root { color-scheme: light; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --good: #dafbe1; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 48px; color: var(--ink); background: #fff;
-       font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 18px; margin: 32px 0 4px; }
-p { margin: 4px 0; } .soft { color: var(--soft); }
-code { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 20px 0; }
-.facts div { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; }
-.facts b { display: block; font-size: 17px; overflow-wrap: anywhere; }
-.facts span { color: var(--soft); font-size: 13px; }
-.best { background: var(--good); border-radius: 8px; padding: 10px 14px; }
-.plot { width: 100%; } .scroll { overflow: auto; max-height: 640px; border: 1px solid var(--line); border-radius: 8px; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th { position: sticky; top: 0; background: #f6f8fa; text-align: right; font-weight: 600; }
-th, td { padding: 5px 12px; white-space: nowrap; text-align: right; border-bottom: 1px solid var(--line); }
-th:nth-child(2), td:nth-child(2), td.words, th.words { text-align: left; }
-td.words { max-width: 360px; overflow: hidden; text-overflow: ellipsis; }
-tr.winner td { background: var(--good); font-weight: 600; }
-@media (max-width: 600px) { body { padding: 16px 12px; } h1 { font-size: 21px; } }
-"""
-DRAW = """
-for (const place of document.querySelectorAll(".plot")) {
-  const figure = JSON.parse(document.getElementById(place.id + "-data").textContent);
-  Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false, displayModeBar: false });
-}
-"""
+# No request can leave the page, whatever a value says. Only the scripts with these hashes run; plotly writes styles.
+POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
+SHOWN_NUMBERS = 12  # of the trials that failed for one reason
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, a sentence under it, and a plotly figure where there is something to plot."""
-
-    heading: str
-    text: str
-    figure: Any = None
-
-
-def page(
-    *,
-    title: str,
-    subtitle: str,
-    facts: Sequence[tuple[str, str]],
-    best: str,
-    sections: Sequence[Section],
-    trials: Table,
-) -> str:
-    """The whole document. All texts are plain; they are escaped here."""
-    cards = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in facts)
-    drawn = any(section.figure is not None for section in sections)
-    body = "".join(_section(index, section) for index, section in enumerate(sections))
+def document(title: str, body: str, *, plots: bool) -> str:
+    """Return the complete document. `title` is plain text, `body` is HTML; `plots` includes plotly.js."""
+    scripts = [*([_plotly()] if plots else []), asset("page.js")]
+    policy = POLICY.format(scripts=" ".join(_hash(script) for script in scripts))
+    loaded = "".join(f"<script>{script}</script>\n" for script in scripts)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
-<style>{STYLE}</style>
-{_library() if drawn else ""}
+<link rel="icon" href="data:,">
+<style>
+{asset("page.css")}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
-<p class="soft">{escape(subtitle)}</p>
-<div class="facts">{cards}</div>
-<p class="best"><code>{escape(best)}</code></p>
+<main>
 {body}
-<h2>Trials</h2>
-{_table(trials)}
-{f"<script>{DRAW}</script>" if drawn else ""}
-</body>
+</main>
+{loaded}</body>
 </html>
 """
 
 
-def _section(index: int, section: Section) -> str:
-    text = f'<h2>{escape(section.heading)}</h2><p class="soft">{escape(section.text)}</p>'
-    if section.figure is None:
-        return text
-    name = f"plot{index}"
-    # JSON in a script element ends at any "</script": no "<" is left in it.
-    data = section.figure.to_json().replace("<", "\\u003c")
-    return f'{text}<div class="plot" id="{name}"></div><script type="application/json" id="{name}-data">{data}</script>'
+@cache
+def asset(name: str) -> str:
+    """Return a file of this package's assets."""
+    return files("tuner.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _library() -> str:
-    from plotly.offline import get_plotlyjs
+@cache
+def _plotly() -> str:
+    """Plotly.js. Raises UnsupportedError without plotly. Its Python modules are not imported, which takes long."""
+    try:
+        return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            "the report needs plotly, which is not installed: pip install 'gan-tuner[report]'"
+        ) from error
 
-    return f"<script>{get_plotlyjs()}</script>"
+
+@cache
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _table(trials: Table) -> str:
-    if not trials.rows:
-        return '<p class="soft">None yet.</p>'
-    words = [any(not _is_number(row[i]) for row in trials.rows) for i in range(len(trials.headings))]
-    head = "".join(f"<th{_words(words[i])}>{escape(text)}</th>" for i, text in enumerate(trials.headings))
-    rows = "".join(
-        f"<tr{_winner(index == trials.best)}>{''.join(_cell(cell, words[i]) for i, cell in enumerate(row))}</tr>"
-        for index, row in enumerate(trials.rows)
+def heading(title: str, subtitle: str) -> str:
+    """Return the page's heading."""
+    return f'<h1>{escape(title)}</h1>\n<p class="soft">{escape(subtitle)}</p>'
+
+
+def navigation(sections: Iterable[tuple[str, str]]) -> str:
+    """Return the links to (id, heading) of each section."""
+    links = "".join(f'<a href="#{escape(name)}">{escape(text)}</a>' for name, text in sections)
+    return f"<nav>{links}</nav>"
+
+
+def facts(cards: Iterable[tuple[str, str]]) -> str:
+    """Return (name, value) pairs as cards."""
+    shown = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in cards)
+    return f'<div class="facts">{shown}</div>'
+
+
+def best(text: str, command: str = "") -> str:
+    """Return the line of the best trial with a button that copies its command line."""
+    return f'<div class="best"><code>{escape(text)}</code>{copy_button(command, "copy: train this")}</div>'
+
+
+def copy_button(command: str, label: str = "copy") -> str:
+    """Return a button that copies a command line; nothing without one."""
+    held = escape(command, quote=True)
+    return f'<button class="copy" data-command="{held}" title="{held}">{escape(label)}</button>' if command else ""
+
+
+def section(name: str, title: str, content: str) -> str:
+    """Return a section; `content` is HTML."""
+    return f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n{content}</section>'
+
+
+def note(text: str) -> str:
+    """Return a sentence."""
+    return f'<p class="soft">{escape(text)}</p>'
+
+
+def drawn(plot: Drawn) -> str:
+    """Return a plot: its sentence, and a place for each figure with the figure's data."""
+    places = "".join(
+        f'<div class="plot"><script type="application/json">{_data(f)}</script></div>' for f in plot.figures
     )
+    return note(plot.text) + (f'<div class="plots">{places}</div>' if places else "")
+
+
+def _data(figure: object) -> str:
+    """JSON in a script element ends at any "</script": no "<" is left in it."""
+    return json.dumps(figure, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def failures(groups: Sequence[Failure]) -> str:
+    """Return the failed and diverged trials as a table, one row for each reason."""
+    rows = "".join(
+        f'<tr><td>{len(group.numbers)}</td><td class="words">{escape(group.kind)}</td>'
+        f'<td class="words wrap">{escape(group.reason)}</td><td class="words wrap">{_numbers(group.numbers)}</td></tr>'
+        for group in groups
+    )
+    head = '<th>n</th><th class="words">state</th><th class="words">reason</th><th class="words">trials</th>'
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    left = len(numbers) - SHOWN_NUMBERS
+    return ", ".join(map(str, numbers[:SHOWN_NUMBERS])) + (f" and {left} more" if left > 0 else "")
+
+
+def trials(table: Table, commands: Sequence[str]) -> str:
+    """Return the table of all trials, which the page sorts and filters; `commands` holds the one of each row."""
+    if not table.rows:
+        return note("There are no trials yet.")
+    last = "<th>train this</th>" if any(commands) else ""
+    head = "".join(
+        f'<th{_words(words)}><button type="button">{escape(text)}</button></th>'
+        for text, words in zip(table.headings, table.words, strict=True)
+    )
+    rows = "\n".join(
+        f"<tr{_winner(index == table.best)}>{''.join(map(_cell, row, table.words))}{_command(command, last)}</tr>"
+        for index, (row, command) in enumerate(zip(table.rows, commands, strict=True))
+    )
+    count = f"{len(table.rows)} of {len(table.rows)} trials"
+    return (
+        '<div class="trials"><div class="tools">'
+        '<input type="search" placeholder="Filter: failed, or fd&lt;30 bs=64" aria-label="Filter the trials">'
+        f'<span class="soft count">{count}</span></div>'
+        f'<div class="scroll"><table><thead><tr>{head}{last}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+    )
+
+
+def _command(command: str, column: str) -> str:
+    return f"<td>{copy_button(command)}</td>" if column else ""
 
 
 def _cell(text: str, words: bool) -> str:
@@ -129,9 +172,23 @@ def _winner(best: bool) -> str:
     return ' class="winner"' if best else ""
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text or 0)
-    except ValueError:
-        return False
-    return True
+def record(rows: Iterable[tuple[str, str]], manifest: str) -> str:
+    """Return (name, value) pairs as a table, and the manifest to unfold."""
+    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
+    shown = f"<details><summary>Manifest</summary><pre>{escape(manifest)}</pre></details>"
+    return f'<div class="scroll"><table class="record"><tbody>{cells}</tbody></table></div>{shown}'
+
+
+def bests(rows: Iterable[tuple[str, ...]]) -> str:
+    """Return one row for each study: name, state, metric, its best, the parameters there, scored trials."""
+    headings = ("study", "state", "metric", "best", "parameters", "scored trials")
+    words = (True, True, True, False, True, False)
+    head = "".join(f"<th{_words(text)}>{escape(name)}</th>" for name, text in zip(headings, words, strict=True))
+    cells = "".join(f"<tr>{''.join(map(_cell, row, words))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table></div>'
+
+
+def folded(title: str, content: str, *, opened: bool) -> str:
+    """Return one study of several, to unfold."""
+    state = " open" if opened else ""
+    return f'<details class="study"{state}><summary>{escape(title)}</summary>\n{content}</details>'

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
@@ -28,29 +32,106 @@ Array: TypeAlias = NDArray[np.float64]
 MIN_TRIALS = 4
 MAX_TRIALS = 250  # the fit costs N^3: beyond, an even choice over the order of the objective
 SAMPLES = 1024
+REPEATS = 40  # of the bootstrap
+REFIT = 60  # trials up to which each repetition of the bootstrap fits the length scales again
 LOG_SCALES = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Return a context in which linear algebra has one thread: several lose time on matrices of this size."""
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate, and the bounds between which 80 % of its bootstrap repetitions lie."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Surface:
+    """A Gaussian process over the search space, fitted to trials.
+
+    Attributes:
+        log: Whether the objective is taken in its logarithm.
+        units: The trials in the unit cube, [N, P].
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], units: Array, values: Array) -> None:
+        self.parameters, self.units = tuple(parameters), units
+        self.log = bool(np.all(values > 0))
+        y = np.log(values) if self.log else values
+        self._centre, self._spread = float(y.mean()), float(y.std() or 1.0)
+        self.model = _Process(_features(parameters, units), np.asarray((y - self._centre) / self._spread))
+
+    def mean(self, units: Array) -> Array:
+        """[S, P] in the unit cube -> [S], the standardised objective (in its logarithm where `log`)."""
+        return self.model.mean(_features(self.parameters, units))
+
+    def objective(self, standardised: Array) -> Array:
+        """Return standardised values in the objective's own unit."""
+        y = standardised * self._spread + self._centre
+        return np.exp(y) if self.log else y
+
+
+def fit(
+    parameters: Sequence[Parameter], points: Sequence[Mapping[str, Value]], values: Sequence[float]
+) -> Surface | None:
+    """Return the surface of an objective; None where nothing can be said.
+
+    That is with fewer than four points, when all values are equal, or when the model finds no trend. `values` are
+    finite; positive ones are taken in their logarithm, since a Fréchet distance or a loss spans decades.
+    """
+    if len(values) < MIN_TRIALS or not parameters or np.ptp(values) == 0:
+        return None
+    held = np.asarray(values, dtype=np.float64)
+    chosen = _thin(held)
+    units = np.array([[to_unit(p, points[i][p.name]) for p in parameters] for i in chosen])
+    surface = Surface(parameters, units, held[chosen])
+    return surface if _effects(surface.parameters, surface.model, SAMPLES) else None
 
 
 def total_effects(
     parameters: Sequence[Parameter], points: Sequence[Mapping[str, Value]], values: Sequence[float]
 ) -> dict[str, float]:
-    """Total-effect index per parameter, largest first; empty where nothing can be said.
+    """Return the total-effect index of each parameter, largest first; empty where `fit` finds no surface."""
+    with one_thread():
+        surface = fit(parameters, points, values)
+        return _effects(surface.parameters, surface.model, SAMPLES) if surface else {}
 
-    That is with fewer than four points, or when all values are equal. `values` are finite; positive ones are
-    taken in their logarithm, since a Fréchet distance or a loss spans decades.
+
+def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
+    """Return the total effects, scaled to sum to 1, with bootstrap intervals; largest first.
+
+    Each repetition draws as many trials with replacement and fits the process to them (Efron 1979). Beyond REFIT
+    trials only the weights are fitted again, since the length scales hardly move and a fit costs N^3.
     """
-    if len(values) < MIN_TRIALS or not parameters or np.ptp(values) == 0:
-        return {}
-    chosen = _thin(np.asarray(values, dtype=np.float64))
-    units = np.array([[_unit(p, points[i][p.name]) for p in parameters] for i in chosen])
-    y = _standardised(np.asarray(values, dtype=np.float64)[chosen])
-    model = _Process(_features(parameters, units), y)
+    effects = _scaled(_effects(surface.parameters, surface.model, SAMPLES))
+    random = np.random.default_rng(0)
+    model, size = surface.model, len(surface.model.y)
+    drawn: dict[str, list[float]] = {name: [] for name in effects}
+    for _ in range(repeats):
+        rows = random.integers(0, size, size)
+        again = _Process(model.x[rows], model.y[rows], model.theta, iterations=15 if size <= REFIT else 0)
+        for name, share in _scaled(_effects(surface.parameters, again, SAMPLES // 4)).items():
+            drawn[name].append(share)
+    bounds = {name: np.quantile(each, [0.1, 0.9]) if each else [0.0, 1.0] for name, each in drawn.items()}
+    return {
+        name: Interval(value, min(value, float(bounds[name][0])), max(value, float(bounds[name][1])))
+        for name, value in effects.items()
+    }
 
-    samples = qmc.Sobol(2 * len(parameters), rng=0).random(SAMPLES)  # [S, 2P]
+
+def _effects(parameters: Sequence[Parameter], model: _Process, count: int) -> dict[str, float]:
+    """The total-effect indices from `count` samples; empty where the model takes every difference for noise."""
+    samples = _samples(len(parameters), count)  # [S, 2P]
     a, b = samples[:, : len(parameters)], samples[:, len(parameters) :]
     at_a = model.mean(_features(parameters, a))
     variance = float(np.var(at_a))
-    if variance < 1e-6:  # y has variance 1: the model holds every difference for noise
+    if variance < 1e-6:  # y has variance 1
         return {}
     effects: dict[str, float] = {}
     for index, parameter in enumerate(parameters):
@@ -61,25 +142,48 @@ def total_effects(
     return dict(sorted(effects.items(), key=lambda item: -item[1]))
 
 
+def _scaled(effects: Mapping[str, float]) -> dict[str, float]:
+    total = sum(effects.values()) or 1.0
+    return {name: effect / total for name, effect in effects.items()}
+
+
+def samples(parameters: int, count: int) -> Array:
+    """Return points that fill the unit cube evenly, [count, parameters]; a copy that may be changed."""
+    return _samples(parameters, count)[:, :parameters].copy()
+
+
+@cache
+def _samples(parameters: int, count: int) -> Array:
+    return np.asarray(qmc.Sobol(2 * parameters, rng=0).random(count))
+
+
 def _thin(values: Array) -> NDArray[np.intp]:
     order = np.argsort(values, kind="stable")
     even = np.linspace(0, len(order) - 1, min(MAX_TRIALS, len(order))).round().astype(int)
     return np.asarray(order[even], dtype=np.intp)
 
 
-def _standardised(values: Array) -> Array:
-    y = np.log(values) if np.all(values > 0) else values
-    return np.asarray((y - y.mean()) / (y.std() or 1.0))
-
-
-def _unit(parameter: Parameter, value: Value) -> float:
-    """Where `value` lies in the parameter's range, in [0, 1]; for choices the middle of the choice's share."""
+def to_unit(parameter: Parameter, value: Value) -> float:
+    """Return where `value` is in the parameter's range, in [0, 1]; for choices the middle of the choice's share."""
     if isinstance(parameter, Double | Int):
         low, high, at = float(parameter.low), float(parameter.high), float(value)
         if parameter.distribution in LOG_SCALES and low > 0 and at > 0:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return min(1.0, max(0.0, (at - low) / (high - low))) if high > low else 0.5
     return (parameter.choices.index(str(value)) + 0.5) / len(parameter.choices)
+
+
+def grid(parameter: Parameter, steps: int) -> tuple[list[Value], list[float]]:
+    """Return values over a parameter's range, all choices or at most `steps` numbers, and where these are in [0, 1]."""
+    if isinstance(parameter, Categorical | Discrete):
+        return list(parameter.choices), [to_unit(parameter, choice) for choice in parameter.choices]
+    log = parameter.distribution in LOG_SCALES and parameter.low > 0
+    low, high = float(parameter.low), float(parameter.high)
+    space = np.geomspace(low, high, steps) if log else np.linspace(low, high, steps)
+    values: list[Value] = [float(f"{value:.6g}") for value in space]
+    if isinstance(parameter, Int):
+        values = list(dict.fromkeys(round(float(value)) for value in values))
+    return values, [to_unit(parameter, value) for value in values]
 
 
 def _features(parameters: Sequence[Parameter], units: Array) -> Array:
@@ -107,33 +211,41 @@ def _choices(parameter: Categorical | Discrete) -> Array:
 class _Process:
     """A Gaussian process: x [N, F], y [N] standardised."""
 
-    def __init__(self, x: Array, y: Array) -> None:
+    def __init__(self, x: Array, y: Array, start: Array | None = None, iterations: int = 60) -> None:
         self.x = x
         self.y = y
-        start = np.concatenate([np.full(x.shape[1], math.log(0.5)), [0.0, math.log(0.1)]])
-        bounds = [(math.log(0.02), math.log(50.0))] * x.shape[1] + [(-3.0, 3.0), (math.log(1e-4), math.log(2.0))]
-        found: Any = minimize(self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
-        self.theta: Array = found.x
-        kernel, _, _ = self._kernel(self.theta, self.x, self.x)
+        self._squares = ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1).reshape(x.shape[1], -1)  # [F, N N]
+        if start is None:
+            start = np.concatenate([np.full(x.shape[1], math.log(0.5)), [0.0, math.log(0.1)]])
+        self.theta: Array = self._fitted(start, iterations) if iterations else start
+        kernel, _ = self._kernel(self.theta)
         noisy = kernel + math.exp(self.theta[-1]) * np.eye(len(y))
         self.weights: Array = cho_solve((cholesky(noisy, lower=True), True), y)
 
+    def _fitted(self, start: Array, iterations: int) -> Array:
+        bounds = [(math.log(0.02), math.log(50.0))] * self.x.shape[1] + [(-3.0, 3.0), (math.log(1e-4), math.log(2.0))]
+        options = {"maxiter": iterations}
+        found: Any = minimize(self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return np.asarray(found.x)
+
     def mean(self, at: Array) -> Array:
         """[S, F] -> [S], the posterior mean."""
-        kernel, _, _ = self._kernel(self.theta, at, self.x)
-        return kernel @ self.weights
+        scales = np.exp(self.theta[:-2])
+        a, b = at / scales, self.x / scales
+        squares = np.maximum(0.0, (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T)
+        root = np.sqrt(5.0 * squares)
+        return np.asarray((np.exp(self.theta[-2] - root) * (1 + root + root**2 / 3)) @ self.weights)
 
-    def _kernel(self, theta: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
-        """k(a, b), the scaled squared differences [F, S, N], and dk / d(r^2) times -2 for the gradient."""
-        scales, amplitude = np.exp(theta[:-2]), math.exp(theta[-2])
-        squares = ((a[:, None, :] - b[None, :, :]) / scales).transpose(2, 0, 1) ** 2
-        root = np.sqrt(5.0 * squares.sum(axis=0))
-        decay = amplitude * np.exp(-root)
-        return decay * (1 + root + root**2 / 3), squares, decay * (5 / 3) * (1 + root)
+    def _kernel(self, theta: Array) -> tuple[Array, Array]:
+        """k(x, x) and dk / d(r^2) times -2 for the gradient, both [N, N]."""
+        size = len(self.y)
+        root = np.sqrt(5.0 * (np.exp(-2.0 * theta[:-2]) @ self._squares)).reshape(size, size)
+        decay = np.exp(theta[-2] - root)
+        return decay * (1 + root + root**2 / 3), decay * (5 / 3) * (1 + root)
 
     def _loss(self, theta: Array) -> tuple[float, Array]:
         """Minus the log posterior of theta = log length scales, log amplitude, log noise; and its gradient."""
-        kernel, squares, slope = self._kernel(theta, self.x, self.x)
+        kernel, slope = self._kernel(theta)
         noise = math.exp(theta[-1])
         size = len(self.y)
         factor = cholesky(kernel + (noise + 1e-8) * np.eye(size), lower=True)
@@ -144,6 +256,6 @@ class _Process:
         spread = np.concatenate([np.full(len(theta) - 2, 1.5), [1.0, 1.5]])
         prior = (theta - centres) / spread
         loss = 0.5 * self.y @ weights + np.log(np.diag(factor)).sum() + 0.5 * prior @ prior
-        by_scale = -0.5 * np.einsum("ij,ij,fij->f", outer, slope, squares, optimize=True)
+        by_scale = -0.5 * np.exp(-2.0 * theta[:-2]) * (self._squares @ (outer * slope).ravel())
         rest = [-0.5 * np.sum(outer * kernel), -0.5 * noise * np.trace(outer)]
         return float(loss), np.concatenate([by_scale, rest]) + prior / spread

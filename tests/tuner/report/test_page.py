@@ -1,0 +1,145 @@
+"""The report: one page that needs no network, whatever the trials are."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
+from tuner.report import Study, data, page
+from tuner.result import Goal, Objective, Result, TrialState
+from tuner.space import Categorical
+
+pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
+
+
+class PageReader(HTMLParser):
+    """What a browser would see: elements, their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.document = document
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(document)
+
+    def rows(self) -> int:
+        """The number of trials in the table that sorts and filters."""
+        table = self.document.partition('<div class="trials">')[2].partition("</table>")[0]
+        return max(0, table.count("<tr") - 1)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data + " "
+
+
+def of(found: Result, **changes: Any) -> str:
+    return page([Study(found, replace(experiment(["x"]), **changes))], now=START)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 20])
+def test_page_for_any_number_of_trials(count: int) -> None:
+    read = PageReader(of(search(count)))
+    assert read.rows() == count
+    assert "gan-x: minimise fd" in read.text
+    assert ("nothing to plot" in read.text) == (count == 0)
+
+
+def test_page_of_a_thousand_trials() -> None:
+    read = PageReader(of(search(1000)))
+    assert read.rows() == 1000
+    assert "n = 858 of 1000 trials" in read.text
+
+
+def test_page_when_all_trials_failed() -> None:
+    read = PageReader(of(search(5, failing=1)))
+    assert "no best trial yet" in read.text
+    assert "5 Failed" in read.text
+
+
+def test_categorical_only_and_equal_scores() -> None:
+    spaces = (Categorical("act", ("relu", "tanh")),)
+    trials = [trial(n, TrialState.SUCCEEDED, 1.0, act=spaces[0].choices[n % 2]) for n in range(6)]
+    assert "finds no trend" in PageReader(of(result(*trials), parameters=spaces)).text
+    trials = [trial(n, TrialState.SUCCEEDED, 1.0 + n % 2, act=spaces[0].choices[n % 2]) for n in range(6)]
+    assert "Total-effect Sobol" in PageReader(of(result(*trials), parameters=spaces)).text
+
+
+def test_negative_scores_that_are_maximised() -> None:
+    trials = [trial(n, TrialState.SUCCEEDED, float(n - 3)) for n in range(6)]
+    found = replace(result(*trials), objective=Objective("fd", Goal.MAXIMIZE))
+    text = PageReader(of(found, parameters=PARAMETERS[:2])).text
+    assert "maximise fd" in text
+    assert "trial 5" in text
+
+
+def test_states_n_seed_method_and_versions() -> None:
+    text = PageReader(of(search(20))).text
+    for stated in ("n = 18 of 20", "seed", "7", "Optuna 5.", "plotly ", "gan-tuner ", "Gaussian process", "18 scored"):
+        assert stated in text
+
+
+def test_calls_few_trials_a_hint() -> None:
+    assert "take it as a hint" in PageReader(of(search(8))).text
+    assert "take it as a hint" not in PageReader(of(search(20))).text
+
+
+def test_values_and_reasons_are_escaped() -> None:
+    document = of(search(20))
+    read = PageReader(document)
+    assert "<script>alert(1)</script>" in html.unescape(read.text)
+    assert "alert(1)</script>" not in document
+    assert not [tag for tag, attrs in read.elements if tag == "img" or "onerror" in attrs]
+
+
+def test_loads_nothing_and_includes_plotly_once() -> None:
+    document = of(search(20))
+    read = PageReader(document)
+    linked = [attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & set(attrs)]
+    assert all((attrs.get("href") or "").startswith(("#", "data:,")) for attrs in linked)
+    policy = next(attrs["content"] for tag, attrs in read.elements if attrs.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.partition("style-src")[0]
+    assert len(re.findall(r"plotly\.js v\d", document)) == 1
+
+
+def test_page_without_plots_lacks_plotly() -> None:
+    assert len(of(search(0))) < 30_000
+
+
+def test_missing_plotly_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['plotly'] = None\n"
+        "from tuner.report import Study\n"
+        "from tests.tuner.samples import experiment, search\n"
+        "from tuner.report import page\n"
+        "from tuner.errors import UnsupportedError\n"
+        "try: page([Study(search(3), experiment(['x']))])\n"
+        "except UnsupportedError as error: print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("pip install 'gan-tuner[report]'")
+
+
+def test_table_marks_the_best_row() -> None:
+    shown = data.table(search(20))
+    best = search(20).best
+    assert best is not None
+    assert shown.best == best.number
+    assert {len(row) for row in shown.rows} == {len(shown.headings)}

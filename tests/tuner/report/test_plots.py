@@ -1,0 +1,219 @@
+"""What each plot shows, for every kind of study: none raises, and plotly accepts each figure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
+from tuner.report import Study, data
+from tuner.report.figure import Figure
+from tuner.report.plots import (
+    COMPARISONS,
+    PLOTS,
+    Comparison,
+    Plot,
+    contour,
+    curves,
+    expected,
+    history,
+    overfitting,
+    parallel,
+    slices,
+    timeline,
+)
+from tuner.result import Goal, Objective, Observation, Result, StudyState, TrialState
+from tuner.space import Categorical, Discrete, Double, Int
+
+graphs = pytest.importorskip("plotly.graph_objects", reason="the report is an extra: pip install 'gan-tuner[report]'")
+
+
+def study(found: Result, **changes: Any) -> Study:
+    """A study of the sample Experiment, whose parts may be changed."""
+    return Study(found, replace(experiment(["x"]), **changes))
+
+
+def reporting(count: int, reports: int = 6) -> Study:
+    """A study whose trials report fd and train_fd several times; the last trial still runs."""
+    held, seen = [], {}
+    for each in search(count).trials:
+        metrics = dict(each.metrics)
+        if "fd" in metrics:
+            metrics["train_fd"] = metrics["fd"] / 2
+            pairs = [(name, metrics[name] * (reports - i)) for i in range(reports) for name in ("fd", "train_fd")]
+            seen[each.name] = tuple(Observation(name, value) for name, value in pairs)
+        held.append(replace(each, metrics=metrics))
+    held[-1] = replace(held[-1], state=TrialState.RUNNING, ended=None, metrics={})
+    seen[held[-1].name] = (Observation("fd", 3.0),)
+    found = replace(result(*held), state=StudyState.RUNNING)
+    return Study(found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))})
+
+
+def one(parameter: Categorical | Discrete | Double | Int, count: int = 8) -> Study:
+    """A study with a single parameter."""
+    choices = getattr(parameter, "choices", None) or [1 + n for n in range(count)]
+    trials = [
+        trial(n, TrialState.SUCCEEDED, 1.0 + n % len(choices), **{parameter.name: choices[n % len(choices)]})
+        for n in range(count)
+    ]
+    return study(result(*trials), parameters=(parameter,))
+
+
+STUDIES = {
+    "no trial": study(search(0)),
+    "one trial": study(search(1)),
+    "two trials": study(search(2)),
+    "all failed": study(search(6, failing=1)),
+    "twenty": study(search(20)),
+    "one double": one(Double("x", 1, 9)),
+    "one int": one(Int("x", 1, 9)),
+    "one categorical": one(Categorical("x", ("a", "b"))),
+    "one choice": one(Categorical("x", ("a",))),
+    "one discrete": one(Discrete("x", ("1", "10"))),
+    "categorical only": study(search(20), parameters=PARAMETERS[2:]),
+    "point range": study(search(20), parameters=(Int("bs", 64, 64), PARAMETERS[0])),
+    "negative": study(
+        replace(result(*(trial(n, TrialState.SUCCEEDED, float(n - 3)) for n in range(8))),
+                objective=Objective("fd", Goal.MAXIMIZE)), parameters=PARAMETERS[:2]),
+    "waiting": study(result(*(trial(n, TrialState.WAITING) for n in range(3)))),
+    "with curves": reporting(12),
+}  # fmt: skip
+
+
+def valid(figures: tuple[Figure, ...]) -> None:
+    for figure in figures:
+        graphs.Figure(figure)  # raises ValueError for what plotly does not know
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.heading)
+def test_plot_of_any_study(plot: Plot, name: str) -> None:
+    drawn = plot.draw(STUDIES[name])
+    assert drawn.text.endswith(".")
+    valid(drawn.figures)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda plot: plot.heading)
+def test_comparison_of_any_studies(comparison: Comparison) -> None:
+    for first in STUDIES.values():
+        drawn = comparison.draw([first, STUDIES["twenty"], STUDIES["negative"]])
+        assert drawn.text.endswith(".")
+        valid(drawn.figures)
+
+
+def test_history_keeps_the_lowest_so_far() -> None:
+    values = [3.0, 5.0, 2.0, 4.0]
+    found = study(result(*(trial(n, TrialState.SUCCEEDED, value) for n, value in enumerate(values))))
+    assert history.best_so_far(found) == [(0, 3.0), (1, 3.0), (2, 2.0), (3, 2.0)]
+    up = replace(found.result, objective=Objective("fd", Goal.MAXIMIZE))
+    assert [value for _, value in history.best_so_far(study(up))] == [3.0, 5.0, 5.0, 5.0]
+
+
+def test_expected_best_equals_its_definition() -> None:
+    """Two values: the lower one is the best of k draws unless all k are the higher one."""
+    counts, (mean, low, high) = expected.expected_best([1.0, 3.0, 1.0, 3.0], Goal.MINIMIZE)
+    assert counts == [1, 2, 3, 4]
+    assert list(mean) == pytest.approx([1 + 2 * 0.5**k for k in counts])
+    assert all(low <= mean)
+    assert all(mean <= high)
+    _, (up, _, _) = expected.expected_best([-1.0, -3.0, -1.0, -3.0], Goal.MAXIMIZE)
+    assert list(up) == pytest.approx([-value for value in mean])
+
+
+def test_expected_best_matches_a_simulation() -> None:
+    import numpy as np
+
+    random = np.random.default_rng(3)
+    values = random.exponential(size=40)
+    counts, (mean, _, _) = expected.expected_best(list(values), Goal.MINIMIZE)
+    for k in (1, 5, 20):
+        drawn = random.choice(values, (20_000, k)).min(axis=1).mean()
+        assert mean[counts.index(k)] == pytest.approx(drawn, rel=0.05)
+
+
+def test_slice_model_finds_the_best_learning_rate() -> None:
+    found = study(search(60))
+    assert found.surface is not None
+    at, mean = slices.dependence(found.surface, PARAMETERS[0])
+    best = float(at[mean.index(min(mean))])
+    assert abs(math.log10(best) + 3.3) < 0.3
+
+
+def test_slices_begin_with_the_most_important() -> None:
+    drawn = slices.draw(study(search(60)))
+    assert drawn.figures[0]["layout"]["xaxis"]["title"]["text"] == "lr"
+    assert len(drawn.figures) == len(PARAMETERS)
+
+
+def test_contour_is_low_where_trials_are() -> None:
+    found = study(search(60))
+    assert found.surface is not None
+    x, y, z = contour.heights(found.surface, PARAMETERS[0], PARAMETERS[3])
+    assert (len(z), len(z[0])) == (len(y), len(x))
+    lowest = min((value, row, column) for row, each in enumerate(z) for column, value in enumerate(each))
+    assert y[lowest[1]] == "0"
+    assert abs(math.log10(float(x[lowest[2]])) + 3.3) < 0.4
+
+
+def test_parallel_draws_best_half_and_a_sample() -> None:
+    ranked = data.ranked(study(search(1000)))
+    chosen = parallel.sample(ranked, 100)
+    assert len(chosen) == len({each.number for each, _ in chosen}) == 100
+    assert chosen[:50] == ranked[:50]
+    assert chosen[-1][1] > ranked[len(ranked) * 9 // 10][1]
+
+
+def test_parallel_places_values_on_their_axes() -> None:
+    assert parallel.height(PARAMETERS[0], 10**-3.5) == pytest.approx(0.5)
+    assert [parallel.height(PARAMETERS[3], choice) for choice in ("0", "0.5", "0.9")] == [0, 0.5, 1]
+    assert parallel.height(PARAMETERS[1], 500) == 1.0
+
+
+def test_curves_draw_the_best_trial_last() -> None:
+    found = reporting(12)
+    chosen = curves.choose(found)
+    best = found.result.best
+    assert best is not None
+    assert [each.number for each in chosen][-2:] == [best.number, 11]  # the running one is drawn over it
+    assert curves.thresholds(found) == [(2, 8.0), (4, 5.0)]
+    figure = curves.draw(found).figures[0]
+    assert figure["data"][-1]["x"] == [2, 4]
+    assert len(figure["data"]) == len(chosen) + 1
+
+
+def test_long_curves_are_thinned() -> None:
+    figure = curves.draw(reporting(8, reports=5000)).figures[0]
+    assert max(len(trace["x"]) for trace in figure["data"]) <= 2 * curves.POINTS
+    assert figure["data"][0]["x"][-1] == 5000
+
+
+def test_overfitting_compares_both_scores() -> None:
+    points, curves_ = overfitting.draw(reporting(12)).figures
+    assert points["data"][0]["y"] == pytest.approx([2 * value for value in points["data"][0]["x"]], rel=1e-5)
+    assert [trace["name"] for trace in curves_["data"]] == ["fd", "train_fd"]
+
+
+def test_timeline_measures_from_the_first_start() -> None:
+    found = study(result(trial(0, TrialState.SUCCEEDED, 1.0), trial(1, TrialState.RUNNING)))
+    held = timeline.spans(found, START + timedelta(seconds=60))
+    assert [(each.number, start, length) for each, start, length in held] == [(0, 0.0, 10.0), (1, 10.0, 50.0)]
+
+
+def test_failures_are_grouped_by_reason() -> None:
+    trials = [
+        trial(0, TrialState.FAILED),
+        trial(1, TrialState.FAILED),
+        replace(trial(2, TrialState.SUCCEEDED, 5.0), metrics={"fd": 5.0, "diverged": 1.0}),
+        trial(3, TrialState.SUCCEEDED, 1.0),
+    ]
+    groups = data.failures(result(*trials))
+    assert [(group.kind, group.numbers) for group in groups] == [("Failed", (0, 1)), ("Diverged", (2,))]
+
+
+def test_table_leaves_out_equal_metrics() -> None:
+    trials = [replace(each, metrics={"fd": 2.0, "loss": 0.5, "generator_loss": 0.5}) for each in search(3).trials]
+    assert data.table(result(*trials)).headings[2::5] == ("fd", "loss")  # the loss that is no parameter

@@ -1,0 +1,64 @@
+"""The plots of the page: one module for each topic, and one table.
+
+A plot is a pure function from a Study to a Drawn: a sentence, and the figures for which there is enough to plot. To add
+one, write a module with such a function and add a row to PLOTS. COMPARISONS are drawn from several studies.
+
+Optuna's visualisations are not used: they need a copy of every trial in an Optuna study, fix the colours of a light
+page, and write one cell for each pair of distinct values into a contour plot, four million for 2,000 trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tuner.report.plots import (
+    comparison,
+    contour,
+    curves,
+    expected,
+    history,
+    importances,
+    overfitting,
+    parallel,
+    slices,
+    timeline,
+)
+from tuner.report.plots.drawn import Drawn
+from tuner.report.study import Study
+
+__all__ = ["COMPARISONS", "PLOTS", "Comparison", "Drawn", "Plot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A heading, and what is drawn below it."""
+
+    heading: str
+    draw: Callable[[Study], Drawn]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A heading, and what is drawn below it from several studies."""
+
+    heading: str
+    draw: Callable[[Sequence[Study]], Drawn]
+
+
+PLOTS = (
+    Plot("Optimisation history", history.draw),
+    Plot("Expected best against number of trials", expected.draw),
+    Plot("Parameter importances", importances.draw),
+    Plot("Each parameter", slices.draw),
+    Plot("Pairs of parameters", contour.draw),
+    Plot("Parallel coordinates", parallel.draw),
+    Plot("Learning curves", curves.draw),
+    Plot("Held-out against training score", overfitting.draw),
+    Plot("Timeline", timeline.draw),
+)
+COMPARISONS = (
+    Comparison("Best so far", comparison.histories),
+    Comparison("Expected best against number of trials", comparison.expectations),
+    Comparison("Parameter importances", comparison.importances),
+)

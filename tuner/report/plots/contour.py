@@ -1,0 +1,76 @@
+"""The objective over pairs of parameters, as the model sees it, with the trials on it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from tuner.report import importance
+from tuner.report.figure import SCALE, Figure, escaped, figure, markers, parameter_axis, shown
+from tuner.report.importance import Surface
+from tuner.report.plots import importances
+from tuner.report.plots.drawn import Drawn
+from tuner.report.study import Study
+from tuner.result import Goal
+from tuner.space import Parameter, Value
+
+MOST = 3  # parameters of which all pairs are drawn
+STEPS = 24
+SAMPLES = 32
+
+
+def draw(study: Study) -> Drawn:
+    """Draw the pairs of the parameters that matter most."""
+    parameters = study.experiment.parameters
+    if len(parameters) < 2:
+        return Drawn("A pair needs two parameters, and the search space has one.")
+    if study.surface is None:
+        return Drawn(importances.why_not(len(study.complete), len(parameters)))
+    chosen = [name for name, _ in zip(study.effects, range(MOST), strict=False)]
+    some = f" of the {len(chosen)} most important parameters" if len(parameters) > len(chosen) else ""
+    text = f"The model's mean of {study.metric} over the pairs{some}, the rest averaged. Points are the scored trials."
+    by_name = {parameter.name: parameter for parameter in parameters}
+    pairs = combinations(chosen, 2)
+    return Drawn(text, tuple(_contour(study, study.surface, by_name[a], by_name[b]) for a, b in pairs))
+
+
+def _contour(study: Study, surface: Surface, across: Parameter, up: Parameter) -> Figure:
+    x, y, z = heights(surface, across, up)
+    names = f"{escaped(across.name)} %{{x}}<br>{escaped(up.name)} %{{y}}"
+    fill = {
+        "type": "contour",
+        "x": shown(x),
+        "y": shown(y),
+        "z": [[float(f"{value:.4g}") for value in row] for row in z],
+        "colorscale": SCALE,
+        "reversescale": study.result.objective.goal_type is Goal.MAXIMIZE,
+        "contours": {"coloring": "fill"},
+        "line": {"width": 0.5},
+        "colorbar": {"thickness": 10, "outlinewidth": 0},
+        "hovertemplate": f"{names}<br>%{{z}}<extra></extra>",
+        "showlegend": False,
+    }
+    trials = [trial for trial, _ in study.complete][-500:]
+    points = markers(
+        shown(t.parameters[across.name] for t in trials),
+        shown(t.parameters[up.name] for t in trials),  # type: ignore[arg-type]
+        "trial",
+        marker={"color": "#ffffff", "size": 5, "line": {"color": "#1b1f24", "width": 1}},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    return figure([fill, points], parameter_axis(across), parameter_axis(up), height=320)
+
+
+def heights(surface: Surface, across: Parameter, up: Parameter) -> tuple[list[Value], list[Value], list[list[float]]]:
+    """Return values of two parameters, and the objective at each pair: [up][across], the mean over the rest."""
+    columns = surface.parameters.index(across), surface.parameters.index(up)
+    (x, x_units), (y, y_units) = importance.grid(across, STEPS), importance.grid(up, STEPS)
+    rest = importance.samples(len(surface.parameters), SAMPLES)  # [S, P]
+    pairs = np.array([(a, b) for b in y_units for a in x_units])
+    cube = np.repeat(rest[None], len(pairs), axis=0)  # [pairs, S, P]
+    cube[:, :, columns[0]], cube[:, :, columns[1]] = pairs[:, 0, None], pairs[:, 1, None]
+    mean = surface.mean(cube.reshape(-1, rest.shape[1])).reshape(len(pairs), -1).mean(axis=1)
+    z = surface.objective(mean).reshape(len(y), len(x))
+    return x, y, [[float(value) for value in row] for row in z]

@@ -1,0 +1,81 @@
+"""Learning curves: the objective of each trial against the number of its report, with the early-stopping rule."""
+
+from __future__ import annotations
+
+from tuner.report.data import ranked
+from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure, line, rounded
+from tuner.report.plots.drawn import Drawn
+from tuner.report.plots.parallel import sample
+from tuner.report.study import Cut, Study
+from tuner.result import Trial, TrialState
+
+MOST = 100  # curves: the best half of them, a sample of the rest, and those of running trials
+POINTS = 200  # of one curve
+
+
+def draw(study: Study) -> Drawn:
+    """Draw the curves, the best trial's on top, and the thresholds below which a trial had to be."""
+    chosen = choose(study)
+    if not chosen:
+        return Drawn("No trial has reported its objective more than once, or no reports were kept.")
+    with_curve = sum(len(study.curve(trial, study.metric)) > 1 for trial in study.result.trials)
+    some = f" {len(chosen)} of {with_curve} are drawn." if len(chosen) < with_curve else ""
+    best, values, traces = study.result.best, [], []
+    for trial in chosen:
+        curve = study.curve(trial, study.metric)
+        values += curve
+        name, colour, width = _look(trial, best)
+        x = list(range(1, len(curve) + 1))
+        step = max(1, len(curve) // POINTS)
+        kept = sorted({*range(0, len(curve), step), len(curve) - 1})
+        look = {
+            "line": {"width": width},
+            "opacity": 1.0 if width > 1.5 else 0.45,
+            "hovertemplate": f"{name}<br>%{{y}}<extra></extra>",
+        }
+        traces.append(line([x[i] for i in kept], rounded(curve[i] for i in kept), name, colour, **look))
+    rule = thresholds(study)
+    if rule:
+        look = {"color": RED, "symbol": "line-ew-open", "size": 11, "line": {"width": 2}}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "early-stopping rule",
+                "x": [step for step, _ in rule],
+                "y": rounded(threshold for _, threshold in rule),
+                "marker": look,
+            }
+        )
+    text = (
+        f"The {study.metric} that each trial reported; the best trial is green, trials that were stopped early are "
+        f"orange, running ones blue.{some}"
+    )
+    if rule:
+        text += " Red marks: a trial is stopped at this report if its best value is worse."
+    drawn = figure(traces, axis("number of the report"), axis(study.metric, values), height=380, showlegend=False)
+    return Drawn(text, (drawn,))
+
+
+def choose(study: Study) -> list[Trial]:
+    """Return the trials whose curves are drawn, the best one last so that it is on top."""
+    drawn = [(trial, value) for trial, value in ranked(study) if len(study.curve(trial, study.metric)) > 1]
+    running = [
+        trial for trial in study.result.trials if trial.state is TrialState.RUNNING and study.curve(trial, study.metric)
+    ]
+    return [*(trial for trial, _ in reversed(sample(drawn, MOST))), *running]
+
+
+def thresholds(study: Study, most: int = 60) -> list[Cut]:
+    """Return the distinct (report, threshold) of the trials' early-stopping rules, the newest ones."""
+    found = dict.fromkeys(cut for number in sorted(study.cuts) for cut in study.cuts[number])
+    return list(found)[-most:]
+
+
+def _look(trial: Trial, best: Trial | None) -> tuple[str, str, float]:
+    name = f"trial {trial.number}"
+    if best is not None and trial.number == best.number:
+        return name, GREEN, 3.0
+    if trial.state is TrialState.RUNNING:
+        return name, BLUE, 2.0
+    return name, AMBER if trial.state is TrialState.EARLY_STOPPED else GREY, 1.2

@@ -1,0 +1,60 @@
+"""Parameter importances with intervals; the method is in tuner.report.importance."""
+
+from __future__ import annotations
+
+from tuner.report.figure import BLUE, axis, escaped, figure
+from tuner.report.importance import MIN_TRIALS, Interval
+from tuner.report.plots.drawn import Drawn
+from tuner.report.study import Study
+
+FEW = 10  # trials below which importances are called a hint
+ROW_HEIGHT = 34  # pixels of one bar
+METHOD = (
+    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to "
+    "1: a parameter's own effect with its interactions over the complete search space. Whiskers are 80 % bootstrap "
+    "intervals."
+)
+
+
+def draw(study: Study) -> Drawn:
+    """Draw a bar with its interval for each parameter, the largest at the top."""
+    count, parameters = len(study.complete), len(study.experiment.parameters)
+    if not study.effects:
+        return Drawn(why_not(count, parameters))
+    caution = f" Fewer than {FEW} trials: take it as a hint." if count < FEW else ""
+    names = list(study.effects)
+    bars = [bar(list(reversed(names)), study.effects, "share", BLUE)]
+    x = axis(f"share of the total effect on {study.metric}", range=[0, 1.04])
+    drawn = figure(bars, x, axis("", ticksuffix=" "), height=80 + ROW_HEIGHT * len(names))
+    return Drawn(METHOD.format(n=count) + caution, (drawn,))
+
+
+def bar(names: list[str], effects: dict[str, Interval], label: str, colour: str) -> dict[str, object]:
+    """Return a trace of horizontal bars, one for each of `names`."""
+    held = [effects.get(name, Interval(0, 0, 0)) for name in names]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": label,
+        "x": [round(one.value, 4) for one in held],
+        "y": [escaped(name) for name in names],
+        "marker": {"color": colour},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [round(one.high - one.value, 4) for one in held],
+            "arrayminus": [round(one.value - one.low, 4) for one in held],
+        },
+        "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
+    }
+
+
+def why_not(trials: int, parameters: int) -> str:
+    """Return why there are no importances."""
+    needed = max(MIN_TRIALS, parameters + 1)
+    if trials < needed:
+        return (
+            f"Importances need more trials than parameters, and at least {MIN_TRIALS}: {needed} scored trials. "
+            f"There {'is' if trials == 1 else 'are'} {trials}."
+        )
+    return f"The model finds no trend in the {trials} scored trials, so no parameter can be called important."

@@ -1,0 +1,95 @@
+"""Parallel coordinates: a line for each trial through its parameters to its objective.
+
+Drawn as ordinary lines. Plotly's own `parcoords` needs WebGL and compiles code at run time, which the page's content
+security policy forbids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tuner.report.data import ranked
+from tuner.report.figure import Figure, axis, escaped, figure, is_log, line
+from tuner.report.plots.drawn import Drawn
+from tuner.report.study import Study
+from tuner.result import Trial
+from tuner.space import Double, Int, Parameter, Value
+
+MOST = 300  # lines: the best half of them, and a sample of the rest
+CLASSES = ("#1b56ab", "#4184e4", "#7fb2f0", "#d9b66a", "#c77c02")  # from the best fifth to the worst
+
+
+def draw(study: Study) -> Drawn:
+    """Draw the lines in five classes of the objective, the best on top."""
+    parameters = study.experiment.parameters
+    order = [(trial, value) for trial, value in ranked(study) if all(p.name in trial.parameters for p in parameters)]
+    if len(order) < 2:
+        return Drawn("Lines can be compared from two scored trials on.")
+    chosen = sample(order, MOST)
+    some = (
+        f" {len(chosen)} of {len(order)} trials are drawn: the best, and a sample of the rest."
+        if (len(chosen) < len(order))
+        else ""
+    )
+    text = f"A line for each scored trial, dark blue for the best fifth by {study.metric}, orange for the worst.{some}"
+    return Drawn(text, (_figure(study, parameters, chosen),))
+
+
+def sample(order: Sequence[tuple[Trial, float]], most: int) -> list[tuple[Trial, float]]:
+    """Return at most `most` of the ranked trials: the best half of that many, and an even choice of the others."""
+    if len(order) <= most:
+        return list(order)
+    head, rest = list(order[: most // 2]), order[most // 2 :]
+    step = len(rest) / (most - len(head))
+    return head + [rest[int(index * step)] for index in range(most - len(head))]
+
+
+def _figure(study: Study, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]) -> Figure:
+    values = [value for _, value in chosen]
+    log = min(values) > 0 and max(values) > 10 * min(values)
+    places = range(len(parameters) + 1)
+    traces = []
+    for index in reversed(range(len(CLASSES))):
+        inside = chosen[len(chosen) * index // len(CLASSES) : len(chosen) * (index + 1) // len(CLASSES)]
+        x: list[int | None] = []
+        y: list[float | None] = []
+        for trial, value in inside:
+            heights = [height(parameter, trial.parameters[parameter.name]) for parameter in parameters]
+            x += [*places, None]
+            y += [*(round(h, 4) for h in heights), round(_between(value, min(values), max(values), log), 4), None]
+        if x:
+            look = {"width": 1.2 if index else 2}
+            traces.append(line(x, y, f"fifth {index + 1}", CLASSES[index], line=look, opacity=0.6, hoverinfo="skip"))
+    names = [escaped(name) for name in (*(parameter.name for parameter in parameters), study.metric)]
+    x_axis = axis("", tickvals=list(places), ticktext=names, range=[-0.4, len(parameters) + 0.4], showgrid=True)
+    y_axis = axis("", visible=False, range=[-0.06, 1.06])
+    drawn = figure(traces, x_axis, y_axis, height=360, showlegend=False)
+    ends = [*((_end(p, 0), _end(p, 1)) for p in parameters), (f"{min(values):.4g}", f"{max(values):.4g}")]
+    drawn["layout"]["margin"] = {"l": 14, "r": 14, "t": 10, "b": 46}
+    drawn["layout"]["annotations"] = [
+        {"x": place, "y": top, "text": escaped(ends[place][top]), "showarrow": False, "yshift": 12 if top else -12}
+        for place in places
+        for top in (0, 1)
+    ]
+    return drawn
+
+
+def height(parameter: Parameter, value: Value) -> float:
+    """Return where a value is on its axis, from 0 to 1; choices at equal distances."""
+    if isinstance(parameter, Double | Int):
+        return _between(float(value), float(parameter.low), float(parameter.high), is_log(parameter))
+    choices = parameter.choices
+    return choices.index(str(value)) / (len(choices) - 1) if str(value) in choices and len(choices) > 1 else 0.5
+
+
+def _between(value: float, low: float, high: float, log: bool) -> float:
+    if log and value > 0:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
+
+
+def _end(parameter: Parameter, top: int) -> str:
+    if isinstance(parameter, Double | Int):
+        return f"{(parameter.low, parameter.high)[top]:.4g}"
+    return (parameter.choices[0], parameter.choices[-1])[top]

@@ -1,0 +1,59 @@
+"""One figure for each parameter: its values against the objective, and the model's mean over the other parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tuner.report import importance
+from tuner.report.figure import GREEN, Figure, axis, figure, line, markers, parameter_axis, rounded, shown
+from tuner.report.importance import Surface
+from tuner.report.plots.drawn import Drawn, nothing
+from tuner.report.study import Study
+from tuner.space import Parameter, Value
+
+MOST = 12  # parameters; those that matter most
+STEPS = 40
+SAMPLES = 128
+
+
+def draw(study: Study) -> Drawn:
+    """Draw the slices, the most important parameter first."""
+    if not study.complete:
+        return nothing(study.metric)
+    order = {name: index for index, name in enumerate(study.effects)}
+    parameters = sorted(study.experiment.parameters, key=lambda p: order.get(p.name, len(order)))
+    model = ", and the mean of the model over all other parameters" if study.surface else ""
+    left = f" The {MOST} most important of {len(parameters)} are shown." if len(parameters) > MOST else ""
+    text = f"The {study.metric} of each scored trial against one parameter{model}. Late trials are darker.{left}"
+    return Drawn(text, tuple(_slice(study, parameter) for parameter in parameters[:MOST]))
+
+
+def _slice(study: Study, parameter: Parameter) -> Figure:
+    trials = [trial for trial, _ in study.complete]
+    values = rounded(value for _, value in study.complete)
+    chosen = shown(trial.parameters[parameter.name] for trial in trials)
+    look = {
+        "color": [trial.number for trial in trials],
+        "colorscale": [[0, "#a5c8f5"], [1, "#1b56ab"]],
+        "showscale": False,
+    }
+    hover = {
+        "customdata": [t.number for t in trials],
+        "hovertemplate": "trial %{customdata}<br>%{x}<br>%{y}<extra></extra>",
+    }
+    traces = [markers(chosen, values, "trial", marker=look, **hover)]
+    if study.surface:
+        at, mean = dependence(study.surface, parameter)
+        traces.append(line(shown(at), rounded(mean), "model", GREEN, hoverinfo="skip"))
+    return figure(traces, parameter_axis(parameter), axis(study.metric, values), height=280, showlegend=False)
+
+
+def dependence(surface: Surface, parameter: Parameter) -> tuple[list[Value], list[float]]:
+    """Return values of one parameter, and the objective there: the model's mean over the rest of the space."""
+    index = surface.parameters.index(parameter)
+    values, units = importance.grid(parameter, STEPS)
+    rest = importance.samples(len(surface.parameters), SAMPLES)  # [S, P]
+    cube = np.repeat(rest[None], len(values), axis=0)  # [steps, S, P]
+    cube[:, :, index] = np.asarray(units)[:, None]
+    means = surface.mean(cube.reshape(-1, rest.shape[1])).reshape(len(values), -1).mean(axis=1)
+    return values, [float(value) for value in surface.objective(means)]

@@ -1,0 +1,72 @@
+"""What a report shows of one study. Whoever calls the report gathers it; nothing here reads a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tuner.manifest import Experiment
+from tuner.report import importance
+from tuner.report.importance import Interval, Surface
+from tuner.result import Observation, Result, Trial, TrialState
+
+Cut = tuple[int, float]  # (number of the report, from 1; the objective that a trial must reach by then)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study with everything that the page shows.
+
+    Attributes:
+        engine: The name of the engine that ran it.
+        curves: What each trial reported, in order, by the trial's name.
+        cuts: The early-stopping rule of each trial that has one, by the trial's number.
+        commands: The command line that trains with a trial's parameters, by the trial's number.
+        record: What is needed to repeat the search, as (name, value).
+    """
+
+    result: Result
+    experiment: Experiment
+    engine: str = "local"
+    curves: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
+    cuts: Mapping[int, tuple[Cut, ...]] = field(default_factory=dict)
+    commands: Mapping[int, str] = field(default_factory=dict)
+    record: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The objective's name."""
+        return self.result.objective.metric
+
+    @cached_property
+    def scored(self) -> list[tuple[Trial, float]]:
+        """The trials that can be the best one, by number, with their objective: finished well, and finite."""
+        able = [t for t in self.result.trials if t.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)]
+        return [(t, t.metrics[self.metric]) for t in able if math.isfinite(t.metrics.get(self.metric, math.nan))]
+
+    @cached_property
+    def complete(self) -> list[tuple[Trial, float]]:
+        """The scored trials that have a value for each parameter of the search space."""
+        names = [parameter.name for parameter in self.experiment.parameters]
+        return [(trial, value) for trial, value in self.scored if all(name in trial.parameters for name in names)]
+
+    @cached_property
+    def surface(self) -> Surface | None:
+        """The model of the objective over the search space; None with too few trials or without a trend."""
+        if len(self.complete) <= len(self.experiment.parameters):
+            return None
+        points, values = [trial.parameters for trial, _ in self.complete], [value for _, value in self.complete]
+        with importance.one_thread():
+            return importance.fit(self.experiment.parameters, points, values)
+
+    @cached_property
+    def effects(self) -> dict[str, Interval]:
+        """The share of each parameter in the total effect with its interval, largest first; empty without a surface."""
+        with importance.one_thread():
+            return importance.shares(self.surface) if self.surface else {}
+
+    def curve(self, trial: Trial, metric: str) -> list[float]:
+        """Return the finite values of one metric that a trial reported, in order."""
+        return [seen.value for seen in self.curves.get(trial.name, ()) if seen.metric == metric]
