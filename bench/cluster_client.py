@@ -39,7 +39,7 @@ def peak():  # not ru_maxrss, which a process inherits from the one that started
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 base = peak()
 cluster = Cluster.connect()
-engine = KatibEngine(cluster, Store(sys.argv[1]), deadline=float(sys.argv[2]))
+engine = KatibEngine(cluster, Store(sys.argv[1]), timeout=float(sys.argv[2]))
 trials = 0
 try:
     for event in engine.watch("big"):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.api import best, delete, extend, logs, run, status, stop, studies, submit, watch
+    from tuner.api import best, check_store, delete, extend, logs, retry, run, status, stop, studies, submit, watch
     from tuner.manifest import Experiment, load
 
 __version__ = "0.1.0"
@@ -21,10 +21,12 @@ __all__ = [
     "Experiment",
     "__version__",
     "best",
+    "check_store",
     "delete",
     "extend",
     "load",
     "logs",
+    "retry",
     "run",
     "status",
     "stop",

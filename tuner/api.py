@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -24,6 +24,7 @@ from tuner.store import EngineKind, Store
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
+    from tuner.engines.local.recovery import Health
 
 __all__ = [
     "Client",
@@ -33,10 +34,12 @@ __all__ = [
     "LocalEngine",
     "Study",
     "best",
+    "check_store",
     "delete",
     "extend",
     "load",
     "logs",
+    "retry",
     "run",
     "status",
     "stop",
@@ -95,7 +98,7 @@ class Client:
 
     def cluster(self, *, timeout: float | None = None) -> KatibEngine:
         """Return the cluster's engine; a watch ends after `timeout` seconds. Raises Unreachable without kubeconfig."""
-        engine = ENGINES[EngineKind.KATIB](self.store, **self._cluster, deadline=timeout, notify=self.notify)
+        engine = ENGINES[EngineKind.KATIB](self.store, **self._cluster, timeout=timeout, notify=self.notify)
         return cast("KatibEngine", engine)
 
     def find(self, name: str, *, local: bool | None = None) -> EngineKind | None:
@@ -165,14 +168,7 @@ def run(
             document = dict(experiment.document)
             document["spec"] = dict(document["spec"]) | {"maxTrialCount": max_trials}
             experiment = replace(experiment, max_trials=max_trials, document=document)
-    result: Result | None = None
-    for event in engine.watch(engine.submit(experiment)):
-        result = event.result
-        if on_event:
-            on_event(event)
-    if result is None:
-        raise GantuneError(f"{experiment.name} ended without an event")
-    return result
+    return _follow(engine, engine.submit(experiment), on_event)
 
 
 def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> str:
@@ -312,6 +308,49 @@ def delete(
     print(delete("gan-bayes").best)
     """
     return Client(store, namespace=namespace, context=context).engine(name, local=local).delete(name)
+
+
+def retry(
+    name: str,
+    trials: Sequence[int] | None = None,
+    *,
+    workers: int | None = None,
+    store: str | Path | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Run failed trials of a local study again, all or those of these numbers, and continue the search.
+
+    Each runs from scratch with the same parameters. Raises StudyError where one of `trials` did not fail.
+
+    result = retry("gan-bayes", [3])
+    """
+    engine = Client(store).local(workers=workers)
+    engine.retry(name, trials)
+    return _follow(engine, name, on_event)
+
+
+def check_store(name: str, *, repair: bool = False, store: str | Path | None = None) -> Health:
+    """Return how many records of a local study's journal are intact, and what is damaged.
+
+    With `repair`, the intact records are kept first, and the damaged file next to them; lost trials run again.
+
+    print(check_store("gan-bayes").damage or "intact")
+    """
+    engine = Client(store).local()
+    if repair:
+        engine.repair(name)
+    return engine.check(name)
+
+
+def _follow(engine: Engine, name: str, on_event: Callable[[Event], None] | None) -> Result:
+    result: Result | None = None
+    for event in engine.watch(name):
+        result = event.result
+        if on_event:
+            on_event(event)
+    if result is None:
+        raise GantuneError(f"{name} finished without an event")
+    return result
 
 
 def _experiment(source: Source) -> Experiment:

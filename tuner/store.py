@@ -2,16 +2,12 @@
 
 An engine and a name identify a study, so `local/gan-bayes` and `katib/gan-bayes` are different studies.
 
-manifest.json   the Experiment as it was submitted, its place on a cluster (Origin), and the id by which a local study
-                recognises its own files
+manifest.json   the Experiment as it was submitted, its place on a cluster (tuner.engines.katib.archive), and the id by
+                which a local study recognises its own files
 journal.jsonl   local engine: every trial (tuner.engines.local.journal)
 result.json     the result that the engine saved last
 lock            a process that works on the study holds it (flock); the kernel releases it when the process exits
 trials/NAME/    local engine: one directory for each trial: output.log, and what it wrote under its mounts
-
-On a cluster, an Experiment of the same name can exist in another namespace, or again after a deletion. NAME is then the
-one that was requested last, and the others are archived as NAME.1, NAME.2. An Experiment may itself be called NAME.1;
-the manifest decides: the manifest of an archive names NAME.
 """
 
 from __future__ import annotations
@@ -23,10 +19,8 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +31,7 @@ from tuner.manifest import Experiment
 from tuner.result import Result, StudyState
 
 DEFAULT_ROOT = Path(".gantune")
-_MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
+MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
 _BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
 _NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
 
@@ -47,15 +41,6 @@ class EngineKind(StrEnum):
 
     LOCAL = "local"
     KATIB = "katib"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Which Experiment on which cluster a study was collected from; the uid alone tells two of one name apart."""
-
-    uid: str
-    namespace: str
-    server: str
 
 
 class Store:
@@ -100,7 +85,7 @@ class Studies:
     def names(self) -> list[str]:
         """Return the names of all studies, sorted."""
         try:
-            return sorted(path.parent.name for path in self.root.glob(f"*/{_MANIFEST}"))
+            return sorted(path.parent.name for path in self.root.glob(f"*/{MANIFEST}"))
         except OSError as error:
             raise StudyError(f"{self.root} cannot be read: {error.strerror}") from error
 
@@ -120,14 +105,14 @@ class Studies:
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
 
-    def submit(self, experiment: Experiment, *, fresh: bool = False, origin: Origin | None = None) -> Path:
+    def submit(self, experiment: Experiment, *, fresh: bool = False, place: Mapping[str, str] | None = None) -> Path:
         """Create the study's directory, or join the one that exists.
 
         Args:
             experiment: The Experiment to store.
             fresh: Remove everything that an existing study of this name holds.
-            origin: Where the Experiment is on a cluster. The cluster has checked that the study is the same one;
-                without it, a different manifest is refused.
+            place: Where the engine runs it, stored with the manifest. Such an engine has checked that the study is
+                the same one; without a place, a different manifest is refused.
 
         Returns:
             The study's directory.
@@ -142,77 +127,33 @@ class Studies:
                 _refuse_link(folder)
                 with Lock(folder):
                     _clear(folder)
-            held = self._held(experiment.name)
-            if held is not None and origin is None:
+            held = self.held(experiment.name)
+            if held is not None and place is None:
                 _refuse_change(held, experiment)
             folder.mkdir(parents=True, exist_ok=True)
             shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
-            _write(folder / _MANIFEST, shape | identity | ({"origin": asdict(origin)} if origin else {}))
+            _write(folder / MANIFEST, shape | identity | ({"origin": dict(place)} if place else {}))
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
         return folder
 
     def identity(self, name: str) -> str:
         """Return the id by which the study knows its own files; "" until `identify` has set it."""
-        return str((self._held(name) or {}).get("id", ""))
+        return str((self.held(name) or {}).get("id", ""))
 
     def identify(self, name: str, identity: str) -> None:
         """Set the id by which the study knows its own files."""
-        path = self.folder(name) / _MANIFEST
+        path = self.folder(name) / MANIFEST
         try:
             _write(path, self._known(name) | {"id": identity})
         except OSError as error:
             raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 
-    def origin(self, name: str) -> Origin | None:
-        """Where on a cluster the study was submitted or collected; None for a local one, or one not in the store."""
-        held = (self._held(name) or {}).get("origin")
-        try:
-            return Origin(**held) if held else None
-        except TypeError as error:
-            raise StudyDamaged(f"{self.folder(name) / _MANIFEST} has a damaged origin: collect it again") from error
-
-    def activate(self, name: str, uid: str) -> str:
-        """Let `name` stand for the Experiment of this uid; returns where another one's study was moved, "" if none."""
-        folder, back, free = self.folder(name), self.kept(name, uid), ""
-        if back == name:
-            return ""
-        try:
-            if self._held(name) is not None:
-                own = self.archived(name) or name
-                free = next(each for n in count(1) if not self.folder(each := f"{own}.{n}").exists())
-                folder.rename(self.folder(free))
-            if back:
-                self.folder(back).rename(folder)
-        except OSError as error:
-            raise StudyError(f"{error.filename} cannot be moved to {error.filename2}: {error.strerror}") from error
-        return free
-
-    def kept(self, name: str, uid: str) -> str:
-        """The study of this Experiment: `name`, or the archive that it became; "" where there is none."""
-        if self._is(name, uid):
-            return name
-        for other in self.names():
-            if re.fullmatch(re.escape(name) + r"\.\d+", other):
-                with suppress(StudyDamaged):  # whoever asks for that one is told
-                    if self._is(other, uid):
-                        return other
-        return ""
-
-    def archived(self, name: str) -> str:
-        """The Experiment that the study is an archive of; "" for a study that has its Experiment's own name."""
-        held = self._held(name) or {}
-        try:
-            own = str(held["document"]["metadata"]["name"]) if held.get("origin") else name
-        except (KeyError, TypeError) as error:
-            raise StudyDamaged(f"{self.folder(name) / _MANIFEST} names no Experiment: restore it") from error
-        return "" if own == name else own
-
     def experiment(self, name: str) -> Experiment:
         """The Experiment as it was submitted last."""
         document = self._known(name)["document"]
-        file = str(self.folder(name) / _MANIFEST)
+        file = str(self.folder(name) / MANIFEST)
         try:
             return replace(manifest.from_document(document), name=name, file=file)
         except GantuneError as error:
@@ -229,16 +170,9 @@ class Studies:
         except (KeyError, TypeError, ValueError) as error:
             raise StudyDamaged(f"{path} is no result ({error}): collect it again") from error
 
-    def save_result(self, result: Result, uid: str = "") -> None:
-        """Keep a collected result; the file is replaced as a whole.
-
-        With `uid`, it goes to that Experiment's study, or nowhere if that has been removed: an old watch never writes
-        into a newer study of the same name.
-        """
-        name = self.kept(result.name, uid) if uid else result.name
-        if not name:
-            return
-        folder = self.folder(name)
+    def save_result(self, result: Result) -> None:
+        """Store a result; the file is replaced as a whole."""
+        folder = self.folder(result.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / _RESULT, result.to_json())
@@ -254,16 +188,13 @@ class Studies:
             _clear(folder)
             remove(folder)
 
-    def _is(self, name: str, uid: str) -> bool:
-        origin = self.origin(name)
-        return origin is not None and origin.uid == uid
-
-    def _held(self, name: str) -> dict[str, Any] | None:
-        path = self.folder(name) / _MANIFEST
+    def held(self, name: str) -> dict[str, Any] | None:
+        """Return what manifest.json of a study holds; None where there is no such study."""
+        path = self.folder(name) / MANIFEST
         return _read(path) if path.exists() else None
 
     def _known(self, name: str) -> dict[str, Any]:
-        held = self._held(name)
+        held = self.held(name)
         if held is not None:
             return held
         names = self.names()
@@ -386,7 +317,7 @@ def _short(value: Any) -> str:
 
 def _clear(folder: Path) -> None:
     """Everything but the lock; the manifest last, so that a removal cut short is still seen as a study."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == _MANIFEST):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
         if path.is_dir() and not path.is_symlink():
             remove(path)
         elif path.name != _LOCK:

@@ -85,7 +85,7 @@ def experiment(name: str, command: str = LOOP, **spec: Any) -> Experiment:
 
 @pytest.fixture
 def engine(namespace: str, tmp_path: Path) -> KatibEngine:
-    return KatibEngine(Cluster.connect(), Store(tmp_path), namespace=namespace, deadline=400)
+    return KatibEngine(Cluster.connect(), Store(tmp_path), namespace=namespace, timeout=400)
 
 
 def test_a_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> None:

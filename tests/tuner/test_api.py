@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import tuner
+from tests.tuner.experiments import document
 from tests.tuner.loopback import RESPONSES, Loopback
+from tuner.engine import Event
 from tuner.errors import NotFound, Unreachable
 from tuner.result import StudyState, TrialState
 from tuner.store import EngineKind, Store
@@ -23,12 +25,14 @@ def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
+PACKAGES = {"check", "report"}  # of tuner, which hold the functions
+TERMINAL_ONLY = {"init", "dashboard"}  # they begin with a command line, or open a browser
+
+
 def test_every_verb_of_the_command_line_is_one_here() -> None:
     from tuner.cli import COMMANDS
 
-    verbs = set(COMMANDS) - {"check", "report", "check-store", "retry"} - {"list"} | {
-        "studies"
-    }  # tuner.check and tuner.report are packages
+    verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {"studies"}
     assert verbs | {"Experiment", "load", "__version__"} == set(tuner.__all__)
     for name in verbs:
         verb = getattr(tuner, name)
@@ -134,3 +138,23 @@ def test_the_store_is_the_one_that_the_command_line_uses(folder: Path, monkeypat
     assert tuner.submit("made.yaml")
     assert [path.name for path in folder.glob("*/*/*/manifest.json")] == ["manifest.json"]
     assert Store().all() == Store(folder / "mine").all() != []
+
+
+def test_local_study_is_retried_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'echo fd=1; case "$KATIB_TRIAL_NAME" in *-1) [ ! -e broken ] || exit 3;; esac'
+    script += " # ${trialParameters.lr} ${trialParameters.bs}"
+    manifest = document(command=["sh", "-c"], args=[script], trials=3)
+    (tmp_path / "broken").touch()
+    (tmp_path / "local.yaml").write_text(json.dumps(manifest))
+    first = tuner.run("local.yaml", local=True)
+    assert [trial.state for trial in first.trials] == [TrialState.SUCCEEDED, TrialState.FAILED, TrialState.SUCCEEDED]
+    (tmp_path / "broken").unlink()
+    seen: list[Event] = []
+    result = tuner.retry("study", [1], on_event=seen.append)
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 3
+    assert seen[-1].result == result
+    assert tuner.check_store("study").finished == 3
+    journal = tmp_path / ".gantune" / "local" / "study" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"exit code 3", b"exit code 4"))
+    assert "checksum" in tuner.check_store("study").damage
+    assert not tuner.check_store("study", repair=True).damage

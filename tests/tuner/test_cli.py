@@ -157,7 +157,7 @@ def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
     assert (code, out.count("started")) == (0, 0)
     assert gantune(home, "status", "toy", "--format", "json")[1] == first
-    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--max-trials", "6", "--json")
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--max-trials", "6", "--format", "json")
     kinds = [json.loads(line)["event"] for line in out.splitlines()]
     assert (code, kinds.count("trial_ended"), kinds[-1]) == (0, 2, "study_ended")
     code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--fresh")

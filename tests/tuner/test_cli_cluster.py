@@ -88,7 +88,7 @@ def test_each_ending_has_its_exit_code(
     server: Loopback, folder: Path, scenario: str, words: tuple[str, ...], code: int
 ) -> None:
     server.replay(scenario)
-    assert invoke(cluster.watch, scenario, "--json", *words).return_value == code
+    assert invoke(cluster.watch, scenario, "--format", "json", *words).return_value == code
 
 
 def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopback, folder: Path) -> None:
@@ -105,10 +105,10 @@ def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopba
 def test_stopped_and_deleted_have_their_own_codes(server: Loopback, folder: Path) -> None:
     server.replay("gpu-unschedulable")
     threading.Timer(0.5, server.remove, ("experiments", "gan", "gpu-unschedulable")).start()
-    assert invoke(cluster.watch, "gpu-unschedulable", "--json").return_value == 4
+    assert invoke(cluster.watch, "gpu-unschedulable", "--format", "json").return_value == 4
     server.replay("suspended-jobs")
     assert invoke(cluster.stop, "suspended-jobs").exception is None
-    assert invoke(cluster.watch, "suspended-jobs", "--json").return_value == 3
+    assert invoke(cluster.watch, "suspended-jobs", "--format", "json").return_value == 3
 
 
 def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path) -> None:

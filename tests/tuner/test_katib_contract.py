@@ -37,7 +37,7 @@ class TestKatibEngine(EngineContract):
 
         server.controller = controller
         store = Store(tmp_path / "store")
-        return KatibEngine(Cluster.connect(), store, clock=FastClock(), deadline=3000, db_manager="127.0.0.1:9")
+        return KatibEngine(Cluster.connect(), store, clock=FastClock(), timeout=3000, db_manager="127.0.0.1:9")
 
     @pytest.fixture
     def manifest(self) -> Experiment:

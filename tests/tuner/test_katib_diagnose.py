@@ -61,7 +61,7 @@ def test_a_search_that_cannot_move_says_why_and_the_remedy(
 def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """Through the second look and the third, while a pod goes to and fro between ErrImagePull and its back-off."""
     play(server, scenario)
-    engine.deadline = 150
+    engine.timeout = 150
     watch = engine.watch(scenario)
     next(one for one in watch if one.kind is EventKind.WARNING)
     with pytest.raises(Deadline):
@@ -175,7 +175,7 @@ def test_a_standstill_without_a_reason_is_said_once(server: Loopback, engine: Ka
     server.replay("nan-objective")
     no_events(server)
     server.logs.clear()
-    engine.deadline = 250  # the looks after the one that says it come at 110 and 230
+    engine.timeout = 250  # the looks after the one that says it come at 110 and 230
     watch = engine.watch("nan-objective")
     next(one for one in watch if one.kind is EventKind.WARNING)
     with pytest.raises(Deadline):

@@ -186,7 +186,7 @@ def test_node_that_returns_clears_reason(server: Loopback, engine: KatibEngine) 
 
 @pytest.mark.parametrize("scenario", ["random-ok", "failing", "gpu-unschedulable"])
 def test_no_report_before_the_start(server: Loopback, engine: KatibEngine, scenario: str) -> None:
-    engine.deadline = 100
+    engine.timeout = 100
     play(server, scenario)
     events = []
     with suppress(Deadline):

@@ -140,7 +140,7 @@ def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, 
 
 
 def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine: KatibEngine) -> None:
-    engine.deadline = 15
+    engine.timeout = 15
     server.replay("gpu-unschedulable")
     with pytest.raises(Deadline, match=r"gpu-unschedulable did not finish within 15 s and is still running"):
         list(engine.watch("gpu-unschedulable"))

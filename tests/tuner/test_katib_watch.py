@@ -190,7 +190,7 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
         if plural == "experiments":
             item["status"]["conditions"] = item["status"]["conditions"][:1]
         server.put(plural, item)
-    engine.clock, engine.deadline = Clock(), 8
+    engine.clock, engine.timeout = Clock(), 8
     watch = engine.watch("big")
     event = next(one for one in watch if sum(trial.state.ended for trial in one.result.trials) == 2000)
     assert event.result.best is not None
@@ -277,7 +277,7 @@ def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: Kati
     engine.extend("random-ok", 12)
     assert engine.store.result("random-ok").state is StudyState.RUNNING
     assert len(engine.store.result("random-ok").trials) == 6
-    engine.deadline = 15
+    engine.timeout = 15
     with pytest.raises(Deadline):
         list(engine.watch("random-ok"))
 

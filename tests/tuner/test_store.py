@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ from tests.tuner.experiments import TRIALS, experiment, run
 from tuner.engines.local import LocalEngine
 from tuner.errors import StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
 from tuner.result import Result, StudyState, Trial, TrialState
-from tuner.store import EngineKind, Lock, Origin, Store, Studies
+from tuner.store import EngineKind, Lock, Store
 
 
 @pytest.fixture(autouse=True)
@@ -79,78 +78,6 @@ def test_engines_may_share_a_name(tmp_path: Path) -> None:
     assert store.find("study", EngineKind.LOCAL) is EngineKind.LOCAL
     store.of(EngineKind.LOCAL).submit(experiment("tpe"), fresh=True)
     assert store.of(EngineKind.KATIB).experiment("study").algorithm == what.algorithm
-
-
-def kept(store: Studies, name: str, uid: str, trials: int = 0) -> None:
-    """As the katib engine keeps an Experiment: its name turned to it, its manifest, its result."""
-    what = experiment(name=name)
-    store.activate(name, uid)
-    store.submit(what, origin=Origin(uid, "gan", "https://here"))
-    found = tuple(Trial(n, f"{uid}-{n}", TrialState.SUCCEEDED, {}, {"fd": 1.0}) for n in range(trials))
-    store.save_result(Result(name, StudyState.RUNNING, what.objective, found), uid)
-
-
-def uids(store: Studies) -> dict[str, str]:
-    return {name: origin.uid for name in store.names() if (origin := store.origin(name))}
-
-
-def test_an_archive_comes_back_when_its_experiment_is_asked_for(tmp_path: Path) -> None:
-    store = Store(tmp_path).of(EngineKind.KATIB)
-    for uid in ("one", "two", "three", "one"):
-        kept(store, "big", uid)
-    assert uids(store) == {"big": "one", "big.2": "two", "big.3": "three"}
-    assert [store.archived(name) for name in ("big", "big.2", "nosuch")] == ["", "big", ""]
-    assert store.activate("big", "one") == ""
-
-
-def test_an_archive_comes_back_where_the_name_is_free(tmp_path: Path) -> None:
-    """Someone removed it, or a process ended between the two renames."""
-    store = Store(tmp_path).of(EngineKind.KATIB)
-    kept(store, "big", "one", trials=2)
-    kept(store, "big", "two")
-    shutil.rmtree(tmp_path / "katib" / "big")
-    assert store.activate("big", "one") == ""
-    assert uids(store) == {"big": "one"}
-    assert len(store.result("big").trials) == 2
-
-
-@pytest.mark.parametrize("damage", ["{", '{"engine": "katib", "origin": {"uid": 1}}'])
-def test_a_damaged_archive_stands_in_nobodys_way(tmp_path: Path, damage: str) -> None:
-    store = Store(tmp_path).of(EngineKind.KATIB)
-    kept(store, "big", "one")
-    kept(store, "big", "two")
-    (tmp_path / "katib" / "big.1" / "manifest.json").write_text(damage)
-    kept(store, "big", "three", trials=1)
-    assert len(store.result("big").trials) == 1
-    assert store.origin("big.2") == Origin("two", "gan", "https://here")
-    with pytest.raises(StudyDamaged, match=r"big\.1"):
-        store.archived("big.1")
-
-
-def test_an_experiment_called_as_an_archive_is_none(tmp_path: Path) -> None:
-    store = Store(tmp_path).of(EngineKind.KATIB)
-    kept(store, "big.1", "dotted")
-    kept(store, "big", "one")
-    kept(store, "big", "two")
-    assert uids(store) == {"big": "two", "big.1": "dotted", "big.2": "one"}
-    assert [store.archived(name) for name in ("big.1", "big.2")] == ["", "big"]
-    kept(store, "big.2", "late")  # the archive makes room, and is found where it went
-    kept(store, "big", "one")
-    assert uids(store) == {"big": "one", "big.1": "dotted", "big.2": "late", "big.4": "two"}
-
-
-def test_a_result_goes_to_its_own_experiments_study_or_nowhere(tmp_path: Path) -> None:
-    store, late = Store(tmp_path).of(EngineKind.KATIB), Result("big", StudyState.DELETED, experiment().objective)
-    kept(store, "big", "one", trials=2)
-    kept(store, "big", "two", trials=1)
-    store.save_result(late, "one")
-    assert [store.result(name).state for name in ("big", "big.1")] == [StudyState.RUNNING, StudyState.DELETED]
-    shutil.rmtree(tmp_path / "katib" / "big.1")
-    store.save_result(late, "one")
-    assert len(store.result("big").trials) == 1
-    shutil.rmtree(tmp_path / "katib" / "big")
-    store.save_result(late, "one")
-    assert list((tmp_path / "katib").iterdir()) == []
 
 
 def test_lock_is_one_process_and_dies_with_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, events_option, store_option
 from tuner.cli.terminal import say
 from tuner.errors import StudyNotFound
 from tuner.result import StudyState
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
-def run(experiment: Experiment, katib: KatibEngine, *, as_json: bool = False) -> int:
+def run(experiment: Experiment, katib: KatibEngine, *, form: str = "table") -> int:
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment)
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
-    return follow(katib, name, experiment.max_trials, as_json=as_json)
+    return follow(katib, name, experiment.max_trials, form=form)
 
 
-def follow(katib: KatibEngine, name: str, total: int | None, *, as_json: bool = False) -> int:
+def follow(katib: KatibEngine, name: str, total: int | None, *, form: str = "table") -> int:
     """Show a search until it ends; the exit code says how it did."""
     from tuner.cli import live
 
-    output = live.Output.choose(as_json)
+    output = live.Output.choose(form)
     try:
         result = live.follow(katib.watch(name), total=total, output=output)
     except KeyboardInterrupt:
@@ -64,17 +64,17 @@ def submit(file: Path, which: str | None, **where: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many seconds."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON event per line.")
+@events_option
 @cluster_options
 @store_option
-def watch(name: str, timeout: float | None, as_json: bool, **where: Any) -> int:
+def watch(name: str, timeout: float | None, form: str, **where: Any) -> int:
     """Follow the Experiment NAME until it ends: trials, metrics, and why a pod does not run.
 
     Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 6 the cluster refused or is silent,
     130 Ctrl-C (the search goes on).
     """
     katib = client(**where).cluster(timeout=timeout)
-    return follow(katib, name, katib.max_trials(name), as_json=as_json)
+    return follow(katib, name, katib.max_trials(name), form=form)
 
 
 @click.command()

@@ -37,9 +37,9 @@ class Output(StrEnum):
     JSON = "json"
 
     @classmethod
-    def choose(cls, as_json: bool) -> Output:
+    def choose(cls, form: str) -> Output:
         """JSON when asked for; the live table on a terminal; lines elsewhere."""
-        if as_json:
+        if form == "json":
             return cls.JSON
         return cls.LIVE if SafeConsole().is_terminal and not SafeConsole().is_dumb_terminal else cls.LINES
 
@@ -77,7 +77,7 @@ def _each(events: Iterable[Event], show: Callable[[Event], None]) -> Result:
 
 
 def event_json(event: Event) -> dict[str, object]:
-    """An event as `--json` prints it, one per line (docs/result.md)."""
+    """An event as `--format json` prints it, one per line (docs/result.md)."""
     best = event.result.best
     shape: dict[str, object] = {
         "event": event.kind.value,

@@ -67,8 +67,13 @@ def engine_option(command: Command) -> Command:
     return choose  # type: ignore[return-value]
 
 
-def format_option(*formats: str) -> Callable[[Command], Command]:
+def format_option(*formats: str, help_text: str = "How to print it.") -> Callable[[Command], Command]:
     """`--format`, the first of `formats` by default."""
     return click.option(
-        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print it."
+        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help_text
     )
+
+
+def events_option(command: Command) -> Command:
+    """`--format table|json` of the commands that follow a search."""
+    return format_option("table", "json", help_text="json prints one event per line.")(command)

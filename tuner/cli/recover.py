@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import client, store_option
+from tuner.cli.options import client, events_option, store_option
 from tuner.cli.run import AUTO, workers
 from tuner.cli.terminal import say
 from tuner.errors import StudyDamaged, StudyError
@@ -52,9 +52,9 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
 @click.option(
     "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Trials at a time."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@events_option
 @store_option
-def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool, store_dir: Path) -> int:
+def retry(name: str, trials: tuple[int, ...], workers: int | None, form: str, store_dir: Path) -> int:
     """Run failed trials of the local study NAME again, and continue the search.
 
     Each runs from scratch with the same parameters, and its earlier outcome is forgotten. Run it where the search was
@@ -72,4 +72,4 @@ def retry(name: str, trials: tuple[int, ...], workers: int | None, as_json: bool
     if numbers:
         say(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
     options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)
-    return run_here(facade.experiment(name, EngineKind.LOCAL), options, Output.choose(as_json), facade)
+    return run_here(facade.experiment(name, EngineKind.LOCAL), options, Output.choose(form), facade)

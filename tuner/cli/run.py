@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, store_option
+from tuner.cli.options import DEFAULT_STORE, client, cluster_options, events_option, store_option
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Options:
     "manifest's first trial.",
 )
 @click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per event, instead of the table.")
+@events_option
 @cluster_options
 @store_option
 def run(
@@ -88,7 +88,7 @@ def run(
     local: bool,
     remote: bool,
     name: str | None,
-    as_json: bool,
+    form: str,
     store_dir: Path,
     namespace: str,
     context: str | None,
@@ -114,7 +114,7 @@ def run(
     if remote:
         _refuse_local_options(options)
     experiment = load(file, name, warnings=remote)
-    output = Output.choose(as_json)
+    output = Output.choose(form)
     here, why = (local, "as asked") if local or remote else _where(facade)
     if not (local or remote):
         say(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
@@ -125,7 +125,7 @@ def run(
     from tuner.manifest import with_first_trials
 
     experiment = with_first_trials(experiment, options.first) if options.first else experiment
-    return cluster.run(experiment, facade.cluster(), as_json=as_json)
+    return cluster.run(experiment, facade.cluster(), form=form)
 
 
 def _where(facade: Client) -> tuple[bool, str]:

@@ -11,6 +11,7 @@ from typing import Any
 from tuner.curves import read as stored_curves
 from tuner.engine import Event, EventKind
 from tuner.engines.katib import curves, diagnose, logs, objects, preflight, spec, trials
+from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
 from tuner.engines.katib.objects import name_of
@@ -29,7 +30,7 @@ from tuner.errors import (
 from tuner.kube import EXPERIMENTS, Cluster
 from tuner.manifest import API_VERSION, Experiment
 from tuner.result import Result, StudyState, Trial
-from tuner.store import EngineKind, Origin, Store
+from tuner.store import Store
 
 _DELETE_POLLS = 10  # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
 _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, for the other commands
@@ -38,7 +39,7 @@ _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, fo
 class KatibEngine:
     """Searches on one cluster, stored in one store.
 
-    `namespace` overrides the manifest's; `deadline` ends a watch after so many seconds; `notify` hears warnings that
+    `namespace` overrides the manifest's; `timeout` ends a watch after so many seconds; `notify` hears warnings that
     come outside a watch; all waits are measured by `clock`.
     """
 
@@ -49,14 +50,14 @@ class KatibEngine:
         *,
         namespace: str = "",
         katib_namespace: str = "kubeflow",
-        deadline: float | None = None,
+        timeout: float | None = None,
         notify: Callable[[str], None] = lambda message: None,
         clock: Clock | None = None,
         db_manager: str = "",
     ) -> None:
-        self.cluster, self.store = cluster, store.of(EngineKind.KATIB)
+        self.cluster, self.store = cluster, ClusterStudies(store)
         self.namespace, self.katib_namespace = namespace, katib_namespace
-        self.deadline, self.notify, self.db_manager = deadline, notify, db_manager
+        self.timeout, self.notify, self.db_manager = timeout, notify, db_manager
         self.clock = clock or Clock()
 
     def submit(self, experiment: Experiment) -> str:
@@ -87,7 +88,7 @@ class KatibEngine:
         if study.state is StudyState.RUNNING:  # a finished one is stored once its trials are read
             self._remember(study)
         known = self._known(study)
-        watcher = Watcher(self.cluster, study, known=known, deadline=self.deadline, clock=self.clock)
+        watcher = Watcher(self.cluster, study, known=known, timeout=self.timeout, clock=self.clock)
         kept = self.clock.now()
         try:
             for event in watcher.events():
@@ -116,7 +117,7 @@ class KatibEngine:
                 )
         if not self.store.kept(study.name, study.uid):
             self._remember(study)
-        self.store.save_result(result, study.uid)
+        self.store.save(result, study.uid)
         yield from watcher.ends(result)
         for warning in diagnose.warnings(study.item, result):
             yield Event(EventKind.WARNING, result, message=warning)
@@ -141,7 +142,7 @@ class KatibEngine:
             self.clock.sleep(1.0)  # the controller may be at work on the state of before, and make trials
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.clock)
         state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
-        self.store.save_result(
+        self.store.save(
             Result(name, state, study.experiment.objective, trials, reason, study.experiment.baseline), study.uid
         )
 
@@ -161,7 +162,7 @@ class KatibEngine:
         self.cluster.patch(EXPERIMENTS, name, body, namespace=study.namespace)
         self._remember(replace(study, experiment=replace(study.experiment, max_trials=max_trials)))
         running = replace(self.store.result(name), state=StudyState.RUNNING, reason="")
-        self.store.save_result(running, study.uid)
+        self.store.save(running, study.uid)
 
     def delete(self, name: str) -> Result:
         """Collect, then delete: its trials, Jobs and pods go within seconds, and so do Katib's metrics."""
@@ -169,7 +170,7 @@ class KatibEngine:
         result = self._collect(study)
         self.cluster.delete(EXPERIMENTS, name, namespace=study.namespace)
         result = result.cut_off(StudyState.DELETED, "deleted while it ran")
-        self.store.save_result(result, study.uid)
+        self.store.save(result, study.uid)
         return result
 
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
@@ -252,7 +253,7 @@ class KatibEngine:
     def _collect(self, study: LiveExperiment, *, with_curves: bool = True) -> Result:
         result = read_result(self.cluster, study, self._known(study), self.notify)
         self._remember(study)  # after the read, so that a refused one leaves no empty study in the store
-        self.store.save_result(result, study.uid)
+        self.store.save(result, study.uid)
         if with_curves and result.trials:
             self._curves(study, result)
         return result
@@ -308,7 +309,7 @@ class KatibEngine:
                     self.store.save_result(gone)
         body = _body(study.experiment, study.namespace)
         experiment = replace(study.experiment, name=study.name, document=body)
-        self.store.submit(experiment, origin=origin)
+        self.store.remember(experiment, origin)
 
     def _known(self, study: LiveExperiment) -> tuple[Trial, ...]:
         """The trials that the store holds of this very Experiment."""
@@ -322,7 +323,7 @@ class KatibEngine:
         """Store what a watch has seen, unless it has seen the end of the study but none of its trials."""
         result = replace(seen, trials=trials.united(seen.trials, known))
         if seen.trials or seen.state is StudyState.RUNNING:
-            self.store.save_result(result, study.uid)
+            self.store.save(result, study.uid)
         return result
 
     def _need(self, namespace: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tuner.engines.katib.archive import ClusterStudies
 from tuner.engines.katib.engine import KatibEngine
 from tuner.engines.katib.experiment import fetch_live
 from tuner.errors import ClusterError, NotFound
 from tuner.kube import Cluster
 from tuner.result import StudyState
-from tuner.store import EngineKind, Store
+from tuner.store import Store
 
 
 def refresh(
@@ -29,7 +30,7 @@ def refresh(
     does not know is looked up on the cluster. Raises the error where `namespace` or `context` ask
     for another Experiment than the store's, whose results must not stand for it.
     """
-    studies = store.of(EngineKind.KATIB)
+    studies = ClusterStudies(store)
     origin, ended = None, False
     if name in studies.names():
         if studies.archived(name):

@@ -36,11 +36,11 @@ class Watcher:
         study: LiveExperiment,
         *,
         known: tuple[Trial, ...] = (),
-        deadline: float | None = None,
+        timeout: float | None = None,
         clock: Clock,
     ) -> None:
         self.cluster, self.study, self.experiment = cluster, study, study.experiment
-        self.deadline, self.clock = deadline, clock
+        self.timeout, self.clock = timeout, clock
         self.numbers = Numbers(known)
         self._arrivals = Arrivals()
         self.deleted = False
@@ -75,7 +75,7 @@ class Watcher:
             Deadline: when its time has passed.
             Forbidden: where a required object may not be read.
         """
-        end = None if self.deadline is None else self.clock.now() + self.deadline
+        end = None if self.timeout is None else self.clock.now() + self.timeout
         if self.state is StudyState.RUNNING:
             self._changes.start()
         try:
@@ -83,7 +83,7 @@ class Watcher:
                 if end is not None and self.clock.now() > end:
                     name = self.experiment.name
                     raise Deadline(
-                        f"{name} did not finish within {self.deadline:g} s and is still running: `gantune watch {name}`"
+                        f"{name} did not finish within {self.timeout:g} s and is still running: `gantune watch {name}`"
                     )
                 change = self._changes.get(self.clock.timeout(_POLL))
                 if change is not None:
