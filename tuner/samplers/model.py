@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.search_space import IntersectionSearchSpace
 
+GP_TRIALS = 200  # finished trials in a model: half of them the newest, half the best of the others
 GP_START_UP = 5  # random trials before the first model; measured in docs/algorithms.md
 
 
@@ -27,10 +29,13 @@ class Model:
 
     The study grows with the history. It is rebuilt when the penalty of failed trials changes, and after a duplicate was
     replaced. A `replayed` sampler (CMA-ES) keeps a state between proposals. Its study is not rebuilt from results: all
-    its proposals are asked for again, and each failed trial keeps the penalty of its own time.
+    its proposals are asked for again, and each failed trial keeps the penalty of its own time. A sampler whose time
+    grows with the cube of the number of trials receives at most `most` of them.
     """
 
-    def __init__(self, search: Search, make: Callable[[int], BaseSampler], *, replayed: bool = False) -> None:
+    def __init__(
+        self, search: Search, make: Callable[[int], BaseSampler], *, replayed: bool = False, most: int | None = None
+    ) -> None:
         import optuna
         from optuna.study import StudyDirection
 
@@ -38,10 +43,12 @@ class Model:
         self.dimensions, self._seed, self._make, self._replayed = search.dimensions, search.seed, make, replayed
         self._direction = StudyDirection.MAXIMIZE if search.maximize else StudyDirection.MINIMIZE
         self._worst = min if search.maximize else max
+        self._most = most
         self._known, self._parallel = list(search.known), search.parallel
         self._first = len(search.first)
         self._distributions = {each.name: distribution(each) for each in self.dimensions}
         self._study: Study | None = None
+        self._space: IntersectionSearchSpace | None = None
         self._held: list[Past] = []
         self._penalty: float | None = None
 
@@ -50,7 +57,10 @@ class Model:
         seen = {tuple(past.values.values()) for past in history if past.values}
         if size(self.dimensions) == len(seen):
             return None
-        self._update(history)
+        kept = self._kept(history)
+        if len(kept) < len(history):
+            self._study = None  # its trials have other places
+        self._update(kept)
         proposal = self._ask(len(history))
         if size(self.dimensions) is not None and not self._replayed and tuple(proposal.values.values()) in seen:
             self._study = None
@@ -59,10 +69,23 @@ class Model:
         self._held.append(Past(proposal.point, proposal.values))
         return proposal
 
+    def _kept(self, history: Sequence[Past]) -> Sequence[Past]:
+        """Return the trials that the sampler receives: all, or the newest and the best if they are too many."""
+        told = [number for number, past in enumerate(history) if past.told]
+        if self._most is None or len(told) <= self._most:
+            return history
+        half = self._most // 2
+        values = {number: value for number in told[:-half] if (value := history[number].value) is not None}
+        best = sorted(values, key=lambda number: values[number], reverse=self._worst is min)
+        chosen = {*told[-half:], *best[: self._most - half]}
+        return [past for number, past in enumerate(history) if number in chosen or not past.told]
+
     def _ask(self, number: int, point: Mapping[str, Any] | None = None) -> Proposal:
         """Ask for a trial. Its point in the study is the proposal's, or else the given one."""
         assert self._study is not None  # noqa: S101
         self._study.sampler = self._make(derive_seed(self._seed, number))
+        if self._replayed:  # to find the search space from all trials again would take as long as all the rest
+            self._study.sampler._search_space = self._space  # type: ignore[attr-defined]
         asked = self._study.ask(self._distributions)
         values = {each.name: each.value(asked.params[each.name]) for each in self.dimensions}
         proposal = proposal_of(self.dimensions, values)
@@ -90,6 +113,7 @@ class Model:
         import optuna
 
         self._study = optuna.create_study(direction=self._direction, sampler=optuna.samplers.RandomSampler(0))
+        self._space = optuna.search_space.IntersectionSearchSpace()
         for coordinates, value in self._known:
             self._study.add_trial(self._trial(coordinates, value, told=True))
         self._held = []
@@ -193,6 +217,7 @@ def gaussian_process(search: Search) -> Sampler:
     return Model(
         search,
         lambda seed: _quietly(GPSampler, seed=seed, n_startup_trials=start_up, warn_independent_sampling=False),
+        most=GP_TRIALS,
     )
 
 
