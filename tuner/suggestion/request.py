@@ -25,6 +25,7 @@ from tuner.space import Value
 SERVED = tuple(name for name in ALGORITHMS if name != "hyperband")  # its early stopping is the local engine's
 OUR_SETTINGS = (SEARCH_SETTING, FIRST_SETTING)  # the rules do not judge them
 MOST_TRIALS = 10_000  # in one request
+MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request
 _RULES = (*spec.RULES, *space.RULES, *settings.RULES)
 _NOT_SENT = ("name", "objective", "metric-strategy", "resume-policy", "failed-above-max", "parallel-above-max")
@@ -134,6 +135,9 @@ def _check(document: dict[str, Any]) -> None:
                 raise BadRequest(message)
 
 
+_MORE = "start a new one that is warm-started from it"
+
+
 def counts_of(message: Any) -> tuple[int, int]:
     """Return how many suggestions a request asks for, and how many were stored before."""
     count, total, trials = message.current_request_number, message.total_request_number, len(message.trials)
@@ -141,8 +145,10 @@ def counts_of(message: Any) -> tuple[int, int]:
         raise BadRequest(f"current_request_number must be from 1 to {MOST_PARALLEL}, got {count}")
     if total < count:
         raise BadRequest(f"total_request_number must be at least current_request_number {count}, got {total}")
-    if max(total, trials) > MOST_TRIALS:
-        raise BadRequest(f"a search may have {MOST_TRIALS} trials, got {max(total, trials)}")
+    algorithm = message.experiment.spec.algorithm.algorithm_name
+    most = MOST_CMAES if algorithm == "cmaes" else MOST_TRIALS
+    if max(total, trials) > most:
+        raise BadRequest(f"a search with {algorithm} may have {most} trials, got {max(total, trials)}; {_MORE}")
     return count, total - count
 
 

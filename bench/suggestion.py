@@ -1,0 +1,56 @@
+"""The cost of the suggestion service: time and memory of 5 suggestions after N finished trials, over gRPC.
+
+    python -m bench.suggestion [--trials 1000]
+
+Each algorithm has a server process of its own, with one thread for arithmetic. The first request contains the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from pathlib import Path
+
+from bench.provenance import line
+from tests.tuner.suggestion.controller import Trial
+from tests.tuner.suggestion.test_process import Process, search
+from tuner.suggestion.request import SERVED
+
+REQUESTS = 5  # after the first; the median is printed
+
+
+def main() -> None:
+    """Print a row for each algorithm."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000, help="finished trials in each request")
+    count = parser.parse_args().trials
+    print(f"{line('optuna', 'torch', 'grpcio')}; load {os.getloadavg()[0]:.1f}")
+    print(f"5 suggestions after {count} finished trials (grid: 9 points, none finished)")
+    print("algorithm             first s  median s  peak MiB  anonymous MiB")
+    for algorithm in SERVED:
+        service = Process()
+        times = []
+        for request in range(REQUESTS + 1):
+            controller = search(algorithm, count)
+            _vary(controller.trials, request)
+            started = time.monotonic()
+            controller.ask(service, 5)
+            times.append(time.monotonic() - started)
+        status = Path(f"/proc/{service.process.pid}/status").read_text()
+        anonymous = int(status.split("RssAnon:")[1].split()[0]) // 1024
+        median = sorted(times[1:])[REQUESTS // 2]
+        print(f"{algorithm:20} {times[0]:8.2f} {median:9.2f} {service.peak():9} {anonymous:14}", flush=True)
+        service.end()
+
+
+def _vary(trials: list[Trial], seed: int) -> None:
+    """Give the trials other objectives, so that no request repeats an earlier one."""
+    chance = random.Random(seed)
+    for trial in trials:
+        trial.value = repr(float(trial.value) * (1 + chance.random() / 10))
+
+
+if __name__ == "__main__":
+    main()
