@@ -1,8 +1,9 @@
-# The images of the trainer and of the client (--target client). Any OCI builder works. The build needs a base image and a Python
-# package index, and nothing else.
+# The images of the trainer, of the client (--target client) and of the suggestion service (--target suggestion). Any OCI builder
+# works. The build needs a base image and a Python package index, and nothing else.
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda .
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 #   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
+#   docker build -t ghcr.io/gan-tuner/suggestion:0.1.0 --target suggestion --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 # BASE: pin it by digest for reproducible builds (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
 # TORCH_INDEX: the default index has wheels that contain CUDA, so no CUDA base image is needed. For the small CPU image, give the
 # index of CPU wheels from PyTorch's installation guide. Without it the CPU image works too, but is 2.6 GB larger.
@@ -34,6 +35,38 @@ RUN python3 -m venv /opt/venv
 RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19.1" "click==8.5.1" "rich==15.0.0" \
     "google-re2==1.1.20251105" "kubernetes==36.0.3" "kubeflow-katib==0.19.0" "plotly==7.1.0" \
  && /opt/venv/bin/pip uninstall -y pip
+
+FROM ${BASE} AS build-suggestion
+ARG TORCH=2.15.0
+ARG TORCH_INDEX=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python3 -m venv /opt/venv
+# Only bayesianoptimization needs torch, and only on the CPU. Without TORCH_INDEX the image has CUDA's libraries too.
+RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==${TORCH}" \
+ && { /opt/venv/bin/pip uninstall -y triton || true; } \
+ && cd /opt/venv/lib/python3*/site-packages \
+ && find . -type d -name include '(' -path './torch/*' -o -path './nvidia/*' ')' -prune -exec rm -rf {} + \
+ && find . -name "*.a" -delete
+RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "cmaes==0.13.1" "ruamel.yaml==0.19.1" \
+    "google-re2==1.1.20251105" "kubernetes==36.0.3" "kubeflow-katib==0.19.0" \
+ && /opt/venv/bin/pip uninstall -y pip
+
+FROM ${BASE} AS suggestion
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="gan-tuner suggestion service" \
+      org.opencontainers.image.description="Answers Katib's requests for suggestions with the samplers of gantune run --local" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-suggestion /opt/venv /opt/venv
+COPY tuner/ /app/tuner/
+# One thread: a suggestion pod has a fraction of a core. The service writes no file.
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    OMP_NUM_THREADS=1
+WORKDIR /app
+RUN python -c "import cmaes, optuna, scipy.stats, torch, tuner.suggestion.server"
+USER 65532:65532
+EXPOSE 6789
+ENTRYPOINT ["python", "-m", "tuner.suggestion"]
 
 FROM ${BASE} AS client
 ARG VERSION=0.1.0
