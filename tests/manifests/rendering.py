@@ -22,7 +22,8 @@ MANIFESTS = ROOT / "manifests"
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = [f"1.{minor}" for minor in range(31, 37)]
 SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
-OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.name != "katib")
+CONFIGS = ["katib", "katib-suggestions"]  # overlays that configure Katib itself
+OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.name not in CONFIGS)
 
 
 REMEDIES = {

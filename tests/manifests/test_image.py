@@ -22,19 +22,20 @@ def test_all_files_name_one_version() -> None:
     [chart] = k8s.documents((k8s.ROOT / "charts" / "gan-tuner" / "Chart.yaml").read_text())
     assert chart["appVersion"] == version
     images = set()
-    for rendered in (k8s.search("bayes"), k8s.overlay("cpu"), (k8s.ROOT / "kind" / "versions.env").read_text()):
+    versions = (k8s.ROOT / "kind" / "versions.env").read_text()
+    for rendered in (k8s.search("bayes"), k8s.overlay("cpu"), k8s.overlay("katib-suggestions"), versions):
         images |= set(re.findall(r"ghcr\.io/gan-tuner/[\w.:-]+", rendered))
-    tags = {f"trainer:{version}-cuda", f"trainer:{version}-cpu", f"client:{version}"}
+    tags = {f"trainer:{version}-cuda", f"trainer:{version}-cpu", f"client:{version}", f"suggestion:{version}"}
     assert images == {f"ghcr.io/gan-tuner/{tag}" for tag in tags}
     assert set(re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, flags=re.MULTILINE)) == {version}
 
 
 def test_final_stages_contain_one_package() -> None:
     final = {stage.split()[2]: stage for stage in STAGES if not stage.split()[2].startswith("build")}
-    assert final.keys() == {"trainer", "client"}
+    assert final.keys() == {"trainer", "client", "suggestion"}
     job = k8s.trial(k8s.experiment(k8s.search("bayes")))
     user = job["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
-    for name, package in (("trainer", "trainer"), ("client", "tuner")):
+    for name, package in (("trainer", "trainer"), ("client", "tuner"), ("suggestion", "tuner")):
         assert re.findall(r"^COPY (\w+)/", final[name], flags=re.MULTILINE) == [package]
         assert f"USER {user}:{user}" in final[name]
         assert "org.opencontainers.image.version" in final[name]
@@ -49,10 +50,9 @@ def test_base_image_is_pinned() -> None:
     packages = [package for line in wanted for package in re.findall(r'"([a-z][^"$]*[^"]*)"', line)]
     assert len(packages) > 10
     assert [package for package in packages if not re.fullmatch(r"[\w.-]+==(\d[\w.]*|\$\{[A-Z]+\})", package)] == []
-    assert re.findall(r"^ARG (TORCH|TORCHVISION)=\d+\.\d+\.\d+$", DOCKERFILE, flags=re.MULTILINE) == [
-        "TORCH",
-        "TORCHVISION",
-    ]
+    torch = re.findall(r"^ARG (TORCH|TORCHVISION)=\d+\.\d+\.\d+$", DOCKERFILE, flags=re.MULTILINE)
+    assert torch == ["TORCH", "TORCHVISION", "TORCH"]  # of the trainer, and of the suggestion service
+    assert len(set(re.findall(r"^ARG TORCH=.*$", DOCKERFILE, flags=re.MULTILINE))) == 1
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_base_image_is_pinned() -> None:
         (
             "tuner",
             ("build-client",),
-            {"numpy", "urllib3", "websocket-client", "grpcio"},
+            {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf"},
         ),  # scipy's, kubernetes', kubeflow-katib's
     ],
 )
@@ -75,6 +75,21 @@ def test_images_contain_imported_packages(package: str, stages: tuple[str, ...],
             names = {name.lower().replace("_", "-") for name in homes[module]}
             missing |= set() if names & installed else names
     assert missing == others
+
+
+def test_suggestion_image_contains_its_imports() -> None:
+    import grimp
+
+    graph = grimp.build_graph("tuner", include_external_packages=True, cache_dir=None)
+    used = {name for name in graph.find_upstream_modules("tuner.suggestion.server") if not name.startswith("tuner")}
+    [stage] = [stage for stage in STAGES if stage.startswith("${BASE} AS build-suggestion")]
+    installed, homes = set(re.findall(r'"([\w.-]+)==', stage)), metadata.packages_distributions()
+    missing = set()
+    for module in used - sys.stdlib_module_names:
+        names = {name.lower().replace("_", "-") for name in homes[module]}
+        missing |= set() if names & installed else names
+    assert missing == {"grpcio", "protobuf"}  # kubeflow-katib's
+    assert {"torch", "cmaes"} <= installed  # Optuna's, which it imports when it needs them
 
 
 def _imported(file: Path) -> set[str]:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.manifests import rendering as k8s
+from tuner.suggestion.request import SERVED
+from tuner.suggestion.server import PORT
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def test_all_overlays_exist() -> None:
     assert wanted == k8s.OVERLAYS
 
 
-@pytest.mark.parametrize("name", [*k8s.OVERLAYS, "katib"])
+@pytest.mark.parametrize("name", [*k8s.OVERLAYS, *k8s.CONFIGS])
 def test_overlay_starts_with_purpose(name: str) -> None:
     lines = (k8s.MANIFESTS / "overlays" / name / "kustomization.yaml").read_text().splitlines()
     assert [line.startswith("# ") for line in lines[:3]] == [True, True, False]
@@ -42,7 +44,7 @@ def test_overlay_passes_gantune_check(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", k8s.VERSIONS)
 def test_overlays_and_trials_are_valid(version: str, tmp_path: Path) -> None:
     objects = []
-    for name in [*k8s.OVERLAYS, "katib"]:
+    for name in [*k8s.OVERLAYS, *k8s.CONFIGS]:
         if name == "dra" and version < "1.34":  # resource.k8s.io/v1 came with 1.34, as the overlay says
             continue
         rendered = k8s.documents(k8s.overlay(name))
@@ -134,13 +136,57 @@ def test_overlay_accepts_any_search(name: str, tmp_path: Path) -> None:
     assert rendered["metadata"]["name"] == f"gan-{name}"
 
 
-def test_katib_config_sets_memory_and_security() -> None:
-    [config] = k8s.documents(k8s.overlay("katib"))
-    assert (config["metadata"]["name"], config["metadata"]["namespace"]) == ("katib-config", "kubeflow")
-    [katib] = k8s.documents(config["data"]["katib-config.yaml"])
-    assert katib["init"]["controller"]["injectSecurityContext"] is True
-    for service in katib["runtime"]["suggestions"]:
-        assert service["securityContext"]["runAsNonRoot"] is True, service["algorithmName"]
+def config(name: str) -> dict[str, Any]:
+    """What Katib's controller reads."""
+    [found] = k8s.documents(k8s.overlay(name))
+    assert (found["metadata"]["name"], found["metadata"]["namespace"]) == ("katib-config", "kubeflow")
+    [katib] = k8s.documents(found["data"]["katib-config.yaml"])
+    return dict(katib)
+
+
+def services(name: str) -> dict[str, dict[str, Any]]:
+    return {entry["algorithmName"]: entry for entry in config(name)["runtime"]["suggestions"]}
+
+
+@pytest.mark.parametrize("name", k8s.CONFIGS)
+def test_katib_config_sets_memory_and_security(name: str) -> None:
+    assert config(name)["init"]["controller"]["injectSecurityContext"] is True
+    for algorithm, service in services(name).items():
+        assert service["securityContext"]["runAsNonRoot"] is True, algorithm
         assert service["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert service["image"].endswith(":v0.19.0")
         assert service["resources"]["limits"]["memory"] != "100Mi"
+
+
+def test_suggestion_overlay_replaces_only_services() -> None:
+    stock, ours = services("katib"), services("katib-suggestions")
+    assert stock.keys() == ours.keys()
+    replaced = {name for name, service in ours.items() if service != stock[name]}
+    assert replaced == set(SERVED)
+    assert all(service["image"].endswith(":v0.19.0") for service in stock.values())
+    others = [config(name) for name in k8s.CONFIGS]
+    for katib in others:
+        del katib["runtime"]["suggestions"]
+    assert others[0] == others[1]
+
+
+def test_suggestion_service_is_restricted_and_probed(tmp_path: Path) -> None:
+    pods = []
+    for name in SERVED:
+        entry = services("katib-suggestions")[name]
+        container = {key: value for key, value in entry.items() if key != "algorithmName"} | {"name": "suggestion"}
+        assert container["image"] == "ghcr.io/gan-tuner/suggestion:0.1.0"
+        assert container["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        for probe in ("readinessProbe", "livenessProbe"):
+            assert container[probe]["grpc"] == {"port": PORT}
+        assert "ports" not in container, "Katib adds its own, and refuses the Suggestion if this port is listed"
+        pods.append(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
+        )
+    k8s.kubeconform(pods, k8s.VERSIONS[-1], tmp_path)
