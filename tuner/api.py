@@ -128,6 +128,10 @@ class Client:
         """Return the Experiment of a study in the store."""
         return self.store.of(kind).experiment(name)
 
+    def source(self, name: str, kind: EngineKind) -> str:
+        """Return the manifest's text of a study in the store, with its comments; "" where the store has none."""
+        return self.store.of(kind).source(name)
+
     def katib_found(self, *, timeout: float) -> tuple[bool, str]:
         """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""
         from tuner.kube import has_katib

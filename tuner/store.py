@@ -24,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tuner import manifest
+from tuner import manifest, yamlfile
 from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
 from tuner.files import remove
 from tuner.manifest import Experiment
@@ -133,10 +133,16 @@ class Studies:
             folder.mkdir(parents=True, exist_ok=True)
             shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
-            _write(folder / MANIFEST, shape | identity | ({"origin": dict(place)} if place else {}))
+            source = {"source": text} if (text := _source(experiment) or (held or {}).get("source")) else {}
+            origin = {"origin": dict(place)} if place else {}
+            _write(folder / MANIFEST, shape | identity | source | origin)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
         return folder
+
+    def source(self, name: str) -> str:
+        """Return the text of the manifest that was submitted last, with its comments; "" where there is none."""
+        return str(self._known(name).get("source", ""))
 
     def identity(self, name: str) -> str:
         """Return the id by which the study knows its own files; "" until `identify` has set it."""
@@ -300,6 +306,16 @@ def _shape(experiment: Experiment) -> dict[str, Any]:
     }
     loaded: dict[str, Any] = json.loads(json.dumps(shape, default=str))
     return loaded
+
+
+def _source(experiment: Experiment) -> str:
+    """Return the text of the file that the Experiment was read from; "" where it is not a manifest that one writes."""
+    if not experiment.file.endswith((".yaml", ".yml")):
+        return ""
+    try:
+        return yamlfile.read_bytes(experiment.file).decode()
+    except (GantuneError, UnicodeDecodeError):
+        return ""
 
 
 def _difference(old: Any, new: Any, path: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "status": ("tuner.cli.study", "Show how a study stands, trial by trial."),
     "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
     "report": ("tuner.cli.report", "Write one HTML page: plots, samples, and all trials."),
+    "next": ("tuner.cli.next", "Write the next manifest from what a study has found."),
     "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),
     "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
     "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),
@@ -37,7 +38,11 @@ COMMANDS = {
     "retry": ("tuner.cli.recover", "Run failed trials of a local study again."),
     "check-store": ("tuner.cli.recover", "Check the journals of local studies, and repair a damaged one."),
 }
-ATTRIBUTES = {"list": "list_", "check-store": "check_store"}  # where the command cannot have its own name in Python
+ATTRIBUTES = {
+    "list": "list_",
+    "next": "next_",
+    "check-store": "check_store",
+}  # where the command cannot have its own name in Python
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 

@@ -1,0 +1,66 @@
+"""`gantune next NAME`: write the next manifest from what a study has found."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option
+from tuner.cli.terminal import say
+from tuner.errors import UnsupportedError
+
+
+@click.command("next")
+@click.argument("name")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+    help="Write to this file; - is stdout. [default: the name of the next study, with .yaml]",
+)
+@click.option("--as", "new_name", metavar="NAME", default="", help="Name the next study. [default: NAME-2]")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@engine_option
+@cluster_options
+@store_option
+def next_(
+    name: str, output: Path | None, new_name: str, force: bool, local: bool | None, store_dir: Path, **where: Any
+) -> None:
+    """Write the manifest of the search after the study NAME.
+
+    Parameters that do not matter get the value of the best trial. Ranges shrink to where good trials are, and widen
+    where the best trials sit on a bound. Each change has its reason as a comment in the file.
+
+    \b
+    gantune next gan-bayes -o next.yaml
+    """
+    from tuner.cli.study import read
+    from tuner.report.advice import advice, leader
+    from tuner.revision import next_name, revise
+
+    facade = client(store_dir, **where)
+    result, kind = read(facade, name, local=local)
+    experiment = facade.experiment(name, kind)
+    new = new_name or next_name(experiment.name)
+    path = output or Path(f"{new}.yaml")
+    if str(path) != "-" and path.exists() and not force:
+        raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
+    changes = advice(result, experiment)
+    first = leader(result, experiment) or result.best
+    written = revise(
+        facade.source(name, kind), experiment, changes, name=new, first=first.parameters if first else None
+    )
+    if str(path) == "-":
+        say(written, nl=False)
+    else:
+        path.write_text(written, encoding="utf-8")
+    for change in changes:
+        say(str(change), err=True)
+    if not changes:
+        say("no change: there are too few trials, or they show no trend", err=True)
+    if str(path) != "-":
+        store = "" if store_dir == DEFAULT_STORE else f" --store {shlex.quote(str(store_dir))}"
+        say(f"next: gantune run {shlex.quote(str(path))} --local --warm-start {kind.value}/{name}{store}", err=True)
