@@ -143,7 +143,7 @@ class Config:
         0, "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest", low=0, high=1024
     )
     output_dir: Path | None = _flag(
-        None, "write weights, samples.png, run.json, metrics.jsonl and the checkpoint to this directory"
+        None, "write weights, samples.png, real.png, run.json, metrics.jsonl and the checkpoint to this directory"
     )
     metrics_file: Path | None = _flag(
         None, "write the metric lines to this file too (for Katib's File collector, format TEXT)"

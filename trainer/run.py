@@ -19,6 +19,8 @@ from trainer.report import Gauges, ReportError, Sink
 
 RUN_JSON = "run.json"
 SAMPLES_PNG = "samples.png"
+REAL_PNG = "real.png"  # held-out images, to compare the samples with
+GRID_IMAGES = 64  # in each of both files
 DIVERGED = 3
 ANYWHERE = (  # flags that do not change the results, so that a run may be resumed with other values
     "preset", "data_dir", "device", "threads", "output_dir", "metrics_file", "metrics_port", "metrics_host",
@@ -129,7 +131,7 @@ class RunDirectory:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.training.history:
-                for name in (CHECKPOINT, GENERATOR, SAMPLES_PNG):
+                for name in (CHECKPOINT, GENERATOR, SAMPLES_PNG, REAL_PNG):
                     if self.training.done == 0:
                         (self.folder / name).unlink(missing_ok=True)
             self._write_json(record)
@@ -163,9 +165,10 @@ class RunDirectory:
         self.save()
         if not last.diverged:
             checkpoint.save_weights(self.folder / GENERATOR, self.training.generator(0))
-            noise = torch.randn(64, self.config.latent_dim, generator=torch.Generator().manual_seed(0))
+            noise = torch.randn(GRID_IMAGES, self.config.latent_dim, generator=torch.Generator().manual_seed(0))
             samples = self.training.step.sample(0, noise.to(self.training.step.device))
             data.write_grid(samples, self.folder / SAMPLES_PNG)
+            data.write_grid(self.training.images.held_out[:GRID_IMAGES], self.folder / REAL_PNG)
         self._write_json(record | {"finished": True, "final": last.values})
 
     def _write_json(self, record: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
     from tuner.engines.local.recovery import Health
+    from tuner.report import Study as ReportStudy
 
 __all__ = [
     "Client",
@@ -131,6 +132,12 @@ class Client:
     def source(self, name: str, kind: EngineKind) -> str:
         """Return the manifest's text of a study in the store, with its comments; "" where the store has none."""
         return self.store.of(kind).source(name)
+
+    def study(self, name: str, kind: EngineKind) -> ReportStudy:
+        """Return what a report shows of a study in the store."""
+        from tuner.gather import gather
+
+        return gather(self.store, name, kind, self.result(name, kind))
 
     def katib_found(self, *, timeout: float) -> tuple[bool, str]:
         """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""

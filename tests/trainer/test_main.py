@@ -36,7 +36,7 @@ def test_run_prints_lines_and_writes_files(tmp_path, capsys):
     assert metrics.read_text() == printed.out
     assert printed.err == ""
     assert {p.name for p in out.iterdir()} == {
-        "checkpoint.safetensors", "generator.safetensors", "metrics.jsonl", "run.json", "samples.png"
+        "checkpoint.safetensors", "generator.safetensors", "metrics.jsonl", "real.png", "run.json", "samples.png"
     }  # fmt: skip
     run = json.loads((out / "run.json").read_text())
     assert run["flags"]["lr"] == 0.001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,11 @@ def gather(facade: Client, name: str, *, local: bool | None) -> Study:
     """Return what the page shows of one study. Raises StudyNotFound, and StudyError where the name is ambiguous."""
     from tuner.api import EngineKind
     from tuner.cli import study, training
-    from tuner.report import Study
 
     prefix, _, own = name.rpartition("/")
     if prefix in tuple(EngineKind):
         name, local = own, prefix == EngineKind.LOCAL
-    result, kind = study.read(facade, name, local=local)
-    experiment = facade.experiment(name, kind)
-    commands = {trial.number: training.line(experiment, trial.parameters) for trial in result.trials}
-    return Study(result, experiment, kind.value, commands={number: line for number, line in commands.items() if line})
+    _, kind = study.read(facade, name, local=local)
+    found = facade.study(name, kind)
+    lines = {trial.number: training.line(found.experiment, trial.parameters) for trial in found.result.trials}
+    return replace(found, commands={number: line for number, line in lines.items() if line})

@@ -21,6 +21,11 @@ from tuner.result import Goal
 
 __all__ = ["Study", "page"]
 
+NO_SAMPLES = (
+    "No trial wrote images. A trainer takes part by writing an image file samples.png or samples.jpg, and real.png for "
+    "real images, into a directory that the trial mounts."
+)
+
 
 def page(studies: Sequence[Study], *, now: datetime | None = None) -> str:
     """Return the self-contained HTML document of some studies. Raises UnsupportedError without plotly."""
@@ -91,7 +96,8 @@ def _seed(study: Study) -> str:
 
 def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of all that the page shows of one study."""
-    found = [(f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study))) for index, plot in enumerate(PLOTS)]
+    found = [(f"{prefix}samples", "Samples", _samples(study))]
+    found += [(f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study))) for index, plot in enumerate(PLOTS)]
     if groups := data.failures(study.result):
         found.append((f"{prefix}failures", "Failed and diverged trials", html.failures(groups)))
     table = data.table(study.result)
@@ -100,6 +106,22 @@ def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
     manifest = json.dumps(dict(study.experiment.document), indent=2, default=str)
     found.append((f"{prefix}record", "Record", html.record(study.record, manifest)))
     return found
+
+
+def _samples(study: Study) -> str:
+    """The images of the trials, best first, after the real ones."""
+    if not study.samples:
+        return html.note(study.no_samples or NO_SAMPLES)
+    best = study.result.best
+    items = [html.Sample(study.real, "real images", "held out from training")] if study.real else []
+    items += [
+        html.Sample(study.samples[t.number], f"trial {t.number}", data.scores(t, study.metric), best is t)
+        for t, _ in data.ranked(study)
+        if t.number in study.samples
+    ]
+    left = len(study.scored) - len(study.samples)
+    some = f" The best and a sample of the others are shown; {left} trials are not." if left > 0 else ""
+    return html.note(f"What the trials drew, best {study.metric} first.{some}") + html.samples(items)
 
 
 def _state(study: Study) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -41,6 +42,15 @@ def ranked(study: Study) -> list[tuple[Trial, float]]:
     """Return the scored trials, best first; equal ones by number."""
     sign = 1 if study.result.objective.goal_type is Goal.MINIMIZE else -1
     return sorted(study.scored, key=lambda item: sign * item[1])
+
+
+def sample(order: Sequence[tuple[Trial, float]], most: int) -> list[tuple[Trial, float]]:
+    """Return at most `most` of the ranked trials: the best half of that many, and an even choice of the others."""
+    if len(order) <= most:
+        return list(order)
+    head, rest = list(order[: most // 2]), order[most // 2 :]
+    step = len(rest) / (most - len(head))
+    return head + [rest[int(index * step)] for index in range(most - len(head))]
 
 
 def counts(result: Result) -> dict[str, int]:
@@ -97,6 +107,12 @@ def _metrics(result: Result) -> list[str]:
     for name in names:
         columns.setdefault(tuple(trial.metrics.get(name) for trial in result.trials), name)
     return list(columns.values())
+
+
+def scores(trial: Trial, objective: str) -> str:
+    """Return the objective and, where the trial reports them, how much its samples cover and copy."""
+    names = dict.fromkeys([objective, "coverage", "copied"])
+    return " ".join(f"{name} {trial.metrics[name]:.4g}" for name in names if name in trial.metrics)
 
 
 def assignments(trial: Trial) -> str:

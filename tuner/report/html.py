@@ -6,17 +6,29 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 
 from tuner.errors import UnsupportedError
 from tuner.report.data import Failure, Table
+from tuner.report.images import Thumbnail
 from tuner.report.plots import Drawn
 
 # No request can leave the page, whatever a value says. Only the scripts with these hashes run; plotly writes styles.
 POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
 SHOWN_NUMBERS = 12  # of the trials that failed for one reason
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image that a trial wrote, or the real ones."""
+
+    image: Thumbnail
+    title: str
+    caption: str
+    best: bool = False
 
 
 def document(title: str, body: str, *, plots: bool) -> str:
@@ -115,6 +127,18 @@ def drawn(plot: Drawn) -> str:
 def _data(figure: object) -> str:
     """JSON in a script element ends at any "</script": no "<" is left in it."""
     return json.dumps(figure, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def samples(items: Sequence[Sample]) -> str:
+    """Return images with their captions."""
+    shown = "".join(
+        f"<figure{_winner(item.best)}>"
+        f'<img src="{item.image.uri}" width="{item.image.width}" height="{item.image.height}" '
+        f'alt="{escape(item.title)}">'
+        f"<figcaption><b>{escape(item.title)}</b><br>{escape(item.caption)}</figcaption></figure>"
+        for item in items
+    )
+    return f'<div class="samples">{shown}</div>'
 
 
 def failures(groups: Sequence[Failure]) -> str:

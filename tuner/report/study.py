@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tuner.curves import Curves
 from tuner.manifest import Experiment
 from tuner.report import importance
+from tuner.report.images import Thumbnail
 from tuner.report.importance import Interval, Surface
-from tuner.result import Observation, Result, Trial, TrialState
+from tuner.result import Result, Trial, TrialState
 
 Cut = tuple[int, float]  # (number of the report, from 1; the objective that a trial must reach by then)
 
@@ -21,19 +23,25 @@ class Study:
 
     Attributes:
         engine: The name of the engine that ran it.
-        curves: What each trial reported, in order, by the trial's name.
+        curves: What each trial reported of each metric, in order, by the trial's name.
         cuts: The early-stopping rule of each trial that has one, by the trial's number.
         commands: The command line that trains with a trial's parameters, by the trial's number.
         record: What is needed to repeat the search, as (name, value).
+        samples: The images that trials wrote, by the trial's number.
+        real: Real images to compare them with; None without.
+        no_samples: Why there are no images.
     """
 
     result: Result
     experiment: Experiment
     engine: str = "local"
-    curves: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
+    curves: Mapping[str, Curves] = field(default_factory=dict)
     cuts: Mapping[int, tuple[Cut, ...]] = field(default_factory=dict)
     commands: Mapping[int, str] = field(default_factory=dict)
     record: tuple[tuple[str, str], ...] = ()
+    samples: Mapping[int, Thumbnail] = field(default_factory=dict)
+    real: Thumbnail | None = None
+    no_samples: str = ""
 
     @property
     def metric(self) -> str:
@@ -69,4 +77,4 @@ class Study:
 
     def curve(self, trial: Trial, metric: str) -> list[float]:
         """Return the finite values of one metric that a trial reported, in order."""
-        return [seen.value for seen in self.curves.get(trial.name, ()) if seen.metric == metric]
+        return [seen.value for seen in self.curves.get(trial.name, {}).get(metric, ())]

@@ -45,10 +45,13 @@ def reporting(count: int, reports: int = 6) -> Study:
         if "fd" in metrics:
             metrics["train_fd"] = metrics["fd"] / 2
             pairs = [(name, metrics[name] * (reports - i)) for i in range(reports) for name in ("fd", "train_fd")]
-            seen[each.name] = tuple(Observation(name, value) for name, value in pairs)
+            seen[each.name] = {
+                name: tuple(Observation(name, value) for own, value in pairs if own == name)
+                for name in ("fd", "train_fd")
+            }
         held.append(replace(each, metrics=metrics))
     held[-1] = replace(held[-1], state=TrialState.RUNNING, ended=None, metrics={})
-    seen[held[-1].name] = (Observation("fd", 3.0),)
+    seen[held[-1].name] = {"fd": (Observation("fd", 3.0),)}
     found = replace(result(*held), state=StudyState.RUNNING)
     return Study(found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))})
 
@@ -161,7 +164,7 @@ def test_contour_is_low_where_trials_are() -> None:
 
 def test_parallel_draws_best_half_and_a_sample() -> None:
     ranked = data.ranked(study(search(1000)))
-    chosen = parallel.sample(ranked, 100)
+    chosen = data.sample(ranked, 100)
     assert len(chosen) == len({each.number for each, _ in chosen}) == 100
     assert chosen[:50] == ranked[:50]
     assert chosen[-1][1] > ranked[len(ranked) * 9 // 10][1]

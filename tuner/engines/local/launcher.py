@@ -21,6 +21,7 @@ from tuner.metrics import MetricsTail
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BLOCK = 1 << 16  # bytes of a log that are searched at once for its last line
+OUTPUT = "output.log"  # what a trial prints
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -81,7 +82,7 @@ class Launcher:
 
     def log(self, entry: TrialRecord) -> Path:
         """What the trial prints."""
-        return self.folder(entry) / "output.log"
+        return self.folder(entry) / OUTPUT
 
     def job(self, entry: TrialRecord, slot: Mapping[str, str]) -> Job:
         """The trial's directories, made, and its job. A trial that runs again finds what it left, unless its rungs
@@ -139,16 +140,21 @@ class Launcher:
         return MetricsTail(self._metrics_file(entry), metrics, experiment.collector, keep_going)
 
     def _metrics_file(self, entry: TrialRecord) -> Path:
-        collector = self._experiment.collector
-        if collector.kind is not CollectorKind.FILE:
-            return self.log(entry)
-        mount = command.collector_mount(collector.path)
-        own = command.place(self.folder(entry), mount)
-        return own if mount == collector.path else own / PurePosixPath(collector.path).name
+        return metrics_file(self._experiment, self.folder(entry))
 
     def _argv(self, built: command.Command) -> list[str]:
         program, *rest = built.argv
         return [sys.executable if program in ("python", "python3") else program, *rest]
+
+
+def metrics_file(experiment: Experiment, folder: Path) -> Path:
+    """Where the trial whose directory is `folder` writes its metrics."""
+    collector = experiment.collector
+    if collector.kind is not CollectorKind.FILE:
+        return folder / OUTPUT
+    mount = command.collector_mount(collector.path)
+    own = command.place(folder, mount)
+    return own if mount == collector.path else own / PurePosixPath(collector.path).name
 
 
 def share(workers: int) -> list[dict[str, str]]:

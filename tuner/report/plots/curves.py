@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tuner.report.data import ranked
+from tuner.report.data import ranked, sample
 from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure, line, rounded
 from tuner.report.plots.drawn import Drawn
-from tuner.report.plots.parallel import sample
 from tuner.report.study import Cut, Study
 from tuner.result import Trial, TrialState
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tuner.report.data import ranked
+from tuner.report.data import ranked, sample
 from tuner.report.figure import Figure, axis, escaped, figure, is_log, line
 from tuner.report.plots.drawn import Drawn
 from tuner.report.study import Study
@@ -34,15 +34,6 @@ def draw(study: Study) -> Drawn:
     )
     text = f"A line for each scored trial, dark blue for the best fifth by {study.metric}, orange for the worst.{some}"
     return Drawn(text, (_figure(study, parameters, chosen),))
-
-
-def sample(order: Sequence[tuple[Trial, float]], most: int) -> list[tuple[Trial, float]]:
-    """Return at most `most` of the ranked trials: the best half of that many, and an even choice of the others."""
-    if len(order) <= most:
-        return list(order)
-    head, rest = list(order[: most // 2]), order[most // 2 :]
-    step = len(rest) / (most - len(head))
-    return head + [rest[int(index * step)] for index in range(most - len(head))]
 
 
 def _figure(study: Study, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]) -> Figure:

@@ -1,0 +1,61 @@
+"""What the local engine knows of a study beyond its result, for those who only read it. Needs no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.curves import Curves
+from tuner.engines.local.early_stopping import Cut
+from tuner.engines.local.journal import Journal
+from tuner.engines.local.launcher import metrics_file
+from tuner.manifest import Experiment
+from tuner.metrics import MetricsTail
+from tuner.result import Observation, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What was decided once for a study.
+
+    Attributes:
+        seed: The sampler's seed; None before the first trial is proposed.
+        warm_start: The study whose trials the sampler received first; "" without one.
+        known: How many trials these were.
+        cuts: The early-stopping rule of each trial that has one, by the trial's number.
+    """
+
+    seed: int | None
+    warm_start: str
+    known: int
+    cuts: dict[int, tuple[Cut, ...]]
+
+
+def details(folder: Path, identity: str) -> Details:
+    """Return the details of the study in `folder`. Raises StudyError where its journal cannot be read."""
+    journal = Journal(folder, identity=identity)
+    header = journal.header
+    return Details(
+        seed=header.get("seed"),
+        warm_start=str(header.get("warm_start", "")),
+        known=len(header.get("known", ())),
+        cuts={entry.number: entry.cuts for entry in journal.entries if entry.cuts},
+    )
+
+
+def directories(folder: Path, trial: str) -> list[Path]:
+    """Return the directories that a trial may have written to: its mounts, and its working directory."""
+    return [folder / "trials" / trial / name for name in ("mounts", "files")]
+
+
+def running_curves(experiment: Experiment, folder: Path, trials: Iterable[Trial]) -> dict[str, Curves]:
+    """Return what running trials have reported so far, by their names."""
+    metrics = (experiment.objective.metric, *experiment.additional_metrics)
+    found: dict[str, Curves] = {}
+    for trial in trials:
+        tail = MetricsTail(metrics_file(experiment, folder / "trials" / trial.name), metrics, experiment.collector)
+        tail.poll()
+        curves = {metric: tuple(Observation(metric, value) for value in tail.curve(metric)) for metric in metrics}
+        found[trial.name] = {metric: curve for metric, curve in curves.items() if curve}
+    return found

@@ -1,0 +1,107 @@
+"""Gathers what a report shows of a study: from the store, and from what its engine keeps there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tuner import curves
+from tuner.command import primary_container
+from tuner.errors import CommandError
+from tuner.manifest import Experiment
+from tuner.report import Study, data, images
+from tuner.report.images import Thumbnail
+from tuner.result import Result, Trial, TrialState
+from tuner.store import EngineKind, Store
+
+THUMBNAILS = 24  # of one study: the best trials, and a sample of the others
+RUN_RECORD = "run.json"  # what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
+RECORD_BYTES = 256 << 10
+NO_VOLUME = (
+    "The images of trials on a cluster are on their pods' volumes, which are gone with the pods. Keep them on a "
+    "PersistentVolumeClaim (manifests/overlays/spot) and copy them with kubectl cp, or train a trial again on this "
+    "machine with the command that its button copies."
+)
+
+
+def gather(store: Store, name: str, kind: EngineKind, result: Result) -> Study:
+    """Return what a report shows of the study `name`, whose result is `result`. Raises StudyError."""
+    studies = store.of(kind)
+    experiment, folder = studies.experiment(name), studies.folder(name)
+    held = curves.read(folder)
+    record = dict(_common(experiment))
+    if kind is EngineKind.KATIB:
+        from tuner.engines.katib.archive import ClusterStudies
+
+        origin = ClusterStudies(store).origin(name)
+        place = {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
+        record = {"engine": "Katib", "points proposed by": _service(experiment)} | place | record
+        return Study(result, experiment, kind.value, held, record=tuple(record.items()), no_samples=NO_VOLUME)
+
+    from tuner.engines.local.details import details, directories, running_curves  # the engine of this machine
+
+    facts = details(folder, studies.identity(name))
+    running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
+    record = {"engine": "local", "points proposed by": "the sampler on this machine (gan-tuner with Optuna)"} | record
+    if facts.seed is not None:
+        record["seed"] = str(facts.seed)
+    if facts.warm_start:
+        record["warm start"] = f"{facts.known} trials of {facts.warm_start}"
+    study = Study(result, experiment, kind.value, held | running_curves(experiment, folder, running), facts.cuts)
+    best = result.best
+    if best is not None:
+        record |= _trainer(directories(folder, best.name))
+    chosen = [trial for trial, _ in data.sample(data.ranked(study), THUMBNAILS)]
+    found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), images.SAMPLES, t))}
+    real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), images.REAL, t))), None)
+    return Study(
+        result, experiment, kind.value, study.curves, facts.cuts, record=tuple(record.items()), samples=found, real=real
+    )
+
+
+def _image(folders: list[Path], names: tuple[str, ...], trial: Trial) -> Thumbnail | None:
+    since = trial.started.timestamp() - 1 if trial.started else 0.0  # a copy of the user's own file is older
+    found = images.find(folders, names, since=since)
+    return images.thumbnail(found) if found else None
+
+
+def _common(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    algorithm = experiment.algorithm
+    settings = ", ".join(f"{name} {value}" for name, value in algorithm.settings.items())
+    yield "algorithm", f"{algorithm.name} ({settings})" if settings else algorithm.name
+    if early := experiment.early_stopping:
+        yield "early stopping", ", ".join([early.name, *(f"{name} {value}" for name, value in early.settings.items())])
+    yield "parallel trials", str(experiment.parallel_trials)
+    yield "max trials", str(experiment.max_trials or "no limit")
+    try:
+        container = primary_container(experiment.template.spec, experiment.template.primary_container)
+    except CommandError:
+        return
+    if image := container.get("image"):
+        yield "image", str(image)
+
+
+def _service(experiment: Experiment) -> str:
+    return f"Katib's suggestion service for {experiment.algorithm.name}, as katib-config names it"
+
+
+def _trainer(folders: list[Path]) -> dict[str, str]:
+    """What the trainer of the best trial wrote about itself: versions, device, and hashes of data and extractor."""
+    shape = _run_record(folders)
+    record = {key.replace("_", " "): value for key, value in shape.items() if key.endswith("_sha256")}
+    record |= {"device": shape.get("device_name") or shape.get("device")}
+    versions = shape.get("versions")
+    if isinstance(versions, dict):
+        record["trainer's versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return {name: value[:300] for name, value in record.items() if isinstance(value, str)}
+
+
+def _run_record(folders: list[Path]) -> dict[str, Any]:
+    found = images.find(folders, (RUN_RECORD,))
+    try:
+        shape = json.loads(found) if found and len(found) <= RECORD_BYTES else {}
+    except (ValueError, RecursionError):
+        return {}
+    return shape if isinstance(shape, dict) else {}
