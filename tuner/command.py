@@ -25,10 +25,10 @@ from typing import Any
 
 from tuner import shell
 from tuner.errors import CommandError, UnsupportedError
+from tuner.katib import PLACEHOLDER
 from tuner.manifest import CollectorKind, Experiment
 from tuner.space import Value, text
 
-_PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^{}]+)\}")
 _META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
 _PRIMARY_ROLES = ("Master", "Chief", "Launcher", "Worker")  # which replica Katib's job-role label calls the master
 _VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
@@ -160,7 +160,7 @@ def _items(container: Mapping[str, Any]) -> list[str]:
 
 def _shell_line(line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]) -> str:
     """Return `line` with its parameters quoted, and `$(VAR)` too where a parameter decides the variable's value."""
-    pattern = re.compile(f"{_PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
+    pattern = re.compile(f"{PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
 
     def value(found: re.Match[str]) -> str | None:
         name = found[3]
@@ -308,7 +308,7 @@ def _reference(experiment: Experiment, name: str, parameters: Mapping[str, Value
 
 def _substituted(node: Any, values: Mapping[str, str]) -> Any:
     if isinstance(node, str):
-        return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), node)
+        return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), node)
     if isinstance(node, Mapping):
         return {key: _substituted(value, values) for key, value in node.items()}
     if isinstance(node, list | tuple):

@@ -15,16 +15,12 @@ from typing import Any, TypeVar
 
 from tuner import check, yamlfile
 from tuner.errors import ManifestError, UnsupportedError
+from tuner.katib import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
 from tuner.result import Goal, Objective
 from tuner.samplers.first import FIRST_ANNOTATION, checked, parse, to_text
 from tuner.samplers.transform import dimension
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 from tuner.yamlfile import Document, Path, show
-
-API_VERSION = "kubeflow.org/v1beta1"
-DEFAULT_PARALLEL_TRIALS = 3  # Katib's constants.go
-DEFAULT_METRICS_FILE = "/var/log/katib/metrics.log"  # common_types.go
-DEFAULT_EVENT_DIRECTORY = "/var/log/katib/tfevent/"
 
 
 class Strategy(StrEnum):
@@ -313,7 +309,7 @@ def _collector(spec: Mapping[str, Any], at: Path) -> Collector:
     filters = tuple(_items(_get(source, "filter", dict, at) or {}, "metricsFormat", str, (*at, "filter")))
     files = _get(source, "fileSystemPath", dict, at) or {}
     at = (*at, "fileSystemPath")
-    default = {CollectorKind.FILE: DEFAULT_METRICS_FILE, CollectorKind.TF_EVENT: DEFAULT_EVENT_DIRECTORY}.get(kind, "")
+    _, default = DEFAULT_PATHS.get(kind.value, ("", ""))
     path = _get(files, "path", str, at) or default
     text_format = _enum(FileFormat, _get(files, "format", str, at) or "TEXT", (*at, "format"))
     return Collector(kind, path, text_format, filters)

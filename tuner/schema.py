@@ -14,9 +14,8 @@ from typing import Any
 
 from tuner.check.fields import JOB, table
 from tuner.check.settings import SETTINGS
-from tuner.check.space import DISTRIBUTIONS, TYPES
-from tuner.check.spec import ALGORITHMS, RESUME_POLICIES
-from tuner.check.template import COLLECTORS, KINDS
+from tuner.check.template import KINDS
+from tuner.katib import ALGORITHMS, API_VERSION, COLLECTORS, DISTRIBUTIONS, PARAMETER_TYPES, RESUME_POLICIES
 
 _SIMPLE: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string"},
@@ -29,13 +28,13 @@ _SIMPLE: Mapping[str, dict[str, Any]] = {
     "any": {},
 }
 _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("Experiment", "apiVersion"): ("kubeflow.org/v1beta1",),
+    ("Experiment", "apiVersion"): (API_VERSION,),
     ("Experiment", "kind"): ("Experiment",),
     ("ExperimentSpec", "resumePolicy"): RESUME_POLICIES,
     ("ObjectiveSpec", "type"): ("minimize", "maximize"),
     ("MetricStrategy", "value"): ("min", "max", "latest"),
     ("AlgorithmSpec", "algorithmName"): (*ALGORITHMS, *(name for name in SETTINGS if name not in ALGORITHMS)),
-    ("ParameterSpec", "parameterType"): TYPES,
+    ("ParameterSpec", "parameterType"): PARAMETER_TYPES,
     ("FeasibleSpace", "distribution"): DISTRIBUTIONS,
     ("CollectorSpec", "kind"): COLLECTORS,
     ("FileSystemPath", "kind"): ("File", "Directory"),
@@ -66,7 +65,7 @@ def experiment_schema() -> dict[str, Any]:
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Experiment (kubeflow.org/v1beta1)",
+        "title": f"Experiment ({API_VERSION})",
         "$ref": "#/$defs/Experiment",
         "$defs": definitions,
     }

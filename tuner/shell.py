@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from tuner.katib import SHELLS
+
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|(\d?|&)(>>?|<)(&?\d|&?[^=>&|]+)?|[^-=]+;")
 
@@ -32,7 +34,7 @@ def is_python(program: str) -> bool:
 
 def is_shell(argv: Sequence[str]) -> bool:
     """Return whether a command is `sh -c LINE` or `bash -c LINE`."""
-    return len(argv) > 2 and PurePosixPath(argv[0]).name in ("sh", "bash") and argv[1] == "-c"
+    return len(argv) > 2 and PurePosixPath(argv[0]).name in SHELLS and argv[1] == "-c"
 
 
 def embedded(

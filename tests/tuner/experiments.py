@@ -8,6 +8,7 @@ from typing import Any
 from tuner import manifest
 from tuner.engine import Event
 from tuner.engines.local import LocalEngine
+from tuner.katib import API_VERSION
 from tuner.manifest import Experiment
 from tuner.result import Result
 from tuner.store import Store
@@ -91,7 +92,7 @@ def document(
         listed = [{"name": key, "value": value} for key, value in early_stopping.items()]
         spec["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": listed}
     return {
-        "apiVersion": manifest.API_VERSION,
+        "apiVersion": API_VERSION,
         "kind": "Experiment",
         "metadata": {"name": name, "namespace": "default"},
         "spec": spec,

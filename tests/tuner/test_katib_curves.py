@@ -18,8 +18,8 @@ from tests.tuner.katib import NOWHERE, FastClock
 from tests.tuner.loopback import Loopback, many
 from tuner import curves
 from tuner.engines.katib import KatibEngine
-from tuner.engines.katib.objects import SIDECAR
 from tuner.errors import ClusterError, Forbidden, NotFound, Unreachable
+from tuner.katib import SIDECAR
 from tuner.kube import Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.store import Store

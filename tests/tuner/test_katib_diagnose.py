@@ -23,6 +23,7 @@ from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine, objects
 from tuner.errors import Deadline
+from tuner.katib import EXPERIMENT_LABEL, TRIAL_LABEL
 
 STALLS = {
     "nan-objective": ("the suggestion service fails on a trial without a finite fd", "gantune stop nan-objective"),
@@ -160,7 +161,7 @@ def test_a_completed_pod_whose_metrics_katib_does_not_take_is_told(server: Loopb
     for other in names(server, "trials"):
         if other != trial:
             server.remove("trials", "gan", other)
-    labels = {objects.TRIAL_LABEL: trial, objects.EXPERIMENT_LABEL: "random-ok"}
+    labels = {TRIAL_LABEL: trial, EXPERIMENT_LABEL: "random-ok"}
     server.put(
         "pods", {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "status": {"phase": "Succeeded"}}
     )
@@ -313,5 +314,5 @@ def test_a_queued_trainjob_is_looked_at_too(server: Loopback, engine: KatibEngin
     ],
 )
 def test_the_reason_of_a_trials_pod(status: dict[str, Any], reason: str) -> None:
-    labels = {objects.TRIAL_LABEL: "a-trial"}
+    labels = {TRIAL_LABEL: "a-trial"}
     assert objects.pod({"metadata": {"name": "p", "labels": labels}, "status": status}).reason == reason

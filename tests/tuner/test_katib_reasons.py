@@ -23,9 +23,9 @@ from tests.tuner.katib import (
 from tests.tuner.loopback import Loopback
 from tests.tuner.test_katib_diagnose import event as warning_event
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import KatibEngine, objects
-from tuner.engines.katib.objects import SIDECAR
+from tuner.engines.katib import KatibEngine
 from tuner.errors import Deadline, Forbidden
+from tuner.katib import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
 from tuner.result import Result, TrialState
 
 TIMED_OUT = "Job was active longer than specified deadline"
@@ -140,7 +140,7 @@ def running_pods(server: Loopback, **status: Any) -> None:
     play_until(server, "failing", lambda step: condition(step, "trials", "Running"))
     for trial in names(server, "trials"):
         change(server, "trials", trial, lambda item: item.update(status={"conditions": [RUNNING]}))
-        labels = {objects.TRIAL_LABEL: trial, objects.EXPERIMENT_LABEL: "failing"}
+        labels = {TRIAL_LABEL: trial, EXPERIMENT_LABEL: "failing"}
         metadata = {"name": f"{trial}-x", "namespace": "gan", "labels": labels}
         server.put("pods", {"metadata": metadata, "spec": {"nodeName": "lab"}, "status": {"phase": "Running"} | status})
 

@@ -20,10 +20,10 @@ from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
+from tuner.katib import API_VERSION, KINDS
 from tuner.yamlfile import Document, Path
 
 __all__ = [
-    "API_VERSION",
     "RULES",
     "Problem",
     "Rule",
@@ -35,7 +35,6 @@ __all__ = [
     "explain",
 ]
 
-API_VERSION = "kubeflow.org/v1beta1"
 _VIEW_RULES = (
     *spec.RULES,
     *space.RULES,
@@ -113,7 +112,7 @@ def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
     kind, version = value.get("kind"), value.get("apiVersion")
     if kind == "Experiment" and version != API_VERSION and (version is None or "kubeflow.org/" in str(version)):
         return ("apiVersion",), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"
-    if version == API_VERSION and kind not in ("Experiment", "Trial", "Suggestion", "List", "ExperimentList"):
+    if version == API_VERSION and kind not in (*KINDS, "List", "ExperimentList"):
         return ("kind",), f"{API_VERSION} has no kind {str(kind)[:60]!r}{nearest(str(kind), ['Experiment'])}"
     return None
 

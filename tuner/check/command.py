@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from tuner.check.rule import Finding, error, warning
 from tuner.check.template import arguments
-from tuner.check.view import PLACEHOLDER, View, strings
+from tuner.check.view import View, strings
+from tuner.katib import PLACEHOLDER, SHELLS, WRAPPED_COLLECTORS
 from tuner.yamlfile import Path
 
-WRAPPED = ("StdOut", "File", "TensorFlowEvent")
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
 _SUBSTITUTED = re.compile(r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
@@ -24,7 +24,7 @@ _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 def parts(view: View) -> Iterator[tuple[Path, str]]:
     """(path, text) of the primary container's command and args where a collector wraps them."""
-    if view.primary and view.collector in WRAPPED:
+    if view.primary and view.collector in WRAPPED_COLLECTORS:
         path, item = view.primary
         for key in ("command", "args"):
             for i, text in enumerate(strings(item.get(key))):
@@ -34,14 +34,14 @@ def parts(view: View) -> Iterator[tuple[Path, str]]:
 def script(view: View) -> tuple[Path, str] | None:
     """The text after `sh -c`, where the command is one that Katib recognises."""
     found = list(parts(view))
-    if len(found) > 2 and found[0][1] in ("sh", "bash") and found[1][1] == "-c":
+    if len(found) > 2 and found[0][1] in SHELLS and found[1][1] == "-c":
         return found[2]
     return None
 
 
 def command_missing(view: View) -> Iterator[Finding]:
     """A command is written out."""
-    if view.primary and view.collector in WRAPPED and not strings(view.primary[1].get("command")):
+    if view.primary and view.collector in WRAPPED_COLLECTORS and not strings(view.primary[1].get("command")):
         path, item = view.primary
         what = f"container {item.get('name')!r} has no command: Katib asks the image's registry for its ENTRYPOINT"
         yield path, f"{what}, which needs egress and pull secrets; write the command"
@@ -126,7 +126,7 @@ def value_in_shell(view: View) -> Iterator[Finding]:
     command = " ".join(arguments(view))
     used = {view.references.get(name, "") for name in PLACEHOLDER.findall(command)}
     shell = re.match(r"(/\S*/)?(sh|bash|dash|ash|zsh) -\w*c\b", command)
-    if not shell and view.collector not in WRAPPED:
+    if not shell and view.collector not in WRAPPED_COLLECTORS:
         return
     by = "the manifest's own shell" if shell else "the shell in which Katib wraps the command"
     for path, name, space in view.spaces("categorical", "discrete"):

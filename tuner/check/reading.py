@@ -41,7 +41,7 @@ RULES = (
     ),
     error(
         "kind",
-        "Katib serves Experiment, Trial and Suggestion of kubeflow.org/v1beta1.",
+        f"Katib serves {KINDS[0]}, {KINDS[1]} and {KINDS[2]} of {API_VERSION}.",
         "kubeflow/katib 33c8ff4, manifests/v1beta1/components/crd",
         _elsewhere,
     ),

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR, one_of
 from tuner.check.view import LISTED, NUMERIC, View, number
+from tuner.katib import DISTRIBUTIONS, PARAMETER_TYPES
 from tuner.yamlfile import Path
 
 SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
 LIVE = "seen on a live cluster: the webhook lets it pass"
-DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
 ACCEPTS_SINGLE_VALUE = ("grid", "hyperband", "multivariate-tpe")  # min = max is one value, not an error
-TYPES = ("double", "int", "discrete", "categorical")
 
 
 def parameters(view: View) -> Iterator[Finding]:
@@ -37,8 +36,11 @@ def parameters(view: View) -> Iterator[Finding]:
 def parameter_type(view: View) -> Iterator[Finding]:
     """parameterType."""
     for path, item in view.parameters:
-        if (kind := item.get("parameterType", "")) not in TYPES:
-            yield (*path, "parameterType"), f"the type of parameter {item.get('name', '')!r} {one_of(kind, TYPES)}"
+        if (kind := item.get("parameterType", "")) not in PARAMETER_TYPES:
+            yield (
+                (*path, "parameterType"),
+                f"the type of parameter {item.get('name', '')!r} {one_of(kind, PARAMETER_TYPES)}",
+            )
 
 
 def distribution(view: View) -> Iterator[Finding]:

@@ -9,18 +9,13 @@ from typing import Any
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, style, warning
 from tuner.check.view import View, dig
+from tuner.katib import ALGORITHMS, EARLY_STOPPING, RESUME_POLICIES
 from tuner.yamlfile import Path
 
 VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
 DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/experiment_defaults.go"
 
-ALGORITHMS = (
-    "random", "tpe", "multivariate-tpe", "grid", "bayesianoptimization", "cmaes", "sobol", "hyperband",
-    "pbt", "enas", "darts",
-)  # fmt: skip
-EARLY_STOPPING = ("medianstop",)
-RESUME_POLICIES = ("Never", "LongRunning", "FromVolume")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 
 

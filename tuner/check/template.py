@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, style, warning
 from tuner.check.spec import CONFIG, DEFAULTS, VALIDATOR, one_of
-from tuner.check.view import PLACEHOLDER, View, dig, strings
+from tuner.check.view import View, dig, strings
 from tuner.errors import UnsupportedError
 from tuner.filters import Filter
+from tuner.katib import COLLECTORS, PLACEHOLDER
 from tuner.yamlfile import Path
 
 AT: Path = ("spec", "trialTemplate")
@@ -20,7 +21,6 @@ KINDS = {
     "PyTorchJob": "kubeflow.org/v1", "MPIJob": "kubeflow.org/v1", "XGBoostJob": "kubeflow.org/v1",
 }  # fmt: skip
 META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|(Annotations|Labels)\[.+\]|Annotations|Labels)\}")
-COLLECTORS = ("StdOut", "File", "TensorFlowEvent", "Custom", "Push")
 TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
 
 

@@ -7,17 +7,15 @@ right types (tuner.check.fields); what lies in trialSpec may be anything, so it 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from tuner.katib import DEFAULT_PARALLEL_TRIALS
 from tuner.yamlfile import Path
 
-PLACEHOLDER = re.compile(r"\$\{trialParameters\.(.+?)\}")  # consts.TrialTemplateParamReplaceFormatRegex
 NUMERIC = ("double", "int")
 LISTED = ("categorical", "discrete")
-DEFAULT_PARALLEL = 3
 MAPPING: dict[str, Any] = {}
 
 
@@ -59,7 +57,7 @@ class View:
         self.objective: dict[str, Any] = self.spec.get("objective", MAPPING)
         self.template: dict[str, Any] = self.spec.get("trialTemplate", MAPPING)
         self.algorithm: str = dig(self.spec, "algorithm", "algorithmName") or ""
-        self.parallel: int = self.spec.get("parallelTrialCount", DEFAULT_PARALLEL)
+        self.parallel: int = self.spec.get("parallelTrialCount", DEFAULT_PARALLEL_TRIALS)
         self.max_trials: int | None = self.spec.get("maxTrialCount")
         self.source: dict[str, Any] = dig(self.spec, "metricsCollectorSpec", "source") or {}
         objective = self.objective.get("objectiveMetricName", "")

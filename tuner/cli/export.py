@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 
 from tuner.command import primary_container
 from tuner.errors import CommandError
+from tuner.katib import PLACEHOLDER
 from tuner.manifest import Experiment, TrialTemplate
 from tuner.space import Value, text
 
-PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
 META = re.compile(r"\$\{trial(?:Spec|Parameters)\.[^}]*\}")
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
 # Names that change how a shell, the loader or an interpreter runs what comes next. zsh ties `path` to PATH.

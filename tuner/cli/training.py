@@ -15,6 +15,7 @@ from typing import Any
 from tuner.cli import export
 from tuner.command import collector_mount, primary_container
 from tuner.errors import CommandError
+from tuner.katib import PLACEHOLDER
 from tuner.manifest import Experiment
 from tuner.space import Value, text
 
@@ -65,7 +66,7 @@ def _without_places(argv: list[str], places: re.Pattern[str]) -> list[str]:
 
 
 def _parameters(experiment: Experiment, part: str) -> set[str]:
-    found = (experiment.template.references.get(label, "") for label in export.PLACEHOLDER.findall(part))
+    found = (experiment.template.references.get(label, "") for label in PLACEHOLDER.findall(part))
     return {name for name in found if not name.startswith("${")}
 
 
@@ -74,4 +75,4 @@ def _filled(experiment: Experiment, part: str, parameters: Mapping[str, Value]) 
         reference = experiment.template.references.get(match[1], "")
         return text(parameters[reference]) if reference in parameters else "training"
 
-    return export.META.sub("training", export.PLACEHOLDER.sub(value, part))
+    return export.META.sub("training", PLACEHOLDER.sub(value, part))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuner.katib import API_VERSION
 from tuner.result import Goal
 from tuner.samplers.first import FIRST_ANNOTATION
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, text
@@ -44,7 +45,7 @@ def render(draft: Draft) -> str:
     lines = [
         f"# Drafted by gantune init from: {_one_line(draft.source)}",
         "# Edit the ranges, then: gantune check FILE; gantune run FILE --local",
-        "apiVersion: kubeflow.org/v1beta1",
+        f"apiVersion: {API_VERSION}",
         "kind: Experiment",
         "metadata:",
         f"  name: {draft.name}",

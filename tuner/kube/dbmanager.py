@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
+from tuner.katib import COMPONENT_LABEL
 from tuner.kube.client import Cluster
 from tuner.kube.errors import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
@@ -26,7 +27,7 @@ from tuner.metrics import number
 from tuner.result import Observation
 
 PORT = 6789
-_LABEL = "katib.kubeflow.org/component=db-manager"
+_LABEL = f"{COMPONENT_LABEL}=db-manager"
 _TIMEOUT = 10.0  # seconds to connect, and seconds a call
 _LARGEST = 64 << 20  # bytes of a reply: gRPC's own 4 MiB are some 40,000 values
 

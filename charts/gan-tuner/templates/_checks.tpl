@@ -88,7 +88,7 @@
   "multivariate-tpe" (list "n_startup_trials" "n_ei_candidates" "random_state")
   "bayesianoptimization" (list "base_estimator" "n_initial_points" "acq_func" "acq_optimizer" "random_state")
   "cmaes" (list "random_state" "sigma" "restart_strategy")
-  "sobol" list
+  "sobol" (list "random_state")
   "hyperband" (list "r_l" "resource_name" "eta") -}}
 {{- range $setting, $value := .e.algorithm.settings -}}
 {{- if and (not (kindIs "invalid" $value)) (not (has $setting (get $known $.e.algorithm.name))) -}}

@@ -13,8 +13,8 @@ from typing import Any
 
 from tuner.curves import Writer, read
 from tuner.engines.katib import logs
-from tuner.engines.katib.objects import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
 from tuner.errors import ClusterError, GantuneError, Timeout, Unreachable
+from tuner.katib import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
 from tuner.kube import PODS, Cluster
 from tuner.kube.dbmanager import DbManager
 from tuner.manifest import Experiment, FileFormat

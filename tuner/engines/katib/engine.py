@@ -27,8 +27,9 @@ from tuner.errors import (
     StudyError,
     UnsupportedError,
 )
+from tuner.katib import API_VERSION
 from tuner.kube import EXPERIMENTS, Cluster
-from tuner.manifest import API_VERSION, Experiment
+from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial
 from tuner.store import Store
 

@@ -10,9 +10,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tuner.engines.katib import logs, objects, trials
-from tuner.engines.katib.objects import EXPERIMENT_LABEL, PodView, name_of
+from tuner.engines.katib.objects import PodView, name_of
 from tuner.engines.katib.trials import Listed
 from tuner.errors import ClusterError, ManifestError, UnsupportedError
+from tuner.katib import EXPERIMENT_LABEL
 from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
 from tuner.kube.errors import one_line
 from tuner.manifest import Experiment, from_document

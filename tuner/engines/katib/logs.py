@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.engines.katib import objects
-from tuner.engines.katib.objects import SIDECAR, TRIAL_LABEL, PodView, containers, name_of
+from tuner.engines.katib.objects import PodView, containers, name_of
 from tuner.errors import ClusterError, NotFound
+from tuner.katib import SIDECAR, TRIAL_LABEL
 from tuner.kube import PODS, Cluster
 from tuner.kube.errors import one_line
 from tuner.manifest import CollectorKind, Experiment

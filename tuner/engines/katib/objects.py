@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tuner.katib import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
 from tuner.manifest import Experiment, Strategy
 from tuner.metrics import number
 from tuner.result import StudyState, Trial, TrialState
 from tuner.space import Double, Int, Parameter, Value
 
 Object = Mapping[str, Any]
-TRIAL_LABEL, EXPERIMENT_LABEL = "katib.kubeflow.org/trial", "katib.kubeflow.org/experiment"
 STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune stop` completes an Experiment
-SIDECAR = "metrics-logger-and-collector"  # Katib's container that reads the metrics
-SUGGESTION_CONTAINER = "suggestion"
-_UNAVAILABLE = "unavailable"  # Katib's consts.UnavailableMetricValue
 _TRIAL_ORDER = (  # a stopped trial still has Running=True, so what ended it comes first
     ("EarlyStopped", TrialState.EARLY_STOPPED),
     ("Killed", TrialState.KILLED),
@@ -102,7 +99,7 @@ def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
     for metric in observation.get("metrics") or ():
         strategy = experiment.strategies.get(metric["name"], Strategy.LATEST)
         text = str(metric.get(strategy.value, ""))
-        if text == _UNAVAILABLE and strategy is not Strategy.LATEST:
+        if text == UNAVAILABLE_METRIC and strategy is not Strategy.LATEST:
             text = str(metric.get("latest", ""))
         if math.isfinite(value := number(text)):
             found[metric["name"]] = value

@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tuner.errors import Denied, Forbidden, NotFound
+from tuner.katib import INJECTION_LABEL
 from tuner.kube import CONFIG_MAPS, NAMESPACES, NODES, Cluster, quantity
 from tuner.manifest import Experiment
 
-INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"
 _EFFECTS = ("NoSchedule", "NoExecute")
 Object = Mapping[str, Any]
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tuner.katib import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
+
 Object = Mapping[str, Any]
 _BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib lets one edit, with parallelTrialCount
 _CONDITION = 'status.conditions.#(type=="{}")#|#(status=="True")#'
@@ -25,7 +27,7 @@ _PODS = {
 def defaulted(spec: Object) -> dict[str, Any]:
     """A copy of `spec` with the webhook's defaults."""
     full: dict[str, Any] = _without_nulls(spec)
-    full.setdefault("parallelTrialCount", 3)
+    full.setdefault("parallelTrialCount", DEFAULT_PARALLEL_TRIALS)
     full.setdefault("resumePolicy", "Never")
     _objective(full.get("objective") or {})
     for parameter in full.get("parameters") or ():
@@ -58,15 +60,11 @@ def _objective(objective: dict[str, Any]) -> None:
 
 
 def _collector(collector: dict[str, Any]) -> None:
-    kind = collector.setdefault("collector", {}).setdefault("kind", "StdOut")
-    paths = {
-        "File": ("File", "/var/log/katib/metrics.log"),
-        "TensorFlowEvent": ("Directory", "/var/log/katib/tfevent/"),
-    }
-    if kind in paths:
+    kind = collector.setdefault("collector", {}).setdefault("kind", DEFAULT_COLLECTOR)
+    if kind in DEFAULT_PATHS:
         place = collector.setdefault("source", {}).setdefault("fileSystemPath", {})
-        place.setdefault("kind", paths[kind][0])
-        place.setdefault("path", paths[kind][1])
+        place.setdefault("kind", DEFAULT_PATHS[kind][0])
+        place.setdefault("path", DEFAULT_PATHS[kind][1])
         if kind == "File":
             place.setdefault("format", "TEXT")
 

@@ -16,9 +16,10 @@ from tuner.engines.katib import diagnose, logs, objects, trials
 from tuner.engines.katib.changes import Changes
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment
-from tuner.engines.katib.objects import SIDECAR, PodView, name_of, version_of
+from tuner.engines.katib.objects import PodView, name_of, version_of
 from tuner.engines.katib.trials import NUMBER_DELAY, Arrivals, Listed, Numbers
 from tuner.errors import Deadline, Forbidden
+from tuner.katib import SIDECAR
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tuner.katib import COMPONENT_LABEL
 from tuner.result import Trial
 
 _FIXES = {
@@ -20,7 +21,7 @@ _FIXES = {
     "Config": "check the ConfigMaps and Secrets that the pod names",
     "never written": "let the trainer write its metrics to the file of metricsCollectorSpec.source.fileSystemPath",
     "did not take the metrics": (
-        "check Katib's DB manager with `kubectl get pods -A -l katib.kubeflow.org/component=db-manager`"
+        f"check Katib's DB manager with `kubectl get pods -A -l {COMPONENT_LABEL}=db-manager`"
     ),
     "not record its metrics": (
         "check that a collector ran in the pod (primaryPodLabels must match it, the namespace needs Katib's label) and "

@@ -16,8 +16,9 @@ from typing import Any
 from tuner.engines.katib import trials
 from tuner.engines.katib.diagnose.fixes import fix, refusal_fix, suggestion_fix
 from tuner.engines.katib.diagnose.snapshot import Findings, Snapshot
-from tuner.engines.katib.objects import SUGGESTION_CONTAINER, conditions, name_of, time_of
+from tuner.engines.katib.objects import conditions, name_of, time_of
 from tuner.errors import ClusterError, NotFound
+from tuner.katib import COMPONENT_LABEL, SUGGESTION_CONTAINER, SUGGESTION_LABEL
 from tuner.kube import EVENTS, JOBS, SUGGESTIONS, Cluster, Resource
 from tuner.result import Trial, TrialState
 
@@ -176,7 +177,7 @@ def _standstill(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> Non
     if not snapshot.touched:
         findings.warnings.append(
             f"Katib's controller did not process the Experiment{snapshot.since}, so it probably does not run: see "
-            "`kubectl get pods -A -l katib.kubeflow.org/component=controller`"
+            f"`kubectl get pods -A -l {COMPONENT_LABEL}=controller`"
         )
         return
     count = len(snapshot.trials)
@@ -240,7 +241,7 @@ def _see(snapshot: Snapshot) -> str:
     name = snapshot.experiment.name
     pending = any(pod.phase == "Pending" for pod in snapshot.suggestion_pods)
     verb = "describe pods" if pending else "logs"
-    pods = f"`kubectl {verb} -n {snapshot.namespace} -l katib.kubeflow.org/suggestion={name}`"
+    pods = f"`kubectl {verb} -n {snapshot.namespace} -l {SUGGESTION_LABEL}={name}`"
     return f"see {pods}; `gantune stop {name}` keeps the results"
 
 
