@@ -1,11 +1,12 @@
 """What our suggestion service writes into Katib's objects, and `gantune` reads from them.
 
-Katib stores a trial's labels and sends them back with each request. It also stores the settings in a reply's algorithm,
-and sends them with each later request.
+Katib puts the labels of a suggestion on its Trial. It keeps the settings of a reply, and sends them with each later
+request.
 """
 
 from __future__ import annotations
 
 NUMBER_LABEL = "gan-tuner/trial-number"
-SEARCH_LABEL = "gan-tuner/search"  # Katib sends the trials of all namespaces that have an Experiment of the same name
+SEARCH_LABEL = "gan-tuner/search"
 SEARCH_SETTING = "search_id"  # "ID-N": the ID of the label, and the number of the first trial that the service proposed
+ISSUED_SETTING = "issued"  # a fingerprint of each trial from that one on (tuner.suggestion.identity)

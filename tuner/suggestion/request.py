@@ -18,12 +18,13 @@ from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
 from tuner.result import Goal, Objective
 from tuner.samplers import ALGORITHMS
 from tuner.samplers.first import FIRST_SETTING
-from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
+from tuner.samplers.labels import ISSUED_SETTING, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
 SERVED = tuple(name for name in ALGORITHMS if name != "hyperband")  # its early stopping is the local engine's
-OUR_SETTINGS = (SEARCH_SETTING, FIRST_SETTING)  # the rules do not judge them
+KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies
+OUR_SETTINGS = (*KEPT_SETTINGS, FIRST_SETTING)  # Katib's services do not have them, so the rules do not judge them
 MOST_TRIALS = 10_000  # in one request
 MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request

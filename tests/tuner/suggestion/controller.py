@@ -72,12 +72,13 @@ class Trial:
     condition: str = "RUNNING"
     value: str = ""
 
-    def message(self, metric: str) -> Any:
-        """What Katib sends."""
+    def message(self, metric: str, *, labels: bool = False) -> Any:
+        """What Katib sends. Katib 0.19 keeps the labels on the Trial and does not send them."""
         message = api.Trial(name=self.name)
         for name, value in self.values.items():
             message.spec.parameter_assignments.assignments.add(name=name, value=value)
-        message.spec.labels.update(self.labels)
+        if labels:
+            message.spec.labels.update(self.labels)
         message.status.start_time = f"2026-01-01T00:{self.number // 60:02}:{self.number % 60:02}Z"
         message.status.condition = message.status.TrialConditionType.Value(self.condition)
         if self.value:
@@ -87,11 +88,15 @@ class Trial:
 
 @dataclass
 class Controller:
-    """One Experiment. `lag` says how many of the newest trials Katib's cache does not show yet."""
+    """One Experiment. `lag` says how many of the newest trials Katib's cache does not show yet.
+
+    With `labels`, trials are sent with their labels, as Katib's protocol provides for.
+    """
 
     document: dict[str, Any]
     objective: Objective
     lag: int = 0
+    labels: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
     foreign: list[Trial] = field(default_factory=list)  # trials of an Experiment of this name in another namespace
@@ -110,7 +115,11 @@ class Controller:
         shown = self.trials[: max(len(self.trials) - self.lag, 0)] + self.foreign
         return api.GetSuggestionsRequest(
             experiment=experiment,
-            trials=[trial.message(metric) for trial in reversed(shown) if trial.condition != "METRICSUNAVAILABLE"],
+            trials=[
+                trial.message(metric, labels=self.labels)
+                for trial in reversed(shown)
+                if trial.condition != "METRICSUNAVAILABLE"
+            ],
             current_request_number=count,
             total_request_number=len(self.trials) + count,
         )

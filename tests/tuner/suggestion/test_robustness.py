@@ -10,8 +10,8 @@ import pytest
 
 from tests.tuner.experiments import BS, LR, document
 from tests.tuner.suggestion.controller import Controller, Trial, serving
-from tests.tuner.suggestion.test_parity import surface
-from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
+from tests.tuner.suggestion.test_parity import failing, surface
+from tuner.samplers.labels import ISSUED_SETTING, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
 from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
 
@@ -131,7 +131,7 @@ def test_trials_of_another_namespace_do_not_count(server: Server) -> None:
     """Katib's controller lists trials by the Experiment's name, whatever the namespace."""
     what = document("tpe", parallel=1, trials=14)
     alone, crowded = (Controller(what, surface) for _ in range(2))
-    other = Controller(what, lambda values: -surface(values))
+    other = Controller(document("tpe", parallel=1, trials=14, settings={"random_state": "8"}), lambda values: -1.0)
     other.run(lambda: server)
     crowded.foreign = [*other.trials, Trial("study-stock", 0, {"lr": "7", "bs": "1000000"}, {}, "SUCCEEDED", "1")]
     for controller in (alone, crowded):
@@ -140,6 +140,18 @@ def test_trials_of_another_namespace_do_not_count(server: Server) -> None:
     assert {trial.labels[SEARCH_LABEL] for trial in crowded.trials}.isdisjoint(
         trial.labels[SEARCH_LABEL] for trial in other.trials
     )
+
+
+def test_twin_in_another_namespace_does_no_harm(server: Server) -> None:
+    """An Experiment of the same name, seed and space has the same points, so its trials cannot be told apart."""
+    what = document("tpe", parallel=2, trials=14)
+    alone, crowded, twin = (Controller(what, failing) for _ in range(3))
+    for _ in range(14):
+        for controller in (crowded, twin):
+            crowded.foreign, twin.foreign = twin.trials, crowded.trials
+            controller.fill(server)
+            controller.finish(controller.running[0])
+    assert alone.run(lambda: server) == [trial.values for trial in crowded.trials]
 
 
 def test_takes_over_from_another_service(server: Server) -> None:
@@ -160,6 +172,26 @@ def test_lower_parallel_count_gives_no_number_twice(server: Server) -> None:
     del controller.trials[1]
     controller.ask(server, 2)
     assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == ["0", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("algorithm", SERVED)
+def test_labels_and_fingerprints_give_the_same_search(algorithm: str, server: Server) -> None:
+    """Katib 0.19 does not send the labels back, which a later one may do."""
+    what = document(algorithm, parallel=2, trials=9)
+    with_labels, without = (Controller(what, surface, labels=labels) for labels in (True, False))
+    assert with_labels.run(lambda: server) == without.run(lambda: server)
+    with_labels.settings = {}  # the labels are enough
+    numbers = [trial.labels[NUMBER_LABEL] for trial in with_labels.trials]
+    if algorithm != "grid":
+        with_labels.ask(server, 1)
+        assert [trial.labels[NUMBER_LABEL] for trial in with_labels.trials] == [*numbers, "9"]
+
+
+def test_settings_of_the_largest_search_stay_small(server: Server) -> None:
+    controller = Controller(document("random", parallel=100), surface)
+    for _ in range(3):
+        controller.ask(server, 100)
+    assert len(controller.settings[ISSUED_SETTING]) == 6 * 300
 
 
 @pytest.mark.parametrize("parallel", [1, 7])
