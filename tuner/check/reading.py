@@ -8,6 +8,7 @@ from __future__ import annotations
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR
 from tuner.check.view import View
+from tuner.katib import API_VERSION, KINDS
 
 
 def _elsewhere(_: View) -> list[Finding]:
