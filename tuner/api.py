@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from tuner import curves
+from tuner.curves import Curves
 from tuner.engine import Engine, Event
 from tuner.engines import ENGINES
 from tuner.errors import ClusterError, GantuneError, StudyNotFound
@@ -138,6 +140,10 @@ class Client:
         from tuner.gather import gather
 
         return gather(self.store, name, kind, self.result(name, kind))
+
+    def curves(self, name: str, kind: EngineKind) -> dict[str, Curves]:
+        """Return the learning curves of a study in the store, by the names of its trials."""
+        return curves.read(self.store.of(kind).folder(name))
 
     def katib_found(self, *, timeout: float) -> tuple[bool, str]:
         """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""

@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tuner.errors import UnsupportedError
 from tuner.space import Value
+
+if TYPE_CHECKING:
+    import pandas
 
 COST = "train_seconds"  # the metric in which our trainer reports what a trial cost
 
@@ -195,6 +199,27 @@ class Result:
         trials = (t if t.state.ended else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
         end = (state, reason) if self.state is StudyState.RUNNING else (self.state, self.reason)
         return replace(self, state=end[0], reason=end[1], trials=tuple(trials))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat row for each trial, all with the same keys; None where a trial has no value."""
+        parameters = dict.fromkeys(f"parameters.{name}" for trial in self.trials for name in trial.parameters)
+        metrics = dict.fromkeys(f"metrics.{name}" for trial in self.trials for name in trial.metrics)
+        rows = []
+        for trial in self.trials:
+            first = {"number": trial.number, "name": trial.name, "state": trial.state.value}
+            times = {"started": trial.started, "ended": trial.ended, "reason": trial.reason, "node": trial.node}
+            held = {f"parameters.{name}": value for name, value in trial.parameters.items()}
+            held |= {f"metrics.{name}": value for name, value in trial.metrics.items()}
+            rows.append(first | parameters | metrics | held | times)
+        return rows
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the trials as a table of pandas, one row for each. Raises UnsupportedError without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise UnsupportedError("tables need pandas, which is missing: pip install 'gan-tuner[export]'") from error
+        return pandas.DataFrame(self.records())
 
     def to_json(self) -> dict[str, Any]:
         """The documented shape."""

@@ -25,8 +25,8 @@ def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-PACKAGES = {"check", "report"}  # of tuner, which hold the functions
-TERMINAL_ONLY = {"init", "dashboard"}  # they begin with a command line, or open a browser
+PACKAGES = {"check", "report", "export"}  # of tuner, which hold the functions
+TERMINAL_ONLY = {"init", "next", "dashboard"}  # they write a manifest for a person to edit, or serve a browser
 
 
 def test_every_verb_of_the_command_line_is_one_here() -> None:

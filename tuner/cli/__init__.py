@@ -31,6 +31,8 @@ COMMANDS = {
     "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
     "report": ("tuner.cli.report", "Write one HTML page: plots, samples, and all trials."),
     "next": ("tuner.cli.next", "Write the next manifest from what a study has found."),
+    "export": ("tuner.cli.storage", "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage."),
+    "dashboard": ("tuner.cli.storage", "Show studies in optuna-dashboard."),
     "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),
     "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
     "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),

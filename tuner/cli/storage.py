@@ -1,0 +1,83 @@
+"""`gantune export` and `gantune dashboard`: a study for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.cli.options import client, cluster_options, engine_option, store_option
+from tuner.cli.terminal import say
+from tuner.errors import UnsupportedError
+
+FORMATS = ("csv", "json", "parquet", "optuna", "yaml")  # the keys of tuner.export.FORMATS, without its import
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", "form", type=click.Choice(FORMATS), required=True, help="Choose the format.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file. [default: NAME with the ending of the format]",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@engine_option
+@cluster_options
+@store_option
+def export(
+    name: str, form: str, output: Path | None, force: bool, local: bool | None, store_dir: Path, **where: Any
+) -> None:
+    """Write the trials of the study NAME to a file that other tools read.
+
+    \b
+    csv      one row for each trial
+    json     the result, with learning curves
+    parquet  one row for each trial, with types; needs the extra [export]
+    optuna   an Optuna storage (SQLite) for optuna-dashboard and optuna.load_study
+    yaml     the result, with learning curves
+    """
+    from tuner.cli.study import read
+    from tuner.export import FORMATS, write
+
+    facade = client(store_dir, **where)
+    result, kind = read(facade, name, local=local)
+    path = output or Path(f"{name}{FORMATS[form].suffix}")
+    if path.exists():
+        if not force:
+            raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
+        path.unlink()
+    write(path, form, result, facade.experiment(name, kind), facade.curves(name, kind))
+    say(f"{path}: {len(result.trials)} trials of {name}, {FORMATS[form].about}", err=True)
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Listen on this port.")
+@engine_option
+@cluster_options
+@store_option
+def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: Path, **where: Any) -> None:
+    """Show studies in optuna-dashboard, on this machine only, until Ctrl-C.
+
+    The dashboard shows the trials of this moment. Needs the extra [dashboard].
+    """
+    try:
+        from optuna_dashboard import run_server
+    except ImportError as error:
+        raise UnsupportedError(
+            "optuna-dashboard is not installed: pip install 'gan-tuner[dashboard]', or use `gantune report`"
+        ) from error
+    from optuna.storages import InMemoryStorage
+
+    from tuner.cli.study import read
+    from tuner.export.storage import fill
+
+    facade, storage = client(store_dir, **where), InMemoryStorage()
+    for name in names:
+        result, kind = read(facade, name, local=local)
+        fill(storage, result, facade.experiment(name, kind), facade.curves(name, kind))
+    say(f"http://127.0.0.1:{port}/dashboard shows {', '.join(names)}; Ctrl-C stops it", err=True)
+    run_server(storage, host="127.0.0.1", port=port)
