@@ -135,11 +135,11 @@ class Client:
         """Return the manifest's text of a study in the store, with its comments; "" where the store has none."""
         return self.store.of(kind).source(name)
 
-    def study(self, name: str, kind: EngineKind) -> ReportStudy:
-        """Return what a report shows of a study in the store."""
+    def study(self, name: str, kind: EngineKind, *, images: bool = True) -> ReportStudy:
+        """Return what a report shows of a study in the store, with or without the trials' images."""
         from tuner.gather import gather
 
-        return gather(self.store, name, kind, self.result(name, kind))
+        return gather(self.store, name, kind, self.result(name, kind), images=images)
 
     def curves(self, name: str, kind: EngineKind) -> dict[str, Curves]:
         """Return the learning curves of a study in the store, by the names of its trials."""

@@ -11,8 +11,8 @@ from tuner import curves
 from tuner.command import primary_container
 from tuner.errors import CommandError
 from tuner.manifest import Experiment
-from tuner.report import Study, data, images
-from tuner.report.images import Thumbnail
+from tuner.report import Study, data
+from tuner.report.images import REAL, SAMPLES, Thumbnail, find, thumbnail
 from tuner.result import Result, Trial, TrialState
 from tuner.store import EngineKind, Store
 
@@ -26,11 +26,12 @@ NO_VOLUME = (
 )
 
 
-def gather(store: Store, name: str, kind: EngineKind, result: Result) -> Study:
+def gather(store: Store, name: str, kind: EngineKind, result: Result, *, images: bool = True) -> Study:
     """Return what a report shows of the study `name`, whose result is `result`. Raises StudyError."""
     studies = store.of(kind)
     experiment, folder = studies.experiment(name), studies.folder(name)
     held = curves.read(folder)
+    source = studies.source(name)
     record = dict(_common(experiment))
     if kind is EngineKind.KATIB:
         from tuner.engines.katib.archive import ClusterStudies
@@ -38,7 +39,9 @@ def gather(store: Store, name: str, kind: EngineKind, result: Result) -> Study:
         origin = ClusterStudies(store).origin(name)
         place = {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
         record = {"engine": "Katib", "points proposed by": _service(experiment)} | place | record
-        return Study(result, experiment, kind.value, held, record=tuple(record.items()), no_samples=NO_VOLUME)
+        return Study(
+            result, experiment, kind.value, held, record=tuple(record.items()), source=source, no_samples=NO_VOLUME
+        )
 
     from tuner.engines.local.details import details, directories, running_curves  # the engine of this machine
 
@@ -53,18 +56,26 @@ def gather(store: Store, name: str, kind: EngineKind, result: Result) -> Study:
     best = result.best
     if best is not None:
         record |= _trainer(directories(folder, best.name))
-    chosen = [trial for trial, _ in data.sample(data.ranked(study), THUMBNAILS)]
-    found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), images.SAMPLES, t))}
-    real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), images.REAL, t))), None)
+    chosen = [trial for trial, _ in data.sample(data.ranked(study), THUMBNAILS)] if images else []
+    found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), SAMPLES, t))}
+    real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), REAL, t))), None)
     return Study(
-        result, experiment, kind.value, study.curves, facts.cuts, record=tuple(record.items()), samples=found, real=real
+        result,
+        experiment,
+        kind.value,
+        study.curves,
+        facts.cuts,
+        record=tuple(record.items()),
+        source=source,
+        samples=found,
+        real=real,
     )
 
 
 def _image(folders: list[Path], names: tuple[str, ...], trial: Trial) -> Thumbnail | None:
     since = trial.started.timestamp() - 1 if trial.started else 0.0  # a copy of the user's own file is older
-    found = images.find(folders, names, since=since)
-    return images.thumbnail(found) if found else None
+    found = find(folders, names, since=since)
+    return thumbnail(found) if found else None
 
 
 def _common(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -99,7 +110,7 @@ def _trainer(folders: list[Path]) -> dict[str, str]:
 
 
 def _run_record(folders: list[Path]) -> dict[str, Any]:
-    found = images.find(folders, (RUN_RECORD,))
+    found = find(folders, (RUN_RECORD,))
     try:
         shape = json.loads(found) if found and len(found) <= RECORD_BYTES else {}
     except (ValueError, RecursionError):

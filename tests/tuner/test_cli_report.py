@@ -1,15 +1,24 @@
-"""`gantune report`: the command lines that it copies."""
+"""`gantune report`: the summary, the page, and the command lines that it copies."""
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.tuner.samples import experiment
+from tests.tuner.samples import OBJECTIVE, PARAMETERS, experiment, search
+from tests.tuner.test_cli import MANIFEST, SCRIPT, gantune, home
 from tuner.cli import training
 from tuner.manifest import load
+from tuner.store import EngineKind, Store
 
+__all__ = ["home"]  # a fixture
 POINT = {"lr": 1e-3, "bs": 64, "loss": "it's", "beta1": "0.5"}
 CARRIED = {"lr": "lr", "bs": "bs", "loss": "loss", "beta1": "beta1"}
 FLAGS = ["--lr=${trialParameters.lr}", "--bs", "${trialParameters.bs}", "--loss=${trialParameters.loss}"]
@@ -42,3 +51,63 @@ def test_shell_scripts_are_filled_in() -> None:
 @pytest.mark.parametrize("command", [["x"], []])
 def test_no_command_without_the_parameters(command: list[str]) -> None:
     assert training.line(experiment(command, **CARRIED), POINT) == ""
+
+
+@pytest.fixture
+def stored(home: Path) -> Path:
+    """A store with a study of twenty trials that was collected from a cluster."""
+    studies = Store(home / ".gantune").of(EngineKind.KATIB)
+    made = load("manifests/random.yaml")
+    studies.submit(replace(made, parameters=PARAMETERS, objective=OBJECTIVE))
+    studies.save_result(replace(search(20), name=made.name))
+    return home
+
+
+def test_summary_names_best_importances_and_page(stored: Path) -> None:
+    code, out, err = gantune(stored, "report", "gan-random")
+    assert code == 0, err
+    assert "best fd" in out
+    assert "parameter importances" in out
+    assert out.index("lr ") < out.index("bs ")
+    assert "write the page: gantune report gan-random -o report.html" in err
+    assert not list(stored.glob("*.html"))
+
+
+def test_writes_page_to_a_file_and_to_stdout(stored: Path) -> None:
+    code, out, err = gantune(stored, "report", "gan-random", "-o", "page.html")
+    assert (code, out) == (0, ""), err
+    assert "page.html: 20 trials of gan-random" in err
+    code, out, _ = gantune(stored, "report", "gan-random", "-o", "-")
+    assert code == 0
+    assert out.startswith("<!doctype html>")
+
+
+def test_compares_studies_of_both_engines(stored: Path) -> None:
+    (stored / "trial.sh").write_text(SCRIPT)
+    (stored / "toy.yaml").write_text(MANIFEST.format(name="gan-random", count=4, script=stored / "trial.sh"))
+    assert gantune(stored, "run", "toy.yaml", "--local")[0] == 0
+    code, _, err = gantune(stored, "report", "gan-random")
+    assert code == 2
+    assert "--local or --cluster" in err
+    code, _, err = gantune(stored, "report", "local/gan-random", "katib/gan-random", "-o", "both.html")
+    assert code == 0, err
+    text = (stored / "both.html").read_text()
+    assert "gan-random (local)" in text
+    assert "gan-random (katib)" in text
+    code, out, _ = gantune(stored, "report", "local/gan-random", "katib/gan-random")
+    assert (code, out.count("\nbest fd")) == (0, 2)
+
+
+def test_copied_command_trains_the_trial_again(home: Path) -> None:
+    code, _, err = gantune(home, "run", "toy.yaml", "--local")
+    assert code == 0, err
+    code, _, err = gantune(home, "report", "toy", "-o", "page.html")
+    assert code == 0, err
+    text = html.unescape((home / "page.html").read_text())
+    best = json.loads(gantune(home, "best", "toy", "--format", "json")[1])
+    line = next(
+        line for line in re.findall(r'data-command="(sh [^"]*)"', text) if repr(best["parameters"]["lr"]) in line
+    )
+    run = subprocess.run(line, shell=True, cwd=home, capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == f"fd={best['metrics']['fd']!r}"
+    assert not (home / "pwned").exists()

@@ -17,7 +17,10 @@ from tuner.errors import StudyNotFound
 from tuner.result import StudyState
 
 if TYPE_CHECKING:
-    from tuner.api import Experiment, KatibEngine
+    from collections.abc import Iterator
+
+    from tuner.api import Client, Experiment, KatibEngine
+    from tuner.engine import Event
 
 # 5 and 6 are tuner.errors' Deadline and ClusterError.
 EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
@@ -27,16 +30,16 @@ def run(experiment: Experiment, katib: KatibEngine, *, form: str = "table") -> i
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment)
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
-    return follow(katib, name, experiment.max_trials, form=form)
+    return follow(katib.watch(name), name, experiment.max_trials, form=form)
 
 
-def follow(katib: KatibEngine, name: str, total: int | None, *, form: str = "table") -> int:
+def follow(events: Iterator[Event], name: str, total: int | None, *, form: str = "table") -> int:
     """Show a search until it ends; the exit code says how it did."""
     from tuner.cli import live
 
     output = live.Output.choose(form)
     try:
-        result = live.follow(katib.watch(name), total=total, output=output)
+        result = live.follow(events, total=total, output=output)
     except KeyboardInterrupt:
         say(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
         return 130
@@ -65,16 +68,29 @@ def submit(file: Path, which: str | None, **where: Any) -> None:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many seconds."
 )
 @events_option
+@engine_option
 @cluster_options
 @store_option
-def watch(name: str, timeout: float | None, form: str, **where: Any) -> int:
-    """Follow the Experiment NAME until it ends: trials, metrics, and why a pod does not run.
+def watch(name: str, timeout: float | None, form: str, local: bool | None, **where: Any) -> int:
+    """Follow the study NAME until it finishes: trials, metrics, and why a pod does not run.
+
+    A local study that runs in another terminal is followed from its files.
 
     Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 6 the cluster refused or is silent,
-    130 Ctrl-C (the search goes on).
+    130 Ctrl-C (the search continues).
     """
-    katib = client(**where).cluster(timeout=timeout)
-    return follow(katib, name, katib.max_trials(name), form=form)
+    return follow_study(client(**where), name, local=local, timeout=timeout, form=form)
+
+
+def follow_study(facade: Client, name: str, *, local: bool | None, timeout: float | None = None, form: str) -> int:
+    """Show a study of either engine until it finishes; returns the exit code."""
+    from tuner.api import EngineKind
+
+    if local or facade.find(name, local=local) is EngineKind.LOCAL:
+        total = facade.experiment(name, EngineKind.LOCAL).max_trials
+        return follow(facade.local().follow(name, timeout=timeout), name, total, form=form)
+    katib = facade.cluster(timeout=timeout)
+    return follow(katib.watch(name), name, katib.max_trials(name), form=form)
 
 
 @click.command()

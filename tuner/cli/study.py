@@ -128,20 +128,25 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
 
 @click.command()
 @click.argument("name")
+@click.option("--follow", "-f", "follow_", is_flag=True, help="Continue to show it until it finishes, as watch does.")
 @format_option("table", "json")
 @engine_option
 @cluster_options
 @store_option
-def status(name: str, form: str, local: bool | None, store_dir: Path, **where: Any) -> None:
+def status(name: str, follow_: bool, form: str, local: bool | None, store_dir: Path, **where: Any) -> int | None:
     """Show the state of the study NAME, trial by trial: of more than 500 trials, the best ones.
 
     `--format json` prints all of them.
     """
     facade = client(store_dir, **where)
+    if follow_:
+        from tuner.cli.cluster import follow_study
+
+        return follow_study(facade, name, local=local, form=form)
     result, _ = read(facade, name, local=local)
     if form == "json":
         say(json.dumps(result.to_json(), indent=2))
-        return
+        return None
 
     from tuner.cli import live, table
 
@@ -149,6 +154,7 @@ def status(name: str, form: str, local: bool | None, store_dir: Path, **where: A
     console.print(f"{result.name}: {table.goal(result)}")
     for part in live.final(result, console.size.width, rows=STATUS_ROWS):
         console.print(part)
+    return None
 
 
 @click.command()

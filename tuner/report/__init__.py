@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tuner import __version__
 from tuner.report import data, html
+from tuner.report.advice import advice
 from tuner.report.importance import one_thread
 from tuner.report.plots import COMPARISONS, PLOTS
 from tuner.report.plots.comparison import label
@@ -87,7 +88,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     cards += [(f"best {study.metric}", f"{result.best.metrics[study.metric]:.6g}")] if result.best else []
     cards += [("algorithm", study.experiment.algorithm.name), ("seed", _seed(study))]
     took = data.seconds(result)
-    return cards + ([("from first start to last end", f"{took:.0f} s")] if took is not None else [])
+    return cards + ([("duration", data.duration(took))] if took is not None else [])
 
 
 def _seed(study: Study) -> str:
@@ -96,14 +97,14 @@ def _seed(study: Study) -> str:
 
 def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of all that the page shows of one study."""
-    found = [(f"{prefix}samples", "Samples", _samples(study))]
+    found = [(f"{prefix}samples", "Samples", _samples(study)), (f"{prefix}next", "What next", _next(study))]
     found += [(f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study))) for index, plot in enumerate(PLOTS)]
     if groups := data.failures(study.result):
         found.append((f"{prefix}failures", "Failed and diverged trials", html.failures(groups)))
     table = data.table(study.result)
     commands = [study.commands.get(number, "") for number in table.numbers]
     found.append((f"{prefix}trials", "Trials", html.trials(table, commands)))
-    manifest = json.dumps(dict(study.experiment.document), indent=2, default=str)
+    manifest = study.source or json.dumps(dict(study.experiment.document), indent=2, default=str)
     found.append((f"{prefix}record", "Record", html.record(study.record, manifest)))
     return found
 
@@ -122,6 +123,16 @@ def _samples(study: Study) -> str:
     left = len(study.scored) - len(study.samples)
     some = f" The best and a sample of the others are shown; {left} trials are not." if left > 0 else ""
     return html.note(f"What the trials drew, best {study.metric} first.{some}") + html.samples(items)
+
+
+def _next(study: Study) -> str:
+    """What the next search should change, as `gantune next` writes it into a manifest."""
+    changes = [str(change) for change in advice(study.result, study.experiment)]
+    if not changes:
+        return html.note("Nothing can be recommended: there are too few trials, or they show no trend.")
+    return html.items(changes) + html.command(
+        "This command writes the manifest of that search:", f"gantune next {study.result.name}"
+    )
 
 
 def _state(study: Study) -> str:

@@ -65,6 +65,14 @@ def seconds(result: Result) -> float | None:
     return (max(ends) - min(starts)).total_seconds() if starts and ends else None
 
 
+def duration(seconds: float) -> str:
+    """Return `12.3 s`, `6 min 43 s` or `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def failures(result: Result) -> list[Failure]:
     """Return the failed and the diverged trials, one entry for each reason, the most frequent first."""
     found: dict[tuple[str, str], list[int]] = {}
@@ -112,7 +120,7 @@ def _metrics(result: Result) -> list[str]:
 def scores(trial: Trial, objective: str) -> str:
     """Return the objective and, where the trial reports them, how much its samples cover and copy."""
     names = dict.fromkeys([objective, "coverage", "copied"])
-    return " ".join(f"{name} {trial.metrics[name]:.4g}" for name in names if name in trial.metrics)
+    return ", ".join(f"{name} {trial.metrics[name]:.4g}" for name in names if name in trial.metrics)
 
 
 def assignments(trial: Trial) -> str:

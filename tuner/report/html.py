@@ -116,10 +116,22 @@ def note(text: str) -> str:
     return f'<p class="soft">{escape(text)}</p>'
 
 
+def command(text: str, line: str) -> str:
+    """Return a sentence about a command line, with a button that copies the line."""
+    return f'<p class="soft">{escape(text)} <code>{escape(line)}</code> {copy_button(line)}</p>'
+
+
+def items(texts: Iterable[str]) -> str:
+    """Return a list of sentences."""
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
 def drawn(plot: Drawn) -> str:
     """Return a plot: its sentence, and a place for each figure with the figure's data."""
     places = "".join(
-        f'<div class="plot"><script type="application/json">{_data(f)}</script></div>' for f in plot.figures
+        f'<div class="plot" style="min-height:{figure["layout"]["height"]}px">'
+        f'<script type="application/json">{_data(figure)}</script></div>'
+        for figure in plot.figures
     )
     return note(plot.text) + (f'<div class="plots">{places}</div>' if places else "")
 

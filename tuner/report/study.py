@@ -27,6 +27,7 @@ class Study:
         cuts: The early-stopping rule of each trial that has one, by the trial's number.
         commands: The command line that trains with a trial's parameters, by the trial's number.
         record: What is needed to repeat the search, as (name, value).
+        source: The manifest's text; "" where it is not known.
         samples: The images that trials wrote, by the trial's number.
         real: Real images to compare them with; None without.
         no_samples: Why there are no images.
@@ -39,6 +40,7 @@ class Study:
     cuts: Mapping[int, tuple[Cut, ...]] = field(default_factory=dict)
     commands: Mapping[int, str] = field(default_factory=dict)
     record: tuple[tuple[str, str], ...] = ()
+    source: str = ""
     samples: Mapping[int, Thumbnail] = field(default_factory=dict)
     real: Thumbnail | None = None
     no_samples: str = ""

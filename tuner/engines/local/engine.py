@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.engine import Event, EventKind
 from tuner.engines.local import logs, recovery
 from tuner.engines.local.early_stopping import rules
+from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.recovery import Health
 from tuner.errors import StudyError, UnsupportedError
@@ -146,6 +147,14 @@ class LocalEngine:
         if not result.name:  # submitted, but no trial was proposed yet
             return Result(name, StudyState.RUNNING if alive else StudyState.STOPPED, objective)
         return result
+
+    def follow(self, name: str, *, timeout: float | None = None) -> Iterator[Event]:
+        """Yield the events of a study that another process runs, until none works on it any more; takes no lock.
+
+        Raises Deadline after `timeout` seconds.
+        """
+        follower = Follower(self._store.experiment(name), self._store.folder(name), lambda: self.collect(name))
+        return events(follower, timeout=timeout)
 
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
         """Yield the lines that a trial printed: by its name or number, the best, else the newest that runs.

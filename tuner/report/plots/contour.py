@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -42,13 +43,12 @@ def _contour(study: Study, surface: Surface, across: Parameter, up: Parameter) -
         "type": "contour",
         "x": shown(x),
         "y": shown(y),
-        "z": [[float(f"{value:.4g}") for value in row] for row in z],
+        **_colours(z, surface.log),
         "colorscale": SCALE,
         "reversescale": study.result.objective.goal_type is Goal.MAXIMIZE,
         "contours": {"coloring": "fill"},
         "line": {"width": 0.5},
-        "colorbar": {"thickness": 10, "outlinewidth": 0},
-        "hovertemplate": f"{names}<br>%{{z}}<extra></extra>",
+        "hovertemplate": f"{names}<br>%{{text}}<extra></extra>",
         "showlegend": False,
     }
     trials = [trial for trial, _ in study.complete][-500:]
@@ -61,6 +61,18 @@ def _contour(study: Study, surface: Surface, across: Parameter, up: Parameter) -
         showlegend=False,
     )
     return figure([fill, points], parameter_axis(across), parameter_axis(up), height=320)
+
+
+def _colours(z: list[list[float]], log: bool) -> Figure:
+    """What the fill of a contour shows: the objective, or its logarithm; the colour bar names the objective."""
+    text = [[f"{value:.4g}" for value in row] for row in z]
+    bar: Figure = {"thickness": 10, "outlinewidth": 0}
+    if not log:
+        return {"z": [[float(cell) for cell in row] for row in text], "text": text, "colorbar": bar}
+    logs = [[round(math.log10(value), 4) for value in row] for row in z]
+    ticks = np.linspace(min(map(min, logs)), max(map(max, logs)), 5)
+    bar |= {"tickvals": [float(tick) for tick in ticks], "ticktext": [f"{10**tick:.3g}" for tick in ticks]}
+    return {"z": logs, "text": text, "colorbar": bar}
 
 
 def heights(surface: Surface, across: Parameter, up: Parameter) -> tuple[list[Value], list[Value], list[list[float]]]:
