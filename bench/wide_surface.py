@@ -1,10 +1,11 @@
 """Real trainings over the wide search space, tabulated: what simulated studies of nine parameters are run on.
 
-    python -m bench.wide_surface [--random 240] [--near 380] [--workers 2]      about an hour on 2 cores
+    python -m bench.wide_surface [--random 240] [--near 380] [--corner 48] [--workers 2]      about an hour on 2 cores
 
-Digits, 100 epochs each, as in manifests/wide.yaml. The design has four parts: the default preset on eight seeds, a
+Digits, 100 epochs each, as in manifests/wide.yaml. The design has five parts: the default preset on eight seeds, a
 random design, a neighbourhood of the best trainings so far (each child changes about a third of its parent's values),
-and a second seed of some of them for the noise. One JSON object per training is appended to bench/wide-surface.jsonl,
+a second seed of some of them for the noise, and the corner in which the best of all these lie, with smaller batches and
+noise vectors than before. One JSON object per training is appended to bench/wide-surface.jsonl,
 so an interrupted run continues.
 """
 
@@ -35,6 +36,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "latentDim": (8, 16, 32, 64, 128),
     "bs": (16, 32, 64, 128),
 }
+CORNER: dict[str, tuple[Any, ...]] = {
+    "loss": CHOICES["loss"], "emaDecay": (0.99, 0.995, 0.999), "latentDim": (4, 8, 16), "bs": (8, 16, 32),
+}  # fmt: skip
+CORNER_RANGES = {"lr": (8e-4, 4e-3), "dLrRatio": (0.6, 1.8), "r1Gamma": (0.1, 5.0)}  # all log-uniform
 RANGES = {"lr": (1e-5, 1e-2), "dLrRatio": (0.25, 4.0)}  # both log-uniform
 DEFAULT: Point = {
     "lr": 2e-3, "bs": 64, "beta1": 0.0, "loss": "ns", "r1Gamma": 1.0, "emaDecay": 0.999, "nCritic": 1,
@@ -68,7 +73,10 @@ def draw(rng: random.Random, name: str) -> Any:
     """A value of one parameter, uniform in its choices or log-uniform in its range."""
     if name in CHOICES:
         return rng.choice(CHOICES[name])
-    low, high = RANGES[name]
+    return _log_uniform(rng, *RANGES[name])
+
+
+def _log_uniform(rng: random.Random, low: float, high: float) -> float:
     return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.5g}")
 
 
@@ -86,7 +94,13 @@ def child(rng: random.Random, parent: Point) -> Point:
     return point
 
 
-def design(done: list[dict[str, Any]], randoms: int, near: int) -> Iterator[tuple[Point, int]]:
+def corner(rng: random.Random) -> Point:
+    """A random point of the corner."""
+    point = {**DEFAULT, **{name: rng.choice(choices) for name, choices in CORNER.items()}}
+    return point | {name: _log_uniform(rng, *ends) for name, ends in CORNER_RANGES.items()}
+
+
+def design(done: list[dict[str, Any]], randoms: int, near: int, corners: int) -> Iterator[tuple[Point, int]]:
     """The trainings still to do, none of them twice; `done` grows while this is iterated."""
     seen = {key(run["point"], run["seed"]) for run in done}
     rng = random.Random(1)
@@ -95,7 +109,7 @@ def design(done: list[dict[str, Any]], randoms: int, near: int) -> Iterator[tupl
     for job in first:
         if key(*job) not in seen:
             yield job
-    for number in range(max(len(done) - len(first), 0), near):
+    for number in range(max(len(done) - len(first), 0), near):  # a later part begins only when these are done
         rng = random.Random(1000 + number)
         parents = best(done)[: max(len(done) // 8, 5)]
         job = DEFAULT, 0
@@ -108,6 +122,10 @@ def design(done: list[dict[str, Any]], randoms: int, near: int) -> Iterator[tupl
         for seed in (11, 12):
             if key(run["point"], seed) not in seen:
                 yield run["point"], seed
+    for number in range(corners):
+        job = corner(random.Random(5000 + number)), number % 3
+        if key(*job) not in seen:
+            yield job
 
 
 def key(point: Point, seed: int) -> str:
@@ -125,12 +143,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--random", type=int, default=240)
     parser.add_argument("--near", type=int, default=380)
+    parser.add_argument("--corner", type=int, default=48)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     done = [json.loads(row) for row in PATH.read_text().splitlines()[1:]] if PATH.exists() else []
     if not done:
         PATH.write_text(json.dumps({"about": f"python -m bench.wide_surface: digits; {line('torch')}"}) + "\n")
-    todo = design(done, args.random, args.near)
+    todo = design(done, args.random, args.near, args.corner)
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool, PATH.open("a", buffering=1) as file:
         running: list[Any] = []
         while True:

@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from tuner import check, yamlfile
-from tuner.errors import ManifestError, UnsupportedError
+from tuner import check, extensions, yamlfile
+from tuner.errors import ManifestError
 from tuner.katib import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
 from tuner.result import Goal, Objective
-from tuner.samplers.first import FIRST_ANNOTATION, checked, parse, to_text
+from tuner.samplers.first import FIRST_ANNOTATION, checked, to_text
 from tuner.samplers.transform import dimension
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 from tuner.yamlfile import Document, Path, show
@@ -96,7 +96,8 @@ class Experiment:
     max_failed_trials: int | None = None
     resume_policy: str = "Never"
     generate_name: str = ""
-    first_trials: tuple[Mapping[str, Value], ...] = ()  # the trials that run first (tuner.samplers.first)
+    first_trials: tuple[Mapping[str, Value], ...] = ()  # the trials that run first
+    stop_factors: extensions.Factors = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 
@@ -195,7 +196,9 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         algorithm=_algorithm(_need(spec, "algorithm", dict, at), (*at, "algorithm")),
         early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
         parameters=parameters,
-        first_trials=_first_trials(metadata, parameters),
+        **extensions.fields(
+            _get(metadata, "annotations", dict, ("metadata",)) or {}, [dimension(each) for each in parameters]
+        ),
         template=_template(_need(spec, "trialTemplate", dict, at), (*at, "trialTemplate")),
         collector=_collector(_get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")),
         parallel_trials=_or(_get(spec, "parallelTrialCount", int, at), DEFAULT_PARALLEL_TRIALS),
@@ -217,18 +220,6 @@ def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]
     metadata = dict(experiment.document.get("metadata") or {})
     metadata["annotations"] = {**(metadata.get("annotations") or {}), FIRST_ANNOTATION: to_text(first)}
     return replace(experiment, first_trials=first, document={**experiment.document, "metadata": metadata})
-
-
-def _first_trials(metadata: Mapping[str, Any], parameters: Sequence[Parameter]) -> tuple[Mapping[str, Value], ...]:
-    at: Path = ("metadata", "annotations")
-    text = _get(_get(metadata, "annotations", dict, at[:1]) or {}, FIRST_ANNOTATION, str, at)
-    if not text:
-        return ()
-    try:
-        return parse(text, [dimension(parameter) for parameter in parameters])
-    except UnsupportedError as error:
-        where = (*at, FIRST_ANNOTATION)
-        raise ManifestError(str(error), path=show(where), where=where, rule="first-trials") from error
 
 
 def _objective(spec: Mapping[str, Any], at: Path) -> tuple[Objective, tuple[str, ...], dict[str, Strategy]]:

@@ -57,6 +57,11 @@ def choice(kind: str, *values: str) -> tuple[str, str]:
     return BS, f"      parameterType: {kind}\n      feasibleSpace:\n        list: [{listed}]\n"
 
 
+def factors(text: str) -> list[tuple[str, str]]:
+    annotation = f"  annotations:\n    gan-tuner/stop-factors: '{text}'\n"
+    return [("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n{annotation}")]
+
+
 def first(text: str) -> list[tuple[str, str]]:
     return [
         ("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n  annotations:\n    gan-tuner/first-trials: '{text}'\n")
@@ -84,6 +89,10 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("first-trials", first('[{"lr": "2e-3", "bs": "16"}]'), "gan-tuner/first-trials"),
     ("first-trials", first('[{"lr": "2e-3"}]'), "gan-tuner/first-trials"),
     ("first-trials", first("lr=2e-3"), "gan-tuner/first-trials"),
+    ("stop-factors", factors("[1.5]"), "gan-tuner/stop-factors"),
+    ("stop-factors", factors('{"0": 1.5}'), "gan-tuner/stop-factors"),
+    ("stop-factors", factors('{"4": 1}'), "gan-tuner/stop-factors"),
+    ("stop-factors", [*factors('{"4": 2}'), ("type: minimize", "type: maximize")], "gan-tuner/stop-factors"),
     ("name", [("name: gan-bayes", "name: Gan_Bayes")], "Gan_Bayes"),
     ("name", [("name: gan-bayes", "name: gan.bayes")], "gan.bayes"),
     ("name", [("name: gan-bayes", "name: " + "a" * 41)], "name: aaa"),

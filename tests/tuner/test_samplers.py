@@ -14,8 +14,9 @@ import pytest
 
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
 from tuner.check.settings import SETTINGS
+from tuner.engines.local.early_stopping import rules
 from tuner.errors import UnsupportedError
-from tuner.manifest import with_first_trials
+from tuner.manifest import from_document, with_first_trials
 from tuner.result import StudyState, TrialState
 from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, sampler
 from tuner.samplers.first import to_text
@@ -258,6 +259,46 @@ def test_medianstop_is_the_same_however_fast_trials_are_stopped(tmp_path: Path) 
     stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]
     assert stopped
     assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
+
+
+def test_stop_factors_stop_the_same_trials_for_any_workers(tmp_path: Path) -> None:
+    what = extended(experiment(args=[*ARGS, "--reports=6"], trials=14), '{"2": 1.5, "4": 1.2}')
+    results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
+    assert table(results[0]) == table(results[1])
+    stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]
+    assert stopped
+    assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
+    assert results[0].best is not None
+    assert results[0].best.state is TrialState.SUCCEEDED
+
+
+def test_stop_factors_compare_with_the_best_so_far() -> None:
+    rule = rules(extended(experiment(), '{"2": 1.5, "4": 1.2}'))
+    assert rule is not None
+    curves = [(9.0, 4.0, 3.0, 2.0), (9.0, 5.0), (8.0, 6.0, 5.0, 4.0), (9.0, 8.0, 3.0, 2.5)]
+    cuts = rule.cuts(4, curves, curves)
+    assert cuts == [(2, 6.0), (4, pytest.approx(2.4))]
+    assert rule.cuts(2, curves[:2], curves[:2]) == []  # too few to compare with
+    assert rule.stop_at(cuts, (9.0, 6.1, 1.0, 1.0)) == 2
+    assert rule.stop_at(cuts, (9.0, 6.0, 3.0, 2.5)) == 4
+    assert rule.stop_at(cuts, (9.0, 6.0, 9.0, 2.4)) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (experiment(early_stopping={}), "stop factors and earlyStopping cannot both stop trials"),
+        (experiment("hyperband"), "leave earlyStopping and stop factors out"),
+    ],
+)
+def test_stop_factors_exclude_other_early_stopping(what: Any, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        rules(extended(what, '{"2": 1.5}'))
+
+
+def extended(what: Any, factors: str) -> Any:
+    metadata = {**what.document["metadata"], "annotations": {"gan-tuner/stop-factors": factors}}
+    return from_document({**what.document, "metadata": metadata})
 
 
 def test_random_and_grid_import_no_optuna() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from tuner import yamlfile
-from tuner.check import command, first, portable, settings, space, spec, template
+from tuner.check import command, extensions, portable, settings, space, spec, template
 from tuner.check.fields import JOB, nearest, walk
 from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
@@ -41,7 +41,7 @@ _VIEW_RULES = (
     *settings.RULES,
     *template.RULES,
     *command.RULES,
-    *first.RULES,
+    *extensions.RULES,
     *portable.RULES,
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_VIEW_RULES)}

@@ -1,7 +1,7 @@
 """What a rule is, and what it finds.
 
 A rule is a function from a View (one Experiment as written, read safely) to findings, with the reason and the upstream
-source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py, first.py and
+source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py, extensions.py and
 portable.py are all there is to registering one.
 """
 

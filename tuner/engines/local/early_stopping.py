@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.errors import UnsupportedError
+from tuner.extensions import Factors
 from tuner.manifest import Experiment
 from tuner.result import Goal, Objective
 
@@ -22,19 +23,28 @@ Cut = tuple[int, float]  # (number of the report, from 1; the objective that mus
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What stops trials of one Experiment. `eta` is None without hyperband, `start_step` None without medianstop."""
+    """What stops trials of one Experiment. `eta` is None without hyperband, `start_step` None without medianstop.
+
+    `factors` are the Experiment's stop factors (tuner.extensions).
+    """
 
     objective: Objective
     start_step: int | None = None
     min_trials: int = 3
     eta: int | None = None
     resource: int = 0
+    factors: Factors = ()
 
     def cuts(
         self, number: int, curves: Sequence[tuple[float, ...]], finished: Sequence[tuple[float, ...]]
     ) -> list[Cut]:
-        """The cuts of trial `number`: from all told curves (hyperband), and those of succeeded trials (medianstop)."""
-        cuts: list[Cut] = []
+        """Return the cuts of trial `number`, from all told curves or, for medianstop, those of succeeded trials."""
+        cuts = [
+            (step, factor * best)
+            for step, factor in self.factors
+            if len(reached := [min(curve[:step]) for curve in curves if len(curve) >= step]) >= self.min_trials
+            and (best := min(reached)) > 0
+        ]
         if self.eta is not None:
             cuts += self._rungs(number, curves, finished)
         if self.start_step is not None and len(finished) >= self.min_trials:
@@ -108,13 +118,19 @@ def rules(experiment: Experiment) -> Rules | None:
         start_step = int(early.settings.get("start_step", 4))
         min_trials = int(early.settings.get("min_trials_required", 3))
     if experiment.algorithm.name == "hyperband":
-        if early is not None:
-            raise UnsupportedError("hyperband stops trials itself: leave earlyStopping out")
+        if early is not None or experiment.stop_factors:
+            raise UnsupportedError("hyperband stops trials itself: leave earlyStopping and stop factors out")
         settings = experiment.algorithm.settings
         eta, resource = int(settings.get("eta", 3)), int(float(settings.get("r_l", 0)))
         if eta < 2 or resource < 1:
             raise UnsupportedError(f"hyperband needs eta >= 2 and r_l >= 1, got eta={eta}, r_l={resource}")
         return Rules(experiment.objective, eta=eta, resource=resource)
+    if experiment.stop_factors:
+        if early is not None:
+            raise UnsupportedError("stop factors and earlyStopping cannot both stop trials: remove one")
+        if experiment.objective.goal_type is Goal.MAXIMIZE:
+            raise UnsupportedError("stop factors are for an objective that is minimised: use earlyStopping")
+        return Rules(experiment.objective, factors=experiment.stop_factors)
     return Rules(experiment.objective, start_step, min_trials) if start_step is not None else None
 
 

@@ -1,4 +1,4 @@
-"""The rule on the annotation that names an Experiment's first trials."""
+"""The rules on annotations of ours (tuner.extensions)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tuner.check.rule import Finding, error
 from tuner.check.space import whole
 from tuner.check.view import View, dig, number
 from tuner.errors import UnsupportedError
+from tuner.extensions import STOP_ANNOTATION, stop_factors
 from tuner.samplers.first import FIRST_ANNOTATION, parse
 from tuner.samplers.transform import Dimension, dimension
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
@@ -29,6 +30,23 @@ def first_trials(view: View) -> Iterator[Finding]:
         return
     if view.max_trials is not None and count > view.max_trials:
         yield where, f"maxTrialCount is {view.max_trials}, but there are {count} first trials; write {count} or more"
+
+
+def stopping(view: View) -> Iterator[Finding]:
+    """Stop factors are numbers above 1, for an objective that is minimised without another early stopping."""
+    text = dig(view.metadata, "annotations", STOP_ANNOTATION)
+    where = ("metadata", "annotations", STOP_ANNOTATION)
+    try:
+        if not text or not stop_factors(text):
+            return
+    except UnsupportedError as problem:
+        yield where, str(problem)
+        return
+    if view.objective.get("type") == "maximize":
+        yield where, "stop factors are for an objective that is minimised; use earlyStopping, or remove the annotation"
+    if "earlyStopping" in view.spec or view.algorithm == "hyperband":
+        other = "earlyStopping" if "earlyStopping" in view.spec else "hyperband"
+        yield where, f"stop factors and {other} cannot both stop trials; remove one"
 
 
 def _dimension(item: dict[str, Any]) -> Dimension | None:
@@ -62,5 +80,12 @@ RULES = (
         "these trials first, so each must be a point of the search space, and no point may be listed twice.",
         "tuner/samplers/first.py",
         first_trials,
+    ),
+    error(
+        "stop-factors",
+        "The annotation gan-tuner/stop-factors is ours: Katib ignores it. `gantune run --local` stops a trial at a "
+        "report if its best objective so far is more than the report's factor times the best of an earlier trial.",
+        "tuner/extensions.py",
+        stopping,
     ),
 )
