@@ -1,15 +1,16 @@
 """The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/katib.md).
 
-Each takes a manifest's path or an Experiment, and a name as the command line does; `list` is `studies` here, since the
-builtin has the name. Every failure is a GantuneError. What the command line writes as `warning:` is a UserWarning here
-(`warnings.warn`): no node takes the trials' pods, the Experiment was there and is joined, a result is not up to date.
+Each takes an Experiment (a manifest's path, a dict, what `load` returns, or a V1beta1Experiment of kubeflow-katib), and
+a name as the command line does; `list` is `studies` here, since the builtin has the name. Every failure is a
+GantuneError. What the command line writes as `warning:` is a UserWarning here (`warnings.warn`): no node takes the
+trials' pods, the Experiment was there and is joined, a result is not up to date.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -19,7 +20,7 @@ from tuner.curves import Curves
 from tuner.engine import Engine, Event
 from tuner.engines import ENGINES
 from tuner.errors import ClusterError, GantuneError, StudyNotFound
-from tuner.manifest import Experiment, load
+from tuner.manifest import Experiment, from_object, load
 from tuner.result import Result, StudyState, Trial
 from tuner.store import EngineKind, Store
 
@@ -51,7 +52,7 @@ __all__ = [
     "watch",
 ]
 
-Source = str | Path | Experiment
+Source = Any  # a path, an Experiment, a dict, or a V1beta1Experiment of kubeflow-katib
 
 
 class Study(NamedTuple):
@@ -371,7 +372,17 @@ def _follow(engine: Engine, name: str, on_event: Callable[[Event], None] | None)
 
 
 def _experiment(source: Source) -> Experiment:
-    return source if isinstance(source, Experiment) else load(source)
+    if isinstance(source, Experiment):
+        return source
+    if isinstance(source, str | Path):
+        return load(source)
+    if hasattr(source, "openapi_types"):
+        from tuner.kube import plain
+
+        source = plain(source)
+    if not isinstance(source, Mapping):
+        raise GantuneError(f"an Experiment is a path, a dict or a V1beta1Experiment, got {type(source).__name__}")
+    return from_object(source)
 
 
 def _refreshed(name: str, local: bool | None, namespace: str, context: str | None, store: str | Path | None) -> Result:

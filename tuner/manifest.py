@@ -7,6 +7,7 @@ takes an Experiment that an API server holds already; it asks only that the obje
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -119,17 +120,26 @@ def load(path: str | FilePath, name: str | None = None) -> Experiment:
     return choose(yamlfile.read(path), str(path), name)
 
 
-def choose(documents: list[Document], file: str, name: str | None = None) -> Experiment:
-    """The one Experiment among a file's documents, or the one called `name`."""
+def from_object(value: Mapping[str, Any]) -> Experiment:
+    """The Experiment of a plain object, such as a dict of a program; ManifestError as for a file."""
+    return choose([Document(copy.deepcopy(dict(value)), "", 0, {})], "")
+
+
+def choose(documents: list[Document], file: str, name: str | None = None, *, checked: bool = False) -> Experiment:
+    """The one Experiment among a file's documents, or the one called `name`.
+
+    `checked` says that the rules of `gantune check` found no error in these documents.
+    """
     found = [document for document in documents if is_experiment(document.value)]
     if not found:
         for document in documents:  # a misspelt kind or apiVersion
             _refuse(document)
-        raise ManifestError(f"no Experiment ({API_VERSION}) in this file", file=file, rule="no-experiment")
+        problem = check.missing(documents, file)[0]
+        raise ManifestError(problem.message, file=file, line=problem.line if file else 0, rule=problem.rule)
     names = [_name_of(document.value) for document in found]
     wanted = [document for document, its in zip(found, names, strict=True) if name is None or its == name]
     if len(wanted) == 1:
-        return from_read(wanted[0])
+        return from_read(wanted[0], checked=checked)
     known = ", ".join(its or "(no name)" for its in names)
     if not wanted:
         raise ManifestError(f"no Experiment named {name!r} here; it holds {known}", file=file, rule="no-experiment")
@@ -145,9 +155,10 @@ def is_experiment(value: Any) -> bool:
     return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
 
 
-def from_read(document: Document) -> Experiment:
+def from_read(document: Document, *, checked: bool = False) -> Experiment:
     """One document that was read from a file; ManifestError with its line where a rule says error."""
-    _refuse(document)
+    if not checked:
+        _refuse(document)
     try:
         experiment = from_document(document.value)
     except ManifestError as error:

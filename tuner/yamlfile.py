@@ -4,6 +4,8 @@ It reads ruamel.yaml's events and resolves scalars itself (YAML 1.2 core schema,
 loader takes twice the time, and because a manifest is untrusted: no tag makes an object, and depth, size and alias
 expansion are bounded. JSON is YAML, so .json files come the same way.
 
+A Kubernetes list (`kind: List`, or ExperimentList, as `kubectl get -o yaml` writes it) is read as its items.
+
 What reads without harm but means something else to kubectl (whose parser is YAML 1.1's in part), or is lost by it,
 comes back as `Note`s; `tuner.check` makes rules of them.
 """
@@ -51,6 +53,8 @@ _NAMED: dict[str, Any] = {
 }
 _YAML_11_BOOL = {text for word in ("y", "n", "yes", "no", "on", "off") for text in (word, word.title(), word.upper())}
 _YAML_11_INT = re.compile(r"[-+]?(0[0-7_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]*_[0-9a-fA-F_]*)\Z")
+_TEMPLATE = re.compile(r"\{\{-?\s*[\w.$/(\"]")  # of Helm, or of Go's text/template
+_RENDER = "not YAML, but a template with {{ ... }}: render it first, for example with `helm template`"
 _TAGS = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
@@ -115,18 +119,41 @@ def parse(data: bytes, file: str) -> list[Document]:
         raise _error(message, file, line) from error
     reader = _Reader(text, file)
     try:
-        return list(reader.documents())
-    except ManifestError:
+        return [item for document in reader.documents() for item in _items(document)]
+    except ManifestError as error:
+        if _TEMPLATE.search(text):
+            raise _error(_RENDER, file, error.line) from error
         raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        raise _error(f"not YAML: {_one_line(error.problem or error.context)}", file, line) from error
+        problem = f"not YAML: {_one_line(error.problem or error.context)}"
+        raise _error(_RENDER if _TEMPLATE.search(text) else problem, file, line) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _error(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", file, line) from error
     except Exception as error:  # ruamel.yaml raises a handful of others on damaged input (ValueError, IndexError, ...)
         raise _error(f"not YAML: {_one_line(str(error)) or type(error).__name__}", file, reader.line) from error
+
+
+def _items(document: Document) -> Iterator[Document]:
+    """A Kubernetes list as the documents of its items; any other document as it is."""
+    value = document.value
+    items = value.get("items") if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") else None
+    if not isinstance(items, list):
+        yield document
+        return
+    lines: list[dict[Path, int]] = [{} for _ in items]
+    for path, line in document.lines.items():
+        if len(path) > 1 and path[0] == "items" and isinstance(path[1], int):
+            lines[path[1]][path[2:]] = line
+    notes: list[list[Note]] = [[] for _ in items]
+    for note in document.notes:
+        if len(note.path) > 1 and note.path[0] == "items" and isinstance(note.path[1], int):
+            notes[note.path[1]].append(Note(note.rule, note.path[2:], note.message))
+    for item, its_lines, its_notes in zip(items, lines, notes, strict=True):
+        if item is not None:
+            yield Document(item, document.file, its_lines.get((), document.start), its_lines, tuple(its_notes))
 
 
 def _error(message: str, file: str, line: int) -> ManifestError:

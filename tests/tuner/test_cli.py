@@ -251,7 +251,7 @@ def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
         (["status", "../../etc"], 2, "no study"),
         (["run", "missing.yaml", "--local"], 2, "missing.yaml"),
         (["run", "text.yaml", "--local"], 1, "text.yaml"),
-        (["run", "other.yaml", "--local"], 2, "other.yaml: no Experiment"),
+        (["run", "other.yaml", "--local"], 2, "other.yaml:1: no Experiment"),
         (["run", ".", "--local"], 2, "."),
         (["run", "toy.yaml", "--local", "--workers", "0"], 2, "got '0'"),
         (["run", "toy.yaml", "--local", "--workers", "many"], 2, "got 'many'"),

@@ -9,6 +9,7 @@ rules. Katib's defaulting webhook refuses an object with a wrong type, so the ru
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,7 +22,7 @@ from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
 from tuner.katib import API_VERSION, KINDS
-from tuner.yamlfile import Document, Path
+from tuner.yamlfile import Document, Path, show
 
 __all__ = [
     "RULES",
@@ -33,6 +34,7 @@ __all__ = [
     "check_documents",
     "check_file",
     "explain",
+    "missing",
 ]
 
 _VIEW_RULES = (
@@ -45,6 +47,7 @@ _VIEW_RULES = (
     *portable.RULES,
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_VIEW_RULES)}
+_EXPERIMENT = re.compile(r"kind[\"']?\s*:\s*[\"']?Experiment\b")
 _TRIAL: Path = ("spec", "trialTemplate", "trialSpec")
 
 
@@ -59,13 +62,14 @@ def check_file(file: str | FilePath, *, strict: bool = False) -> list[Problem]:
 def check_data(data: bytes, file: str, *, strict: bool = False) -> list[Problem]:
     """`check_file` for what is already in memory; `file` is its name in the problems."""
     try:
-        return check_documents(yamlfile.parse(data, file), strict=strict)
+        documents = yamlfile.parse(data, file)
+        return check_documents(documents, strict=strict) or missing(documents, file)
     except ManifestError as error:
         return [Problem(file, error.line, Severity.ERROR, error.rule, error.message)]
 
 
 def check_documents(documents: list[Document], *, strict: bool = False) -> list[Problem]:
-    """All problems of the Experiments among `documents`; other kinds are passed over."""
+    """All problems of the Experiments among `documents`; other kinds are passed over where there is an Experiment."""
     found: list[Problem] = []
     names: dict[tuple[str, str], int] = {}
     for document in documents:
@@ -77,6 +81,34 @@ def check_documents(documents: list[Document], *, strict: bool = False) -> list[
             found.append(_problem("duplicate-name", document, ("metadata", "name"), message))
         names.setdefault(key, document.line(("metadata", "name")))
     return sorted(found, key=lambda problem: problem.line)
+
+
+def missing(documents: list[Document], file: str) -> list[Problem]:
+    """The problem of a file without any Experiment, as a list; empty where it has one."""
+    if any(_is_experiment(document.value) for document in documents):
+        return []
+    hint, line = "", 1
+    for document in documents:
+        if path := next(_embedded(document.value, ()), None):
+            kind = document.value.get("kind", "object") if isinstance(document.value, dict) else "object"
+            hint = f"; {show(path)} of this {str(kind)[:60]} holds one: save it as a file of its own"
+            line = document.line(path)
+    message = f"no Experiment ({API_VERSION}) found{hint}"
+    return [Problem(file, line, RULES["no-experiment"].severity, "no-experiment", message)]
+
+
+def _embedded(value: Any, path: Path) -> Iterator[Path]:
+    """Places below a document that hold an Experiment, as an object or as text."""
+    if isinstance(value, dict):
+        if path and _is_experiment(value):
+            yield path
+        for key, item in value.items():
+            yield from _embedded(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _embedded(item, (*path, index))
+    elif isinstance(value, str) and API_VERSION in value and _EXPERIMENT.search(value):
+        yield path
 
 
 def check_document(document: Document, *, strict: bool = False) -> list[Problem]:
@@ -133,8 +165,12 @@ def _problem(rule: str, document: Document, path: Path, message: str) -> Problem
     return Problem(document.file, document.line(path), RULES[rule].severity, rule, message, path)
 
 
+def _is_experiment(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
+
+
 def _key(value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, dict) or value.get("kind") != "Experiment" or value.get("apiVersion") != API_VERSION:
+    if not _is_experiment(value):
         return None
     metadata = value.get("metadata")
     name, namespace = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "namespace"))

@@ -14,11 +14,15 @@ from tuner.check.rule import Finding, error, warning
 from tuner.check.template import arguments
 from tuner.check.view import View, strings
 from tuner.katib import PLACEHOLDER, SHELLS, WRAPPED_COLLECTORS
+from tuner.shell import relies_on_shell
 from tuner.yamlfile import Path
 
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
 _SUBSTITUTED = re.compile(r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
+_TRAINS = re.compile(  # what the last command of a script is where the ones before it only prepare
+    r"\s*(exec\s+)?(\w+=\S*\s+)*(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|mpirun|horovodrun|java|node|go)\b"
+)
 _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
@@ -85,7 +89,9 @@ def command_sequence(view: View) -> Iterator[Finding]:
     text = found[1].strip()
     if text.startswith(("(", "{")) and text.endswith((")", "}")):
         return
-    if re.search(r"[;\n]|&&|\|\|", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)):
+    plain = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
+    *_, last = re.split(r"[;\n]|&&|\|\|", plain.rstrip("; \n"))
+    if re.search(r"[;\n]|&&|\|\|", plain) and not _TRAINS.match(last):
         yield (
             found[0],
             "under StdOut only the last command is redirected to the metrics file; put ( ... ) around the script",
@@ -110,6 +116,8 @@ def command_split(view: View) -> Iterator[Finding]:
     """Without a shell, no argument has blanks or characters that mean something to one."""
     found = list(parts(view))
     if script(view) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
+        return
+    if relies_on_shell([text for _, text in found]):  # on purpose: `&&`, `|` or `>` as an argument
         return
     for path, text in found:
         plain = _SUBSTITUTED.sub("", text).replace('""', "")  # "${...}" is quoted for the shell on purpose

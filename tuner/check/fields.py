@@ -93,6 +93,14 @@ _WANTED = {
 }
 
 
+def _known_cause(value: Any, path: Path) -> str:
+    """What made a wrong type, where one program is known to do it."""
+    if path[-2:] == ("feasibleSpace", "distribution") and isinstance(value, list):
+        cause = "kubeflow-katib 0.19's search.categorical puts the list there (katib#2625)"
+        return f"; {cause}: move it to feasibleSpace.list"
+    return ""
+
+
 @cache
 def table() -> Mapping[str, Mapping[str, str]]:
     """Every type by name: Katib's, and those of k8s.io/api that a Job reaches."""
@@ -118,7 +126,7 @@ def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
     elif (fields := table().get(kind)) is not None:
         yield from _walk_fields(value, fields, path)
     elif not _fits(value, kind):
-        yield "wrong-type", path, _wrong(path, _WANTED[kind], value)
+        yield "wrong-type", path, _wrong(path, _WANTED[kind], value) + _known_cause(value, path)
     if lost_if_empty and value in ("", 0, [], {}):
         lost = f"{show(path)} is {json.dumps(value)}"
         yield "round-trip", path, f"{lost}, which is lost when Katib writes the Job; leave it out"

@@ -47,6 +47,13 @@ RULES = (
         _elsewhere,
     ),
     error(
+        "no-experiment",
+        f"The file holds no Experiment of {API_VERSION}, so there is nothing to check. An Experiment inside a text or "
+        "an object of another kind (an Argo Workflow, a pipeline component) is not read.",
+        "kubeflow/katib 33c8ff4, manifests/v1beta1/components/crd",
+        _elsewhere,
+    ),
+    error(
         "duplicate-name",
         "The second of two Experiments with one name is refused by the API server (409 Conflict), or by kubectl "
         "apply taken as a change of the first.",

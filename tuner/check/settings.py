@@ -101,6 +101,12 @@ def hyperband(view: View) -> Iterator[Finding]:
     resource = settings.get("resource_name")
     if resource and resource not in names:
         yield at, f"resource_name {resource!r} is no parameter ({', '.join(names)}){nearest(resource, names)}"
+    for path, item in view.parameters:
+        if item.get("name") == resource and item.get("parameterType") == "discrete":
+            values = (item.get("feasibleSpace") or {}).get("list") or []
+            if bad := [value for value in values if whole(value) is None]:
+                where = (*path, "feasibleSpace", "list", values.index(bad[0]))
+                yield where, f"hyperband's resource {resource!r} must have whole numbers, got {bad[0][:40]!r}"
     most, eta = number(settings.get("r_l")), number(settings.get("eta", "3"))
     if most is None or eta is None or most < 1 or int(eta) < 2:
         return

@@ -19,6 +19,17 @@ DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/expe
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 
 
+_ALIASES = {  # what other tools call an algorithm, or the library that serves it
+    **dict.fromkeys(("bayesian", "bayes", "bo", "gp", "gaussian-process", "skopt"), "bayesianoptimization"),
+    **dict.fromkeys(("hyperopt", "optuna", "tpesampler"), "tpe"),
+    **dict.fromkeys(("gridsearch", "grid-search"), "grid"),
+    **dict.fromkeys(("randomsearch", "random-search"), "random"),
+    **dict.fromkeys(("asha", "bohb", "successive-halving"), "hyperband"),
+    **dict.fromkeys(("goptuna", "cma"), "cmaes"),
+    "quasirandom": "sobol",
+}
+
+
 def one_of(value: Any, known: tuple[str, ...]) -> str:
     """`must be one of a, b, got 'x'; did you mean 'a'?`"""
     return f"must be one of {', '.join(known)}, got {str(value)[:60]!r}{nearest(str(value), known)}"
@@ -117,7 +128,10 @@ def algorithm(view: View) -> Iterator[Finding]:
     if not view.algorithm:
         yield at, f"spec.algorithm.algorithmName must be given, one of {', '.join(ALGORITHMS)}"
     elif view.algorithm not in ALGORITHMS:
-        yield at, f"spec.algorithm.algorithmName {one_of(view.algorithm, ALGORITHMS)}"
+        known = _ALIASES.get(view.algorithm.lower())
+        hint = f"; did you mean {known!r}?" if known else nearest(view.algorithm, ALGORITHMS)
+        got = f"must be one of {', '.join(ALGORITHMS)}, got {view.algorithm[:60]!r}{hint}"
+        yield at, f"spec.algorithm.algorithmName {got}"
     stopping = view.spec.get("earlyStopping")
     if stopping is not None and stopping.get("algorithmName") not in EARLY_STOPPING:
         where = ("spec", "earlyStopping", "algorithmName")

@@ -127,6 +127,30 @@ def trial_kind(view: View) -> Iterator[Finding]:
         )
 
 
+def primary_container(view: View) -> Iterator[Finding]:
+    """A pod of a training operator's job has the primary container."""
+    wanted = view.template.get("primaryContainerName", "")
+    if view.is_batch_job or not wanted or not any(containers for _, _, containers in view.pods):
+        return
+    names = {role: [str(item.get("name")) for _, item in containers] for _, role, containers in view.pods}
+    known = [name for each in names.values() for name in each]
+    if wanted not in known:
+        got = "; ".join(f"{role}: {', '.join(each) or 'none'}" for role, each in names.items())
+        problem = f"is in no pod of the {dig(view.job, 'kind')} ({got}){nearest(wanted, known)}"
+        yield (*AT, "primaryContainerName"), f"primaryContainerName {wanted!r} {problem}"
+
+
+def image(view: View) -> Iterator[Finding]:
+    """Every container has an image."""
+    for _, _, containers in view.pods:
+        for path, item in containers:
+            if not item.get("image"):
+                yield (
+                    path,
+                    f"container {str(item.get('name', ''))[:60]!r} must have an image: Kubernetes refuses the pod",
+                )
+
+
 def pod(view: View) -> Iterator[Finding]:
     """The pod has the primary container and a restartPolicy that a Job may have."""
     if not view.is_batch_job:
@@ -295,6 +319,20 @@ RULES = (
         "whose restartPolicy is Always, the default of a pod, is refused by the API server.",
         "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:173; kubernetes pkg/apis/batch/validation",
         pod,
+    ),
+    error(
+        "primary-container",
+        "The webhook finds the container to wrap by its name in the pod of a training job, and refuses the pod "
+        "without it.",
+        "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199",
+        primary_container,
+    ),
+    error(
+        "image",
+        "Kubernetes requires an image for each container. A Job without one is refused when Katib creates it, and the "
+        "trial fails.",
+        "Kubernetes API reference, Container v1 core",
+        image,
     ),
     error(
         "collector",

@@ -105,12 +105,26 @@ class View:
         return json.dumps(self.job, ensure_ascii=False) if self.job is not None else ""
 
     @cached_property
+    def pods(self) -> list[tuple[Path, str, list[tuple[Path, dict[str, Any]]]]]:
+        """(path of the containers, role, containers) of each pod of the trial that has any; role "" for a Job's pod."""
+        places: list[tuple[Path, str, Any]] = []
+        if self.is_batch_job:
+            places.append((("spec",), "", dig(self.job, "spec")))
+        for key, roles in (dig(self.job, "spec") or {}).items() if isinstance(dig(self.job, "spec"), dict) else ():
+            if str(key).endswith("ReplicaSpecs") and isinstance(roles, dict):
+                places += [(("spec", key, role), str(role), held) for role, held in roles.items()]
+        found = []
+        for place, role, held in places:
+            path: Path = ("spec", "trialTemplate", "trialSpec", *place, "template", "spec", "containers")
+            items = dig(held, "template", "spec", "containers")
+            listed = enumerate(items if isinstance(items, list) else [])
+            found.append((path, role, [((*path, i), item) for i, item in listed if isinstance(item, dict)]))
+        return found
+
+    @cached_property
     def containers(self) -> list[tuple[Path, dict[str, Any]]]:
         """The pod's containers, where the trial is a batch/v1 Job."""
-        path: Path = ("spec", "trialTemplate", "trialSpec", "spec", "template", "spec", "containers")
-        items = dig(self.job, "spec", "template", "spec", "containers") if self.is_batch_job else None
-        found = enumerate(items if isinstance(items, list) else [])
-        return [((*path, i), item) for i, item in found if isinstance(item, dict)]
+        return self.pods[0][2] if self.is_batch_job else []
 
     @cached_property
     def primary(self) -> tuple[Path, dict[str, Any]] | None:

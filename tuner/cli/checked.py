@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,25 @@ from tuner.errors import ManifestError
 if TYPE_CHECKING:
     from tuner.api import Experiment
 
+STDIN_NAME = "<stdin>"
+
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
-    """The Experiment in `file`, checked. Problems go to stderr; errors end it with ManifestError.
+    """The Experiment in `file`, or of standard input for `-`, checked.
 
-    Warnings are about what Katib would do differently; without `warnings` they are counted in one line.
+    Problems go to stderr, and errors end it with ManifestError. Warnings are about what Katib would do differently.
+    Without `warnings` they are counted in one line.
     """
-    from tuner.api import load as load_manifest
-    from tuner.check import Severity, check_file
+    from tuner import manifest, yamlfile
+    from tuner.check import Severity, check_documents
 
-    problems = check_file(file)
+    data = sys.stdin.buffer.read() if str(file) == "-" else yamlfile.read_bytes(file)
+    try:
+        documents = yamlfile.parse(data, STDIN_NAME if str(file) == "-" else str(file))
+    except ManifestError as error:  # not YAML: as other errors of the check
+        error.exit_code = 1
+        raise
+    problems = check_documents(documents)
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     others = [problem for problem in problems if problem.severity is not Severity.ERROR]
     for problem in [*errors[:-1], *(others if warnings or errors else [])]:
@@ -34,4 +44,4 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     if others and not warnings:
         count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
         say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
-    return load_manifest(file, name)
+    return manifest.choose(documents, documents[0].file if documents else str(file), name, checked=True)

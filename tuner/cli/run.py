@@ -60,7 +60,7 @@ class Options:
 
 
 @click.command("run")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--local", is_flag=True, help="Run on this machine with Optuna.")
 @click.option("--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib).")
 @click.option("--name", help="Which Experiment, where FILE holds several.")
@@ -95,7 +95,7 @@ def run(
     katib_namespace: str,
     **given: object,
 ) -> int:
-    """Search for the best trial of the Experiment in FILE, and show it until it ends.
+    """Search for the best trial of the Experiment in FILE, and show it until it ends. `-` reads standard input.
 
     The same line again continues a local study where it stood, however it ended. The first Ctrl-C lets the running
     trials finish, the second stops them.

@@ -7,7 +7,7 @@ costs nothing. Objects go in and out as plain dicts; every failure is one of tun
     cluster.get(EXPERIMENTS, "gan-bayes", namespace="gan-tuner")
 """
 
-from tuner.kube.client import Cluster, has_katib
+from tuner.kube.client import Cluster, has_katib, plain
 from tuner.kube.resources import (
     CONFIG_MAPS,
     EVENTS,
@@ -35,5 +35,6 @@ __all__ = [
     "Cluster",
     "Resource",
     "has_katib",
+    "plain",
     "quantity",
 ]

@@ -332,3 +332,10 @@ def _pod_namespace() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def plain(model: Any) -> Any:
+    """Return a model of kubernetes or kubeflow-katib, with all models in it, as dicts with the API's keys."""
+    from kubernetes.client import ApiClient
+
+    return ApiClient().sanitize_for_serialization(model)

@@ -38,6 +38,7 @@ class MetricsTail:
     ) -> None:
         self.path, self.metrics = path, metrics
         self._lines = LineReader(metrics, collector, keep_going)
+        self.filtered = bool(collector.filters)  # by filters of the manifest
         self._identity: tuple[int, int] | None = None
         self._reset()
 

@@ -61,7 +61,8 @@ def _missing(reader: MetricsTail, metric: str) -> str:
         return f"{metric} was not reported: the file is empty ({reader.path.name})"
     if names := reader.other_names():
         return f"{metric} was not reported; seen: {', '.join(names)}"
-    return f"{metric} was not reported: no {metric}=<number> in {reader.path.name}"
+    wanted = f"no match of metricsFormat for {metric}" if reader.filtered else f"no {metric}=<number>"
+    return f"{metric} was not reported: {wanted} in {reader.path.name}"
 
 
 def failure(end: Exit, log: Path) -> str:
