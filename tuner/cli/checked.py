@@ -28,8 +28,8 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     data = sys.stdin.buffer.read() if str(file) == "-" else yamlfile.read_bytes(file)
     try:
         documents = yamlfile.parse(data, STDIN_NAME if str(file) == "-" else str(file))
-    except ManifestError as error:  # not YAML: as other errors of the check
-        error.exit_code = 1
+    except ManifestError as damaged:  # not YAML: as other errors of the check
+        damaged.exit_code = 1
         raise
     problems = check_documents(documents)
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
