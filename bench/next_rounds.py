@@ -131,23 +131,17 @@ class Simulation:
         return math.exp(self.problem.log_value(best.parameters) - self.problem.optimum)
 
 
-def one_round(problem: Problem, algorithm: str, seed: int, trials: int) -> float:
-    """All trials in the original space."""
-    simulation = Simulation(problem, seed)
-    simulation.run(experiment(problem, algorithm, trials), trials)
-    return simulation.regret()
-
-
-def two_rounds(problem: Problem, algorithm: str, seed: int, trials: int) -> float:
-    """Half of the trials in the original space, the others in the space that the advice makes of it."""
-    simulation = Simulation(problem, seed)
-    first = experiment(problem, algorithm, trials // 2)
-    simulation.run(first, trials // 2)
-    changes = advice(simulation.result(), first)
-    simulation.fixed = {change.parameter: change.value for change in changes if change.value is not None}
-    second = replace(first, parameters=revised(first.parameters, changes))
-    simulation.run(second, trials - trials // 2)
-    return simulation.regret()
+def rounds(problem: Problem, algorithm: str, seed: int, trials: int) -> tuple[float, float]:
+    """The figure of one round of `trials`, and of two rounds that begin with the first half of it."""
+    once = Simulation(problem, seed)
+    once.run(experiment(problem, algorithm, trials), trials)
+    twice, half = Simulation(problem, seed), trials // 2
+    twice.trials = once.trials[:half]
+    first = experiment(problem, algorithm, half)
+    changes = advice(twice.result(), first)
+    twice.fixed = {change.parameter: change.value for change in changes if change.value is not None}
+    twice.run(replace(first, parameters=revised(first.parameters, changes)), trials - half)
+    return once.regret(), twice.regret()
 
 
 def summary(values: Sequence[float]) -> str:
@@ -166,13 +160,12 @@ def main() -> None:
     print(line("optuna", "scipy"))
     print(f"{args.algorithm}, n = {args.studies} studies; objective of the named best over the optimum, mean and error")
     for problem in (tabulated(), analytic()):
-        once = [one_round(problem, args.algorithm, seed, args.trials) for seed in range(args.studies)]
-        twice = [two_rounds(problem, args.algorithm, seed, args.trials) for seed in range(args.studies)]
-        better = statistics.fmean([a - b for a, b in zip(once, twice, strict=True)])
+        pairs = [rounds(problem, args.algorithm, seed, args.trials) for seed in range(args.studies)]
+        once, twice = zip(*pairs, strict=True)
         half = args.trials // 2
         print(
             f"{problem.name}: one round of {args.trials}: {summary(once)}   two rounds of {half}: {summary(twice)}   "
-            f"difference {better:+.3f}",
+            f"difference {summary([a - b for a, b in pairs])}",
             flush=True,
         )
 

@@ -5,7 +5,7 @@ The baseline is the first trial that the Experiment names (tuner.samplers.first)
 
 from __future__ import annotations
 
-from tuner.result import COST, Result
+from tuner.result import COST, Goal, Result
 
 SEED_NOISE = {"fd": 0.17}
 """By objective: the median difference between two trainings that differ in their seed alone, as a share of the smaller.
@@ -34,6 +34,25 @@ def sentence(result: Result) -> str:
     known = f"seed noise is about {_percent(noise)}" if noise else "part of it may be seed noise"
     found = f"{metric} {value:.3g}, {share}better than the baseline {least:.3g}"
     return f"{found}; {known}: run `gantune confirm {result.name}`"
+
+
+def runner_up_sentence(result: Result) -> str:
+    """Return that the second-best trial is within seed noise of the best; "" where it is not, or noise is unknown."""
+    best, noise, metric = result.best, SEED_NOISE.get(result.objective.metric), result.objective.metric
+    if best is None or noise is None:
+        return ""
+    others = [
+        (value, trial)
+        for trial in result.trials
+        if (value := result.value(trial)) is not None and trial.parameters != best.parameters
+    ]
+    pick = min if result.objective.goal_type is Goal.MINIMIZE else max
+    if not others:
+        return ""
+    value, second = pick(others, key=lambda pair: pair[0])
+    if abs(value - best.metrics[metric]) > noise * min(abs(value), abs(best.metrics[metric])):
+        return ""
+    return f"the runner-up, trial {second.number} with {metric} {value:.3g}, is within seed noise ({_percent(noise)})"
 
 
 def cost_sentence(result: Result) -> str:

@@ -60,10 +60,21 @@ def revise(
             _change_budget(document["spec"], changes)
     stream = io.StringIO()
     yaml.dump_all(documents, stream)
-    written = stream.getvalue()
-    errors = [p for p in check_data(written.encode(), name) if p.severity is Severity.ERROR]
+    return _checked(stream.getvalue(), "the next manifest")
+
+
+def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Return documents as YAML. Raises GantuneError where `gantune check` finds an error in them."""
+    yaml, stream = YAML(), io.StringIO()
+    yaml.width = 4096
+    yaml.dump_all([_plain(document) for document in documents], stream)
+    return _checked(stream.getvalue(), "the file")
+
+
+def _checked(written: str, what: str) -> str:
+    errors = [p for p in check_data(written.encode(), what) if p.severity is Severity.ERROR]
     if errors:
-        raise GantuneError(f"the next manifest would not be valid (line {errors[0].line}): {errors[0].message}")
+        raise GantuneError(f"{what} would not be valid (line {errors[0].line}): {errors[0].message}")
     return written
 
 

@@ -25,7 +25,7 @@ def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-PACKAGES = {"check", "report", "export"}  # of tuner, which hold the functions
+PACKAGES = {"check", "report", "export", "confirm"}  # of tuner, which hold the functions
 TERMINAL_ONLY = {"init", "next", "dashboard"}  # they write a manifest for a person to edit, or serve a browser
 
 

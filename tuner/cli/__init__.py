@@ -31,6 +31,7 @@ COMMANDS = {
     "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
     "report": ("tuner.cli.report", "Show what a study has found, or write it as one HTML page."),
     "next": ("tuner.cli.next", "Write the next manifest from what a study has found."),
+    "confirm": ("tuner.cli.confirm", "Train the best trials again on new seeds: is the winner real?"),
     "export": ("tuner.cli.storage", "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage."),
     "dashboard": ("tuner.cli.storage", "Show studies in optuna-dashboard."),
     "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),

@@ -229,7 +229,8 @@ def _print_trial(result: Result, trial: Trial) -> None:
         grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))
     console = SafeConsole()
     console.print(grid)
-    if said := [each for each in (gain.sentence(result), gain.cost_sentence(result)) if each]:
+    sentences = gain.sentence(result), gain.runner_up_sentence(result), gain.cost_sentence(result)
+    if said := [each for each in sentences if each]:
         console.print(Text("\n".join(["", *said])))
     if front := gain.front_lines(result):
         heading = f"{objective} against training time, without the trials that another one beats in both:"

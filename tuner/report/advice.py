@@ -30,8 +30,8 @@ EVIDENCE = (
 )
 FLAT_LINE = 0.05  # standard deviations of the objective: its range along a parameter that does not matter
 TRIED = 3  # trials with a choice before it is dropped
-PROMISING = 0.1  # the share of the space, by predicted objective, that the next ranges cover
-LEAST_WIDTH = 0.3  # of the old range, that a shrunk range keeps: the model may be wrong
+PROMISING = 0.25  # the share of the space, by predicted objective, that the next ranges cover
+LEAST_WIDTH = 0.5  # of the old range, that a shrunk range keeps: the model may be wrong
 WORTH = 0.8  # a range that would keep more than this share of its width is left as it is
 EDGE = 0.05  # units from a bound within which a trial sits on it
 BEST = 3  # trials that are looked at for a bound
