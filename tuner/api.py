@@ -19,7 +19,7 @@ from tuner import curves
 from tuner.curves import Curves
 from tuner.engine import Engine, Event
 from tuner.engines import ENGINES
-from tuner.errors import ClusterError, GantuneError, StudyNotFound
+from tuner.errors import ClusterError, GantuneError, StudyError, StudyNotFound
 from tuner.manifest import Experiment, from_object, load
 from tuner.result import Result, StudyState, Trial
 from tuner.store import EngineKind, Store
@@ -128,6 +128,16 @@ class Client:
             return ENGINES[kind](self.store).collect(name)
         return self.store.of(kind).result(name)
 
+    def earlier(self, name: str) -> Result:
+        """Return the study NAME, local/NAME or katib/NAME; one on the cluster is collected first. Raises StudyError."""
+        wanted, _, plain = name.rpartition("/")
+        if wanted not in ("", *EngineKind):
+            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {name[:80]}")
+        kind = self.store.find(plain, EngineKind(wanted) if wanted else None)
+        if kind is not EngineKind.LOCAL and (problem := self.refresh(plain)) is not None:
+            self.notify(f"{plain} is as it was collected last: {problem}")
+        return self.result(plain, kind or EngineKind.KATIB)
+
     def experiment(self, name: str, kind: EngineKind) -> Experiment:
         """Return the Experiment of a study in the store."""
         return self.store.of(kind).experiment(name)
@@ -189,14 +199,23 @@ def run(
     return _follow(engine, engine.submit(experiment), on_event)
 
 
-def submit(source: Source, *, namespace: str = "", context: str | None = None, store: str | Path | None = None) -> str:
+def submit(
+    source: Source,
+    *,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+    warm_start: str | None = None,
+) -> str:
     """Create the Experiment on the cluster, or join the one with the same spec; returns its name.
 
-    A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks for.
-
+    A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks for. `warm_start`
+    is a study whose trials the sampler receives first, which needs the suggestion service of gan-tuner.
     name = submit("manifests/bayes.yaml", namespace="gan-tuner")
     """
-    return Client(store, namespace=namespace, context=context).cluster().submit(_experiment(source))
+    client = Client(store, namespace=namespace, context=context)
+    earlier = client.earlier(warm_start) if warm_start else None
+    return client.cluster().submit(_experiment(source), earlier)
 
 
 def watch(

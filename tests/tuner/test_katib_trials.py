@@ -59,7 +59,7 @@ def test_numbers_ignore_order_of_arrival() -> None:
         arrivals = Arrivals()
         for now, one in enumerate(order):
             arrivals.put(one, float(now))
-        assert [one.name for one in in_order(arrivals.take())] == ["a", "b", "c"]
+        assert [one.trial.name for one in in_order(arrivals.take())] == ["a", "b", "c"]
         assert arrivals.take() == []
 
 
@@ -67,10 +67,10 @@ def test_later_second_does_not_delay_earlier() -> None:
     arrivals = Arrivals()
     for now, one in enumerate([Listed("1", trial("b")), Listed("2", trial("c")), Listed("1", trial("a"))]):
         arrivals.put(one, float(now))
-    assert [one.name for one in in_order(arrivals.take(before=0.5))] == ["a", "b"]
+    assert [one.trial.name for one in in_order(arrivals.take(before=0.5))] == ["a", "b"]
     assert arrivals.get("c") == trial("c")
     assert arrivals.take(before=0.5) == []
-    assert [one.name for one in in_order(arrivals.take(before=1.0))] == ["c"]
+    assert [one.trial.name for one in in_order(arrivals.take(before=1.0))] == ["c"]
 
 
 def test_numbers_are_kept_and_new_ones_go_by_creation() -> None:
@@ -80,3 +80,15 @@ def test_numbers_are_kept_and_new_ones_go_by_creation() -> None:
         (2, "lost"), (5, "b"), (7, "gone"), (8, "d"), (9, "c"), (10, "a"),
     ]  # fmt: skip
     assert [one.state for one in trials[:3]] == [TrialState.KILLED, TrialState.RUNNING, TrialState.SUCCEEDED]
+
+
+def test_label_decides_the_number_whatever_the_order() -> None:
+    listed = [Listed("1", trial("b"), 2), Listed("3", trial("a"), 0), Listed("2", trial("c"), 1)]
+    for order in itertools.permutations(listed):
+        assert [one.name for one in merged(order, {}, [])] == ["a", "c", "b"]
+
+
+def test_number_is_not_given_twice() -> None:
+    labels = {"a": 3, "b": 3, "c": None, "d": 1}
+    listed = [Listed(str(second), trial(name), label) for second, (name, label) in enumerate(labels.items())]
+    assert [(one.number, one.name) for one in merged(listed, {}, [])] == [(1, "d"), (3, "a"), (4, "b"), (5, "c")]

@@ -17,6 +17,7 @@ from typing import Any
 from tuner import yamlfile
 from tuner.check import command, extensions, portable, settings, space, spec, template
 from tuner.check.fields import JOB, nearest, walk
+from tuner.check.portable import STOCK_SERVICE_RULES
 from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
@@ -26,6 +27,7 @@ from tuner.yamlfile import Document, Path, show
 
 __all__ = [
     "RULES",
+    "STOCK_SERVICE_RULES",
     "Problem",
     "Rule",
     "Severity",

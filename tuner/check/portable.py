@@ -19,6 +19,10 @@ LOSES_STATE = {
     "sobol": "goptuna",
     "hyperband": "hyperband",
 }
+STOCK_SERVICE_RULES = (  # they do not hold where our suggestion service answers
+    "distribution-ignored", "distribution-outside", "skopt-bound", "step-portable", "parallel-duplicates",
+    "resume-state", "service-memory",
+)  # fmt: skip
 _MULTIPLE = 1e-6  # how far min / step may be from a whole number
 MEMORY_TRIALS = 45  # OOMKilled between 45 and 60 trials under the default 100Mi
 _ROLE = r"g|d|gen|dis|disc|critic|adv|adversarial|gan|generator|discriminator"

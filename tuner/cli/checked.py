@@ -20,10 +20,11 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     """The Experiment in `file`, or of standard input for `-`, checked.
 
     Problems go to stderr, and errors end it with ManifestError. Warnings are about what Katib would do differently.
-    Without `warnings` they are counted in one line.
+    Without `warnings` they are counted in one line. With them, the faults of Katib's own suggestion services are left
+    to the engine, which knows the service that will answer.
     """
     from tuner import manifest, yamlfile
-    from tuner.check import Severity, check_documents
+    from tuner.check import STOCK_SERVICE_RULES, Severity, check_documents
 
     data = sys.stdin.buffer.read() if str(file) == "-" else yamlfile.read_bytes(file)
     try:
@@ -32,6 +33,8 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
         damaged.exit_code = 1
         raise
     problems = check_documents(documents)
+    if warnings:
+        problems = [problem for problem in problems if problem.rule not in STOCK_SERVICE_RULES]
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     others = [problem for problem in problems if problem.severity is not Severity.ERROR]
     for problem in [*errors[:-1], *(others if warnings or errors else [])]:

@@ -30,6 +30,8 @@ def run(experiment: Experiment, katib: KatibEngine, *, form: str = "table") -> i
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment)
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
+    if katib.served:
+        say(katib.served, err=True)
     return follow(katib.watch(name), name, experiment.max_trials, form=form)
 
 
@@ -51,14 +53,24 @@ def follow(events: Iterator[Event], name: str, total: int | None, *, form: str =
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", "which", default=None, help="Which Experiment, where FILE holds several.")
+@click.option("--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first.")
 @cluster_options
 @store_option
-def submit(file: Path, which: str | None, **where: Any) -> None:
-    """Create the Experiment of FILE on the cluster, or join the one that is there with the same spec."""
+def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) -> None:
+    """Create the Experiment of FILE on the cluster, or join the one that is there with the same spec.
+
+    --warm-start needs the suggestion service of gan-tuner (manifests/overlays/katib-suggestions).
+    """
     from tuner.cli.checked import load
 
-    name = client(**where).cluster().submit(load(file, which, warnings=True))
+    facade = client(**where)
+    experiment = load(file, which, warnings=True)
+    earlier = facade.earlier(warm_start) if warm_start else None
+    katib = facade.cluster()
+    name = katib.submit(experiment, earlier)
     say(name)
+    if katib.served:
+        say(katib.served, err=True)
     say(f"next: gantune watch {name}", err=True)
 
 

@@ -21,6 +21,8 @@ from tuner.errors import UnsupportedError
 from tuner.result import Goal
 from tuner.samplers import direct, grid, model
 from tuner.samplers.base import Past, Proposal, Sampler, Search
+from tuner.samplers.earlier import EARLIER_SETTING
+from tuner.samplers.earlier import parse as parse_earlier
 from tuner.samplers.first import FIRST_SETTING, First, parse
 from tuner.samplers.transform import dimension
 
@@ -73,7 +75,7 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
     """
     name = experiment.algorithm.name
     settings = {key: value for key, value in experiment.algorithm.settings.items() if key != SEED_SETTING}
-    named = settings.pop(FIRST_SETTING, "")
+    named, earlier = settings.pop(FIRST_SETTING, ""), settings.pop(EARLIER_SETTING, "")
     if (row := ALGORITHMS.get(name)) is None:
         raise UnsupportedError(f"algorithm {name} does not run locally; these do: {', '.join(ALGORITHMS)}")
     for setting in settings:
@@ -81,6 +83,7 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
             raise UnsupportedError(f"setting {setting} of {name} is not available locally: leave it out")
     dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
     first = parse(named, dimensions) if named else experiment.first_trials
+    known = [*known, *(parse_earlier(earlier, dimensions) if earlier else ())]
     maximize = experiment.objective.goal_type is Goal.MAXIMIZE
     search = Search(
         dimensions,

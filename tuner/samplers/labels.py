@@ -7,6 +7,7 @@ request.
 from __future__ import annotations
 
 NUMBER_LABEL = "gan-tuner/trial-number"
+LONGEST_NUMBER = 9  # characters of the label at which it is somebody else's
 SEARCH_LABEL = "gan-tuner/search"
 SEARCH_SETTING = "search_id"  # "ID-N": the ID of the label, and the number of the first trial that the service proposed
 ISSUED_SETTING = "issued"  # a fingerprint of each trial from that one on (tuner.suggestion.identity)

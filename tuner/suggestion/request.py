@@ -17,14 +17,19 @@ from tuner.errors import GantuneError, ManifestError
 from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
 from tuner.result import Goal, Objective
 from tuner.samplers import ALGORITHMS
+from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.first import FIRST_SETTING
-from tuner.samplers.labels import ISSUED_SETTING, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
+from tuner.samplers.labels import ISSUED_SETTING, LONGEST_NUMBER, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
 SERVED = tuple(name for name in ALGORITHMS if name != "hyperband")  # its early stopping is the local engine's
 KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies
-OUR_SETTINGS = (*KEPT_SETTINGS, FIRST_SETTING)  # Katib's services do not have them, so the rules do not judge them
+OUR_SETTINGS = (
+    *KEPT_SETTINGS,
+    FIRST_SETTING,
+    EARLIER_SETTING,
+)  # the rules on Katib's services do not know them
 MOST_TRIALS = 10_000  # in one request
 MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request
@@ -173,7 +178,7 @@ def _record(message: Any, experiment: Experiment) -> Record:
         texts={one.name: one.value for one in message.spec.parameter_assignments.assignments},
         finished=condition in _FINISHED,
         value=value,
-        number=int(number) if number.isascii() and number.isdigit() and len(number) < 9 else None,
+        number=int(number) if number.isascii() and number.isdigit() and len(number) < LONGEST_NUMBER else None,
         search=labels.get(SEARCH_LABEL, ""),
         started=message.status.start_time,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.curves import read as stored_curves
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import curves, diagnose, logs, objects, preflight, spec, trials
+from tuner.engines.katib import curves, diagnose, logs, objects, preflight, services, spec, trials
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
@@ -60,19 +60,24 @@ class KatibEngine:
         self.namespace, self.katib_namespace = namespace, katib_namespace
         self.timeout, self.notify, self.db_manager = timeout, notify, db_manager
         self.clock = clock or Clock()
+        self.served = ""  # who answers for the algorithm of the Experiment that was created last
 
-    def submit(self, experiment: Experiment) -> str:
+    def submit(self, experiment: Experiment, earlier: Result | None = None) -> str:
         """Create the Experiment, or join the one that is there with the same spec; at most five requests.
 
-        Raises StudyChanged with the difference; Denied with the webhook's message; NotFound without Katib or without
-        the namespace. Once it is created, nothing raises.
+        `earlier` is a study to warm-start from. Raises StudyChanged with the difference; Denied with the webhook's
+        message; NotFound without Katib or without the namespace; UnsupportedError for a warm start with a service of
+        Katib. Once it is created, nothing raises.
         """
         namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
         self.store.ensure_writable(experiment.name)
         study = self._joined(experiment, namespace) if experiment.name else None
         if study is None:
-            for warning in preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace):
+            service, warnings = preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace)
+            experiment, notes = services.prepared(experiment, service, earlier)
+            for warning in [*warnings, *notes]:
                 self.notify(warning)
+            self.served = service.describe(experiment.algorithm.name)
             study = self._created(experiment, namespace)
         try:
             self._remember(study)

@@ -11,7 +11,6 @@ from ruamel.yaml.error import YAMLError
 
 from tuner.engines.katib import logs, objects, trials
 from tuner.engines.katib.objects import PodView, name_of
-from tuner.engines.katib.trials import Listed
 from tuner.errors import ClusterError, ManifestError, UnsupportedError
 from tuner.katib import EXPERIMENT_LABEL
 from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
@@ -86,7 +85,7 @@ def read_result(
 ) -> Result:
     """The Experiment and all its trials, with what was `known` of them before."""
     listed = [
-        Listed(str(found["metadata"].get("creationTimestamp", "")), objects.trial(found, study.experiment, 0))
+        trials.listed_trial(found, study.experiment)
         for found in cluster.list(TRIALS, namespace=study.namespace, labels=study.label)
     ]
     wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.ended for one in listed)

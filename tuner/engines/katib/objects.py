@@ -13,6 +13,7 @@ from tuner.katib import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
 from tuner.manifest import Experiment, Strategy
 from tuner.metrics import number
 from tuner.result import StudyState, Trial, TrialState
+from tuner.samplers.labels import LONGEST_NUMBER, NUMBER_LABEL
 from tuner.space import Double, Int, Parameter, Value
 
 Object = Mapping[str, Any]
@@ -42,6 +43,12 @@ _DISRUPTIONS = {  # reasons of the pod condition DisruptionTarget, which says wh
 def name_of(item: Object) -> str:
     """metadata.name."""
     return str(item["metadata"]["name"])
+
+
+def number_label(item: Object) -> int | None:
+    """The number that our suggestion service gave a Trial; None for a trial of another service."""
+    text = str((item["metadata"].get("labels") or {}).get(NUMBER_LABEL, ""))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER else None
 
 
 def conditions(item: Object) -> dict[str, Object]:

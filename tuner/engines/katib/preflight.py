@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tuner.engines.katib.services import Service, service_of
 from tuner.errors import Denied, Forbidden, NotFound
 from tuner.katib import INJECTION_LABEL
 from tuner.kube import CONFIG_MAPS, NAMESPACES, NODES, Cluster, quantity
@@ -21,15 +22,20 @@ _EFFECTS = ("NoSchedule", "NoExecute")
 Object = Mapping[str, Any]
 
 
-def preflight(cluster: Cluster, experiment: Experiment, namespace: str, katib_namespace: str) -> list[str]:
-    """Warnings. Raises NotFound for a missing namespace, Denied for what Katib's webhook would refuse."""
+def preflight(
+    cluster: Cluster, experiment: Experiment, namespace: str, katib_namespace: str
+) -> tuple[Service, list[str]]:
+    """Return the suggestion service that will answer, and warnings.
+
+    Raises NotFound for a missing namespace, Denied for what Katib's webhook would refuse.
+    """
     _check_namespace(cluster, namespace)
-    _check_algorithm(cluster, experiment, katib_namespace)
+    service = _service(cluster, experiment, katib_namespace)
     try:
         nodes = list(cluster.list(NODES, limit=0))  # in one request, however many
     except Forbidden:
-        return []
-    return list(room(nodes, experiment))
+        return service, []
+    return service, list(room(nodes, experiment))
 
 
 def _check_namespace(cluster: Cluster, namespace: str) -> None:
@@ -46,15 +52,13 @@ def _check_namespace(cluster: Cluster, namespace: str) -> None:
         raise Denied(f"namespace {namespace} lacks the label that Katib asks for: {label}")
 
 
-def _check_algorithm(cluster: Cluster, experiment: Experiment, katib_namespace: str) -> None:
+def _service(cluster: Cluster, experiment: Experiment, katib_namespace: str) -> Service:
+    """Return the service of the algorithm. Raises Denied if katib-config has none."""
     try:
         data = cluster.get(CONFIG_MAPS, "katib-config", namespace=katib_namespace).get("data") or {}
-    except (Forbidden, NotFound):
-        return
-    try:
         config = YAML(typ="safe", pure=True).load(data.get("katib-config.yaml", ""))
-    except YAMLError:
-        return
+    except (Forbidden, NotFound, YAMLError):
+        return service_of(None)
     runtime = (config or {}).get("runtime") or {}
     wanted = [("suggestions", "algorithm", experiment.algorithm.name)]
     if experiment.early_stopping:
@@ -66,6 +70,8 @@ def _check_algorithm(cluster: Cluster, experiment: Experiment, katib_namespace: 
                 f"{what} {name} is not in this cluster's katib-config, which has {', '.join(known)}: "
                 f"use one of these, or add it to ConfigMap katib-config in namespace {katib_namespace}"
             )
+    entries = {entry.get("algorithmName", ""): entry for entry in runtime.get("suggestions") or ()}
+    return service_of(entries.get(experiment.algorithm.name))
 
 
 def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner.katib import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
+from tuner.samplers.earlier import EARLIER_SETTING
+from tuner.samplers.first import FIRST_SETTING
 
 Object = Mapping[str, Any]
 _BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib lets one edit, with parallelTrialCount
@@ -69,9 +71,19 @@ def _collector(collector: dict[str, Any]) -> None:
             place.setdefault("format", "TEXT")
 
 
+def _without_ours(spec: dict[str, Any]) -> None:
+    """Remove the settings that `gantune submit` adds, so that the manifest is recognized when it is submitted again."""
+    algorithm = spec.get("algorithm") or {}
+    ours = (FIRST_SETTING, EARLIER_SETTING)
+    kept = [setting for setting in algorithm.get("algorithmSettings") or () if setting.get("name") not in ours]
+    algorithm["algorithmSettings"] = kept
+
+
 def difference(held: Object, written: Object) -> list[str]:
     """`path: held -> written` for each place where the two specs differ after defaulting, budget apart."""
     ours, theirs = defaulted(written), defaulted(held)
+    _without_ours(ours)
+    _without_ours(theirs)
     for key in _BUDGET:
         ours.pop(key, None)
         theirs.pop(key, None)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from tuner.engines.katib import objects
 from tuner.engines.katib.objects import DEADLINE, PodView
+from tuner.manifest import Experiment
 from tuner.result import Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A trial from the API server, whose number is not known yet."""
+    """A trial from the API server. `number` is the label of our suggestion service, None for other services."""
 
     created: str
     trial: Trial
+    number: int | None = None
+
+
+def listed_trial(item: Mapping[str, Any], experiment: Experiment) -> Listed:
+    """A Trial of the API server."""
+    created = str(item["metadata"].get("creationTimestamp", ""))
+    return Listed(created, objects.trial(item, experiment, 0), objects.number_label(item))
 
 
 NUMBER_DELAY = 1.5  # seconds; trials of the same creation second arrive within them, in any order
@@ -48,25 +58,30 @@ class Arrivals:
 
 
 class Numbers:
-    """The number of each trial: the one it was known under, else the next in the order of creation."""
+    """The number of each trial: the one it was known under, or its label's, or the next in the order of creation."""
 
     def __init__(self, known: Iterable[Trial] = ()) -> None:
         self._of = {trial.name: trial.number for trial in known}
-        self._free = max(self._of.values(), default=-1) + 1
+        self._taken = set(self._of.values())
 
     def __contains__(self, name: str) -> bool:
         return name in self._of
 
-    def of(self, name: str) -> int:
-        """The number of this trial; a new name gets the next one, so ask in the order of creation."""
+    def of(self, listed: Listed) -> int:
+        """The number of this trial. A new one without a label gets the next number, so ask in the order of creation."""
+        name, number = listed.trial.name, listed.number
         if name not in self._of:
-            self._of[name], self._free = self._free, self._free + 1
+            if number is None or number in self._taken:
+                number = max(self._taken, default=-1) + 1
+            self._of[name] = number
+            self._taken.add(number)
         return self._of[name]
 
 
-def in_order(listed: Iterable[Listed]) -> list[Trial]:
-    """By creation, then name; the API server lists by name."""
-    return [one.trial for one in sorted(listed, key=lambda one: (one.created, one.trial.name))]
+def in_order(listed: Iterable[Listed]) -> list[Listed]:
+    """By label, then creation, then name; the API server lists by name."""
+    last = math.inf
+    return sorted(listed, key=lambda one: (last if one.number is None else one.number, one.created, one.trial.name))
 
 
 def youngest(pods: Iterable[PodView]) -> dict[str, PodView]:
@@ -103,9 +118,9 @@ def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterabl
     before = {trial.name: trial for trial in known}
     numbers = Numbers(before.values())
     trials = []
-    for trial in in_order(listed):
-        old = before.pop(trial.name, None)
-        trials.append(replace(placed(trial, pods.get(trial.name), old), number=numbers.of(trial.name)))
+    for one in in_order(listed):
+        name = one.trial.name
+        trials.append(replace(placed(one.trial, pods.get(name), before.pop(name, None)), number=numbers.of(one)))
     for trial in before.values():
         gone = replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
         trials.append(trial if trial.state.ended else gone)

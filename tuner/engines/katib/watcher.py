@@ -1,8 +1,9 @@
 """Follows one Experiment until it finishes: merges the changes of Experiment, trials and pods into engine events.
 
 Only what the table shows is kept in memory, so that thousands of trials fit. Objects may arrive in any order and more
-than once: an older resourceVersion is ignored, and a finished trial never runs again. Numbers follow (creation second,
-name): new trials of a list are numbered when the list is complete, those of a watch after a short delay (`Arrivals`).
+than once: an older resourceVersion is ignored, and a finished trial never runs again. Our suggestion service labels
+trials with their numbers. Without a label, numbers follow (creation second, name): new trials of a list are numbered
+when the list is complete, those of a watch after a short delay (`Arrivals`).
 """
 
 from __future__ import annotations
@@ -167,12 +168,12 @@ class Watcher:
         seen = self._trials.get(name) or self._arrivals.get(name)
         if version < self._versions.get(name, -1):
             return
-        fresh = objects.trial(item, self.experiment, 0)
+        listed = trials.listed_trial(item, self.experiment)
+        fresh = listed.trial
         if seen and seen.state.ended and not fresh.state.ended:
             return
         self._versions[name] = version
-        listed = Listed(str(item["metadata"].get("creationTimestamp", "")), fresh)
-        if name in self._trials or (names is None and name in self.numbers):
+        if name in self._trials or (names is None and (name in self.numbers or listed.number is not None)):
             yield from self._number([listed])
         elif names is not None:
             names[name] = listed
@@ -180,11 +181,8 @@ class Watcher:
             self._arrivals.put(listed, self.clock.now())
 
     def _number(self, listed: Iterable[Listed]) -> Iterator[Event]:
-        for trial in trials.in_order(listed):
-            yield from self._become(self._numbered(trial))
-
-    def _numbered(self, trial: Trial) -> Trial:
-        return self._placed(replace(trial, number=self.numbers.of(trial.name)))
+        for one in trials.in_order(listed):
+            yield from self._become(self._placed(replace(one.trial, number=self.numbers.of(one))))
 
     def _become(self, fresh: Trial) -> Iterator[Event]:
         """Update a trial and yield its events. Trials change nowhere else."""

@@ -1,0 +1,133 @@
+"""Which suggestion service will answer for an Experiment, and what follows for its manifest.
+
+katib-config maps each algorithm to an image. Ours runs first trials and warm starts, which are algorithm settings that
+Katib's own services refuse; each of those has faults of its own (tuner.check.portable).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from tuner.check import STOCK_SERVICE_RULES, check_document
+from tuner.errors import UnsupportedError
+from tuner.kube import quantity
+from tuner.manifest import Algorithm, Experiment
+from tuner.result import Goal, Result
+from tuner.samplers.earlier import EARLIER_SETTING, Scored, chosen
+from tuner.samplers.earlier import to_text as earlier_text
+from tuner.samplers.first import FIRST_SETTING
+from tuner.samplers.first import to_text as first_text
+from tuner.samplers.transform import dimension
+from tuner.yamlfile import Document
+
+OVERLAY = "manifests/overlays/katib-suggestions"
+DEFAULT_MEMORY = "100Mi"  # pkg/apis/config/v1beta1/defaults.go
+SKOPT_TRIALS = ((256 << 20, 45), (512 << 20, 90))  # bytes of memory, and how many trials less than that was enough for
+_STOCK = re.compile(r"suggestion-(hyperopt|optuna|skopt|goptuna|hyperband|pbt|enas|darts)\b")
+_OURS = re.compile(r"(?:^|/)suggestion(?:[:@]|$)")
+Object = Mapping[str, Any]
+
+
+class Kind(Enum):
+    """Whose service it is."""
+
+    OURS = "the suggestion service of gan-tuner"
+    STOCK = "Katib's own service"
+    UNKNOWN = "a service that this client does not know"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service for one algorithm. `image` is "" if katib-config could not be read."""
+
+    kind: Kind
+    image: str = ""
+    memory: str = DEFAULT_MEMORY
+
+    def describe(self, algorithm: str) -> str:
+        """Return one sentence that says who answers for `algorithm`."""
+        return f"{algorithm} is served by {self.kind.value} ({self.image or 'katib-config could not be read'})"
+
+
+def service_of(entry: Object | None) -> Service:
+    """Return the service of an entry of katib-config's `runtime.suggestions`."""
+    image = str((entry or {}).get("image", ""))
+    memory = str((((entry or {}).get("resources") or {}).get("limits") or {}).get("memory") or DEFAULT_MEMORY)
+    found = _STOCK.search(image)
+    return Service(Kind.OURS if _OURS.search(image) else Kind.STOCK if found else Kind.UNKNOWN, image, memory)
+
+
+def prepared(experiment: Experiment, service: Service, earlier: Result | None) -> tuple[Experiment, list[str]]:
+    """Return the Experiment with the settings that our service reads, and what is not as the manifest asks.
+
+    Raises:
+        UnsupportedError: There is an earlier study, and Katib's own service answers.
+    """
+    settings: dict[str, str] = {}
+    notes = list(faults(experiment, service)) if service.kind is not Kind.OURS else []
+    if experiment.first_trials:
+        if service.kind is Kind.OURS:
+            settings[FIRST_SETTING] = first_text(experiment.first_trials)
+        else:
+            count = len(experiment.first_trials)
+            notes.append(f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}")
+    if earlier is not None:
+        if service.kind is Kind.STOCK:
+            raise UnsupportedError(f"--warm-start is not possible: {_only_ours(experiment, service)}")
+        known, note = _known(experiment, earlier)
+        settings[EARLIER_SETTING] = earlier_text(known, [parameter.name for parameter in experiment.parameters])
+        notes.append(note)
+    return _with_settings(experiment, settings) if settings else experiment, notes
+
+
+def faults(experiment: Experiment, service: Service) -> Iterator[str]:
+    """Yield the known faults of a stock service that this Experiment meets."""
+    document = Document(dict(experiment.document), experiment.file, 0, {})
+    for problem in check_document(document):
+        if problem.rule not in STOCK_SERVICE_RULES:
+            continue
+        if problem.rule == "service-memory" and not _too_small(experiment, service):
+            continue
+        fix = f"; or install {OVERLAY}, whose service does not have this fault" if service.kind is Kind.STOCK else ""
+        yield f"{problem.message}{fix}"
+
+
+def _too_small(experiment: Experiment, service: Service) -> bool:
+    memory, trials = int(quantity(service.memory)), experiment.max_trials or 0
+    return any(memory < enough and trials > most for enough, most in SKOPT_TRIALS)
+
+
+def _only_ours(experiment: Experiment, service: Service) -> str:
+    return f"{service.describe(experiment.algorithm.name)}, and only ours can do it: install {OVERLAY}"
+
+
+def _known(experiment: Experiment, earlier: Result) -> tuple[list[Scored], str]:
+    """Return the trials of the earlier study that lie in the search space, and a sentence about them."""
+    dimensions, metric = [dimension(parameter) for parameter in experiment.parameters], experiment.objective.metric
+    found: list[Scored] = []
+    outside = 0
+    for trial in earlier.trials:
+        if (value := trial.metrics.get(metric)) is None or not trial.state.ended:
+            continue
+        try:
+            found.append(({each.name: each.find(trial.parameters[each.name]) for each in dimensions}, value))
+        except (KeyError, ValueError):
+            outside += 1
+    kept = chosen(found, maximize=experiment.objective.goal_type is Goal.MAXIMIZE)
+    left = f", {len(found) - len(kept)} are left out for their number" if len(kept) < len(found) else ""
+    note = f"{len(kept)} trials of {earlier.name} are known to the sampler{left}"
+    return kept, note + (f", {outside} lie outside this space" if outside else "")
+
+
+def _with_settings(experiment: Experiment, settings: Mapping[str, str]) -> Experiment:
+    spec = dict(experiment.document.get("spec") or {})
+    written = dict(spec.get("algorithm") or {})
+    listed = [item for item in written.get("algorithmSettings") or () if item.get("name") not in settings]
+    written["algorithmSettings"] = [*listed, *({"name": name, "value": value} for name, value in settings.items())]
+    algorithm = Algorithm(experiment.algorithm.name, {**experiment.algorithm.settings, **settings})
+    document = {**experiment.document, "spec": spec | {"algorithm": written}}
+    return replace(experiment, algorithm=algorithm, document=document)
