@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner.loopback import Loopback
 from tests.tuner.samples import OBJECTIVE, PARAMETERS, experiment, search
 from tests.tuner.test_cli import MANIFEST, SCRIPT, gantune, home
+from tuner.api import Client
 from tuner.cli import training
+from tuner.cli.serving import Loader
 from tuner.manifest import load
+from tuner.result import StudyState
 from tuner.store import EngineKind, Store
 
 __all__ = ["home"]  # a fixture
@@ -111,3 +115,20 @@ def test_copied_command_trains_the_trial_again(home: Path) -> None:
     run = subprocess.run(line, shell=True, cwd=home, capture_output=True, text=True, check=True)
     assert run.stdout.split()[-1] == f"fd={best['metrics']['fd']!r}"
     assert not (home / "pwned").exists()
+
+
+def test_served_study_on_a_cluster_is_brought_up_to_date(
+    server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.cli.serving.CLUSTER_INTERVAL", 0.0)
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
+    steps = server.steps("random-ok", "gan")
+    for _ in range(3):
+        next(steps)
+    load_again = Loader(Client(tmp_path, namespace="gan"), ["random-ok"], None)
+    assert load_again()[0].result.state is StudyState.RUNNING
+    for _ in steps:
+        pass
+    found = load_again()[0].result
+    assert found.state is StudyState.SUCCEEDED
+    assert len(found.trials) == 6

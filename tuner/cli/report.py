@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_opt
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
-    from tuner.api import Client
     from tuner.report import Study
 
 
@@ -26,10 +24,24 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="Write the page to this file; - is stdout.",
 )
+@click.option("--serve", is_flag=True, help="Serve the page and keep it up to date until Ctrl-C.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: listen on this address.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="With --serve: 0 takes a free port."
+)
 @engine_option
 @cluster_options
 @store_option
-def report(names: tuple[str, ...], output: Path | None, local: bool | None, store_dir: Path, **where: Any) -> None:
+def report(
+    names: tuple[str, ...],
+    output: Path | None,
+    serve: bool,
+    host: str,
+    port: int,
+    local: bool | None,
+    store_dir: Path,
+    **where: Any,
+) -> None:
     """Show what the study NAME has found; with -o, write one HTML page about one or more studies.
 
     The page needs no network. local/NAME and katib/NAME choose one of two studies with the same name.
@@ -39,14 +51,24 @@ def report(names: tuple[str, ...], output: Path | None, local: bool | None, stor
     gantune report gan-bayes
     gantune report gan-bayes -o report.html
     gantune report gan-bayes gan-tpe -o both.html
+    gantune report gan-bayes --serve
     """
+    if serve and output is not None:
+        raise click.UsageError("--serve and --output exclude each other")
+    from tuner.cli.views import locate, view
+
     facade = client(store_dir, **where)
+    if serve:
+        from tuner.cli.serving import run
+
+        run(facade, names, local=local, host=host, port=port)
+        return
     if output is None:
-        _print([gather(facade, name, local=local, images=False) for name in names], names, store_dir)
+        _print([view(facade, *locate(facade, name, local=local), images=False) for name in names], names, store_dir)
         return
     from tuner.report import page
 
-    studies = [gather(facade, name, local=local) for name in names]
+    studies = [view(facade, *locate(facade, name, local=local)) for name in names]
     document = page(studies)
     if str(output) == "-":
         sys.stdout.write(document)
@@ -67,17 +89,3 @@ def _print(studies: list[Study], names: tuple[str, ...], store_dir: Path) -> Non
         console.print()
     store = [] if store_dir == DEFAULT_STORE else ["--store", str(store_dir)]
     say(f"write the page: {shlex.join(['gantune', 'report', *names, *store, '-o', 'report.html'])}", err=True)
-
-
-def gather(facade: Client, name: str, *, local: bool | None, images: bool = True) -> Study:
-    """Return what the page shows of one study. Raises StudyNotFound, and StudyError where the name is ambiguous."""
-    from tuner.api import EngineKind
-    from tuner.cli import study, training
-
-    prefix, _, own = name.rpartition("/")
-    if prefix in tuple(EngineKind):
-        name, local = own, prefix == EngineKind.LOCAL
-    _, kind = study.read(facade, name, local=local)
-    found = facade.study(name, kind, images=images)
-    lines = {trial.number: training.line(found.experiment, trial.parameters) for trial in found.result.trials}
-    return replace(found, commands={number: line for number, line in lines.items() if line})

@@ -18,9 +18,9 @@ from tuner.report.importance import one_thread
 from tuner.report.plots import COMPARISONS, PLOTS
 from tuner.report.plots.comparison import label
 from tuner.report.study import Study
-from tuner.result import Goal
+from tuner.result import Goal, StudyState, Trial, TrialState
 
-__all__ = ["Study", "page"]
+__all__ = ["Study", "content", "page"]
 
 NO_SAMPLES = (
     "No trial wrote images. A trainer takes part by writing an image file samples.png or samples.jpg, and real.png for "
@@ -30,13 +30,18 @@ NO_SAMPLES = (
 
 def page(studies: Sequence[Study], *, now: datetime | None = None) -> str:
     """Return the self-contained HTML document of some studies. Raises UnsupportedError without plotly."""
+    title, body = content(studies, now=now)
+    return html.document(title, body, plots='class="plot"' in body)
+
+
+def content(studies: Sequence[Study], *, now: datetime | None = None) -> tuple[str, str]:
+    """Return the title of the page and the HTML of its content."""
+    now = now or datetime.now(UTC)
     with one_thread():
         if len(studies) == 1:
-            title, body = _title(studies[0]), _single(studies[0], now or datetime.now(UTC))
-        else:
-            title = ", ".join(study.result.name for study in studies)
-            body = _several(title, studies, now or datetime.now(UTC))
-    return html.document(title, body, plots='class="plot"' in body)
+            return _title(studies[0]), _single(studies[0], now)
+        title = ", ".join(study.result.name for study in studies)
+        return title, _several(title, studies, now)
 
 
 def _title(study: Study) -> str:
@@ -79,7 +84,28 @@ def _summary(study: Study) -> str:
             f"trial {best.number} ({best.name}): {data.assignments(best)}",
             study.commands.get(best.number, ""),
         )
-    return f"{html.facts(_facts(study))}\n{html.best(text, command)}"
+    return f"{_progress(study)}{html.facts(_facts(study))}\n{html.best(text, command)}"
+
+
+def _progress(study: Study) -> str:
+    """How far a running search is, and its running trials."""
+    if study.result.state is not StudyState.RUNNING:
+        return ""
+    finished = sum(trial.state.ended for trial in study.result.trials)
+    left = data.left(study.result, study.experiment.max_trials)
+    estimate = f", about {data.duration(left)} left" if left is not None else ""
+    running = [trial for trial in study.result.trials if trial.state is TrialState.RUNNING]
+    lines = [f"trial {t.number}: {data.assignments(t)}{_latest(study, t)}" for t in running]
+    total = study.experiment.max_trials
+    words = f"{finished} of {total} trials finished{estimate}" if total else f"{finished} trials finished"
+    return html.progress(words, finished, total) + (html.items(lines) if lines else html.note("No trial runs now."))
+
+
+def _latest(study: Study, trial: Trial) -> str:
+    since = f", since {trial.started:%H:%M:%S} UTC" if trial.started else ""
+    curve = study.curve(trial, study.metric)
+    waits = f", {trial.reason}" if trial.reason else ""
+    return f"{since}{f', {study.metric} {curve[-1]:.4g} after {len(curve)} reports' if curve else ''}{waits}"
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:

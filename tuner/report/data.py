@@ -73,6 +73,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def left(result: Result, total: int | None) -> float | None:
+    """Return about how many seconds a search still needs, by the pace so far; None where that is not known."""
+    finished = [trial for trial in result.trials if trial.started and trial.ended]
+    took = seconds(result)
+    if total is None or took is None or not finished or len(finished) >= total:
+        return None
+    return took / len(finished) * (total - len(finished))
+
+
 def failures(result: Result) -> list[Failure]:
     """Return the failed and the diverged trials, one entry for each reason, the most frequent first."""
     found: dict[tuple[str, str], list[int]] = {}

@@ -18,6 +18,7 @@ from tuner.report.plots import Drawn
 
 # No request can leave the page, whatever a value says. Only the scripts with these hashes run; plotly writes styles.
 POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
+FROM_SERVER = "; connect-src 'self'"  # a served page asks its server for newer content
 SHOWN_NUMBERS = 12  # of the trials that failed for one reason
 
 
@@ -31,10 +32,19 @@ class Sample:
     best: bool = False
 
 
-def document(title: str, body: str, *, plots: bool) -> str:
-    """Return the complete document. `title` is plain text, `body` is HTML; `plots` includes plotly.js."""
+def document(title: str, body: str, *, plots: bool, version: int | None = None) -> str:
+    """Return the complete document.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+        plots: Include plotly.js.
+        version: The version of the content where a server has newer ones.
+    """
     scripts = [*([_plotly()] if plots else []), asset("page.js")]
     policy = POLICY.format(scripts=" ".join(_hash(script) for script in scripts))
+    policy += FROM_SERVER if version is not None else ""
+    live = f' data-version="{version}"' if version is not None else ""
     loaded = "".join(f"<script>{script}</script>\n" for script in scripts)
     return f"""<!doctype html>
 <html lang="en">
@@ -47,7 +57,7 @@ def document(title: str, body: str, *, plots: bool) -> str:
 <style>
 {asset("page.css")}</style>
 </head>
-<body>
+<body{live}>
 <main>
 {body}
 </main>
@@ -104,6 +114,12 @@ def copy_button(command: str, label: str = "copy") -> str:
     """Return a button that copies a command line; nothing without one."""
     held = escape(command, quote=True)
     return f'<button class="copy" data-command="{held}" title="{held}">{escape(label)}</button>' if command else ""
+
+
+def progress(text: str, value: int, total: int | None) -> str:
+    """Return a progress bar with its text."""
+    most = f' max="{total}" value="{min(value, total)}"' if total else ""
+    return f'<p class="progress"><progress{most}></progress> {escape(text)}</p>'
 
 
 def section(name: str, title: str, content: str) -> str:

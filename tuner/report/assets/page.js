@@ -112,5 +112,47 @@
     if (section) filter(section, event.target.value);
   });
   dark.addEventListener("change", () => document.querySelectorAll(".plot[data-drawn]").forEach(draw));
-  document.querySelectorAll(".plot").forEach((place) => near.observe(place));
+  const observe = () => document.querySelectorAll(".plot").forEach((place) => near.observe(place));
+  observe();
+
+  // A served page: replace the content when the server has a newer one, and keep what the reader has set.
+  function replace(body) {
+    const main = document.querySelector("main");
+    const settings = [...main.querySelectorAll(".trials")].map((section) => {
+      const sorted = section.querySelector("[aria-sort]");
+      const head = sorted && [sorted.cellIndex, sorted.getAttribute("aria-sort") === "descending"];
+      return [section.querySelector("input").value, head, section.querySelector(".scroll").scrollTop];
+    });
+    const opened = [...main.querySelectorAll("details")].map((each) => each.open);
+    const active = document.activeElement.matches("input[type=search]");
+    near.disconnect();
+    main.innerHTML = body;
+    main.querySelectorAll("details").forEach((each, index) => (each.open = opened[index] ?? each.open));
+    main.querySelectorAll(".trials").forEach((section, index) => {
+      const [text, head, top] = settings[index] || ["", null, 0];
+      if (head) sort(section.querySelector("table"), ...head);
+      section.querySelector("input").value = text;
+      if (text) filter(section, text);
+      if (active) section.querySelector("input").focus();
+      section.querySelector(".scroll").scrollTop = top;
+    });
+    observe();
+  }
+
+  async function poll() {
+    let wait = 2000;
+    try {
+      const answer = await fetch(`content?version=${document.body.dataset.version}`, { cache: "no-store" });
+      const found = await answer.json();
+      if (found.body !== undefined) {
+        document.body.dataset.version = found.version;
+        document.title = found.title;
+        replace(found.body);
+      }
+    } catch {
+      wait = 10000; // the server was stopped; the page stays as it is
+    }
+    setTimeout(poll, wait);
+  }
+  if (document.body.dataset.version !== undefined) setTimeout(poll, 2000);
 })();

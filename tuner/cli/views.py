@@ -1,0 +1,30 @@
+"""Studies as the report shows them, by the names that the command line takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.api import Client, EngineKind
+    from tuner.report import Study
+
+
+def locate(facade: Client, name: str, *, local: bool | None) -> tuple[str, EngineKind]:
+    """Return the name and the engine of a study, brought up to date. Raises StudyNotFound, StudyError if ambiguous."""
+    from tuner.api import EngineKind
+    from tuner.cli import study
+
+    prefix, _, own = name.rpartition("/")
+    if prefix in tuple(EngineKind):
+        name, local = own, prefix == EngineKind.LOCAL
+    return name, study.read(facade, name, local=local)[1]
+
+
+def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) -> Study:
+    """Return what the page shows of a study in the store, with the command line of each trial."""
+    from tuner.cli import training
+
+    found = facade.study(name, kind, images=images)
+    lines = {trial.number: training.line(found.experiment, trial.parameters) for trial in found.result.trials}
+    return replace(found, commands={number: line for number, line in lines.items() if line})
