@@ -46,6 +46,14 @@ def _assignments(text: str) -> dict[str, str]:
     return found
 
 
+def words(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Return a command line as its words; no shell sees them."""
+    try:
+        return tuple(shlex.split(value or ""))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} cannot be split into words: {error}") from error
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line gave, for the local engine."""
@@ -57,6 +65,7 @@ class Options:
     warm_start: str | None
     debug: bool = False
     first: tuple[dict[str, str], ...] = ()
+    command: tuple[str, ...] = ()
 
 
 @click.command("run")
@@ -78,6 +87,11 @@ class Options:
     callback=first_trials,
     help="Run this trial before those of the sampler; may be repeated. Parameters that it does not name are as in the "
     "manifest's first trial.",
+)
+@click.option(
+    "--command",
+    callback=words,
+    help="Local: the command of a container whose manifest leaves it to the image; its args follow.",
 )
 @click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
 @events_option
@@ -155,6 +169,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         fresh=options.fresh,
         warm_start=options.warm_start,
         first=options.first,
+        command=options.command,
         debug=options.debug,
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
@@ -181,8 +196,9 @@ def _refuse_local_options(options: Options) -> None:
         "--fresh": options.fresh,
         "--warm-start": options.warm_start,
         "--debug": options.debug,
+        "--command": options.command,
     }
-    if wrong := [flag for flag, value in given.items() if value not in (None, False)]:
+    if wrong := [flag for flag, value in given.items() if value not in (None, False, ())]:
         raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")
 
 

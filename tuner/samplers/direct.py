@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from tuner.errors import UnsupportedError
-from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, proposal_of, unseen_point
+from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, unseen_point
 from tuner.samplers.transform import size
 from tuner.space import Value
 
@@ -53,7 +54,11 @@ class Direct:
 
     def _with_fixed(self, values: Mapping[str, Value]) -> Proposal:
         everything = {**self._fixed, **values}
-        return proposal_of(self.dimensions, {each.name: everything[each.name] for each in self.dimensions})
+        point = {}
+        for each in self.dimensions:
+            with contextlib.suppress(ValueError):  # a fixed value may lie outside the space, as Katib's resource may
+                point[each.name] = each.encode(everything[each.name])
+        return Proposal(point, {each.name: everything[each.name] for each in self.dimensions})
 
 
 def draw_uniform(seed: int, number: int, attempt: int, count: int) -> Sequence[float]:
@@ -84,9 +89,6 @@ def _full_resource(search: Search) -> dict[str, Value]:
     if resource is None:
         raise UnsupportedError(f"hyperband's resource_name {name!r} must be one of the parameters")
     whole = int(float(amount))
-    value: Value = whole if resource.values and isinstance(resource.values[0], int) else amount
-    try:
-        resource.encode(value)
-    except ValueError as error:
-        raise UnsupportedError(f"hyperband's r_l {amount} must be a value of its resource: {error}") from error
-    return {name: float(amount) if resource.values is None else value}
+    if resource.values is None:
+        return {name: float(amount)}
+    return {name: whole if isinstance(resource.values[0], int) else amount}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.engine import Event, EventKind
 from tuner.engines.local import logs, recovery
+from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
@@ -48,6 +49,7 @@ class LocalEngine:
     warm_start: the name of an earlier study in the store, whose trials the sampler receives first. The Experiment's own
         name is the cluster's study of that name, if there is one. Where a local study and a cluster's share a name,
         `local/NAME` and `katib/NAME` choose one.
+    command: the command of the primary container, where the manifest leaves it to the image's entry point.
     debug: run trials one at a time in this process, so that breakpoints work.
     """
 
@@ -61,12 +63,13 @@ class LocalEngine:
         max_trials: int | None = None,
         warm_start: str | None = None,
         first: Sequence[Mapping[str, str]] = (),
+        command: Sequence[str] = (),
         debug: bool = False,
     ) -> None:
         self._all, self._store = store, store.of(EngineKind.LOCAL)
         self._workers, self._seed = workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
-        self._first, self._debug = first, debug
+        self._first, self._command, self._debug = first, command, debug
         self._lock: Lock | None = None
         self._session: Session | None = None
         self._warnings: list[str] = []
@@ -80,9 +83,10 @@ class LocalEngine:
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
+        experiment = with_command(experiment, self._command) if self._command else experiment
         added = self._first_trials(experiment)
         experiment = with_first_trials(experiment, added) if added else experiment
-        self._refuse(experiment)
+        self._refuse(adapt(experiment)[0])
         known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
         folder = self._store.submit(experiment, fresh=self._fresh)
         self._fresh = False
@@ -105,7 +109,8 @@ class LocalEngine:
         Raises StudyError where this machine fails (a full disk): the search is paused, and the trials that ran run
         again when it is resumed.
         """
-        experiment = self._store.experiment(name)
+        experiment, differences = adapt(self._store.experiment(name))
+        self._warnings += differences
         self._hold(self._store.folder(name))
         try:
             journal = self._journal(name, writable=True)
