@@ -29,7 +29,7 @@ from bench.provenance import line
 from bench.wide_surface import CHOICES, DEFAULT, PATH
 
 WORST = 300.0  # fd of an untrained generator is about this; above it the surface is flat
-GOOD = 2.0  # points up to this many times the default's fd share one seed noise
+GOOD = 4.0  # points up to this many times the default's fd share one seed noise
 Run = Mapping[str, Any]
 
 

@@ -85,6 +85,20 @@ def test_time_left_goes_by_the_trials_that_ended_since_and_counts_down():
     assert shown.left() == "about 1:40 left"
 
 
+def test_live_table_says_while_the_sampler_chooses():
+    def progress(count: int, total: int | None, **states: str) -> str:
+        result = search(count)
+        trials = (
+            replace(trial, state=TrialState(states.get(f"t{trial.number}", "Succeeded"))) for trial in result.trials
+        )
+        return "".join(draw(screen(replace(result, state=StudyState.RUNNING, trials=tuple(trials)), total=total)))
+
+    assert "3/20 trials, choosing trial 3, 0:" in progress(3, 20)
+    assert "3 trials, choosing trial 3, 0:" in progress(3, None)
+    assert "2/20 trials, 1 running, 0:" in progress(3, 20, t2="Running")
+    assert "3/3 trials, 0 running, 0:" in progress(3, 3)
+
+
 def test_markup_in_a_value_is_text():
     hostile = trial(0, TrialState.SUCCEEDED, 1.0, act="[red]x[/red] [link=file:///etc]y", other="a\nb\x1b[31m")
     text = "\n".join(draw(table.trials(result(hostile), [hostile], 120), 120))

@@ -23,7 +23,7 @@ from tuner.cli import table
 from tuner.cli.console import SafeConsole
 from tuner.cli.terminal import plain, say
 from tuner.engine import Event, EventKind
-from tuner.result import Result, Trial, TrialState
+from tuner.result import Result, StudyState, Trial, TrialState
 
 REFRESHES = 4  # per second; the table is drawn between events too, for its clocks
 CHROME = 8  # lines of the screen that are not trials: title, bar, best, header, note, and room below
@@ -179,7 +179,10 @@ class Screen:
         failed = sum(trial.state in table.FAILURES for trial in self.result.trials)
         waiting = sum(map(table.waits, self.result.trials))
         running = sum(trial.state is TrialState.RUNNING for trial in self.result.trials) - waiting
-        parts = [f"{self.ended}{of} trials", f"{running} running", f"{waiting} waiting" if waiting else ""]
+        asked = len(self.result.trials)
+        chooses = self.result.state is StudyState.RUNNING and self.ended == asked and asked != self.total
+        work = f"choosing trial {asked}" if chooses else f"{running} running"  # a sampler can take a second
+        parts = [f"{self.ended}{of} trials", work, f"{waiting} waiting" if waiting else ""]
         parts += [f"{failed} failed" if failed else "", elapsed]
         words = ", ".join(part for part in [*parts, self.left()] if part)
         grid = Table.grid(padding=(0, 1), expand=False)
