@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.tuner.samples import result, search, trial
 from tuner.cli import live, table
 from tuner.engine import Event, EventKind
-from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 
 WIDE = {f"parameter_{index}": 0.123456 for index in range(12)}
 
@@ -46,6 +46,24 @@ def test_twelve_parameters_share_one_column_at_80():
     assert "parameters" in lines[0]
     assert "parameter_0=0.1235" in lines[1]
     assert max(map(len, lines)) <= 80
+
+
+def test_narrow_table_shows_objective_first():
+    done = [trial(number, TrialState.SUCCEEDED, 2.0 + number, lr=0.1, bs=8) for number in range(2)]
+    equal = [replace(one, metrics={"generator_loss": 0.7, "loss": 0.7, "copied": 0.0, **one.metrics}) for one in done]
+    header = draw(table.trials(result(*equal), equal, 80))[0].split()
+    assert header == ["#", "state", "fd", "lr", "bs", "generator_loss", "copied", "time"]
+    by_loss = replace(result(*equal), objective=Objective("loss", Goal.MINIMIZE))
+    assert draw(table.trials(by_loss, equal, 120))[0].split() == [
+        "#",
+        "state",
+        "loss",
+        "lr",
+        "bs",
+        "copied",
+        "fd",
+        "time",
+    ]
 
 
 def test_a_thousand_trials_show_those_at_work_the_best_and_the_newest():

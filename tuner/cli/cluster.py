@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, events_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, events_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import StudyNotFound
 from tuner.result import StudyState
@@ -75,7 +75,7 @@ def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many seconds."
 )
@@ -106,7 +106,7 @@ def follow_study(facade: Client, name: str, *, local: bool | None, timeout: floa
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--trial", default=None, help="Choose a trial by name or number; the default is the newest.")
 @click.option("--best", is_flag=True, help="Choose the best trial.")
 @click.option("-f", "--follow", "follow_", is_flag=True, help="Continue to print while the trial runs.")
@@ -122,7 +122,7 @@ def logs(name: str, trial: str | None, best: bool, follow_: bool, local: bool | 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--max-trials", type=click.IntRange(min=1), required=True, help="Set the new maxTrialCount.")
 @engine_option
 @cluster_options
@@ -134,7 +134,7 @@ def extend(name: str, max_trials: int, local: bool | None, **where: Any) -> None
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @engine_option
 @cluster_options
 @store_option
@@ -153,7 +153,7 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @engine_option
 @cluster_options
 @store_option

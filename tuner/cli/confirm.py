@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
 from tuner.cli.run import AUTO, again, workers
 from tuner.cli.terminal import say
 from tuner.errors import StudyError, UnsupportedError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--top", "count", type=click.IntRange(min=1), default=3, show_default=True, help="Train so many trials.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Train each so many times.")
 @click.option("--seed-flag", metavar="FLAG", default="", help="Name the program's flag, if the manifest sets no seed.")

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option
+from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
 
 
 @click.command("next")
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option(
     "-o",
     "--output",

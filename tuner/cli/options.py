@@ -25,6 +25,18 @@ def client(store_dir: Path, **where: Any) -> Client:
     return Client(store_dir, **where, notify=lambda message: say(f"warning: {message}", err=True))
 
 
+def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the studies of the store whose names start with what was typed, for the shell's completion."""
+    from tuner.api import Client
+    from tuner.errors import GantuneError
+
+    try:
+        names = dict.fromkeys(name for name, _ in Client(ctx.params.get("store_dir")).store.all())
+    except GantuneError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def store_option(command: Command) -> Command:
     """`--store DIR`, the same on every command that reads or writes a study."""
     return click.option(

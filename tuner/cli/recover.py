@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import client, events_option, store_option
+from tuner.cli.options import client, events_option, store_option, study_names
 from tuner.cli.run import AUTO, workers
 from tuner.cli.terminal import say
 from tuner.errors import StudyDamaged, StudyError
 
 
 @click.command("check-store")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=study_names)
 @click.option("--repair", is_flag=True, help="Keep the intact records of NAME, and the damaged file next to them.")
 @store_option
 def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
@@ -47,7 +47,7 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--trial", "trials", type=click.IntRange(min=0), multiple=True, help="Which; else all that failed.")
 @click.option(
     "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Trials at a time."

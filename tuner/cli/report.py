@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option
+from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=study_names)
 @click.option(
     "-o",
     "--output",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
 
@@ -15,7 +15,7 @@ FORMATS = ("csv", "json", "parquet", "optuna", "yaml")  # the keys of tuner.expo
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--to", "form", type=click.Choice(FORMATS), required=True, help="Choose the format.")
 @click.option(
     "-o",
@@ -54,7 +54,7 @@ def export(
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=study_names)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Listen on this port.")
 @engine_option
 @cluster_options

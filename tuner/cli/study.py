@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.console import SafeConsole
-from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option
+from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
 from tuner.cli.terminal import plain, say
 from tuner.errors import ClusterError, NoCluster, NoKatib, StudyError, StudyNotFound
 
@@ -127,7 +127,7 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @click.option("--follow", "-f", "follow_", is_flag=True, help="Continue to show it until it finishes, as watch does.")
 @format_option("table", "json")
 @engine_option
@@ -158,7 +158,7 @@ def status(name: str, follow_: bool, form: str, local: bool | None, store_dir: P
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_names)
 @format_option("table", "json", "yaml", "args", "env")
 @engine_option
 @cluster_options
@@ -215,15 +215,14 @@ def _print_trial(result: Result, trial: Trial) -> None:
 
     from tuner import gain
     from tuner.cli import table
-    from tuner.space import text
 
     grid = Table.grid(padding=(0, 2))
     objective = result.objective.metric
     rows = [("study", result.name), ("trial", f"{trial.number} of {len(result.trials)} ({trial.name})")]
-    rows += [(objective, text(trial.metrics[objective]))]
+    rows += [(objective, table.long_number(trial.metrics[objective]))]
     rows += [("took", table.took(trial))] if table.took(trial) else []
-    rows += [("", ""), *((name, text(value)) for name, value in trial.parameters.items())]
-    others = [(name, text(value)) for name, value in trial.metrics.items() if name != objective]
+    rows += [("", ""), *((name, table.long_number(value)) for name, value in trial.parameters.items())]
+    others = [(name, table.long_number(value)) for name, value in trial.metrics.items() if name != objective]
     rows += [("", ""), *others] if others else []
     for name, value in rows:
         grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))

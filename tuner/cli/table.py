@@ -34,6 +34,11 @@ def number(value: Value) -> str:
     return plain(value) if isinstance(value, str) else str(value)
 
 
+def long_number(value: Value) -> str:
+    """Return a value for people with six significant digits, where there is room for them."""
+    return f"{value:.6g}" if isinstance(value, float) else number(value)
+
+
 def assignments(trial: Trial) -> str:
     """`lr=0.0004 bs=64`."""
     return " ".join(f"{name}={number(value)}" for name, value in trial.parameters.items())
@@ -140,7 +145,7 @@ def trials(result: Result, shown: Sequence[Trial], width: int, *, now: datetime 
     """
     names = list(dict.fromkeys(name for trial in shown for name in trial.parameters))
     metric = result.objective.metric
-    others = [m for m in dict.fromkeys(m for t in shown for m in t.metrics) if m != metric]
+    others = further_metrics(shown, metric)
     room = max(0, (width - FIXED_WIDTH - max(len(metric) + 2, COLUMN_WIDTH)) // COLUMN_WIDTH)
     apart = len(names) <= room
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False, width=None if apart else width)
@@ -163,6 +168,14 @@ def trials(result: Result, shown: Sequence[Trial], width: int, *, now: datetime 
         cells = _row(trial, metric, names, others, apart, now) + ([Text(plain(trial.node))] if nodes else [])
         table.add_row(*cells, style="bold green" if is_best else "")
     return table
+
+
+def further_metrics(shown: Sequence[Trial], objective: str) -> list[str]:
+    """Return the metrics besides the objective, without those that repeat an earlier column value by value."""
+    columns: dict[tuple[float | None, ...], str] = {}
+    for name in dict.fromkeys([objective, *(name for trial in shown for name in trial.metrics)]):
+        columns.setdefault(tuple(trial.metrics.get(name) for trial in shown), name)
+    return [name for name in columns.values() if name != objective]
 
 
 def _row(
