@@ -7,6 +7,7 @@ idea of simonw/sqlite-utils. A program that this file does not know fails, so th
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -82,13 +83,16 @@ def test_documented_command_is_valid(page: str, words: list[str], monkeypatch: p
     for name in files(words):
         assert list(ROOT.glob(name.removeprefix("./").rstrip("/"))), f"{page}: {name} is not in the repository"
     program, *rest = words
+    program = program.removeprefix(".venv/bin/")
     if program == "gantune" or words[:3] == ["python", "-m", "tuner"]:
         read_by_gantune(rest if program == "gantune" else words[3:])
     elif words[:2] == ["python", "-m"] and words[2].startswith("trainer"):
         read_by_trainer(words[2], words[3:])
+    elif words[:2] == ["python", "-m"]:
+        read_by_source(words[2], words[3:])
     elif program == "make":
         read_by_make(rest)
-    elif program in ("python", ".venv/bin/python", "python3"):
+    elif program in ("python", "python3"):
         assert rest, f"{page}: {words}"
     else:
         assert program in KNOWN, f"{page} tells people to type {program!r}: check it in tests/test_docs.py"
@@ -122,6 +126,61 @@ def read_by_trainer(module: str, argv: list[str]) -> None:
         from trainer.config import Config
 
         Config.parse(argv)
+
+
+def read_by_source(module: str, argv: list[str]) -> None:
+    """Check that a module of this repository has the options of `argv`; another one (pip, venv) only has a name."""
+    source = ROOT / (module.replace(".", "/") + ".py")
+    source = source if source.exists() else source.with_suffix("") / "__main__.py"
+    if module.partition(".")[0] in {path.parent.name for path in ROOT.glob("*/__init__.py")}:
+        text = source.read_text(encoding="utf-8")
+        for word in argv:
+            option = word.partition("=")[0]
+            assert not option.startswith("--") or f'"{option}"' in text, f"{module} has no option {option}"
+
+
+def inline() -> list[tuple[str, str]]:
+    """(page, command) of every command of this project in running text, such as `gantune best NAME`."""
+    found: dict[tuple[str, str], None] = {}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for span in re.findall(
+            r"`((?:gantune|python -m (?:bench|trainer|tuner)[^\s`]*) [^`\n]+|python -m bench[^\s`]+)`", text
+        ):
+            found[page.name, span] = None
+    return list(found)
+
+
+@pytest.mark.parametrize(("page", "command"), inline(), ids=lambda value: value)
+def test_command_in_running_text_exists(page: str, command: str) -> None:
+    words = command.split()
+    if words[0] == "gantune":
+        options_of_gantune(words[1:])
+    elif words[2] == "trainer":
+        from trainer.config import Config, flag
+
+        known = {flag(field.name) for field in dataclasses.fields(Config)}
+        wanted = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert wanted <= known | {"--help"}, f"the trainer has no {wanted - known}"
+    elif not words[2].startswith("trainer"):
+        read_by_source(words[2], words[3:])
+
+
+def options_of_gantune(words: list[str]) -> None:
+    """Check that the command exists and has the options; arguments are names for the reader to replace."""
+    from tuner.cli import COMMANDS, gantune
+
+    if words[0].startswith("-"):
+        assert words[0] in ("--help", "--version", "-h", "-V")
+        return
+    assert words[0] in COMMANDS, f"there is no command {words[0]}"
+    command = gantune.get_command(click.Context(gantune), words[0])
+    assert command is not None
+    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    end = words.index("--") if "--" in words else len(words)
+    for word in words[1:end]:
+        option = word.partition("=")[0]
+        assert not option.startswith("--") or option in known | {"--help"}, f"{words[0]} has no option {option}"
 
 
 def read_by_make(argv: list[str]) -> None:
