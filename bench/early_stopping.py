@@ -123,9 +123,6 @@ def main() -> None:
         "medianstop, start_step 3": local(Rules(objective, start_step=3)),
         "best third at 4": quantile(1 / 3, 4),
         "best half at 4": quantile(1 / 2, 4),
-        "best half at 3, third at 5": lambda curve, ran: min(
-            quantile(1 / 2, 3)(curve, ran), quantile(1 / 3, 5)(curve, ran)
-        ),
     }
     rows |= {f"factors {dict(factors)}": local(Rules(objective, factors=factors)) for factors in FACTORS}
     rows |= {"wide.yaml": local(shipped)} if shipped else {}
