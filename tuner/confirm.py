@@ -18,6 +18,7 @@ from typing import Any
 from tuner import manifest
 from tuner.command import primary_container
 from tuner.errors import UnsupportedError
+from tuner.extensions import STOP_ANNOTATION
 from tuner.manifest import Experiment
 from tuner.result import Goal, Objective, Result, Trial
 from tuner.samplers.first import FIRST_ANNOTATION
@@ -170,7 +171,8 @@ def _document(experiment: Experiment, trial: Trial, seeds: int, seed_flag: str) 
     metadata, spec = document["metadata"], document["spec"]
     document.pop("status", None)
     kept = {key: metadata[key] for key in ("namespace", "labels", "annotations") if metadata.get(key)}
-    kept.get("annotations", {}).pop(FIRST_ANNOTATION, None)
+    for annotation in (FIRST_ANNOTATION, STOP_ANNOTATION):  # each training runs to its end, as earlyStopping below
+        kept.get("annotations", {}).pop(annotation, None)
     document["metadata"] = {"name": study_name(experiment.name, trial), **kept}
     template = spec["trialTemplate"]
     chosen = {label: trial.parameters.get(name) for label, name in experiment.template.references.items()}

@@ -113,6 +113,7 @@ def test_every_shipped_manifest_can_be_confirmed(path: Path) -> None:
     built = build(again, "t", {"seed": "3"})
     assert "--seed=3" in built.argv
     assert "${" not in " ".join(built.argv)
+    assert (again.first_trials, again.stop_factors) == ((), ())  # each training runs to its end
 
 
 def test_clear_lead_exceeds_noise() -> None:
