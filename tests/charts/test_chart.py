@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.manifests import rendering as k8s
+from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL
 
 CHART = k8s.ROOT / "charts" / "gan-tuner"
 CASES = sorted(path.name for path in (CHART / "ci").glob("*-values.yaml"))
@@ -283,6 +284,27 @@ def test_refuses_counts_that_katib_refuses(condition: str, trials: int, refusal:
     (chart / "tests").mkdir()
     (chart / "tests" / "live_test.yaml").write_text(suite.replace("ASSERTION", assertion))
     k8s.output(k8s.tool("untt"), "-f", "tests/*_test.yaml", str(chart))
+
+
+def test_labels_of_trials_are_free_for_the_suggestion_service() -> None:
+    """Katib finds trials by the Experiment's labels, and would lose those whose labels a suggestion replaces."""
+    for experiment in searches("-f", str(CHART / "ci" / "searches-values.yaml")).values():
+        assert not {NUMBER_LABEL, SEARCH_LABEL} & experiment["metadata"]["labels"].keys()
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_notes_say_how_to_install_the_suggestion_service(wanted: bool) -> None:
+    command = ["install", "gan", str(CHART), "-n", "gan-tuner", "--dry-run=client"]
+    notes = k8s.output(k8s.tool("helm4"), *command, settings(f"suggestionService.instructions={str(wanted).lower()}"))
+    commands = [line.strip() for line in notes.splitlines() if "katib-suggestions" in line or "rollout" in line]
+    assert (
+        commands
+        == [
+            "kubectl apply --server-side --force-conflicts -k manifests/overlays/katib-suggestions",
+            "kubectl -n kubeflow rollout restart deployment katib-controller",
+        ]
+        * wanted
+    )
 
 
 def test_notes_show_next_commands() -> None:

@@ -22,6 +22,8 @@ from typing import Any
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
 LISTED_VALUES = 12  # of a parameter, that an error lists one by one
+DIGITS = 6  # of a double without a step, in relation to its range
+MOST_DECIMALS = 300  # that round() takes
 LARGEST_GRID = 10**7  # points that a double with a step may have; above, it is continuous
 
 
@@ -56,7 +58,7 @@ class Dimension:
             return self.values[int(coordinate)]
         if self.coordinate is Coordinate.QUANTILE:
             return self.at(float(coordinate))
-        return float(coordinate)
+        return self._rounded(float(coordinate))
 
     def at(self, u: float) -> Value:
         """Return the value at quantile `u` in [0, 1]."""
@@ -96,7 +98,7 @@ class Dimension:
     def _rounded(self, number: float) -> Value:
         low, high = self.parameter.low, self.parameter.high  # type: ignore[union-attr]
         if self.values is None:
-            return min(max(number, low), high)
+            return min(max(_shortened(self.parameter, number), low), high)
         step = float(self.values[1]) - float(self.values[0]) if len(self.values) > 1 else 1.0
         return self.values[min(max(round((number - low) / step), 0), len(self.values) - 1)]
 
@@ -142,6 +144,21 @@ def index(dimensions: Sequence[Dimension], values: Mapping[str, Value]) -> int:
         assert one.values is not None  # noqa: S101  # size() came first
         found = found * len(one.values) + one.values.index(one.find(values[one.name]))
     return found
+
+
+def _shortened(parameter: Parameter, number: float) -> float:
+    """Return a number to a millionth of its range, on the parameter's scale.
+
+    The last digits of a model's proposal differ between processors and builds of numerical libraries. Without them, the
+    same search gives the same values on any machine, and they are easier to read.
+    """
+    low, high = float(parameter.low), float(parameter.high)  # type: ignore[union-attr]
+    log = parameter.distribution in (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)  # type: ignore[union-attr]
+    span = abs(number) * min(math.log(high / low), 1.0) if log else high - low
+    if span <= 0 or not math.isfinite(span):
+        return number
+    decimals = DIGITS - math.floor(math.log10(span))
+    return round(number, decimals) if decimals <= MOST_DECIMALS else number
 
 
 def same_number(one: Value, other: Value) -> bool:
