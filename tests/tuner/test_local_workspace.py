@@ -163,6 +163,27 @@ def test_unreadable_file_stops_nothing(start: Path, user: int | None, mode: str)
     (start / "secret").chmod(0o600)
 
 
+def test_unreadable_directory_stops_nothing(start: Path, user: int | None, mode: str) -> None:
+    (start / "closed" / "deep").mkdir(parents=True)
+    (start / "closed").chmod(0)
+    assert trial(start, user, mode, "print(open('train.py').read(), end='')") == "the user's file\n"
+    assert run_as(user, PROBE, str(start)).stderr == ""
+
+
+@pytest.mark.parametrize(("rights", "works"), [(0o644, True), (0o666, False)])
+def test_overlay_needs_own_writable_files(place: Path, rights: int, works: bool) -> None:
+    """The kernel cannot copy a file of another user up when a trial of this user writes to it."""
+    if os.geteuid() != 0 or not overlay_works(NOBODY, place / "probe"):
+        pytest.skip("needs root, and a kernel that lets users mount overlays")
+    folder = place / "start"
+    (folder / "data").mkdir(parents=True)
+    for path in (folder, folder / "data"):
+        os.chown(path, NOBODY, NOBODY)
+    (folder / "data" / "shared.txt").write_text("x")
+    (folder / "data" / "shared.txt").chmod(rights)
+    assert (run_as(NOBODY, PROBE, str(folder)).returncode == 0) == works
+
+
 def test_no_capability_is_gained(start: Path, user: int | None, mode: str) -> None:
     code = "print([l for l in open('/proc/self/status') if l.startswith(('CapEff', 'CapPrm'))])"
     assert trial(start, user, mode, code).strip() == run_as(user, code).stdout.strip()

@@ -35,6 +35,7 @@ from tuner.files import remove
 
 COPY_BYTES = 64 * 2**20
 COPY_FILES = 10_000
+_LOOKED_AT = 10 * COPY_FILES  # files of the start directory: a home directory may hold millions
 FILES, _WORK, _COPIED = "files", ".overlay", ".copied"
 _SKIPPED = (".git", ".hg", ".svn", "__pycache__", "node_modules", ".gantune")
 _VIRTUAL = frozenset(  # bound as they are, because an overlay of them makes no sense
@@ -105,7 +106,7 @@ def _overlay_works(start: Path, study: Path) -> bool:
     """True where a process like a trial's can mount, write and read; tried once, in a child process."""
     if not hasattr(os, "fork") or not Path("/proc/self/ns/mnt").exists() or start == Path(start.anchor):
         return False
-    if os.geteuid() != 0 and not all(_is_ours(path) for path in [start, *_entries(start)]):
+    if os.geteuid() != 0 and (not _is_ours(start.lstat()) or _may_write_to_others(start)):
         return False  # the kernel cannot copy files of users or groups that the namespace does not map
     study.mkdir(parents=True, exist_ok=True)
     probe = Path(tempfile.mkdtemp(prefix=".probe-", dir=study))
@@ -126,18 +127,23 @@ def _overlay_works(start: Path, study: Path) -> bool:
         remove(probe)
 
 
-def _entries(start: Path) -> list[Path]:
-    try:
-        return list(start.iterdir())
-    except OSError:
-        return []
+def _may_write_to_others(start: Path) -> bool:
+    """Return whether this user may write to a file or directory below `start` of another user or group."""
+    folders, seen = [os.fspath(start)], 0
+    while folders and seen < _LOOKED_AT:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:  # what is unreadable stays so
+            for entry in entries:
+                seen += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    continue
+                if not _is_ours(entry.stat(follow_symlinks=False)) and os.access(entry.path, os.W_OK):
+                    return True
+    return False
 
 
-def _is_ours(path: Path) -> bool:
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
+def _is_ours(status: os.stat_result) -> bool:
     return (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
 
 
@@ -242,7 +248,8 @@ def _copy(directory: Path, start: Path) -> None:
         elif (start / path).is_dir():
             own.mkdir(exist_ok=True)
         else:
-            _copy_file(start / path, own)
+            with contextlib.suppress(FileNotFoundError):  # deleted since the search for files
+                _copy_file(start / path, own)
     marker.touch()
 
 
@@ -288,7 +295,7 @@ def _walk(start: Path, study: Path) -> Iterator[tuple[Path, int]]:
             name
             for name in names
             if name not in _SKIPPED
-            and not (here / name / "pyvenv.cfg").exists()
+            and not os.path.exists(here / name / "pyvenv.cfg")  # Path.exists raises where a directory is unreadable
             and not study.is_relative_to(here / name)
         ]
         for name in (*files, *names):
@@ -300,5 +307,5 @@ def _walk(start: Path, study: Path) -> Iterator[tuple[Path, int]]:
                 elif stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
                     yield path.relative_to(start), status.st_size
                     seen += 1
-        if seen > 10 * COPY_FILES:  # a home directory: what follows would be left out in any case
+        if seen > _LOOKED_AT:  # a home directory: what follows would be left out in any case
             return
