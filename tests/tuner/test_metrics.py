@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -317,3 +319,20 @@ def test_json_that_go_rejects_is_an_error(line: str) -> None:
 )  # fmt: skip
 def test_json_that_go_accepts_is_read(line: str, expected: list[float]) -> None:
     assert [o.value for o in parse_json(line, METRICS)] == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Path.mkdir, "it is not a regular file"),
+        (os.mkfifo, "it is not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_is_an_error(make: Callable[[Path], None], why: str, tmp_path: Path) -> None:
+    make(tmp_path / "log")
+    tail = MetricsTail(tmp_path / "log", ("fd",), Collector(CollectorKind.STDOUT))
+    assert tail.poll() == 0
+    assert tail.read_all()
+    assert tail.error == f"which cannot be read: {why}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +23,8 @@ _CHUNK = 1 << 18  # bytes of one read
 _MARK = 256  # bytes before the offset, which show whether the file was rewritten
 _CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")  # bytes that are in no match of the default filter
 _CUT_SEARCH = 4096  # bytes at the end of a long piece that are searched for a place to cut it
+# What a trial can do to its own file, in contrast to a disk that fails.
+_NO_FILE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
 
 
 class MetricsTail:
@@ -65,19 +69,25 @@ class MetricsTail:
         """
         try:
             return self._read(POLL_LIMIT)
-        except StopReading:
+        except (StopReading, OSError):  # `read_all` says why a file cannot be read
             return 0
 
     def read_all(self) -> bool:
         """Read the complete file once, its unfinished last line included, as Katib does when the trial has finished.
 
+        A trial may have made something else than a readable file of it: that is an `error`.
+
         Returns:
             False where `keep_going` stopped it.
+
+        Raises:
+            OSError: This machine cannot read the file.
         """
         self._reset()
         try:
-            size, before = self.path.stat().st_size, -1
-            while before < self._offset < size:
+            status, before = self.path.stat(), -1
+            _ensure_regular(status, self.path)
+            while before < self._offset < status.st_size:
                 before = self._offset
                 self._read(POLL_LIMIT)
             self._lines.take(self._rest)
@@ -85,6 +95,11 @@ class MetricsTail:
             return True
         except StopReading:
             return bool(self.error)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            self._lines.error = f"which cannot be read: {error.strerror}"
+            return True
         self._rest = b""
         return True
 
@@ -98,7 +113,7 @@ class MetricsTail:
 
     def _read(self, limit: int) -> int:
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=_open_regular) as file:
                 if self._replaced(file):
                     self._reset()
                 before = len(self.observations)
@@ -150,3 +165,19 @@ class MetricsTail:
                 if len(names) == NAME_LIMIT:
                     return list(names)
         return list(names)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file: a pipe would block, and a device may never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _ensure_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _ensure_regular(status: os.stat_result, path: str | Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
