@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tuner.result import Result
 
 AUTO = "auto"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PATIENCE = 3.0  # seconds to find out whether a cluster answers
 
 
@@ -129,6 +130,8 @@ def run(
         _refuse_local_options(options)
     experiment = load(file, name, warnings=remote)
     output = Output.choose(form)
+    if options.debug and output is Output.LIVE:  # the table would be drawn over the debugger's prompt
+        output = Output.LINES
     here, why = (local, "as asked") if local or remote else _where(facade)
     if not (local or remote):
         say(f"runs {'here' if here else 'on the cluster'}: {why}", err=True)
@@ -177,9 +180,9 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, facade.store.root)
-    if interrupts.exit_code and result.state is StudyState.STOPPED:
+    if result.state is StudyState.STOPPED:
         say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
-        return interrupts.exit_code
+        return interrupts.exit_code or INTERRUPTED  # the debugger ends a search without a signal
     return _exit_code(result)
 
 

@@ -7,6 +7,7 @@ Deadlines and early stopping do not end a trial.
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 import os
 import signal
@@ -24,7 +25,7 @@ from tuner.errors import CommandError, UnsupportedError
 
 
 class DebugRunner:
-    """A Runner whose trials run in `wait`. `interrupted` is called when Ctrl-C ended a trial."""
+    """A Runner whose trials run in `wait`. `interrupted` is called when Ctrl-C or the debugger ended a trial."""
 
     def __init__(self, slot: Mapping[str, str], module: str, start: Path, interrupted: Callable[[], None]) -> None:
         if not module:
@@ -86,7 +87,7 @@ class DebugRunner:
         assert self._main is not None  # noqa: S101
         try:
             value = self._main(list(job.step.argv))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, bdb.BdbQuit):  # `q` of the debugger ends the search too
             self._interrupted()
             return Exit(-int(signal.SIGINT))
         except SystemExit as exit_:
