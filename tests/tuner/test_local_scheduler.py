@@ -141,7 +141,7 @@ def test_trial_that_kills_the_client_twice_failed(tmp_path: Path) -> None:
     code, result = killed(store, gate)
     assert code == 0
     assert result.trials[1].state is TrialState.FAILED
-    assert result.trials[1].reason == "the client was killed 2 times while this trial ran"
+    assert result.trials[1].reason == "the search was killed 2 times while this trial ran"
     assert [trial.state for trial in result.trials].count(TrialState.SUCCEEDED) == 3
     gate.unlink()
     LocalEngine(Store(store)).retry("study")
@@ -154,6 +154,31 @@ def test_trial_that_is_killed_with_its_client_once_runs_again(tmp_path: Path) ->
     assert killed(tmp_path / "store", gate)[0] == -9
     gate.unlink()
     assert [trial.state for trial in killed(tmp_path / "store", gate)[1].trials] == [TrialState.SUCCEEDED] * 4
+
+
+def test_trial_that_kills_the_server_twice_failed(tmp_path: Path) -> None:
+    script = 'case "$KATIB_TRIAL_NAME" in *-1) kill -9 $PPID;; esac; echo fd=1'
+    what = experiment(command=["sh", "-c"], args=[script], trials=4, parallel=1)
+    for _ in range(2):
+        with pytest.raises(StudyError, match=r"study-1 could not run .the process that starts trials was killed"):
+            run(tmp_path, what)
+    result = run(tmp_path, what)
+    assert result.trials[1].reason == "the search was killed 2 times while this trial ran"
+    assert [trial.state for trial in result.trials].count(TrialState.SUCCEEDED) == 3
+
+
+def test_stopped_trial_that_exits_cleanly_runs_again(tmp_path: Path) -> None:
+    """A trainer that handles SIGTERM has not finished, whatever its exit code."""
+    script = "trap 'exit 0' TERM; echo fd=9; while [ ! -e GATE ]; do sleep 0.02; done; echo fd=1"
+    args = [script.replace("GATE", str(tmp_path / "gate"))]
+    what = experiment(command=["sh", "-c"], args=args, trials=2, parallel=1)
+    engine = LocalEngine(Store(tmp_path))
+    for event in engine.watch(engine.submit(what)):
+        if event.kind is EventKind.TRIAL_REPORTED:
+            engine.stop("study")
+    assert [trial.state for trial in event.result.trials] == [TrialState.WAITING]
+    (tmp_path / "gate").touch()
+    assert [trial.metrics["fd"] for trial in run(tmp_path, what).trials] == [1.0, 1.0]
 
 
 def test_stopping_is_not_a_crash(tmp_path: Path) -> None:

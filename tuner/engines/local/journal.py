@@ -10,7 +10,7 @@ ask      a trial that the sampler proposed: number, name, values (as Katib sees 
          coordinates), cuts (its early-stopping rule)
 start    the trial runs
 finish   the trial's outcome: state, metrics, curve, reason
-resume   a later run begins; `crashed` are the trials that ran when the client before it was killed
+resume   the trials that ran run again; `crashed` are those that ran when the client or the server was killed
 retry    the trial's outcome is forgotten, so that it runs again
 end      how the search finished: state, reason, last; null where it continues. A goal or too many failures finish a
          search with trial `last`: later trials are Killed whatever they reached, so that timing decides nothing
@@ -83,7 +83,7 @@ class Journal:
         header: The first record; empty where no trial was asked for yet.
         entries: The trials by their numbers.
         end: How the search finished: state, reason, last; empty while it has not.
-        crashes: How often the client was killed while a trial ran and, since then, no trial finished.
+        crashes: How often the client or the server was killed while a trial ran and, since then, no trial finished.
 
     Every method raises StudyDamaged where the records make no study, and StudyError where they cannot be written.
     """
@@ -170,7 +170,7 @@ class Journal:
         return str(self.header["id"])
 
     def resume(self, *, crashed: bool) -> None:
-        """Let the trials that an earlier client left running run again; `crashed` where that client was killed."""
+        """Let the trials that were left running run again; `crashed` where the client or the server was killed."""
         running = [entry.number for entry in self.entries if entry.state is TrialState.RUNNING]
         if running:
             numbers = running if crashed else []

@@ -138,4 +138,5 @@ class ForkServer:
         self.close()
         if not numbers:
             raise CommandError(f"the process that starts trials {how}")
-        return [(number, Exit(None, f"the process that starts trials {how}", machine=True)) for number in numbers]
+        end = Exit(None, f"the process that starts trials {how}", machine=True, crash=True)
+        return [(number, end) for number in numbers]

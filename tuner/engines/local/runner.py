@@ -72,11 +72,13 @@ class Exit:
         code: Its exit code; negative for a signal; None where it has none.
         error: What went wrong instead, in one line; "" where the exit code says it all.
         machine: True where this machine failed and not the trial (a full disk): the trial runs again.
+        crash: True where the process that starts trials died, which this trial may have caused.
     """
 
     code: int | None = 0
     error: str = ""
     machine: bool = False
+    crash: bool = False
 
 
 class Runner(Protocol):

@@ -32,7 +32,7 @@ from tuner.samplers import Past, Sampler
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
-CRASHES = 2  # deaths of the client during one trial, with no trial finished in between, that make it Failed
+CRASHES = 2  # deaths of the client or the server during one trial, with no trial finished in between: it is Failed
 
 
 class Scheduler:
@@ -84,11 +84,11 @@ class Scheduler:
         return self._journal.result(alive=True)
 
     def blame(self) -> Iterator[Event]:
-        """Mark the trials as Failed that ran each time when the client was killed, so that the search continues."""
+        """Mark the trials as Failed that ran each time when the search was killed, so that it continues."""
         for number in [number for number, count in self._journal.crashes.items() if count >= CRASHES]:
             entry = self.entries[number]
             entry.state, entry.ended = TrialState.FAILED, datetime.now(UTC)
-            entry.reason = f"the client was killed {CRASHES} times while this trial ran"
+            entry.reason = f"the search was killed {CRASHES} times while this trial ran"
             self._waiting.remove(number)
             self._journal.finish(entry)
             hint = f"run it again with `gantune retry {self._experiment.name} --trial {number}`"
@@ -133,8 +133,9 @@ class Scheduler:
                 if over or self.draining or self.aborting:
                     return
                 continue
-            for number, end in runner.wait(TICK):
-                yield from self._ended(number, end)
+            ends, aborted = runner.wait(TICK), self.aborting
+            for number, end in ends:
+                yield from self._ended(number, end, aborted=aborted)
             for number in list(self._running):
                 if self.poll(number):
                     self._stop(number)
@@ -237,20 +238,29 @@ class Scheduler:
     def _may_read(self) -> bool:
         return not self.aborting or time.monotonic() < self._read_until
 
-    def _ended(self, number: int, end: Exit) -> Iterator[Event]:
+    def _ended(self, number: int, end: Exit, *, aborted: bool) -> Iterator[Event]:
+        """Judge a trial that has finished.
+
+        `aborted` where a stop was asked for before that: whatever the exit code, a trainer that handles SIGTERM may
+        have finished early.
+        """
         reader, entry = self._running.pop(number), self.entries[number]
         self._read_until = time.monotonic() + READING_TIME
-        complete = reader.read_all()
+        try:
+            complete = reader.read_all()
+        except OSError as error:
+            raise paused(f"{reader.path} cannot be read ({error.strerror})") from error
         self._stopping.discard(number)
         ceiling = self._ceiling is not None and number > self._ceiling
-        stopped = self.aborting and (end.code != 0 or end.error) and not self._cut(entry, reader)
-        if ceiling or not complete or stopped:
+        if ceiling or not complete or (aborted and not self._cut(entry, reader)):
             killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped", metrics={})
             entry.reset()
             self._journal.show(entry)
             yield Event(EventKind.TRIAL_ENDED, self.result(), killed)
             return
         if end.machine:
+            if end.crash:
+                self._journal.resume(crashed=True)
             raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
         last_line = judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
