@@ -20,9 +20,8 @@ from tuner import yamlfile
 from tuner.check import Severity, check_data
 from tuner.errors import GantuneError
 from tuner.manifest import Experiment, is_experiment
-from tuner.report.advice import Change, Kind, revised
-from tuner.samplers.first import FIRST_ANNOTATION, checked, to_text
-from tuner.samplers.transform import dimension
+from tuner.report.advice import Change, Kind
+from tuner.samplers.first import FIRST_ANNOTATION
 from tuner.space import Categorical, Discrete, Distribution, Parameter, Value, text
 
 WIDTH = 116  # of a comment line
@@ -34,17 +33,14 @@ def next_name(name: str) -> str:
     return f"{found[1]}-{int(found[2]) + 1}" if found and int(found[2]) > 1 else f"{name}-2"
 
 
-def revise(
-    source: str, experiment: Experiment, changes: Sequence[Change], *, name: str, first: Mapping[str, Value] | None
-) -> str:
-    """Return the text of the next manifest.
+def revise(source: str, experiment: Experiment, changes: Sequence[Change], *, name: str) -> str:
+    """Return the text of the next manifest. It names no first trials, because the last search has run them.
 
     Args:
         source: The text of the last manifest; "" writes the Experiment's document, without comments.
         experiment: The Experiment as it ran.
         changes: What `tuner.report.advice` says.
         name: The name of the next Experiment.
-        first: The values of the trial that runs first; None for none.
 
     Raises:
         GantuneError: `gantune check` finds an error in the new text.
@@ -55,7 +51,6 @@ def revise(
     for document in documents:
         if is_experiment(document):
             _rename(document, name, experiment, changes)
-            _first_trial(document, experiment, changes, first)
             _change_space(document["spec"], experiment, changes)
             _change_budget(document["spec"], changes)
     stream = io.StringIO()
@@ -116,31 +111,14 @@ def _rename(document: CommentedMap, name: str, experiment: Experiment, changes: 
     for field in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "finalizers"):
         metadata.pop(field, None)  # of an Experiment that was read from a cluster
     document.pop("status", None)
+    annotations = metadata.get("annotations") or {}
+    for annotation in (FIRST_ANNOTATION, "kubectl.kubernetes.io/last-applied-configuration"):
+        annotations.pop(annotation, None)
+    if not annotations:
+        metadata.pop("annotations", None)
     done = "changed as commented below" if changes else "unchanged: the trials give no reason for a change"
     lines = _wrapped(f"The search after {experiment.name}, written by gantune next; {done}")
     document.yaml_set_comment_before_after_key("metadata", before="\n".join(lines), indent=0)
-
-
-def _first_trial(
-    document: CommentedMap, experiment: Experiment, changes: Sequence[Change], first: Mapping[str, Value] | None
-) -> None:
-    """Let the best known point run first, so that the next search never ends below it."""
-    annotations = document["metadata"].get("annotations")
-    space = [dimension(parameter) for parameter in revised(experiment.parameters, changes)]
-    point = {each.name: first[each.name] for each in space} if first else {}
-    try:
-        checked([point], space)
-    except GantuneError:
-        point = {}
-    if not point:
-        if annotations:
-            annotations.pop(FIRST_ANNOTATION, None)
-        if not annotations:
-            document["metadata"].pop("annotations", None)
-        return
-    if annotations is None:
-        document["metadata"]["annotations"] = annotations = CommentedMap()
-    annotations[FIRST_ANNOTATION] = to_text([{key: text(value) for key, value in point.items()}])
 
 
 def _change_space(spec: CommentedMap, experiment: Experiment, changes: Sequence[Change]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from tuner.api import EngineKind
 
 
 @click.command("next")
@@ -38,7 +41,7 @@ def next_(
     gantune next gan-bayes -o next.yaml
     """
     from tuner.cli.study import read
-    from tuner.report.advice import advice, leader
+    from tuner.report.advice import advice
     from tuner.revision import next_name, revise
 
     facade = client(store_dir, **where)
@@ -49,10 +52,7 @@ def next_(
     if str(path) != "-" and path.exists() and not force:
         raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
     changes = advice(result, experiment)
-    first = leader(result, experiment) or result.best
-    written = revise(
-        facade.source(name, kind), experiment, changes, name=new, first=first.parameters if first else None
-    )
+    written = revise(facade.source(name, kind), experiment, changes, name=new)
     if str(path) == "-":
         say(written, nl=False)
     else:
@@ -62,5 +62,14 @@ def next_(
     if not changes:
         say("no change: there are too few trials, or they show no trend", err=True)
     if str(path) != "-":
-        store = "" if store_dir == DEFAULT_STORE else f" --store {shlex.quote(str(store_dir))}"
-        say(f"next: gantune run {shlex.quote(str(path))} --local --warm-start {kind.value}/{name}{store}", err=True)
+        say(f"next: {_command(path, name, kind, store_dir)}", err=True)
+
+
+def _command(path: Path, name: str, kind: EngineKind, store_dir: Path) -> str:
+    """Return the command that runs the next search where the last one ran."""
+    from tuner.api import EngineKind
+
+    store = [] if store_dir == DEFAULT_STORE else ["--store", str(store_dir)]
+    if kind is EngineKind.KATIB:
+        return shlex.join(["gantune", "submit", str(path), *store])
+    return shlex.join(["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}", *store])

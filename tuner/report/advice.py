@@ -125,12 +125,6 @@ def advice(result: Result, experiment: Experiment) -> list[Change]:
     return [*changes, budget] if budget else changes
 
 
-def leader(result: Result, experiment: Experiment) -> Trial | None:
-    """Return the trial that the model believes to be the best: the best one without its luck. None without a model."""
-    view = _look(result, experiment)
-    return view.trials[view.leader] if view else None
-
-
 def _look(result: Result, experiment: Experiment) -> _View | None:
     parameters = experiment.parameters
     names = [parameter.name for parameter in parameters]
