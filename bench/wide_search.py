@@ -5,7 +5,7 @@
 The surface is bench.wide_surrogate; each trial adds a seed's noise. The figures are about the trial that a search would
 name best, without its noise: its fd over that of the trainer's defaults (below 1: the search paid), as mean and 90th
 percentile over the repetitions, and its fd over the lowest of the surface after 10, 20 and all trials. Trials run one
-at a time. `+first` runs the manifest's first trial first, `+prior` draws around it too (docs/algorithms.md).
+at a time. `+first` runs the manifest's first trial first.
 
 The peers search the same space: Optuna's default sampler, hyperopt's TPE (`pip install hyperopt`; Katib's tpe is this
 one), and Ray Tune's default, which is random search (`pip install ray`).
