@@ -26,6 +26,7 @@ ASSETS = resources.files("trainer") / "assets"
 DOWNLOADABLE = ("mnist", "fashion-mnist")
 IMAGES_FILE = "images.npz"
 EXTRACTOR_FILE = "extractor.safetensors"
+GRID_LINE, GRID_GREY = 2, 96  # width in pixels and brightness of the lines between the images of a grid
 DOWNLOADED = "torchvision"
 """Fingerprint of a prepared set that came from torchvision."""
 
@@ -169,7 +170,8 @@ def from_unit(images: Tensor) -> Tensor:
 def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Write uint8 [N, C, H, W], with C of 1 or 3, as one PNG, row by row and atomically. The default is nearly square.
 
-    Small images are enlarged by a whole factor to at least 32 pixels a side, so that people can see them.
+    Small images are enlarged by a whole factor to at least 32 pixels a side, so that people can see them. Grey lines
+    separate the images.
     """
     from PIL import Image
 
@@ -178,11 +180,13 @@ def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     rows = -(-count // columns)
     scale = max(1, -(-32 // max(height, width)))
     tiles = images.cpu().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    tile_height, tile_width = height * scale, width * scale
-    canvas = torch.zeros(rows * columns, channels, tile_height, tile_width, dtype=torch.uint8)
-    canvas[:count] = tiles
+    tile_height, tile_width = height * scale + GRID_LINE, width * scale + GRID_LINE
+    canvas = torch.full((rows * columns, channels, tile_height, tile_width), GRID_GREY, dtype=torch.uint8)
+    canvas[..., :-GRID_LINE, :-GRID_LINE] = 0
+    canvas[:count, :, :-GRID_LINE, :-GRID_LINE] = tiles
     canvas = canvas.view(rows, columns, channels, tile_height, tile_width).permute(0, 3, 1, 4, 2)
     pixels = canvas.reshape(rows * tile_height, columns * tile_width, channels).numpy()
+    pixels = pixels[:-GRID_LINE, :-GRID_LINE]
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(part, format="PNG")

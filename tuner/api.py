@@ -150,7 +150,7 @@ class Client:
         """Return what a report shows of a study in the store, with or without the trials' images."""
         from tuner.gather import gather
 
-        return gather(self.store, name, kind, self.result(name, kind), images=images)
+        return gather(self.store, name, kind, images=images)
 
     def curves(self, name: str, kind: EngineKind) -> dict[str, Curves]:
         """Return the learning curves of a study in the store, by the names of its trials."""

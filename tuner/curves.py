@@ -14,7 +14,7 @@ import json
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,11 @@ class Writer:
         return StudyError(f"{self._path} cannot be written: {error.strerror}")
 
 
-def read(folder: Path) -> dict[str, Curves]:
-    """Return the stored curves of a study by the names of its trials. Raises StudyError if the file is unreadable."""
+def read(folder: Path, metrics: Collection[str] | None = None) -> dict[str, Curves]:
+    """Return the stored curves of a study by the names of its trials, of some metrics or of all.
+
+    Raises StudyError if the file is unreadable.
+    """
     try:
         lines = (folder / FILE).read_bytes().splitlines()
     except FileNotFoundError:
@@ -87,6 +90,7 @@ def read(folder: Path) -> dict[str, Curves]:
             found[str(shape["trial"])] = {
                 str(metric): tuple(Observation(str(metric), float(value), _time(time)) for time, value in points)
                 for metric, points in shape["metrics"].items()
+                if metrics is None or metric in metrics
             }
         except (ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tuner import curves
 from tuner.command import primary_container
+from tuner.curves import Curves
 from tuner.errors import CommandError
 from tuner.manifest import Experiment
 from tuner.report import Study, data
 from tuner.report.images import REAL, SAMPLES, Thumbnail, find, thumbnail
-from tuner.result import Result, Trial, TrialState
+from tuner.report.plots import overfitting
+from tuner.result import Trial, TrialState
 from tuner.store import EngineKind, Store
 
 THUMBNAILS = 24  # of one study: the best trials, and a sample of the others
@@ -26,50 +29,65 @@ NO_VOLUME = (
 )
 
 
-def gather(store: Store, name: str, kind: EngineKind, result: Result, *, images: bool = True) -> Study:
-    """Return what a report shows of the study `name`, whose result is `result`. Raises StudyError."""
-    studies = store.of(kind)
+def gather(store: Store, name: str, kind: EngineKind, *, images: bool = True) -> Study:
+    """Return what a report shows of the study `name`, with or without images. Raises StudyError."""
+    return _local(store, name, images) if kind is EngineKind.LOCAL else _katib(store, name)
+
+
+def _katib(store: Store, name: str) -> Study:
+    from tuner.engines.katib.archive import ClusterStudies
+
+    studies = ClusterStudies(store)
+    experiment, origin = studies.experiment(name), studies.origin(name)
+    record = {"engine": "Katib", "points proposed by": _service(experiment)}
+    record |= {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
+    record |= dict(_common(experiment))
+    return Study(
+        studies.result(name),
+        experiment,
+        EngineKind.KATIB.value,
+        _curves(experiment, studies.folder(name)),
+        record=tuple(record.items()),
+        source=studies.source(name),
+        no_samples=NO_VOLUME,
+    )
+
+
+def _local(store: Store, name: str, images: bool) -> Study:
+    from tuner.engines.local.details import details, directories, running_curves
+
+    studies = store.of(EngineKind.LOCAL)
     experiment, folder = studies.experiment(name), studies.folder(name)
-    held = curves.read(folder)
-    source = studies.source(name)
-    record = dict(_common(experiment))
-    if kind is EngineKind.KATIB:
-        from tuner.engines.katib.archive import ClusterStudies
-
-        origin = ClusterStudies(store).origin(name)
-        place = {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
-        record = {"engine": "Katib", "points proposed by": _service(experiment)} | place | record
-        return Study(
-            result, experiment, kind.value, held, record=tuple(record.items()), source=source, no_samples=NO_VOLUME
-        )
-
-    from tuner.engines.local.details import details, directories, running_curves  # the engine of this machine
-
-    facts = details(folder, studies.identity(name))
-    running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
-    record = {"engine": "local", "points proposed by": "the sampler on this machine (gan-tuner with Optuna)"} | record
+    facts = details(folder, studies.identity(name), experiment)
+    running = [trial for trial in facts.result.trials if trial.state is TrialState.RUNNING]
+    study = Study(
+        facts.result,
+        experiment,
+        EngineKind.LOCAL.value,
+        _curves(experiment, folder) | running_curves(experiment, folder, running),
+        facts.cuts,
+        source=studies.source(name),
+    )
+    record = {"engine": "local", "points proposed by": "the sampler on this machine (gan-tuner with Optuna)"}
+    record |= dict(_common(experiment))
+    if "image" in record:
+        record["image"] += " (on a cluster; the trials of this search ran without it)"
     if facts.seed is not None:
         record["seed"] = str(facts.seed)
     if facts.warm_start:
         record["warm start"] = f"{facts.known} trials of {facts.warm_start}"
-    study = Study(result, experiment, kind.value, held | running_curves(experiment, folder, running), facts.cuts)
-    best = result.best
-    if best is not None:
+    if best := facts.result.best:
         record |= _trainer(directories(folder, best.name))
     chosen = [trial for trial, _ in data.sample(data.ranked(study), THUMBNAILS)] if images else []
     found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), SAMPLES, t))}
     real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), REAL, t))), None)
-    return Study(
-        result,
-        experiment,
-        kind.value,
-        study.curves,
-        facts.cuts,
-        record=tuple(record.items()),
-        source=source,
-        samples=found,
-        real=real,
-    )
+    return replace(study, record=tuple(record.items()), samples=found, real=real)
+
+
+def _curves(experiment: Experiment, folder: Path) -> dict[str, Curves]:
+    """The curves that the page draws: the objective's, and the one to compare it with."""
+    objective = experiment.objective.metric
+    return curves.read(folder, {objective, f"{overfitting.PREFIX}{objective}"})
 
 
 def _image(folders: list[Path], names: tuple[str, ...], trial: Trial) -> Thumbnail | None:

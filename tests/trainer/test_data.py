@@ -123,8 +123,9 @@ def test_grid_is_row_by_row(tmp_path):
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 8, 8) * 50
     data.write_grid(images, tmp_path / "grid.png", columns=2)
     with Image.open(tmp_path / "grid.png") as picture:
-        assert (picture.mode, picture.size) == ("L", (64, 96))
-        tiles = [picture.getpixel((16 + 32 * (i % 2), 16 + 32 * (i // 2))) for i in range(6)]
+        assert (picture.mode, picture.size) == ("L", (66, 100))
+        tiles = [picture.getpixel((16 + 34 * (i % 2), 16 + 34 * (i // 2))) for i in range(6)]
+        assert picture.getpixel((32, 10)) == picture.getpixel((10, 33)) == data.GRID_GREY
     assert tiles == [0, 50, 100, 150, 200, 0]
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
@@ -133,4 +134,4 @@ def test_grid_keeps_colours(tmp_path):
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(4, 3, 40, 50)
     data.write_grid(image, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
-        assert (picture.mode, picture.size, picture.getpixel((99, 79))) == ("RGB", (100, 80), (10, 20, 30))
+        assert (picture.mode, picture.size, picture.getpixel((101, 81))) == ("RGB", (102, 82), (10, 20, 30))

@@ -24,7 +24,7 @@ def test_finished_trial_draws_a_grid(trial, tmp_path, capsys):
     assert sample.main(["--from", str(trial), "-n", "9", "-o", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     with Image.open(out) as picture:
-        assert picture.size == (96, 96)
+        assert picture.size == (100, 100)
 
 
 def test_seed_determines_the_images(trial):

@@ -36,7 +36,13 @@ def refresh(facade: Client, name: str) -> ClusterError | None:
 
 
 def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, EngineKind]:
-    """The study's Result and engine; StudyNotFound shows similar names, or how to begin, and why the cluster has none.
+    """The study's Result and engine; raises what `locate` raises."""
+    kind = locate(facade, name, local=local)
+    return facade.result(name, kind), kind
+
+
+def locate(facade: Client, name: str, *, local: bool | None) -> EngineKind:
+    """The study's engine; StudyNotFound shows similar names, or how to begin, and why the cluster has none.
 
     Without `local`, the study is the one that exists; StudyError where both engines have one.
     """
@@ -46,7 +52,7 @@ def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, Engi
     if local is not True and facade.find(name, local=local) is not EngineKind.LOCAL:
         why = refresh(facade, name)
     if (kind := facade.find(name, local=local)) is not None:
-        return facade.result(name, kind), kind
+        return kind
     names = list(dict.fromkeys(name for name, _ in facade.store.all()))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
     hint = (

@@ -19,28 +19,33 @@ from tuner.katib import PLACEHOLDER
 from tuner.manifest import Experiment
 from tuner.space import Value, text
 
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a shell variable
 
-def line(experiment: Experiment, parameters: Mapping[str, Value]) -> str:
-    """Return the command as one line of shell; "" where the template cannot be read or a parameter reaches no place."""
-    try:
-        container = primary_container(experiment.template.spec, experiment.template.primary_container)
-        env = export.env(experiment, parameters)
-    except CommandError:
-        return ""
-    argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
-    is_script = bool(argv) and PurePosixPath(argv[0]).name in export.SHELLS
-    kept = argv if is_script else _without_places(argv, _places(experiment, container))
-    names = {name for part in argv for name in _parameters(experiment, part)}
-    carried = {
-        str(entry["name"]): env[str(entry["name"])]
-        for entry in container.get("env") or []
-        if _parameters(experiment, str(entry.get("value", ""))) and str(entry["name"]) in env
-    }
-    from_env = {n for entry in container.get("env") or [] for n in _parameters(experiment, str(entry.get("value", "")))}
-    if not kept or set(parameters) - names - from_env:
-        return ""
-    filled = [_filled(experiment, part, parameters) for part in kept]
-    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in carried.items()), shlex.join(filled)])
+
+class Trainer:
+    """The command of an Experiment's trials, outside its pods."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        try:
+            container = primary_container(experiment.template.spec, experiment.template.primary_container)
+        except CommandError:
+            container = {}
+        argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
+        is_script = bool(argv) and PurePosixPath(argv[0]).name in export.SHELLS
+        self._argv = argv if is_script else _without_places(argv, _places(experiment, container))
+        entries = [(str(entry["name"]), str(entry.get("value", ""))) for entry in container.get("env") or []]
+        self._env = [(name, value) for name, value in entries if _parameters(experiment, value)]
+        texts = [*self._argv, *(value for _, value in self._env)]
+        self._carried = {name for part in texts for name in _parameters(experiment, part)}
+        self._runs = bool(self._argv) and all(NAME.fullmatch(name) for name, _ in self._env)
+
+    def line(self, parameters: Mapping[str, Value]) -> str:
+        """Return the command as one line of shell; "" where the template cannot be read or misses a parameter."""
+        if not self._runs or set(parameters) - self._carried:
+            return ""
+        env = [f"{name}={shlex.quote(_filled(self._experiment, value, parameters))}" for name, value in self._env]
+        return " ".join([*env, shlex.join(_filled(self._experiment, part, parameters) for part in self._argv)])
 
 
 def _places(experiment: Experiment, container: Mapping[str, Any]) -> re.Pattern[str]:

@@ -18,7 +18,7 @@ def locate(facade: Client, name: str, *, local: bool | None) -> tuple[str, Engin
     prefix, _, own = name.rpartition("/")
     if prefix in tuple(EngineKind):
         name, local = own, prefix == EngineKind.LOCAL
-    return name, study.read(facade, name, local=local)[1]
+    return name, study.locate(facade, name, local=local)
 
 
 def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) -> Study:
@@ -26,5 +26,6 @@ def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) ->
     from tuner.cli import training
 
     found = facade.study(name, kind, images=images)
-    lines = {trial.number: training.line(found.experiment, trial.parameters) for trial in found.result.trials}
+    trainer = training.Trainer(found.experiment)
+    lines = {trial.number: trainer.line(trial.parameters) for trial in found.result.trials}
     return replace(found, commands={number: line for number, line in lines.items() if line})

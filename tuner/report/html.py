@@ -19,6 +19,7 @@ from tuner.report.plots import Drawn
 # No request can leave the page, whatever a value says. Only the scripts with these hashes run; plotly writes styles.
 POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
 FROM_SERVER = "; connect-src 'self'"  # a served page asks its server for newer content
+LONG = 14  # characters of a card's value that get a smaller font
 SHOWN_NUMBERS = 12  # of the trials that failed for one reason
 
 
@@ -101,8 +102,14 @@ def navigation(sections: Iterable[tuple[str, str]]) -> str:
 
 def facts(cards: Iterable[tuple[str, str]]) -> str:
     """Return (name, value) pairs as cards."""
-    shown = "".join(f"<div><span>{escape(name)}</span><b>{escape(value)}</b></div>" for name, value in cards)
+    shown = "".join(
+        f"<div><span>{escape(name)}</span><b{_long(value)}>{escape(value)}</b></div>" for name, value in cards
+    )
     return f'<div class="facts">{shown}</div>'
+
+
+def _long(value: str) -> str:
+    return ' class="long"' if len(value) > LONG else ""
 
 
 def best(text: str, command: str = "") -> str:

@@ -12,12 +12,13 @@ from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import metrics_file
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsTail
-from tuner.result import Observation, Trial
+from tuner.result import Observation, Result, StudyState, Trial
+from tuner.store import Lock
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What was decided once for a study.
+    """What was decided once for a study, and its result.
 
     Attributes:
         seed: The sampler's seed; None before the first trial is proposed.
@@ -26,17 +27,21 @@ class Details:
         cuts: The early-stopping rule of each trial that has one, by the trial's number.
     """
 
+    result: Result
     seed: int | None
     warm_start: str
     known: int
     cuts: dict[int, tuple[Cut, ...]]
 
 
-def details(folder: Path, identity: str) -> Details:
+def details(folder: Path, identity: str, experiment: Experiment) -> Details:
     """Return the details of the study in `folder`. Raises StudyError where its journal cannot be read."""
+    alive = Lock.held(folder)
     journal = Journal(folder, identity=identity)
     header = journal.header
+    idle = StudyState.RUNNING if alive else StudyState.STOPPED
     return Details(
+        result=journal.result(alive=alive) if header else Result(experiment.name, idle, experiment.objective),
         seed=header.get("seed"),
         warm_start=str(header.get("warm_start", "")),
         known=len(header.get("known", ())),

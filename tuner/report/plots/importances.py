@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.report.figure import BLUE, axis, escaped, figure
+from tuner.report.figure import BLUE, GREY, axis, escaped, figure
 from tuner.report.importance import MIN_TRIALS, Interval
 from tuner.report.plots.drawn import Drawn
 from tuner.report.study import Study
@@ -41,6 +41,7 @@ def bar(names: list[str], effects: dict[str, Interval], label: str, colour: str)
         "marker": {"color": colour},
         "error_x": {
             "type": "data",
+            "color": GREY,
             "symmetric": False,
             "array": [round(one.high - one.value, 4) for one in held],
             "arrayminus": [round(one.value - one.low, 4) for one in held],

@@ -32,8 +32,9 @@ def draw(study: Study) -> Drawn:
         ]
         drawn = figure(traces, axis(f"report of trial {best.number}"), axis("", [*curves[0], *curves[1]]), height=320)
         figures.append(drawn)
+    second = " The second figure shows both scores of the best trial." if len(figures) > 1 else ""
     text = (
         f"A trial far above the dotted line has a worse {metric} on held-out images than on training images: it "
-        f"overfits. n = {len(both)}." + (" On the right, both scores of the best trial." if len(figures) > 1 else "")
+        f"overfits. n = {len(both)}.{second}"
     )
     return Drawn(text, tuple(figures))
