@@ -163,7 +163,8 @@ def _walk_map(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, st
         yield "wrong-type", path, _wrong(path, "a mapping", value)
         return
     for key, item in value.items():
-        yield from walk(item, kind, (*path, key))
+        if item is not None or kind != "quantity":  # a null quantity of a map is written as 0, and so it is not lost
+            yield from walk(item, kind, (*path, key))
 
 
 def _walk_fields(value: Any, fields: Mapping[str, str], path: Path) -> Iterator[tuple[str, Path, str]]:
