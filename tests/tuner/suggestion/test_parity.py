@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.tuner.experiments import ARGS, BS, LR, TRIALS, document, run
 from tests.tuner.suggestion.controller import Controller, serving
 from tuner import manifest
+from tuner.samplers.earlier import to_text
 from tuner.space import text
 from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
@@ -59,7 +61,7 @@ def both(tmp_path: Path, server: Server, what: dict[str, Any], objective: Any = 
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("algorithm", SERVED)
 def test_gives_the_local_engines_points(algorithm: str, parallel: int, tmp_path: Path, server: Server) -> None:
-    trials = 9 if algorithm == "grid" else 14
+    trials = 9 if algorithm in ("grid", "bayesianoptimization") else 14
     what = document(algorithm, args=[*ARGS, "--fail-above=4e-3"], parallel=parallel, trials=trials)
     local, cluster = both(tmp_path, server, what)
     assert len(local) == trials
@@ -68,14 +70,15 @@ def test_gives_the_local_engines_points(algorithm: str, parallel: int, tmp_path:
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "bayesianoptimization", "cmaes", "sobol"])
 def test_every_kind_of_parameter_survives_as_text(algorithm: str, tmp_path: Path, server: Server) -> None:
-    what = document(algorithm, parameters=SHAPES, trials=13, parallel=2)
+    trials = 8 if algorithm == "bayesianoptimization" else 13
+    what = document(algorithm, parameters=SHAPES, trials=trials, parallel=2)
     local, cluster = both(tmp_path, server, what, surface)
     assert cluster == local
 
 
 @pytest.mark.parametrize("algorithm", SERVED)
 def test_restart_before_every_request_changes_nothing(algorithm: str, server: Server) -> None:
-    trials = 9 if algorithm == "grid" else 12
+    trials = 9 if algorithm in ("grid", "bayesianoptimization") else 12
     what = document(algorithm, parallel=2, trials=trials)
     steady = Controller(what, failing).run(lambda: server)
     started: list[Server] = []
@@ -108,3 +111,28 @@ def test_finite_space_has_no_duplicate(server: Server) -> None:
             what = document(algorithm, parameters=[lr, bs], trials=15, parallel=4)
             points = Controller(what, failing).run(lambda: server)
             assert len({tuple(point.values()) for point in points}) == 15, algorithm
+
+
+@pytest.mark.parametrize("algorithm", SERVED)
+def test_first_trials_run_first_on_both(algorithm: str, tmp_path: Path, server: Server) -> None:
+    first = [{"lr": "5e-4", "bs": "64"}, {"lr": "1e-3", "bs": "32"}]
+    what = document(algorithm, parallel=2, trials=9)
+    local = run(tmp_path, manifest.with_first_trials(manifest.from_document(what), first), workers=2)
+    setting = {"name": "first_trials", "value": json.dumps(first)}
+    what["spec"]["algorithm"]["algorithmSettings"].append(setting)
+    cluster = Controller(what, surface).run(lambda: server)
+    assert [float(point["lr"]) for point in cluster[:2]] == [5e-4, 1e-3]
+    assert cluster == [{name: text(value) for name, value in trial.parameters.items()} for trial in local.trials]
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "multivariate-tpe", "bayesianoptimization", "cmaes"])
+def test_warm_start_is_the_same_on_both(algorithm: str, tmp_path: Path, server: Server) -> None:
+    earlier = run(tmp_path, manifest.from_document(document("random", name="before", trials=12)))
+    what = document(algorithm, parallel=1, trials=5)
+    local = run(tmp_path, manifest.from_document(what), warm_start="before")
+    scored = [(trial.parameters, trial.metrics["fd"]) for trial in earlier.trials]
+    setting = {"name": "earlier_trials", "value": to_text(scored, ["lr", "bs"])}
+    what["spec"]["algorithm"]["algorithmSettings"].append(setting)
+    cluster = Controller(what, surface).run(lambda: server)
+    assert cluster == [{name: text(value) for name, value in trial.parameters.items()} for trial in local.trials]
+    assert cluster != Controller(document(algorithm, parallel=1, trials=5), surface).run(lambda: server)
