@@ -16,7 +16,8 @@ def draw(study: Study) -> Drawn:
     """Draw the curves, the best trial's on top, and the thresholds below which a trial had to be."""
     chosen = choose(study)
     if not chosen:
-        return Drawn("No trial has reported its objective more than once, or no reports were kept.")
+        watch = f" `gantune watch {study.result.name}` collects those of a cluster." if study.engine == "katib" else ""
+        return Drawn(f"No trial has reported its objective more than once, or no reports were kept.{watch}")
     with_curve = sum(len(study.curve(trial, study.metric)) > 1 for trial in study.result.trials)
     some = f" {len(chosen)} of {with_curve} are drawn." if len(chosen) < with_curve else ""
     best, values, traces = study.result.best, [], []
