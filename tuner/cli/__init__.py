@@ -22,22 +22,22 @@ from tuner.errors import GantuneError
 # Name -> the module that holds the click command of that name, and its line in `gantune --help`.
 COMMANDS = {
     "init": ("tuner.cli.init", "Draft a manifest for any program."),
-    "check": ("tuner.cli.check", "Say what is wrong with Experiment manifests, with file and line."),
-    "run": ("tuner.cli.run", "Search: on the cluster if there is one with Katib, otherwise here."),
-    "submit": ("tuner.cli.cluster", "Create an Experiment on the cluster and return."),
+    "check": ("tuner.cli.check", "Check Experiment manifests and print each problem."),
+    "run": ("tuner.cli.run", "Run a search on the cluster or on this machine."),
+    "submit": ("tuner.cli.cluster", "Create an Experiment on the cluster."),
     "watch": ("tuner.cli.cluster", "Follow a study until it finishes."),
-    "list": ("tuner.cli.study", "List the studies of the store."),
-    "status": ("tuner.cli.study", "Show how a study stands, trial by trial."),
+    "list": ("tuner.cli.study", "List studies."),
+    "status": ("tuner.cli.study", "Show the state of a study, trial by trial."),
     "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
     "report": ("tuner.cli.report", "Show what a study has found, or write it as one HTML page."),
     "next": ("tuner.cli.next", "Write the next manifest from what a study has found."),
     "confirm": ("tuner.cli.confirm", "Train the best trials again on new seeds: is the winner real?"),
     "export": ("tuner.cli.storage", "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage."),
     "dashboard": ("tuner.cli.storage", "Show studies in optuna-dashboard."),
-    "logs": ("tuner.cli.cluster", "Print the log of a trial on the cluster."),
-    "extend": ("tuner.cli.cluster", "Give an Experiment on the cluster more trials."),
-    "stop": ("tuner.cli.cluster", "End an Experiment on the cluster, keep its results."),
-    "delete": ("tuner.cli.cluster", "Collect an Experiment's results, then delete it from the cluster."),
+    "logs": ("tuner.cli.cluster", "Print the output of a trial."),
+    "extend": ("tuner.cli.cluster", "Give a study more trials."),
+    "stop": ("tuner.cli.cluster", "Stop a study and keep its results."),
+    "delete": ("tuner.cli.cluster", "Delete a study."),
     "retry": ("tuner.cli.recover", "Run failed trials of a local study again."),
     "check-store": ("tuner.cli.recover", "Check the journals of local studies, and repair a damaged one."),
 }
@@ -54,11 +54,11 @@ class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of work, not of the alphabet."""
+        """Return the names of the commands in the order in which they are used."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import it."""
+        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, with the command that was probably meant."""
+        """Resolve a command as click does, and suggest a similar name for an unknown one."""
         if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, from the table above and without an import."""
+        """Write the list of commands from the table above, without an import."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -87,8 +87,8 @@ def gantune() -> None:
     """Tune generative models with one Katib Experiment manifest: on a Kubernetes cluster, or on this machine.
 
     \b
-    gantune check manifests/bayes.yaml          is it right?
-    gantune run manifests/bayes.yaml --local    search here, with Optuna
+    gantune check manifests/bayes.yaml          check the manifest
+    gantune run manifests/bayes.yaml --local    search on this machine, with Optuna
     gantune best gan-bayes --format args        flags for the final training
     """
 
@@ -123,6 +123,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    """Print one line to stderr and hand back the exit code."""
+    """Print one line to stderr and return the exit code."""
     say(f"gantune: error: {plain(message)}", err=True)
     return code

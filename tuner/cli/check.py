@@ -1,6 +1,6 @@
-"""`gantune check FILE...`: what is wrong with Experiment manifests, with file, line and rule.
+"""`gantune check FILE...`: prints the problems of Experiment manifests with file, line and rule.
 
-Exit code 0 with no error (warnings do not count), 1 with errors, 2 where a file cannot be read.
+The exit code is 0 without errors (warnings do not count), 1 with errors, and 2 if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -21,19 +21,15 @@ STDIN = "-"
 
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="FILE...")
-@click.option(
-    "--format", "shape", type=click.Choice(["text", "json"]), default="text", help="How to print the findings."
-)
+@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Choose the format.")
 @click.option("--strict", is_flag=True, help="Print warnings about style too, such as omitted defaults.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Ignore a warning; may be given several times.")
-@click.option(
-    "--explain", "rule", metavar="RULE", help="Say why a rule is one, with its source; `all` lists the rules."
-)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Ignore this warning; repeat the option for several.")
+@click.option("--explain", "rule", metavar="RULE", help="Explain this rule, with its source; `all` lists the rules.")
 def check(files: Sequence[str], shape: str, strict: bool, ignore: Sequence[str], rule: str | None) -> int:
-    """Say what is wrong with Experiment manifests, with file and line. `-` reads standard input.
+    """Check Experiment manifests and print each problem with file and line. `-` reads standard input.
 
-    Errors are what Katib refuses, or takes and then fails on; warnings are what it does otherwise than it seems. Other
-    kinds in a file are passed over.
+    An error is what Katib refuses, or accepts and then fails on. A warning is what does not mean what it seems to mean.
+    Other kinds of objects in a file are ignored.
 
     \b
     gantune check manifests/*.yaml

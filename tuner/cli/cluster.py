@@ -52,7 +52,7 @@ def follow(events: Iterator[Event], name: str, total: int | None, *, form: str =
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", "which", default=None, help="Which Experiment, where FILE holds several.")
+@click.option("--name", "which", default=None, help="Choose the Experiment, if FILE holds several.")
 @click.option("--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first.")
 @cluster_options
 @store_option
@@ -77,7 +77,7 @@ def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) 
 @click.command()
 @click.argument("name", shell_complete=study_names)
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Give up after so many seconds."
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Stop waiting after so many seconds."
 )
 @events_option
 @engine_option

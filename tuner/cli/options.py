@@ -47,16 +47,20 @@ def store_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=DEFAULT_STORE,
         show_default=True,
-        help="Where studies are kept.",
+        help="Keep studies in this directory.",
     )(command)
 
 
 def cluster_options(command: Command) -> Command:
     """`-n`, `--context`, `--katib-namespace`: the same on every command that may ask a cluster."""
     options = (
-        click.option("-n", "--namespace", default="", help="Cluster: the namespace, if not the study's or context's."),
-        click.option("--context", help="Cluster: the kubeconfig's context, if not the current one."),
-        click.option("--katib-namespace", default="kubeflow", show_default=True, help="Cluster: where Katib lives."),
+        click.option(
+            "-n", "--namespace", default="", help="Cluster: use this namespace, not the study's or context's."
+        ),
+        click.option("--context", help="Cluster: use this context of the kubeconfig, not the current one."),
+        click.option(
+            "--katib-namespace", default="kubeflow", show_default=True, help="Cluster: expect Katib in this namespace."
+        ),
     )
     return reduce(lambda inner, option: option(inner), reversed(options), command)
 
@@ -79,7 +83,7 @@ def engine_option(command: Command) -> Command:
     return choose  # type: ignore[return-value]
 
 
-def format_option(*formats: str, help_text: str = "How to print it.") -> Callable[[Command], Command]:
+def format_option(*formats: str, help_text: str = "Choose the format.") -> Callable[[Command], Command]:
     """`--format`, the first of `formats` by default."""
     return click.option(
         "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help_text
@@ -88,4 +92,4 @@ def format_option(*formats: str, help_text: str = "How to print it.") -> Callabl
 
 def events_option(command: Command) -> Command:
     """`--format table|json` of the commands that follow a search."""
-    return format_option("table", "json", help_text="json prints one event per line.")(command)
+    return format_option("table", "json", help_text="Choose the format; json prints one event per line.")(command)

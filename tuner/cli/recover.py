@@ -1,4 +1,4 @@
-"""Commands that bring a local study back on its way: `gantune check-store`, `retry`."""
+"""Commands that repair and continue a local study: `gantune check-store`, `retry`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tuner.errors import StudyDamaged, StudyError
 
 @click.command("check-store")
 @click.argument("name", required=False, shell_complete=study_names)
-@click.option("--repair", is_flag=True, help="Keep the intact records of NAME, and the damaged file next to them.")
+@click.option("--repair", is_flag=True, help="Keep the intact records of NAME; the damaged file stays next to them.")
 @store_option
 def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     """Check the journals of local studies: of NAME, or of all.
 
-    Exit code 1 where one is damaged. `--repair` keeps the records before the damage; the trials after it run again.
+    The exit code is 1 if one is damaged. `--repair` keeps the records before the damage, and lost trials run again.
     """
     from tuner.api import EngineKind
 
@@ -48,17 +48,28 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@click.option("--trial", "trials", type=click.IntRange(min=0), multiple=True, help="Which; else all that failed.")
 @click.option(
-    "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Trials at a time."
+    "--trial",
+    "trials",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Choose a trial; the default is all failed trials.",
+)
+@click.option(
+    "--workers",
+    metavar="auto|N",
+    callback=workers,
+    default=AUTO,
+    show_default=True,
+    help="Run so many trials at a time.",
 )
 @events_option
 @store_option
 def retry(name: str, trials: tuple[int, ...], workers: int | None, form: str, store_dir: Path) -> int:
     """Run failed trials of the local study NAME again, and continue the search.
 
-    Each runs from scratch with the same parameters, and its earlier outcome is forgotten. Run it where the search was
-    started from.
+    Each trial runs from scratch with the same parameters, and its earlier outcome is forgotten. Use it in the directory
+    from which the search was started.
 
     \b
     gantune retry gan-bayes --trial 3

@@ -1,4 +1,4 @@
-"""`gantune run FILE`: search, on the cluster or here, and show it until it ends."""
+"""`gantune run FILE`: searches on the cluster or on this machine, and shows the search until it finishes."""
 
 from __future__ import annotations
 
@@ -73,13 +73,22 @@ class Options:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--local", is_flag=True, help="Run on this machine with Optuna.")
 @click.option("--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib).")
-@click.option("--name", help="Which Experiment, where FILE holds several.")
+@click.option("--name", help="Choose the Experiment, if FILE holds several.")
 @click.option(
-    "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Local: trials at a time."
+    "--workers",
+    metavar="auto|N",
+    callback=workers,
+    default=AUTO,
+    show_default=True,
+    help="Local: run so many trials at a time.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Local: in place of the manifest's random_state.")
-@click.option("--max-trials", type=click.IntRange(min=1), help="Local: in place of maxTrialCount; extends a study.")
-@click.option("--fresh", is_flag=True, help="Local: start over, forgetting what the study of this name holds.")
+@click.option("--seed", type=click.IntRange(min=0), help="Local: use this seed instead of the manifest's random_state.")
+@click.option(
+    "--max-trials",
+    type=click.IntRange(min=1),
+    help="Local: use this number instead of maxTrialCount; a study can be extended.",
+)
+@click.option("--fresh", is_flag=True, help="Local: delete the study of this name and start over.")
 @click.option("--warm-start", metavar="OTHER", help="Local: give the sampler the trials of study OTHER first.")
 @click.option(
     "--first",
@@ -92,7 +101,7 @@ class Options:
 @click.option(
     "--command",
     callback=words,
-    help="Local: the command of a container whose manifest leaves it to the image; its args follow.",
+    help="Local: run this command, if the manifest leaves it to the image. The manifest's args follow it.",
 )
 @click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
 @events_option
@@ -110,14 +119,16 @@ def run(
     katib_namespace: str,
     **given: object,
 ) -> int:
-    """Search for the best trial of the Experiment in FILE, and show it until it ends. `-` reads standard input.
+    """Search for the best trial of the Experiment in FILE, and show the search until it finishes.
 
-    The same line again continues a local study where it stood, however it ended. The first Ctrl-C lets the running
-    trials finish, the second stops them.
+    `-` reads standard input.
+
+    The same command continues an interrupted local study. The first Ctrl-C lets the running trials finish, and the
+    second stops them.
 
     \b
     gantune run manifests/bayes.yaml --local --workers 2
-    gantune run manifests/bayes.yaml --local --max-trials 40    then go on
+    gantune run manifests/bayes.yaml --local --max-trials 40    continue with more trials
     """
     from tuner.cli.checked import load
     from tuner.cli.live import Output

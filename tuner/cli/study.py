@@ -67,7 +67,7 @@ STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands
 
 @click.command("list")
 @format_option("table", "json")
-@click.option("--cluster", "on_cluster", is_flag=True, help="The Experiments of a namespace on the cluster instead.")
+@click.option("--cluster", "on_cluster", is_flag=True, help="List the Experiments of a namespace on the cluster.")
 @cluster_options
 @store_option
 def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
