@@ -42,8 +42,9 @@ class Direct:
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Return a point that is new in a finite space: one of a few draws, or else any unseen one."""
-        seen = {tuple(past.values[each.name] for each in self._free) for past in history if past.values}
         finite, number = size(self._free), len(history) - self._first
+        held = () if finite is None else history  # in an infinite space, no point comes twice
+        seen = {tuple(past.values[each.name] for each in self._free) for past in held if past.values}
         for attempt in range(1 if finite is None else DRAW_ATTEMPTS):
             quantiles = self._draw(self._seed, number, attempt, len(self._free))
             values = {each.name: each.at(u) for each, u in zip(self._free, quantiles, strict=True)}
