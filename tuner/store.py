@@ -18,7 +18,9 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +34,7 @@ from tuner.result import Result, StudyState
 
 DEFAULT_ROOT = Path(".gantune")
 MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
+_PROBE_SECONDS = 0.1  # `Lock.held` of another process has the lock for an instant
 _BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
 _NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
 
@@ -220,30 +223,34 @@ class Lock:
         self._path = folder / _LOCK
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            self._acquire(folder)
+            try:
+                self._acquire(folder)
+            except BaseException:
+                os.close(self._file)
+                raise
         except OSError as error:
             raise StudyError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def _acquire(self, folder: Path) -> None:
-        owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            who = f"process {owner}" if owner else "another process"
-            raise StudyLocked(f"study {folder.name} is in use by {who}: wait for it, or stop it") from error
+        until = time.monotonic() + _PROBE_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    owner = Lock.owner(folder)
+                    who = f"process {owner}" if owner else "another process"
+                    raise StudyLocked(f"study {folder.name} is in use by {who}: wait for it, or stop it") from error
+                time.sleep(0.005)
         self.crashed = bool(os.pread(self._file, 1, 0))
-        try:
-            os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
-        except OSError:
-            os.close(self._file)
-            raise
+        os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
 
     @staticmethod
     def held(folder: Path) -> bool:
         """True where a process, this one included, is at work on the study."""
         try:
-            file = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -256,14 +263,19 @@ class Lock:
 
     @staticmethod
     def owner(folder: Path) -> int:
-        """Return the id of the process that works on the study; 0 where there is none."""
+        """Return the id of the process that works on the study; 0 where there is none, or it is not known.
+
+        The file may still hold the id of a killed process, which another process has now. So what counts is who has
+        the file open.
+        """
         if not Lock.held(folder):
             return 0
+        path = folder / _LOCK
         try:
-            text = (folder / _LOCK).read_text(encoding="ascii").strip()
+            text = path.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return 0
-        return int(text) if text.isdecimal() else 0
+        return int(text) if text.isdecimal() and _has_open(int(text), path) else 0
 
     def release(self) -> None:
         """Release the lock. Calling it again has no effect."""
@@ -277,6 +289,21 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _has_open(process: int, path: Path) -> bool:
+    """Return whether a process has a file open; True where this system does not tell."""
+    try:
+        names = os.listdir(f"/proc/{process}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return not os.path.exists("/proc/self/fd")
+    for name in names:
+        with suppress(OSError):
+            if os.path.samefile(f"/proc/{process}/fd/{name}", path):
+                return True
+    return False
 
 
 def _refuse_link(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,3 +131,37 @@ def test_lock_tells_a_killed_client_from_a_finished_one(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", program + last, str(tmp_path)], cwd=TRIALS.parents[2], check=False)
         with Lock(tmp_path) as lock:
             assert lock.crashed is crashed
+
+
+def test_owner_is_never_a_stale_process(tmp_path: Path) -> None:
+    """Between the lock and the new id, the file holds that of a killed client, which may be another program's now."""
+    Store(tmp_path).of(EngineKind.LOCAL).submit(experiment())
+    folder = tmp_path / "local" / "study"
+    with subprocess.Popen(["sleep", "100"]) as innocent, Lock(folder):
+        (folder / "lock").write_text(f"{innocent.pid:<8}")
+        assert Lock.owner(folder) == 0
+        with pytest.raises(StudyError, match="is not found on this machine"):
+            LocalEngine(Store(tmp_path)).stop("study")
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def test_looking_never_blocks_a_client(tmp_path: Path) -> None:
+    """`Lock.held` has the lock for an instant, in which no other client may be refused."""
+    with Lock(tmp_path):
+        pass
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            Lock.held(tmp_path)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for _ in range(500):
+            with Lock(tmp_path):
+                pass
+    finally:
+        stop.set()
+        watcher.join()

@@ -33,6 +33,7 @@ from tuner.store import EngineKind, Lock, Store
 if TYPE_CHECKING:
     from tuner.engines.local.session import Session
 
+OWNER_TIMEOUT = 1.0  # seconds until a process that has just locked a study has written its id
 STOP_TIMEOUT = 60.0  # seconds until another process has ended its trials after SIGTERM
 Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sampler's coordinates, and its objective
 
@@ -248,7 +249,10 @@ class LocalEngine:
         if self._session is not None:
             self._session.stop()
         folder = self._store.folder(name)
-        if self._lock is not None or (owner := Lock.owner(folder)) in (0, os.getpid()):
+        if self._lock is not None or not Lock.held(folder):
+            return
+        owner = _owner(folder)
+        if owner == os.getpid():
             return
         try:
             os.kill(owner, signal.SIGTERM)
@@ -356,6 +360,16 @@ class LocalEngine:
                 outside += 1
         note = f"{len(known)} trials of {self._warm_start} are known to the sampler"
         return known, note + (f", {outside} lie outside this space" if outside else "")
+
+
+def _owner(folder: Path) -> int:
+    """Return the process that works on a study. Raises StudyError where it is not on this machine."""
+    until = time.monotonic() + OWNER_TIMEOUT
+    while not (owner := Lock.owner(folder)):
+        if time.monotonic() > until:
+            raise StudyError(f"the process that runs {folder.name} is not found on this machine: stop it where it runs")
+        time.sleep(0.05)
+    return owner
 
 
 def _failed(journal: Journal, name: str, numbers: Sequence[int] | None) -> list[TrialRecord]:
