@@ -372,7 +372,10 @@ def test_local_and_cluster_studies_share_a_name(home):
         ("toy", "katib", 0),
         ("toy", "local", 4),
     ]
-    assert gantune(home, "run", "toy.yaml", "--local")[0] == 0
+    code, out, _ = gantune(home, "run", "toy.yaml", "--local")
+    assert code == 0
+    assert out.splitlines()[-1] == "next: gantune best toy --local --format args"
+    assert "next: gantune best toy --local --format args" in gantune(home, "watch", "toy", "--local")[1]
 
 
 def test_logs_extend_and_delete_local_studies(home):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, events_option, store_option, study_names
+from tuner.cli.options import (
+    choosing,
+    client,
+    cluster_options,
+    engine_option,
+    events_option,
+    store_option,
+    study_names,
+)
 from tuner.cli.terminal import say
 from tuner.errors import StudyNotFound
 from tuner.result import StudyState
@@ -35,8 +43,8 @@ def run(experiment: Experiment, katib: KatibEngine, *, form: str = "table") -> i
     return follow(katib.watch(name), name, experiment.max_trials, form=form)
 
 
-def follow(events: Iterator[Event], name: str, total: int | None, *, form: str = "table") -> int:
-    """Show a search until it ends; the exit code says how it did."""
+def follow(events: Iterator[Event], name: str, total: int | None, *, form: str = "table", options: str = "") -> int:
+    """Show a search until it ends; the exit code says how it did. `options` choose the study in the next command."""
     from tuner.cli import live
 
     output = live.Output.choose(form)
@@ -46,7 +54,7 @@ def follow(events: Iterator[Event], name: str, total: int | None, *, form: str =
         say(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
-        live.print_final(result)
+        live.print_final(result, options)
     return EXIT_CODES.get(result.state, 0)
 
 
@@ -100,9 +108,11 @@ def follow_study(facade: Client, name: str, *, local: bool | None, timeout: floa
 
     if local or facade.find(name, local=local) is EngineKind.LOCAL:
         total = facade.experiment(name, EngineKind.LOCAL).max_trials
-        return follow(facade.local().follow(name, timeout=timeout), name, total, form=form)
+        events = facade.local().follow(name, timeout=timeout)
+        return follow(events, name, total, form=form, options=choosing(facade, name, EngineKind.LOCAL))
     katib = facade.cluster(timeout=timeout)
-    return follow(katib.watch(name), name, katib.max_trials(name), form=form)
+    options = choosing(facade, name, EngineKind.KATIB)
+    return follow(katib.watch(name), name, katib.max_trials(name), form=form, options=options)
 
 
 @click.command()
@@ -149,7 +159,8 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
     if kind is None:
         raise StudyNotFound(f"no study {name!r} in {facade.store.root}: `gantune list` shows the studies that exist")
     state = facade.result(name, kind).state.value.lower()  # a study that had finished before is not stopped
-    say(f"{name}: {state}; `gantune best {name}` and `gantune report {name}` still work", err=True)
+    which = f"{name}{choosing(facade, name, kind)}"
+    say(f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True)
 
 
 @click.command()

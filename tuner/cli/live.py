@@ -213,10 +213,10 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(text)
 
 
-def print_final(result: Result, store_option: str = "") -> None:
-    """Print `final`, and the command that comes next."""
+def print_final(result: Result, options: str = "") -> None:
+    """Print `final`, and the command that comes next, with the `options` that choose the study."""
     console = SafeConsole(file=sys.stdout, soft_wrap=False)
     for part in final(result, console.size.width):
         console.print(part)
     if result.best:
-        console.print(Text(f"next: gantune best {result.name}{store_option} --format args", style="dim"))
+        console.print(Text(f"next: gantune best {result.name}{options} --format args", style="dim"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
-    from tuner.api import Client
+    from tuner.api import Client, EngineKind
 
 DEFAULT_STORE = Path(".gantune")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,6 +36,14 @@ def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     except GantuneError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def choosing(facade: Client, name: str, kind: EngineKind) -> str:
+    """Return the options by which a command finds this study: a store, and an engine where both have the name."""
+    root = facade.store.root
+    store = "" if root == DEFAULT_STORE else f" --store {shlex.quote(str(root))}"
+    others = [other for other in type(kind) if other is not kind and name in facade.store.of(other).names()]
+    return f"{store} --{'local' if kind == 'local' else 'cluster'}" if others else store
 
 
 def store_option(command: Command) -> Command:

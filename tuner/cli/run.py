@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, events_option, store_option
+from tuner.cli.options import choosing, client, cluster_options, events_option, store_option
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         name = engine.submit(experiment)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
-    _conclude(result, output, facade.store.root)
+    _conclude(result, output, choosing(facade, name, EngineKind.LOCAL))
     if result.state is StudyState.STOPPED:
         say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code or INTERRUPTED  # the debugger ends a search without a signal
@@ -216,11 +216,11 @@ def _refuse_local_options(options: Options) -> None:
         raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")
 
 
-def _conclude(result: Result, output: Output, store_dir: Path) -> None:
+def _conclude(result: Result, output: Output, options: str) -> None:
     from tuner.cli.live import Output, print_final
 
     if output is not Output.JSON:
-        print_final(result, "" if store_dir == DEFAULT_STORE else f" --store {shlex.quote(str(store_dir))}")
+        print_final(result, options)
 
 
 def _exit_code(result: Result) -> int:
