@@ -61,6 +61,8 @@ def test_says_why_there_is_no_metric(tmp_path: Path, text: str, message: str) ->
 def test_missing_program_is_named() -> None:
     with pytest.raises(CommandError, match="'no-such-program' is not found"):
         help_of(["no-such-program"])
+    with pytest.raises(CommandError, match=r"is not executable: chmod \+x it"):
+        help_of([__file__])
 
 
 def test_ends_the_process_group(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ LOG = Distribution.LOG_UNIFORM
         (Flag(("--dropout",), "0.1"), Double("dropout", 0.0, 0.5)),
         (Flag(("--dropout",), "0.7"), Double("dropout", 0.0, 0.9)),
         (Flag(("--momentum",), "0.99"), Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999"))),
+        (Flag(("--momentum",), "0.9"), Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999"))),
         (Flag(("--alpha",), "0.5"), Double("alpha", 0.05, 1.0, distribution=LOG)),
         (Flag(("--shift",), "-2.5"), Double("shift", -5.0, 0.0)),
         (Flag(("--shift",), "-4"), Int("shift", -8, 0)),

@@ -26,7 +26,7 @@ from tuner.space import Discrete, Distribution, Double, Parameter
 __all__ = ["Options", "draft", "text_of"]
 
 MOST_PARAMETERS = 8
-_DNS_LABEL = 50  # characters; Katib adds a suffix to make trial names of at most 63
+_LONGEST_NAME = 40  # characters: Katib adds a suffix to it for its trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def name_of(argv: Sequence[str]) -> str:
     ]
     stem = PurePosixPath((words or ["study"])[0]).name
     stem = re.sub(r"\.(py|sh|R|jl|js|rb|pl|exe)$", "", stem)
-    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:_DNS_LABEL].strip("-")
+    plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:_LONGEST_NAME].strip("-")
     return plain if plain[:1].isalpha() else f"study-{plain}".strip("-")
 
 

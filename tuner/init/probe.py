@@ -133,6 +133,10 @@ def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Ou
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     program = sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0], path=path)
     if program is None:
+        if Path(argv[0]).is_file():
+            raise CommandError(
+                f"{argv[0]!r} is not executable: chmod +x it, or name its interpreter, as in python {argv[0]}"
+            )
         raise CommandError(f"the program {argv[0]!r} is not found on this machine: check its name and PATH")
     plain = {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
     try:

@@ -81,7 +81,7 @@ def parameter(flag: Flag) -> Parameter:
 
 def _share(name: str, value: float) -> Parameter:
     """A number between 0 and 1; close to 1, what matters is the distance to 1."""
-    if value > 0.9:
+    if value >= 0.9:
         return Discrete(name, tuple(repr(each) for each in sorted({0.5, 0.8, 0.9, 0.95, 0.99, 0.999, value})))
     return Double(name, 0.0, 0.5 if value <= 0.5 else 0.9)
 

@@ -29,6 +29,7 @@ EVIDENCE = (
     4  # trials per parameter before one is called negligible: with fewer, the model is flat where it knows nothing
 )
 FLAT_LINE = 0.05  # standard deviations of the objective: its range along a parameter that does not matter
+MATTERS = 0.1  # the same, along a parameter that is worth a wider range
 TRIED = 3  # trials with a choice before it is dropped
 PROMISING = 0.25  # the share of the space, by predicted objective, that the next ranges cover
 LEAST_WIDTH = 0.5  # of the old range, that a shrunk range keeps: the model may be wrong
@@ -89,7 +90,8 @@ class _View:
         values: The objective of each trial [N].
         believed: What the model predicts for each trial [N]; lower is better, whichever way the objective is.
         points: Points all over the space [S, P], and `predicted` what the model says about them [S].
-        lines: The range of the prediction along each parameter, through the leader [P].
+        lines: How far the prediction moves along each parameter, through the leader [P].
+        lowest: Where on that line the prediction is best, in units [P].
     """
 
     experiment: Experiment
@@ -101,6 +103,7 @@ class _View:
     predicted: Array
     effects: dict[str, Interval]
     lines: Array
+    lowest: Array
 
     @property
     def leader(self) -> int:
@@ -108,15 +111,12 @@ class _View:
         return int(np.argmin(self.believed))
 
     def top(self) -> list[int]:
-        """The trials that the model believes to be the best, best first."""
+        """The trials that the model believes to be the best."""
         return [int(index) for index in np.argsort(self.believed, kind="stable")[:BEST]]
 
 
 def advice(result: Result, experiment: Experiment) -> list[Change]:
-    """Return the changes for the next search; empty where the trials say nothing.
-
-    The parameters come first, in the order of the manifest, and the number of trials last.
-    """
+    """Return the changes for the next search: parameters first, in order, then the budget. Empty without a model."""
     view = _look(result, experiment)
     if view is None:
         return []
@@ -148,18 +148,24 @@ def _look(result: Result, experiment: Experiment) -> _View | None:
             points,
             sign * surface.mean(points),
             importance.shares(surface),
-            _lines(surface, units[int(np.argmin(sign * surface.mean(units)))]),
+            *_lines(surface, units[int(np.argmin(sign * surface.mean(units)))], sign),
         )
 
 
-def _lines(surface: Surface, at: Array) -> Array:
-    """Return how far the prediction moves along each parameter while the others stay at a point: [P] -> [P]."""
-    found = []
+def _lines(surface: Surface, at: Array, sign: float) -> tuple[Array, Array]:
+    """Return how far the prediction moves along each parameter while the others stay at a point, and where it is best.
+
+    [P] -> [P], [P].
+    """
+    spans, lowest = [], []
+    places = np.linspace(0, 1 - 1e-9, LINE)
     for index in range(len(at)):
         line = np.tile(at, (LINE, 1))
-        line[:, index] = np.linspace(0, 1 - 1e-9, LINE)
-        found.append(float(np.ptp(surface.mean(line))))
-    return np.array(found)
+        line[:, index] = places
+        predicted = sign * surface.mean(line)
+        spans.append(float(np.ptp(predicted)))
+        lowest.append(float(places[int(np.argmin(predicted))]))
+    return np.array(spans), np.array(lowest)
 
 
 def _change(view: _View, index: int) -> Change | None:
@@ -176,13 +182,13 @@ def _change(view: _View, index: int) -> Change | None:
     if isinstance(parameter, Categorical):
         return _fewer_choices(view, index, parameter)
     low, high = _promising(view, index)
-    matters = view.effects[parameter.name].value > 1 / (2 * len(view.lines))
+    matters = view.lines[index] > MATTERS
     down, up = (matters and _sits(view, index, lower=lower) for lower in (True, False))
     wider = _stretched(parameter, down=down, up=up) if down != up else parameter
     narrow = _between(parameter, low, high)
     if wider != parameter:
         return _widened(view, index, wider, narrow, down)
-    if narrow == parameter or _count(narrow) == 1:
+    if narrow == parameter or size([dimension(narrow)]) == 1:
         return None
     reason = f"it holds the best {BEST} trials, and the {PROMISING:.0%} of the space that the model expects to be best"
     return Change(Kind.SHRINK, parameter.name, reason, space=narrow)
@@ -220,8 +226,7 @@ def _sits(view: _View, index: int, *, lower: bool) -> bool:
     parameter = view.experiment.parameters[index]
     edge = EDGE if isinstance(parameter, Double | Int) else 0.6 / len(parameter.choices)
     close = distance[view.top(), index] <= edge
-    point = view.points[int(np.argmin(view.predicted)), index]
-    expected = (point if lower else 1 - point) <= 2 * edge
+    expected = (view.lowest[index] if lower else 1 - view.lowest[index]) <= 2 * edge
     return bool(close.mean() > 0.5 and expected)
 
 
@@ -383,10 +388,6 @@ def shown(space: Parameter) -> str:
 
 def _number(value: Value | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _count(parameter: Parameter) -> int | None:
-    return size([dimension(parameter)])
 
 
 def _rounded(number: float, direction: object) -> float:
