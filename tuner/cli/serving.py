@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tuner.cli.terminal import plain, say
@@ -53,7 +54,6 @@ def run(facade: Client, names: Sequence[str], *, local: bool | None, host: str, 
     if host not in LOOPBACK:
         others = "every network of this machine" if host in ANY_HOST else host
         warn(f"the page is readable from {others} for everybody who has the address; it is not encrypted")
-    try:
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
         serve(Live(Loader(facade, names, local), warn), host=host, port=port, started=started)
-    except KeyboardInterrupt:  # uvicorn raises it again once it has shut down
-        say("stopped", err=True)
+    say("stopped", err=True)

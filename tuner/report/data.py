@@ -74,12 +74,13 @@ def duration(seconds: float) -> str:
 
 
 def left(result: Result, total: int | None) -> float | None:
-    """Return about how many seconds a search still needs, by the pace so far; None where that is not known."""
-    finished = [trial for trial in result.trials if trial.started and trial.ended]
-    took = seconds(result)
-    if total is None or took is None or not finished or len(finished) >= total:
+    """Return about how many seconds a search still needs, by the mean of its trials; None where that is not known."""
+    took = [(trial.ended - trial.started).total_seconds() for trial in result.trials if trial.started and trial.ended]
+    finished = sum(trial.state.ended for trial in result.trials)
+    running = sum(trial.state is TrialState.RUNNING for trial in result.trials)
+    if total is None or not took or finished >= total:
         return None
-    return took / len(finished) * (total - len(finished))
+    return sum(took) / len(took) * (total - finished) / max(1, running)
 
 
 def failures(result: Result) -> list[Failure]:

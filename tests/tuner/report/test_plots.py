@@ -206,6 +206,17 @@ def test_timeline_measures_from_the_first_start() -> None:
     assert [(each.number, start, length) for each, start, length in held] == [(0, 0.0, 10.0), (1, 10.0, 50.0)]
 
 
+def test_time_left_follows_the_mean_trial() -> None:
+    found = result(
+        trial(0, TrialState.SUCCEEDED, 1.0), trial(1, TrialState.FAILED), trial(2, TrialState.RUNNING),
+        trial(3, TrialState.RUNNING),
+    )  # fmt: skip
+    assert data.left(found, 10) == 10 * 8 / 2
+    assert data.left(found, 2) is None
+    assert data.left(found, None) is None
+    assert data.left(result(trial(0, TrialState.RUNNING)), 5) is None
+
+
 def test_failures_are_grouped_by_reason() -> None:
     trials = [
         trial(0, TrialState.FAILED),
