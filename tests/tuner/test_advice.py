@@ -185,6 +185,12 @@ def test_failed_trials_are_ignored() -> None:
     assert advice(replace(result, trials=(*result.trials, *failed)), experiment) == advice(result, experiment)
 
 
+def test_unknown_choices_are_ignored() -> None:
+    result, experiment = study([LR, OPT], lambda p: math.exp(decades(p)))
+    odd = replace(result.trials[0], number=99, parameters={"lr": 1e-3, "opt": "lion"}, metrics={"fd": 0.001})
+    assert advice(replace(result, trials=(*result.trials, odd)), experiment) == advice(result, experiment)
+
+
 def test_goal_turns_the_advice() -> None:
     low = advice(*study([LR, BS], lambda p: decades(p) + int(p["bs"]) / 256))
     high = advice(*study([LR, BS], lambda p: 9 - decades(p) - int(p["bs"]) / 256, goal=Goal.MAXIMIZE))

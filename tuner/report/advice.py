@@ -127,9 +127,8 @@ def advice(result: Result, experiment: Experiment) -> list[Change]:
 
 def _look(result: Result, experiment: Experiment) -> _View | None:
     parameters = experiment.parameters
-    names = [parameter.name for parameter in parameters]
     able = [(trial, value) for trial in result.trials if (value := result.value(trial)) is not None]
-    held = [(trial, value) for trial, value in able if all(name in trial.parameters for name in names)]
+    held = [(trial, value) for trial, value in able if all(_has(trial, parameter) for parameter in parameters)]
     if len(held) <= len(parameters):
         return None
     sign = 1.0 if result.objective.goal_type is Goal.MINIMIZE else -1.0
@@ -152,11 +151,14 @@ def _look(result: Result, experiment: Experiment) -> _View | None:
         )
 
 
-def _lines(surface: Surface, at: Array, sign: float) -> tuple[Array, Array]:
-    """Return how far the prediction moves along each parameter while the others stay at a point, and where it is best.
+def _has(trial: Trial, parameter: Parameter) -> bool:
+    """Return whether the trial has a value that the parameter's space knows; a number may lie beyond a bound."""
+    listed = parameter.choices if isinstance(parameter, Categorical | Discrete) else None
+    return parameter.name in trial.parameters and (listed is None or str(trial.parameters[parameter.name]) in listed)
 
-    [P] -> [P], [P].
-    """
+
+def _lines(surface: Surface, at: Array, sign: float) -> tuple[Array, Array]:
+    """Return how far the prediction moves along each parameter through a point [P], and where on it it is best."""
     spans, lowest = [], []
     places = np.linspace(0, 1 - 1e-9, LINE)
     for index in range(len(at)):
@@ -242,8 +244,7 @@ def _widened(view: _View, index: int, wider: Parameter, narrow: Parameter, down:
         assert isinstance(narrow, Discrete)  # noqa: S101
         inside = [c for c in wider.choices if c in narrow.choices or c not in parameter.choices]  # type: ignore[union-attr]
         wider = Discrete(wider.name, tuple(inside))
-        bound = wider.choices[0 if down else -1]
-        bound = min(narrow.choices, key=float) if down else max(narrow.choices, key=float)
+        bound = (min if down else max)(parameter.choices, key=float)  # type: ignore[union-attr]
     reason = f"most of the best {BEST} trials sit on the {edge} bound {bound}, so the optimum may be beyond it"
     return Change(Kind.WIDEN, parameter.name, reason, space=wider)
 
