@@ -161,6 +161,14 @@ def test_large_earlier_study_is_cut_to_a_bound(server: Loopback, engine: KatibEn
     assert any("800 are left out for their number" in note for note in notes)
 
 
+def test_warm_start_of_a_joined_search_has_no_effect(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+    configure(server, config("katib-suggestions"))
+    engine.submit(bayes())
+    engine.submit(bayes(), earlier(3))
+    assert EARLIER_SETTING not in sent(server)
+    assert notes[-1] == "--warm-start has no effect: bayes was already on the cluster"
+
+
 def test_warm_start_with_a_stock_service_names_the_overlay(server: Loopback, engine: KatibEngine) -> None:
     configure(server, config("katib"))
     with pytest.raises(UnsupportedError, match=r"--warm-start is not possible: .*install manifests/overlays/katib-sug"):

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
     from tuner.api import Client, Experiment, KatibEngine
     from tuner.engine import Event
+    from tuner.result import Result
 
 # 5 and 6 are tuner.errors' Deadline and ClusterError.
 EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
-def run(experiment: Experiment, katib: KatibEngine, *, form: str = "table") -> int:
+def run(experiment: Experiment, katib: KatibEngine, earlier: Result | None = None, *, form: str = "table") -> int:
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
-    name = katib.submit(experiment)
+    name = katib.submit(experiment, earlier)
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
     if katib.served:
         say(katib.served, err=True)

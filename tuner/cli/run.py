@@ -89,7 +89,7 @@ class Options:
     help="Local: use this number instead of maxTrialCount; a study can be extended.",
 )
 @click.option("--fresh", is_flag=True, help="Local: delete the study of this name and start over.")
-@click.option("--warm-start", metavar="OTHER", help="Local: give the sampler the trials of study OTHER first.")
+@click.option("--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first.")
 @click.option(
     "--first",
     metavar="NAME=VALUE,...",
@@ -153,7 +153,8 @@ def run(
     from tuner.manifest import with_first_trials
 
     experiment = with_first_trials(experiment, options.first) if options.first else experiment
-    return cluster.run(experiment, facade.cluster(), form=form)
+    earlier = facade.earlier(options.warm_start) if options.warm_start else None
+    return cluster.run(experiment, facade.cluster(), earlier, form=form)
 
 
 def _where(facade: Client) -> tuple[bool, str]:
@@ -208,7 +209,6 @@ def _refuse_local_options(options: Options) -> None:
         "--seed": options.seed,
         "--max-trials": options.max_trials,
         "--fresh": options.fresh,
-        "--warm-start": options.warm_start,
         "--debug": options.debug,
         "--command": options.command,
     }

@@ -79,6 +79,8 @@ class KatibEngine:
                 self.notify(warning)
             self.served = service.describe(experiment.algorithm.name)
             study = self._created(experiment, namespace)
+        elif earlier is not None:
+            self.notify(f"--warm-start has no effect: {study.name} was already on the cluster")
         try:
             self._remember(study)
         except StudyError as error:
