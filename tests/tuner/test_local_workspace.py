@@ -182,6 +182,8 @@ def test_overlay_needs_own_writable_files(place: Path, rights: int, works: bool)
     (folder / "data" / "shared.txt").write_text("x")
     (folder / "data" / "shared.txt").chmod(rights)
     assert (run_as(NOBODY, PROBE, str(folder)).returncode == 0) == works
+    why = "workspace.COPY_FILES = 0; print(workspace.plan(Path(sys.argv[2]), Path(sys.argv[2]) / 'study').warnings)"
+    assert ("shared.txt belongs to another user" in run_as(NOBODY, why, str(folder)).stdout) != works
 
 
 def test_no_capability_is_gained(start: Path, user: int | None, mode: str) -> None:

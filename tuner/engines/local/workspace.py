@@ -77,7 +77,7 @@ def plan(start: Path, study: Path) -> Plan:
     return Plan(
         Method.COPY,
         (
-            f"this kernel allows no overlay mount, so each trial gets a copy of {start} ({len(copied)} files); "
+            f"{_why_copied(start)}, so each trial gets a copy of {start} ({len(copied)} files); "
             f"these exceed the limit of {COPY_BYTES >> 20} MiB or {COPY_FILES} files and are left out: {names}{more}. "
             "Name them by absolute path, or start the search in a smaller directory",
         ),
@@ -106,8 +106,8 @@ def _overlay_works(start: Path, study: Path) -> bool:
     """True where a process like a trial's can mount, write and read; tried once, in a child process."""
     if not hasattr(os, "fork") or not Path("/proc/self/ns/mnt").exists() or start == Path(start.anchor):
         return False
-    if os.geteuid() != 0 and (not _is_ours(start.lstat()) or _may_write_to_others(start)):
-        return False  # the kernel cannot copy files of users or groups that the namespace does not map
+    if _not_ours(start) is not None:
+        return False
     study.mkdir(parents=True, exist_ok=True)
     probe = Path(tempfile.mkdtemp(prefix=".probe-", dir=study))
     try:
@@ -127,8 +127,15 @@ def _overlay_works(start: Path, study: Path) -> bool:
         remove(probe)
 
 
-def _may_write_to_others(start: Path) -> bool:
-    """Return whether this user may write to a file or directory below `start` of another user or group."""
+def _not_ours(start: Path) -> Path | None:
+    """Return a path in `start` of another user or group that this user may write to; always None for root.
+
+    The kernel cannot copy it into an overlay, because the user namespace does not map its owner.
+    """
+    if os.geteuid() == 0:
+        return None
+    if not _is_ours(start.lstat()):
+        return start
     folders, seen = [os.fspath(start)], 0
     while folders and seen < _LOOKED_AT:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:  # what is unreadable stays so
@@ -139,8 +146,14 @@ def _may_write_to_others(start: Path) -> bool:
                 elif not entry.is_file(follow_symlinks=False):
                     continue
                 if not _is_ours(entry.stat(follow_symlinks=False)) and os.access(entry.path, os.W_OK):
-                    return True
-    return False
+                    return Path(entry.path)
+    return None
+
+
+def _why_copied(start: Path) -> str:
+    if (path := _not_ours(start)) is not None:
+        return f"{path} belongs to another user or group, and an overlay mount cannot change it"
+    return "this kernel allows no overlay mount"
 
 
 def _is_ours(status: os.stat_result) -> bool:
