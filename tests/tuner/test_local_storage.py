@@ -117,6 +117,17 @@ def gantune(folder: Path, *argv: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def test_study_without_trials_is_intact(tmp_path: Path) -> None:
+    store = Store(tmp_path).of(EngineKind.LOCAL)
+    store.submit(experiment(trials=1, parallel=1))
+    assert gantune(tmp_path, "check-store")[:2] == (0, "study: 0 records of 0 finished trials are intact\n")
+    run(tmp_path, experiment(trials=1, parallel=1))
+    (store.folder("study") / "journal.jsonl").unlink()
+    code, _, error = gantune(tmp_path, "check-store")
+    assert code == 1
+    assert "journal.jsonl is missing: restore it, or start over with --fresh" in error
+
+
 def test_check_store_says_how_to_recover(tmp_path: Path) -> None:
     damaged(tmp_path, 6)
     run(tmp_path, experiment(trials=1, name="other"))

@@ -35,6 +35,10 @@ def check(folder: Path, identity: str) -> Health:
     path = folder / FILE
     try:
         contents = records.parse(path.read_bytes())
+    except FileNotFoundError as error:
+        if not identity:  # the study was stored, and its client was killed before it proposed a trial
+            return Health(path, 0, 0)
+        raise StudyDamaged(f"{path} is missing: restore it, or start over with --fresh") from error
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     finished = {record["number"] for record in contents.records if record.get("op") == "finish"}
