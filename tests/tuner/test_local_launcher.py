@@ -30,6 +30,9 @@ python "train.py" "${trialParameters.lr}"
 """
 
 
+MINIMUM = {"type": "minimize", "objectiveMetricName": "fd", "metricStrategies": [{"name": "fd", "value": "min"}]}
+
+
 def run(shape: dict[str, Any], folder: Path, workers: int = 1) -> tuple[Result, list[Event]]:
     """Run an Experiment from `folder`."""
     engine = LocalEngine(Store(folder / ".gantune"), workers=workers, seed=7)
@@ -76,23 +79,24 @@ def test_own_scripts_leave_user_file_intact(start: Path, monkeypatch: pytest.Mon
 
 def test_init_containers_run_first_and_in_order(start: Path) -> None:
     pod, container = volume("/work")
-    first = {"name": "first", "command": ["sh", "-c", "echo 1 > /init/a"]}
+    first = {"name": "first", "command": ["sh", "-c", "echo 1 > /init/a; echo fd=0"]}
     first["volumeMounts"] = [{"name": "v", "mountPath": "/init"}]  # type: ignore[assignment]
     second = {"name": "second", "command": ["sh", "-c", "echo 2 >> /work/a"], **container}
     command = ["sh", "-c", "cat /work/a; echo fd=$(cat /work/a | wc -l)"]
     shape = document(
         command=command, args=[], trials=1, pod={**pod, "initContainers": [first, second]}, container=container
     )
-    result, _ = run(shape, start)
-    assert result.trials[0].metrics["fd"] == 2
+    result, _ = run(shape | {"spec": shape["spec"] | {"objective": MINIMUM}}, start)
+    assert result.trials[0].metrics["fd"] == 2  # what an init container prints is no metric
+    assert (start / ".gantune/local/study/trials/study-0/init.log").read_text() == "fd=0\n"
     assert (start / ".gantune/local/study/trials/study-0/mounts/work/a").read_text() == "1\n2\n"
 
 
 def test_failed_init_container_fails_the_trial(start: Path) -> None:
-    pod = {"initContainers": [{"name": "fetch", "command": ["sh", "-c", "exit 3"]}]}
+    pod = {"initContainers": [{"name": "fetch", "command": ["sh", "-c", "echo no route; exit 3"]}]}
     result, _ = run(document(command=["echo", "fd=1"], args=[], trials=1, pod=pod), start)
     assert result.trials[0].state is TrialState.FAILED
-    assert "fetch" in result.trials[0].reason
+    assert result.trials[0].reason == "init container fetch: exit code 3: no route"
 
 
 def test_missing_init_program_is_refused(start: Path) -> None:

@@ -247,10 +247,10 @@ class _Server:
 
     def _conclude(self, one: _Trial, code: int) -> None:
         message: dict[str, object] = {"code": code, "error": one.error, "machine": False}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # a trial may write anything into it
             told = json.loads(os.read(one.report, _REPORT_BYTES).split(b"\n")[0])
             if code and not one.error:
-                message |= {"error": told["error"], "machine": told["machine"]}
+                message |= {"error": str(told["error"]), "machine": bool(told["machine"])}
         os.close(one.report)
         self._send(done=one.job.number, **message)
 

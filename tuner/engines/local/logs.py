@@ -10,6 +10,7 @@ from tuner.errors import StudyNotFound
 from tuner.result import Result, Trial, TrialState
 
 POLL = 0.2  # seconds between two looks at a log that is followed
+_TAIL = 4096  # bytes of a log that are searched for its last line
 
 
 def choose(result: Result, which: str | None, *, best: bool) -> Trial:
@@ -50,3 +51,15 @@ def lines(path: Path, runs: Callable[[], bool] | None) -> Iterator[str]:
             time.sleep(POLL)
         if rest:
             yield rest
+
+
+def last_line(log: Path) -> str:
+    """The last line with text in a log, cut to 200 characters; "" without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - _TAIL, 0))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    return next((line[:200] for line in reversed(lines) if line), "")

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import TrialRecord
+from tuner.engines.local.logs import last_line as final_line
 from tuner.engines.local.runner import Exit
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsTail
 from tuner.result import TrialState
-
-_TAIL = 4096  # bytes of a log that are searched for its last line
 
 
 def judge(
@@ -77,17 +76,5 @@ def failure(end: Exit, log: Path) -> str:
         how += " (out of memory?)" if end.code == -signal.SIGKILL else ""
     else:
         how = f"exit code {end.code}"
-    last = last_line(log)
+    last = final_line(log)
     return f"{how}: {last}" if last and last not in how else how
-
-
-def last_line(log: Path) -> str:
-    """The last line with text in a log, cut to 200 characters; "" without one."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - _TAIL, 0))
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
-    except OSError:
-        return ""
-    return next((line[:200] for line in reversed(lines) if line), "")

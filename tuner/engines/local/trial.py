@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tuner.engines.local.logs import last_line
 from tuner.engines.local.processes import adopt_orphans, die_with_parent, prefer_as_victim
 from tuner.engines.local.runner import Job, Step
 from tuner.engines.local.workspace import enter
@@ -31,6 +32,7 @@ from tuner.engines.local.workspace import enter
 Main = Callable[[list[str]], Any]
 SIGNALS = (signal.SIGTERM,)  # blocked while the trial's process is made
 _UNFLUSHED = 120  # Python's exit code where stdout cannot be flushed
+INIT_OUTPUT = "init.log"  # next to the trial's log: what its init containers print
 NOT_FOUND = 127  # the shell's exit code for a program that is not there
 
 
@@ -129,7 +131,7 @@ def run(job: Job, main: Main | None, report: int, parent: int) -> int:
         _enter(job)
         die_with_parent(signal.SIGKILL, parent)  # a new user namespace forgets it
         for step in job.init:
-            _initialise(step)
+            _initialise(step, Path(job.log).with_name(INIT_OUTPUT))
         step = job.step
         os.environ.update(step.env)
         if step.cwd:
@@ -177,15 +179,24 @@ def _enter(job: Job) -> None:
     sys.path[:] = [str(path), *(each for each in sys.path if each not in ("", job.start))]
 
 
-def _initialise(step: Step) -> None:
+def _initialise(step: Step, log: Path) -> None:
+    """Run an init container. What it prints is not the trial's output, in which Katib's collector finds metrics."""
     try:
-        code = subprocess.run(  # noqa: S603  # the manifest's argument list, without a shell
-            step.argv, env=os.environ | dict(step.env), cwd=step.cwd or None, check=False
-        ).returncode
+        with log.open("ab") as output:
+            code = subprocess.run(  # noqa: S603  # the manifest's argument list, without a shell
+                step.argv,
+                env=os.environ | dict(step.env),
+                cwd=step.cwd or None,
+                check=False,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ).returncode
     except (OSError, ValueError) as error:
         raise Broken(f"init container {step.name}: cannot run {step.argv[0]!r}: {_reason(error)}") from error
     if code:
-        raise Broken(f"init container {step.name}: exit code {code}", code=code if code > 0 else 128 - code)
+        last = last_line(log)
+        how = f"init container {step.name}: exit code {code}{f': {last}' if last else ''}"
+        raise Broken(how, code=code if code > 0 else 128 - code)
 
 
 def _execute(step: Step) -> NoReturn:
