@@ -22,6 +22,11 @@ Json = dict[str, Any]
 T = TypeVar("T")
 _TRIES = 4
 _PAGE = 250  # objects a page: 2,000 trials never stand in memory as JSON at once
+_MOST_PAGES = 400  # of one list: 100,000 objects
+_MOST_BYTES = 64 << 20  # of one answer; a page of trials has about 2 MiB
+_MOST_LINE = 16 << 20  # bytes of a watch event or a line of a log
+_CHUNK = 1 << 16
+_LOG_TIMES = 10  # a complete log may take so many times the timeout of a request
 _MERGE = "application/merge-patch+json"
 _POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
@@ -87,7 +92,7 @@ class Cluster:
     def get(self, resource: Resource, name: str, *, namespace: str = "") -> Json:
         """One object. Raises NotFound, Forbidden, Unreachable, Timeout."""
         request = Request("get", resource, namespace, name)
-        return self._read(request, resource.path(namespace, name))
+        return self._object(self._read(request, resource.path(namespace, name)), request)
 
     def pages(
         self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
@@ -95,13 +100,18 @@ class Cluster:
         """The lists of one LIST, page by page, each with `items` and `metadata.resourceVersion`; limit 0: one page."""
         query = {"limit": str(limit)} | _selectors(labels, fields)
         request, path = Request("list", resource, namespace), resource.path(namespace)
-        while True:
+        for _ in range(_MOST_PAGES):
             page = self._read(request, path, query)
+            page["metadata"] = metadata = page["metadata"] if isinstance(page.get("metadata"), dict) else {}
+            page["items"] = [self._object(item, request) for item in page.get("items") or ()]
             yield page
-            after = page.get("metadata", {}).get("continue")
+            after = metadata.get("continue")
             if not after:
                 return
-            query = {**query, "continue": after}
+            if after == query.get("continue"):
+                break
+            query = {**query, "continue": str(after)}
+        raise Unreachable(f"{request}: {self.server} sends pages without end, so this list was given up")
 
     def list(
         self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
@@ -111,7 +121,7 @@ class Cluster:
         for attempt in range(2):
             try:
                 for page in self.pages(resource, namespace=namespace, labels=labels, fields=fields, limit=limit):
-                    for item in page.get("items") or ():
+                    for item in page["items"]:
                         if (name := item["metadata"]["name"]) not in seen:
                             seen.add(name)
                             yield item
@@ -172,7 +182,10 @@ class Cluster:
             event = _event(line, request)
             if event["type"] == "ERROR":
                 status = event["object"]
-                raise from_status(int(status.get("code", 500)), json.dumps(status), request)
+                code = status.get("code")
+                raise from_status(code if isinstance(code, int) else 500, json.dumps(status), request)
+            if event["type"] != "BOOKMARK":
+                event["object"] = self._object(event["object"], request)
             yield event
 
     def log(
@@ -186,7 +199,8 @@ class Cluster:
         if since is not None:
             query["sinceSeconds"] = str(max(1, int(since)))
         request = Request("get", PODS, namespace, pod, "log")
-        return self._try(lambda: self._text(request, "GET", PODS.path(namespace, pod, "log"), query=query))
+        path, seconds = PODS.path(namespace, pod, "log"), self._timeout * _LOG_TIMES
+        return self._try(lambda: self._text(request, "GET", path, query=query, seconds=seconds))
 
     def log_lines(self, pod: str, container: str, *, namespace: str) -> Iterator[str]:
         """A container's log, line by line as it is written, until the container ends.
@@ -220,19 +234,46 @@ class Cluster:
         text = self._text(request, method, path, **how)
         try:
             answer = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}") from error
         if not isinstance(answer, dict):
             raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}")
         return answer
 
-    def _text(self, request: Request, method: str, path: str, **how: Any) -> str:
+    def _object(self, item: Any, request: Request) -> Json:
+        """One object as the rest of the client reads it: with a name, and without nulls, which mean nothing."""
+        try:
+            found = _without_nulls(item)
+        except RecursionError:
+            found = None
+        metadata = found.get("metadata") if isinstance(found, dict) else None
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+            shown = one_line(repr(item)[:200], 80)
+            raise Unreachable(f"{request}: {self.server} sends an object without metadata.name: {shown}")
+        for key in ("spec", "status"):
+            if not isinstance(found.get(key, {}), dict):
+                raise Unreachable(f"{request}: {self.server} sends {metadata['name']} with a {key} that is no object")
+        return dict(found)
+
+    def _text(self, request: Request, method: str, path: str, *, seconds: float | None = None, **how: Any) -> str:
+        """Return a complete answer. Raises Timeout if it takes longer than `seconds`, by default one timeout."""
         with _translated(request, self.server):
             response = self._open(method, path, timeout=self._both, **how)
+            until = time.monotonic() + (seconds or self._timeout)
+            chunks: list[bytes] = []
+            size, complete = 0, False
             try:
-                return str(response.data.decode("utf-8", "replace"))
+                while chunk := response.read1(_CHUNK):
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > _MOST_BYTES:
+                        raise Unreachable(f"{request}: {self.server} sends more than {_MOST_BYTES >> 20} MiB")
+                    if time.monotonic() > until:
+                        raise Timeout(f"{request}: {self.server} did not complete its answer in time")
+                complete = True
+                return b"".join(chunks).decode("utf-8", "replace")
             finally:
-                response.release_conn()
+                response.release_conn() if complete else response.close()
 
     def _lines(
         self, request: Request, path: str, query: Mapping[str, str], timeout: float | None, stop: Stop | None
@@ -244,6 +285,8 @@ class Cluster:
                 with stop.shuts(response.fileno()) if stop else nullcontext():
                     for chunk in response.stream(65536):
                         *whole, rest = (rest + chunk).split(b"\n")
+                        if len(rest) > _MOST_LINE:
+                            raise Unreachable(f"{request}: {self.server} sends a line of over {_MOST_LINE >> 20} MiB")
                         yield from (line for line in whole if line.strip())
                 if rest.strip():
                     yield rest
@@ -307,6 +350,12 @@ def _translated(request: Request, server: str) -> Iterator[None]:
         raise from_exception(error, request, server) from error
 
 
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def _selectors(labels: str, fields: str) -> dict[str, str]:
     pairs = {"labelSelector": labels, "fieldSelector": fields}
     return {key: value for key, value in pairs.items() if value}
@@ -316,7 +365,7 @@ def _event(line: bytes, request: Request) -> Json:
     try:
         event = json.loads(line)
         return {"type": str(event["type"]), "object": dict(event["object"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreachable(f"{request}: the watch event cannot be parsed: {one_line(repr(line), 80)}") from error
 
 

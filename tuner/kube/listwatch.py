@@ -66,7 +66,7 @@ def follow(
                 version = yield from _list(cluster, resource, where)
                 listed = True
             for event in cluster.watch(resource, version, stop=stop, **where):
-                version = event["object"].get("metadata", {}).get("resourceVersion", version)
+                version = str((event["object"].get("metadata") or {}).get("resourceVersion", version))
                 wait = first_wait
                 if event["type"] != "BOOKMARK":
                     kind = ChangeKind.DELETED if event["type"] == "DELETED" else ChangeKind.PUT
@@ -95,8 +95,8 @@ def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Genera
     version = ""
     yield Change(ChangeKind.LISTING, resource, {})
     for page in cluster.pages(resource, **where):
-        for item in page.get("items") or ():
+        for item in page["items"]:
             yield Change(ChangeKind.LISTED, resource, item)
-        version = page["metadata"]["resourceVersion"]
+        version = str(page["metadata"]["resourceVersion"])
     yield Change(ChangeKind.SYNCED, resource, {})
     return version

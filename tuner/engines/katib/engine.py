@@ -14,6 +14,7 @@ from tuner.engines.katib import curves, diagnose, logs, objects, preflight, serv
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
+from tuner.engines.katib.guard import guarded
 from tuner.engines.katib.objects import name_of
 from tuner.engines.katib.stop import complete, end_trials
 from tuner.engines.katib.watcher import Watcher
@@ -62,6 +63,7 @@ class KatibEngine:
         self.clock = clock or Clock()
         self.served = ""  # who answers for the algorithm of the Experiment that was created last
 
+    @guarded
     def submit(self, experiment: Experiment, earlier: Result | None = None) -> str:
         """Create the Experiment, or join the one that is there with the same spec; at most five requests.
 
@@ -87,6 +89,7 @@ class KatibEngine:
             self.notify(f"{study.name} is on the cluster, but could not be stored: {error}")
         return study.name
 
+    @guarded
     def watch(self, name: str) -> Iterator[Event]:
         """Events until the Experiment succeeds, fails, is stopped or is deleted; Deadline when its time has passed.
 
@@ -131,6 +134,7 @@ class KatibEngine:
             yield Event(EventKind.WARNING, result, message=warning)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
+    @guarded
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
         """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory.
 
@@ -142,6 +146,7 @@ class KatibEngine:
             self.notify(warning)
         return result
 
+    @guarded
     def stop(self, name: str) -> None:
         """End the search and its running trials; the Experiment and every finished trial stay."""
         study = self._find(name)
@@ -154,6 +159,7 @@ class KatibEngine:
             Result(name, state, study.experiment.objective, trials, reason, study.experiment.baseline), study.uid
         )
 
+    @guarded
     def extend(self, name: str, max_trials: int) -> None:
         """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""
         study = self._find(name)
@@ -172,6 +178,7 @@ class KatibEngine:
         running = replace(self.store.result(name), state=StudyState.RUNNING, reason="")
         self.store.save(running, study.uid)
 
+    @guarded
     def delete(self, name: str) -> Result:
         """Collect, then delete: its trials, Jobs and pods go within seconds, and so do Katib's metrics."""
         study = self._find(name)
@@ -181,6 +188,7 @@ class KatibEngine:
         self.store.save(result, study.uid)
         return result
 
+    @guarded
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
         """The log of one trial, line by line (see tuner.engines.katib.logs)."""
         study = self._find(name)
@@ -196,10 +204,12 @@ class KatibEngine:
             self.notify(f"{gone}; these are the metrics that it reported")
             yield from reported
 
+    @guarded
     def max_trials(self, name: str) -> int | None:
         """The Experiment's maxTrialCount; None without one."""
         return self._find(name).experiment.max_trials
 
+    @guarded
     def studies(self) -> list[tuple[str, StudyState]]:
         """Return the name and state of each Experiment in the namespace."""
         namespace = self._need(self.namespace or self.cluster.namespace)

@@ -61,7 +61,7 @@ def time_of(text: str | None) -> datetime | None:
     """An RFC3339 time of the API server, aware; None for none."""
     try:
         return datetime.fromisoformat(text) if text else None
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: no text at all
         return None
 
 
