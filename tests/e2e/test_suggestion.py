@@ -123,7 +123,7 @@ def test_search_leaves_a_region_without_values(kind: str, command: str, lab: Lab
     without = [trial for trial in result.trials if not math.isfinite(trial.metrics.get("fd", math.nan))]
     assert len(result.trials) - len(without) >= 14
     assert len({tuple(point.values()) for point in points(result)}) == len(result.trials)
-    assert all(trial.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE) for trial in without)
+    assert all(trial.state is not TrialState.SUCCEEDED for trial in without)  # the last may still run when it ends
 
 
 def test_deleted_trial_is_made_again(lab: Lab) -> None:
