@@ -6,6 +6,7 @@ Each figure is the median of 3 runs of `gantune report NAME -o FILE` in a proces
 trials are synthetic: two numbers, two choices, twelve metrics, and ten reports of each.
 """
 
+import copy
 import math
 import os
 import random
@@ -15,17 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench import provenance
 from tuner import curves
 from tuner.engines.local.journal import Journal, TrialRecord
-from tuner.manifest import Experiment, load
+from tuner.manifest import Experiment, from_document, load
 from tuner.metrics import ObservationLog
 from tuner.result import Observation, TrialState
-from tuner.space import Categorical, Discrete, Distribution, Double, Int
 from tuner.store import EngineKind, Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,12 +35,17 @@ METRICS = (
     "fd", "loss", "generator_loss", "discriminator_loss", "sw", "precision", "recall", "density", "coverage",
     "train_fd", "copied", "train_seconds",
 )  # fmt: skip
-PARAMETERS = (
-    Double("lr", 1e-5, 1e-2, distribution=Distribution.LOG_UNIFORM),
-    Int("bs", 32, 128),
-    Categorical("loss", ("ns", "hinge", "wgan")),
-    Discrete("beta1", ("0", "0.5", "0.9")),
-)
+LOSSES, BETAS = ("ns", "hinge", "wgan"), ("0", "0.5", "0.9")
+PARAMETERS = [
+    {
+        "name": "lr",
+        "parameterType": "double",
+        "feasibleSpace": {"min": "1e-5", "max": "1e-2", "distribution": "logUniform"},
+    },
+    {"name": "bs", "parameterType": "int", "feasibleSpace": {"min": "32", "max": "128"}},
+    {"name": "loss", "parameterType": "categorical", "feasibleSpace": {"list": list(LOSSES)}},
+    {"name": "beta1", "parameterType": "discrete", "feasibleSpace": {"list": list(BETAS)}},
+]
 
 
 def main() -> None:
@@ -93,17 +97,20 @@ def _study(store: Path, size: int) -> str:
 
 
 def _experiment() -> Experiment:
-    return replace(load(ROOT / "manifests" / "wide.yaml"), parameters=PARAMETERS)
+    document = copy.deepcopy(dict(load(ROOT / "manifests" / "random.yaml").document))
+    document["metadata"].pop("annotations", None)  # they may name points of the manifest's own space
+    document["spec"]["parameters"] = PARAMETERS
+    return from_document(document)
 
 
 def _trial(number: int, chance: random.Random) -> TrialRecord:
     values = {
         "lr": 10 ** chance.uniform(-5, -2),
         "bs": chance.randint(32, 128),
-        "loss": chance.choice(PARAMETERS[2].choices),
-        "beta1": chance.choice(PARAMETERS[3].choices),
+        "loss": chance.choice(LOSSES),
+        "beta1": chance.choice(BETAS),
     }
-    return TrialRecord(number, f"wide-{number}", values, reason="exit code 1: no memory" if number % 7 == 6 else "")
+    return TrialRecord(number, f"trial-{number}", values, reason="exit code 1: no memory" if number % 7 == 6 else "")
 
 
 def _report(entry: TrialRecord, chance: random.Random, writer: curves.Writer) -> None:

@@ -152,6 +152,12 @@ def test_slices_begin_with_the_most_important() -> None:
     assert len(drawn.figures) == len(PARAMETERS)
 
 
+def test_slices_of_many_trials_are_thinned() -> None:
+    drawn = slices.draw(study(search(2000)))
+    assert {len(figure["data"][0]["x"]) for figure in drawn.figures} == {slices.POINTS}
+    assert "1000 of 1715 trials are drawn" in drawn.text
+
+
 def test_contour_is_low_where_trials_are() -> None:
     found = study(search(60))
     assert found.surface is not None

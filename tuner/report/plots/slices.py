@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tuner.report import importance
+from tuner.report.data import ranked, sample
 from tuner.report.figure import GREEN, Figure, axis, figure, line, markers, parameter_axis, rounded, shown
 from tuner.report.importance import Surface
 from tuner.report.plots.drawn import Drawn, nothing
 from tuner.report.study import Study
+from tuner.result import Trial
 from tuner.space import Parameter, Value
 
 MOST = 12  # parameters; those that matter most
+POINTS = 1_000  # trials in each figure: the best half of them, and a sample of the rest
 STEPS = 40
 SAMPLES = 128
 
@@ -24,13 +29,23 @@ def draw(study: Study) -> Drawn:
     parameters = sorted(study.experiment.parameters, key=lambda p: order.get(p.name, len(order)))
     model = ", and the mean of the model over all other parameters" if study.surface else ""
     left = f" The {MOST} most important of {len(parameters)} are shown." if len(parameters) > MOST else ""
+    chosen = _chosen(study)
+    if len(chosen) < len(study.complete):
+        left += f" {len(chosen)} of {len(study.complete)} trials are drawn: the best, and a sample of the rest."
     text = f"The {study.metric} of each scored trial against one parameter{model}. Late trials are darker.{left}"
-    return Drawn(text, tuple(_slice(study, parameter) for parameter in parameters[:MOST]))
+    return Drawn(text, tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST]))
 
 
-def _slice(study: Study, parameter: Parameter) -> Figure:
-    trials = [trial for trial, _ in study.complete]
-    values = rounded(value for _, value in study.complete)
+def _chosen(study: Study) -> list[tuple[Trial, float]]:
+    """The trials that are drawn, by number."""
+    able = {trial.number for trial, _ in study.complete}
+    drawn = sample([item for item in ranked(study) if item[0].number in able], POINTS)
+    return sorted(drawn, key=lambda item: item[0].number)
+
+
+def _slice(study: Study, parameter: Parameter, drawn: Sequence[tuple[Trial, float]]) -> Figure:
+    trials = [trial for trial, _ in drawn]
+    values = rounded(value for _, value in drawn)
     chosen = shown(trial.parameters[parameter.name] for trial in trials)
     look = {
         "color": [trial.number for trial in trials],
