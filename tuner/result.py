@@ -145,11 +145,13 @@ class Result:
     def best(self) -> Trial | None:
         """The ended trial with the best finite objective; the first of equals. Failed trials are never best."""
         best: Trial | None = None
+        metric, better, most = self.objective.metric, self.objective.better, math.nan
         for trial in self.trials:
-            if (value := self.value(trial)) is None:
-                continue
-            if best is None or self.objective.better(value, best.metrics[self.objective.metric]):
-                best = trial
+            value = trial.metrics.get(metric)
+            if value is None or (best is not None and not better(value, most)):
+                continue  # nearly all: each event of a search asks for the best of thousands
+            if self.value(trial) is not None:
+                best, most = trial, value
         return best
 
     @property

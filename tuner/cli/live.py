@@ -112,8 +112,8 @@ def _ended(trial: Trial, result: Result, total: int | None) -> str:
     word, _ = table.WORDS[trial.state]
     value = f"  {metric}={table.number(trial.metrics[metric])}" if metric in trial.metrics else ""
     reason = f"  ({plain(trial.reason)})" if trial.reason else ""
-    is_best = result.best is not None and result.best.number == trial.number
-    mark = "  <- best so far" if is_best else ""
+    best = result.best
+    mark = "  <- best so far" if best is not None and best.number == trial.number else ""
     return f"{_of(trial, total)} {word}{value}  {table.assignments(trial)}  {table.took(trial)}{reason}{mark}"
 
 
