@@ -32,7 +32,7 @@ from tuner.store import EngineKind, Store
 
 COUNT = 6
 BLAMED = re.compile(
-    "killed by SIGKILL|the client was killed 2 times while this trial ran"
+    "killed by SIGKILL|the search was killed 2 times while this trial ran"
 )  # reasons that kills explain
 VICTIMS = ("client", "guard", "server", "trial", "all")
 ROOT = TRIALS.parents[2]
