@@ -188,6 +188,16 @@ def test_exports_a_local_study(home: Path) -> None:
     assert len(loaded(home / "study.db").get_trials()) == 3
 
 
+def test_unwritable_file_is_one_line(home: Path) -> None:
+    done = gantune(home, "export", "study", "--to", "optuna", "-o", "missing/study.db")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "missing/study.db" in done.stderr
+    if Path("/dev/full").exists():
+        (home / "full.db").symlink_to("/dev/full")
+        done = gantune(home, "export", "study", "--to", "optuna", "-o", "full.db", "--force")
+        assert done.returncode == 0, "the link is replaced, not followed"
+
+
 def test_dashboard_shows_the_study(home: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import click
 
@@ -65,7 +68,7 @@ def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: 
     The dashboard shows the trials of this moment. Needs the extra [dashboard].
     """
     try:
-        from optuna_dashboard import run_server
+        from optuna_dashboard import wsgi
     except ImportError as error:
         raise UnsupportedError(
             "optuna-dashboard is not installed: pip install 'gan-tuner[dashboard]', or use `gantune report`"
@@ -79,5 +82,26 @@ def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: 
     for name in names:
         result, kind = read(facade, name, local=local)
         fill(storage, result, facade.experiment(name, kind), facade.curves(name, kind))
-    say(f"http://127.0.0.1:{port}/dashboard shows {', '.join(names)}; Ctrl-C stops it", err=True)
-    run_server(storage, host="127.0.0.1", port=port)
+    with _Server(("127.0.0.1", port), _Quiet) as server:
+        server.set_app(wsgi(storage))
+        address = f"http://127.0.0.1:{server.server_port}/dashboard"
+        say(f"{address} shows {', '.join(names)}; Ctrl-C stops it", err=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            thread.join()  # the main thread waits here, so that no request swallows Ctrl-C
+        except KeyboardInterrupt:
+            server.shutdown()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A server with a thread for each request: the dashboard asks for several things at once."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Writes no line for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the standard library
+        """Do nothing."""

@@ -13,6 +13,7 @@ opened with optuna-dashboard, and with `optuna.load_study`.
 from __future__ import annotations
 
 import math
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.curves import Curves
+from tuner.errors import StudyError
 from tuner.manifest import Experiment
 from tuner.result import Result, Trial, TrialState
 from tuner.samplers.transform import dimension
@@ -34,14 +36,28 @@ _LOG = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
 
 
 def write(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
-    """Write an SQLite file that holds the study."""
+    """Write an SQLite file that holds the study. Raises StudyError where the file cannot be written."""
+    from optuna.exceptions import OptunaError
     from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
 
-    storage = RDBStorage(f"sqlite:///{path.absolute()}")
+    path.touch()  # OSError says why a file cannot be made; SQLite does not
     try:
-        fill(storage, result, experiment, curves)
-    finally:
-        storage.engine.dispose()
+        storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: _connected(path)})
+        try:
+            fill(storage, result, experiment, curves)
+        finally:
+            storage.engine.dispose()
+    except (OptunaError, SQLAlchemyError) as error:
+        raise StudyError(f"{path} cannot be written completely: {str(error).splitlines()[0]}") from error
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Return a connection that does not wait for the disk after each trial; a file that is cut short is made again."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA journal_mode = MEMORY")
+    return connection
 
 
 def fill(storage: BaseStorage, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
