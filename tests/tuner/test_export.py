@@ -77,6 +77,17 @@ def test_optuna_has_real_values(tmp_path: Path) -> None:
     assert optuna.importance.get_param_importances(study)
 
 
+def test_journal_holds_the_same_study(tmp_path: Path) -> None:
+    result = samples.search(6)
+    write(tmp_path / "study.journal", "optuna", result, EXPERIMENT, curves_of(result))
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
+    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend))
+    same = loaded(exported(tmp_path, "optuna", result)).get_trials()
+    assert [(t.params, t.values, t.intermediate_values, t.state) for t in study.get_trials()] == [
+        (t.params, t.values, t.intermediate_values, t.state) for t in same
+    ]
+
+
 @pytest.mark.parametrize("state", list(TrialState))
 def test_every_state_is_stored(tmp_path: Path, state: TrialState) -> None:
     value = 3.0 if state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) else None

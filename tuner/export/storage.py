@@ -36,12 +36,20 @@ _LOG = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
 
 
 def write(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
-    """Write an SQLite file that holds the study. Raises StudyError where the file cannot be written."""
+    """Write a file that holds the study: a journal where its name ends with .journal, SQLite otherwise.
+
+    SQLite costs Optuna about 10 ms for each trial, a journal less than 1 ms. Raises StudyError where the file cannot be
+    written.
+    """
     from optuna.exceptions import OptunaError
-    from optuna.storages import RDBStorage
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.exc import SQLAlchemyError
 
     path.touch()  # OSError says why a file cannot be made; SQLite does not
+    if path.suffix == ".journal":
+        fill(JournalStorage(JournalFileBackend(str(path))), result, experiment, curves)
+        return
     try:
         storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: _connected(path)})
         try:
