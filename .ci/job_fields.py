@@ -35,71 +35,69 @@ def sources(root: Path, version: str) -> dict[str, str]:
     return {name: (root / where.format(version) / "types.go").read_text() for name, where in FILES.items()}
 
 
-def main() -> None:
-    """Print the table."""
-    root, version = Path(sys.argv[1]), sys.argv[2]
-    structs: dict[str, tuple[str, str]] = {}
-    aliases: dict[str, tuple[str, str]] = {}
-    for package, text in sources(root, version).items():
-        structs |= {f"{package}.{name}": (package, body) for name, body in STRUCT.findall(text)}
-        aliases |= {f"{package}.{name}": (package, target) for name, target in ALIAS.findall(text)}
+class Types:
+    """The structs and aliases of the three packages, and the table of their fields."""
 
-    def full(package: str, name: str) -> str:
-        prefix, _, last = name.rpartition(".")
-        where = {"v1": "core", "corev1": "core", "metav1": "meta", "": package}.get(prefix, prefix)
-        return f"{where}.{last}"
+    def __init__(self, root: Path, version: str) -> None:
+        self.structs: dict[str, tuple[str, str]] = {}
+        self.aliases: dict[str, tuple[str, str]] = {}
+        self.table: dict[str, dict[str, str]] = {}
+        for package, text in sources(root, version).items():
+            self.structs |= {f"{package}.{name}": (package, body) for name, body in STRUCT.findall(text)}
+            self.aliases |= {f"{package}.{name}": (package, target) for name, target in ALIAS.findall(text)}
 
-    def kind(package: str, go: str) -> str:
+    def kind(self, package: str, go: str) -> str:
+        """Return how the table writes a type of Go."""
         go = go.lstrip("*")
         if go.startswith("[]byte"):
             return "string"
         if go.startswith("[]"):
-            return "[]" + kind(package, go[2:])
+            return "[]" + self.kind(package, go[2:])
         if go.startswith("map["):
-            return "{}" + kind(package, go[go.index("]") + 1 :])
-        if go in NAMED:
-            return NAMED[go]
-        if go in BASIC:
-            return BASIC[go]
+            return "{}" + self.kind(package, go[go.index("]") + 1 :])
+        if go in NAMED or go in BASIC:
+            return NAMED.get(go) or BASIC[go]
         if re.fullmatch(r"u?int\d*", go):
             return "int"
-        name = full(package, go)
-        if name in structs:
-            return name
-        return kind(*aliases[name])
+        prefix, _, last = go.rpartition(".")
+        where = {"v1": "core", "corev1": "core", "metav1": "meta", "": package}.get(prefix, prefix)
+        name = f"{where}.{last}"
+        return name if name in self.structs else self.kind(*self.aliases[name])
 
-    table: dict[str, dict[str, str]] = {}
-
-    def add(name: str) -> None:
-        if name in table or name not in structs:
+    def add(self, name: str) -> None:
+        """Add a struct and all that its fields reach to the table."""
+        if name in self.table or name not in self.structs:
             return
-        fields = table[name] = {}
-        package, body = structs[name]
+        fields = self.table[name] = {}
+        package, body = self.structs[name]
         for _, go, key, options in FIELD.findall(body):
-            what = kind(package, go)
+            what = self.kind(package, go)
             if "inline" in options or not key:
-                inner = what
-                add(inner)
-                fields |= table.get(inner, {})
+                self.add(what)
+                fields |= self.table.get(what, {})
                 continue
-            empty_is_lost = "omitempty" in options and not go.startswith("*") and what not in structs
-            if what in ("quantity", "int-or-string"):
-                empty_is_lost = False
+            written = what not in ("quantity", "int-or-string") and what not in self.structs
+            empty_is_lost = "omitempty" in options and not go.startswith("*") and written
             fields[key] = what + ("-" if empty_is_lost else "")
-            add(what.replace("[]", "").replace("{}", ""))
+            self.add(what.replace("[]", "").replace("{}", ""))
 
-    add("batch.Job")
-    table["batch.Job"]["status"] = "any"
-    used: set[str] = set()
-
-    def walk(name: str) -> None:
-        if name in table and name not in used:
+    def reached(self, name: str, used: set[str]) -> set[str]:
+        """Return `used` with the entries that `name` reaches."""
+        if name in self.table and name not in used:
             used.add(name)
-            for what in table[name].values():
-                walk(what.strip("[]{}-"))
+            for what in self.table[name].values():
+                self.reached(what.strip("[]{}-"), used)
+        return used
 
-    walk("batch.Job")
-    short = {"version": version, "types": {name: table[name] for name in sorted(used)}}
+
+def main() -> None:
+    """Print the table."""
+    version = sys.argv[2]
+    types = Types(Path(sys.argv[1]), version)
+    types.add("batch.Job")
+    types.table["batch.Job"]["status"] = "any"
+    used = sorted(types.reached("batch.Job", set()))
+    short = {"version": version, "types": {name: types.table[name] for name in used}}
     json.dump(short, sys.stdout, indent=0, sort_keys=True)
     print()
 

@@ -8,27 +8,22 @@ trials' pods, the Experiment was there and is joined, a result is not up to date
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tuner import curves
-from tuner.curves import Curves
+from tuner.client import Client, warn
 from tuner.engine import Engine, Event
-from tuner.engines import ENGINES
-from tuner.errors import ClusterError, GantuneError, StudyError, StudyNotFound
+from tuner.errors import GantuneError, StudyNotFound
 from tuner.manifest import Experiment, from_object, load
 from tuner.result import Result, StudyState, Trial
-from tuner.store import EngineKind, Store
+from tuner.store import EngineKind
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
     from tuner.engines.local.recovery import Health
-    from tuner.report import Study as ReportStudy
 
 __all__ = [
     "Client",
@@ -61,106 +56,6 @@ class Study(NamedTuple):
     name: str
     engine: EngineKind
     state: StudyState
-
-
-def warn(message: str) -> None:
-    """Issue a UserWarning at the line outside this package that led to it."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
-
-
-class Client:
-    """A store and a cluster: what the functions below, and the command line, work on.
-
-    Args:
-        store: The directory of the studies; None takes GANTUNE_STORE, or else .gantune.
-        namespace: The namespace of Experiments; "" takes the study's, the manifest's or the context's.
-        context: The kubeconfig's context; None takes the current one.
-        katib_namespace: Where Katib is installed.
-        notify: Receives each warning.
-    """
-
-    def __init__(
-        self,
-        store: str | Path | None = None,
-        *,
-        namespace: str = "",
-        context: str | None = None,
-        katib_namespace: str = "kubeflow",
-        notify: Callable[[str], None] = warn,
-    ) -> None:
-        self.store, self.notify = Store(store), notify
-        self._cluster = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
-
-    def local(self, **options: Any) -> LocalEngine:
-        """Return the local engine; the options are those of LocalEngine."""
-        from tuner.engines.local import LocalEngine
-
-        return LocalEngine(self.store, **options)
-
-    def cluster(self, *, timeout: float | None = None) -> KatibEngine:
-        """Return the cluster's engine; a watch ends after `timeout` seconds. Raises Unreachable without kubeconfig."""
-        engine = ENGINES[EngineKind.KATIB](self.store, **self._cluster, timeout=timeout, notify=self.notify)
-        return cast("KatibEngine", engine)
-
-    def find(self, name: str, *, local: bool | None = None) -> EngineKind | None:
-        """Return which engine has study NAME in the store. Raises StudyError where both have and `local` is None."""
-        remote = local is False or bool(self._cluster["namespace"] or self._cluster["context"])
-        return self.store.find(name, EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL)
-
-    def engine(self, name: str, *, local: bool | None = None) -> Engine:
-        """Return the engine of study NAME. A study that the store does not have is assumed to be on the cluster."""
-        if local or self.find(name, local=local) is EngineKind.LOCAL:
-            return ENGINES[EngineKind.LOCAL](self.store)
-        return self.cluster()
-
-    def refresh(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
-        """Bring what the store holds of a study on the cluster up to date; returns why the cluster gave nothing."""
-        from tuner.engines.katib import refresh
-
-        return refresh(self.store, name, **self._cluster, timeout=timeout, notify=self.notify)  # type: ignore[arg-type]
-
-    def result(self, name: str, kind: EngineKind) -> Result:
-        """Return what the store holds of a study: the local engine's journal, or the result collected last."""
-        if kind is EngineKind.LOCAL:
-            return ENGINES[kind](self.store).collect(name)
-        return self.store.of(kind).result(name)
-
-    def earlier(self, name: str) -> Result:
-        """Return the study NAME, local/NAME or katib/NAME; one on the cluster is collected first. Raises StudyError."""
-        wanted, _, plain = name.rpartition("/")
-        if wanted not in ("", *EngineKind):
-            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {name[:80]}")
-        kind = self.store.find(plain, EngineKind(wanted) if wanted else None)
-        if kind is not EngineKind.LOCAL and (problem := self.refresh(plain)) is not None:
-            self.notify(f"{plain} is as it was collected last: {problem}")
-        return self.result(plain, kind or EngineKind.KATIB)
-
-    def experiment(self, name: str, kind: EngineKind) -> Experiment:
-        """Return the Experiment of a study in the store."""
-        return self.store.of(kind).experiment(name)
-
-    def source(self, name: str, kind: EngineKind) -> str:
-        """Return the manifest's text of a study in the store, with its comments; "" where the store has none."""
-        return self.store.of(kind).source(name)
-
-    def study(self, name: str, kind: EngineKind, *, images: bool = True) -> ReportStudy:
-        """Return what a report shows of a study in the store, with or without the trials' images."""
-        from tuner.gather import gather
-
-        return gather(self.store, name, kind, images=images)
-
-    def curves(self, name: str, kind: EngineKind) -> dict[str, Curves]:
-        """Return the learning curves of a study in the store, by the names of its trials."""
-        return curves.read(self.store.of(kind).folder(name))
-
-    def katib_found(self, *, timeout: float) -> tuple[bool, str]:
-        """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""
-        from tuner.kube import has_katib
-
-        return has_katib(self._cluster["context"], timeout=timeout)
 
 
 def run(

@@ -28,6 +28,34 @@ SETTINGS = {"hyperband": {"resource_name": "epochs", "r_l": "9"}}
 EPOCHS = {"name": "epochs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "9"}}
 
 
+def _parameters(algorithm: str) -> list[dict[str, Any]]:
+    return [GRID_LR, GRID_BS] if algorithm == "grid" else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
+
+
+def _settings(algorithm: str, given: dict[str, str]) -> dict[str, str]:
+    seed = {} if algorithm in ("sobol", "hyperband") else {"random_state": "7"}
+    return {**seed, **SETTINGS.get(algorithm, {}), **given}
+
+
+def _job(container: dict[str, Any], pod: dict[str, Any], deadline: int | None) -> dict[str, Any]:
+    template = {"spec": {"restartPolicy": "Never", "containers": [container], **pod}}
+    limit = {} if deadline is None else {"activeDeadlineSeconds": deadline}
+    return {"backoffLimit": 0, "template": template, **limit}
+
+
+def _optional(
+    trials: int | None,
+    failures: int | None,
+    collector: dict[str, Any] | None,
+    early_stopping: dict[str, str] | None,
+) -> dict[str, Any]:
+    found = {"maxTrialCount": trials, "maxFailedTrialCount": failures, "metricsCollectorSpec": collector}
+    if early_stopping is not None:
+        listed = [{"name": key, "value": value} for key, value in early_stopping.items()]
+        found["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": listed}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def document(
     algorithm: str = "random",
     *,
@@ -48,18 +76,10 @@ def document(
     name: str = "study",
 ) -> dict[str, Any]:
     """An Experiment as YAML would give it."""
-    default = [GRID_LR, GRID_BS] if algorithm == "grid" else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
-    parameters = default if parameters is None else parameters
-    settings = {"random_state": "7", **SETTINGS.get(algorithm, {}), **(settings or {})}
-    if algorithm == "hyperband":
-        del settings["random_state"]
+    parameters = _parameters(algorithm) if parameters is None else parameters
+    settings = _settings(algorithm, settings or {})
     main = {"name": "main", "image": "x", "command": command or MODULE, "args": ARGS if args is None else args}
-    job: dict[str, Any] = {
-        "backoffLimit": 0,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [main | (container or {})], **(pod or {})}},
-    }
-    if deadline is not None:
-        job["activeDeadlineSeconds"] = deadline
+    job = _job(main | (container or {}), pod or {}, deadline)
     spec: dict[str, Any] = {
         "objective": {
             "type": "minimize",
@@ -79,18 +99,9 @@ def document(
             "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": job},
         },
     }
-    for key, value in (
-        ("maxTrialCount", trials),
-        ("maxFailedTrialCount", failures),
-        ("metricsCollectorSpec", collector),
-    ):
-        if value is not None:
-            spec[key] = value
+    spec |= _optional(trials, failures, collector, early_stopping)
     if goal is not None:
         spec["objective"]["goal"] = goal
-    if early_stopping is not None:
-        listed = [{"name": key, "value": value} for key, value in early_stopping.items()]
-        spec["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": listed}
     return {
         "apiVersion": API_VERSION,
         "kind": "Experiment",

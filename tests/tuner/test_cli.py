@@ -6,10 +6,8 @@ import json
 import os
 import pty
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +70,16 @@ def start(home: Path, *argv: str, **how: object) -> subprocess.Popen[str]:
     env |= {"PYTHONPATH": root, "HOME": str(home), "COLUMNS": "80"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
     return subprocess.Popen([sys.executable, "-m", "tuner", *argv], cwd=home, env=env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> None:
+    """Until that many trials have started, by the lines of the process."""
+    assert process.stdout is not None
+    seen = 0
+    while seen < count:
+        line = process.stdout.readline()
+        assert line, process.stderr.read() if process.stderr else ""
+        seen += "started" in line
 
 
 def gantune(home: Path, *argv: str) -> tuple[int, str, str]:
@@ -164,75 +172,6 @@ def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
     assert (code, kinds.count("trial_ended"), kinds[-1]) == (0, 2, "study_ended")
     code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--fresh")
     assert (code, out.count("started")) == (0, 4)
-
-
-def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> None:
-    """Until that many trials have started, by the lines of the process."""
-    assert process.stdout is not None
-    seen = 0
-    while seen < count:
-        line = process.stdout.readline()
-        assert line, process.stderr.read() if process.stderr else ""
-        seen += "started" in line
-
-
-def test_the_first_ctrl_c_finishes_the_running_trials(home):
-    (home.parent / "wait").touch()
-    process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
-    wait_for_trials(home, process, 2)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    assert process.poll() is None
-    (home.parent / "wait").unlink()
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert out.count(" done  fd=") == 2
-    assert err.splitlines()[-1] == "interrupted; to go on: gantune run toy.yaml --local --workers 2"
-    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--workers", "2")
-    assert (code, out.count(" done  fd=")) == (0, 2)
-
-
-@pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
-def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
-    (home.parent / "wait").touch()
-    process = start(home, "run", "toy.yaml", "--local", "--workers", "2")
-    wait_for_trials(home, process, 2)
-    for name in signals:
-        process.send_signal(signal.Signals[name])
-        time.sleep(0.2)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    assert out.count(" done  fd=") == 0
-    (home.parent / "wait").unlink()
-    assert gantune(home, "run", "toy.yaml", "--local")[1].count(" done  fd=") == 4
-
-
-SLOW_FILTER = """  metricsCollectorSpec:
-    collector: {kind: StdOut}
-    source: {filter: {metricsFormat: ['(fd)=(\\d.*z|\\d)']}}
-  trialTemplate:
-"""
-
-
-@pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
-def test_stops_while_it_reads_a_slow_log(home, signals, code):
-    """The filter takes many seconds for this line; the trial whose metrics were not read runs again."""
-    (home / "trial.sh").write_text("head -c 400000 /dev/zero | sed 's/\\x00/fd=1 /g'; echo; touch ../done\n")
-    manifest = MANIFEST.format(name="slow", count=2, script=home / "trial.sh")
-    (home / "slow.yaml").write_text(manifest.replace("  trialTemplate:\n", SLOW_FILTER))
-    process = start(home, "run", "slow.yaml", "--local", "--workers", "1")
-    wait_for_trials(home, process, 1)
-    while not (home.parent / "done").exists():
-        time.sleep(0.05)
-    time.sleep(0.5)
-    for name in signals:
-        process.send_signal(signal.Signals[name])
-        time.sleep(0.1)
-    _, err = process.communicate(timeout=5)
-    assert process.returncode == code, err
-    trials = json.loads(gantune(home, "status", "slow", "--format", "json")[1])["trials"]
-    assert [trial["state"] for trial in trials] == ["Waiting", "Waiting"]
 
 
 def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
