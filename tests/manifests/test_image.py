@@ -62,8 +62,9 @@ def test_base_image_is_pinned() -> None:
         (
             "tuner",
             ("build-client",),
-            {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf"},
-        ),  # scipy's, kubernetes', kubeflow-katib's
+            {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf", "sqlalchemy"}  # others need them
+            | {"pandas", "starlette", "uvicorn", "optuna-dashboard"},  # extras for a person at a desk
+        ),
     ],
 )
 def test_images_contain_imported_packages(package: str, stages: tuple[str, ...], others: set[str]) -> None:
@@ -88,7 +89,7 @@ def test_suggestion_image_contains_its_imports() -> None:
     for module in used - sys.stdlib_module_names:
         names = {name.lower().replace("_", "-") for name in homes[module]}
         missing |= set() if names & installed else names
-    assert missing == {"grpcio", "protobuf"}  # kubeflow-katib's
+    assert missing == {"grpcio", "protobuf", "pandas"}  # kubeflow-katib's; Result.to_dataframe's
     assert {"torch", "cmaes"} <= installed  # Optuna's, which it imports when it needs them
 
 
