@@ -43,7 +43,8 @@ class LineReader:
         self.observations, self.error = ObservationLog(), ""
         self._line = 0  # number of the current line
         self._time = UNDATED  # seconds since 1970, of the current line
-        self._bytes, self._spent = 0, 0.0  # what the filters have read, and the CPU seconds that this took
+        self._bytes, self._matches = 0, 0  # what the filters have read and found
+        self._spent, self._since = 0.0, time.thread_time()  # CPU seconds before this block, and its start
 
     def check(self) -> None:
         """Raise StopReading where no more is to be read."""
@@ -63,6 +64,13 @@ class LineReader:
         if self._scanner is not None and not self._scanner.ambiguous(block):
             self._scan(self._scanner, block)
             return
+        self._since = time.thread_time()
+        try:
+            self._take_lines(block)
+        finally:
+            self._spent += time.thread_time() - self._since
+
+    def _take_lines(self, block: bytes) -> None:
         piece, *lines = block.split(b"\n")
         if piece:
             self._take_line(piece, continued=True)
@@ -120,20 +128,19 @@ class LineReader:
     def _find(self, one: Filter, line: bytes) -> None:
         """Add what a filter finds, within the limit of CPU time: a search for all matches can be quadratic."""
         self._bytes += len(line)
-        start = time.thread_time()
-        for count, (name, value) in enumerate(one.find(line), 1):
+        for name, value in one.find(line):
+            self._matches += 1
             if name in self.metrics:
                 self.observations.column(name).extend((number(value),), (self._time,), (self._line,))
-            if count % _MATCHES == 0:
+            if self._matches % _MATCHES == 0:  # a look at the clock takes as long as some matches
                 self.check()
-                spent = self._spent + time.thread_time() - start
+                spent = self._spent + time.thread_time() - self._since
                 if not one.splits and spent > FILTER_SECONDS * (1 + (self._bytes >> 20)):
                     self.error = (
                         f"line {self._line}: metricsFormat {one.pattern!r} takes more than {FILTER_SECONDS} s of CPU "
                         "time for 1 MiB of text; print shorter lines, or avoid `.*` inside the value"
                     )
                     raise StopReading
-        self._spent += time.thread_time() - start
 
     def _take_json(self, line: bytes, *, continued: bool) -> None:
         try:
