@@ -1,4 +1,7 @@
-"""Searches that are killed: at random moments (tests.tuner.chaos) and at changes of the disk (tests.tuner.faults)."""
+"""Searches that are killed at random moments (tests.tuner.chaos), and at changes of the disk.
+
+tests.tuner.faults kills the client, and tests/tuner/trials/fault_trial.py the server, a trial or its trainer.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.tuner import chaos
-from tests.tuner.experiments import TRIALS, run, table
+from tests.tuner.experiments import LR, TRIALS, experiment, run, table
 from tests.tuner.faults import WHAT
+from tuner.engines.local import LocalEngine
+from tuner.errors import CommandError, StudyError
+from tuner.result import Result
+from tuner.store import Store
 
 STRIDE = 5  # of the changes of the disk at which the short version dies; pytest --with-slow takes all
 
@@ -42,6 +49,64 @@ def die_at_each_change(root: Path, monkeypatch: pytest.MonkeyPatch, stride: int)
             assert client(folder, number, when).returncode == -9, (number, when)
             assert table(run(folder, WHAT)) == expected, (number, when)
             shutil.rmtree(folder)
+
+
+PATH = "/var/log/katib/metrics.log"
+FILE = {"collector": {"kind": "File"}, "source": {"fileSystemPath": {"kind": "File", "path": PATH, "format": "TEXT"}}}
+FAULTY = experiment(
+    command=["python", "-m", "fault_trial"],
+    args=["--lr=${trialParameters.lr}", f"--metrics-file={PATH}"],
+    parameters=[LR],
+    trials=3,
+    parallel=1,
+    collector=FILE,
+)
+
+
+def die_in_trials(root: Path, monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    """Let the server or a trial die at every `stride`th change of the disk, and compare the search that follows."""
+    monkeypatch.chdir(TRIALS)
+    monkeypatch.setenv("FAULT_NOTE", str(root / "note"))
+    monkeypatch.setenv("FAULT_NUMBER", "0")
+    expected = table(run(root / "whole", FAULTY))
+    changes = int((root / "note").read_text())  # of the server and its last trial
+    assert changes > 20
+    for number in range(1, changes + 1, stride):
+        for when in ("before", "after"):
+            monkeypatch.setenv("FAULT_NUMBER", str(number))
+            monkeypatch.setenv("FAULT_WHEN", when)
+            (root / "note").unlink(missing_ok=True)
+            result = finish(root / f"{number}-{when}")
+            assert (root / "note").exists(), (number, when)
+            assert table(result) == expected, (number, when)
+            for trial in result.trials:
+                file = (
+                    root / f"{number}-{when}" / "local/study/trials" / trial.name / "mounts/var-log-katib/metrics.log"
+                )
+                assert float(file.read_text().splitlines()[-1].rpartition("=")[2]) == trial.metrics["fd"]
+
+
+def finish(folder: Path) -> Result:
+    """Run the search until it has finished. What was killed as a trial runs again."""
+    while True:
+        try:
+            result = run(folder, FAULTY)
+        except (StudyError, CommandError):  # the server died
+            continue
+        if not any("killed by SIGKILL" in trial.reason for trial in result.trials):
+            return result
+        LocalEngine(Store(folder)).retry("study")
+
+
+@pytest.mark.timeout(240)
+def test_server_and_trials_may_die_at_any_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    die_in_trials(tmp_path, monkeypatch, STRIDE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_server_and_trials_may_die_at_every_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    die_in_trials(tmp_path, monkeypatch, 1)
 
 
 @pytest.mark.timeout(240)
