@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuner import curves
-from tuner.curves import Curves
 from tuner.engine import Engine
 from tuner.engines import ENGINES
 from tuner.errors import ClusterError, StudyError
@@ -102,19 +100,11 @@ class Client:
         """Return the Experiment of a study in the store."""
         return self.store.of(kind).experiment(name)
 
-    def source(self, name: str, kind: EngineKind) -> str:
-        """Return the manifest's text of a study in the store, with its comments; "" where the store has none."""
-        return self.store.of(kind).source(name)
-
     def study(self, name: str, kind: EngineKind, *, images: bool = True) -> Study:
         """Return what a report shows of a study in the store, with or without the trials' images."""
         from tuner.gather import gather
 
         return gather(self.store, name, kind, images=images)
-
-    def curves(self, name: str, kind: EngineKind) -> dict[str, Curves]:
-        """Return the learning curves of a study in the store, by the names of its trials."""
-        return curves.read(self.store.of(kind).folder(name))
 
     def katib_found(self, *, timeout: float) -> tuple[bool, str]:
         """Return whether the kubeconfig reaches a cluster with Katib, and a sentence that says so or why not."""

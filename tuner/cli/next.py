@@ -46,13 +46,14 @@ def next_(
 
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)
-    experiment = facade.experiment(name, kind)
+    study = facade.study(name, kind, images=False)
+    experiment = study.experiment
     new = new_name or next_name(experiment.name)
     path = output or Path(f"{new}.yaml")
     if str(path) != "-" and path.exists() and not force:
         raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
     changes = advice(result, experiment)
-    written = revise(facade.source(name, kind), experiment, changes, name=new)
+    written = revise(study.source, experiment, changes, name=new)
     if str(path) == "-":
         say(written, nl=False)
     else:

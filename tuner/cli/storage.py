@@ -52,7 +52,8 @@ def export(
         if not force:
             raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
         path.unlink()
-    write(path, form, result, facade.experiment(name, kind), facade.curves(name, kind))
+    study = facade.study(name, kind, images=False)
+    write(path, form, study.result, study.experiment, study.curves)
     say(f"{path}: {len(result.trials)} trials of {name}, {FORMATS[form].about}", err=True)
 
 
@@ -80,8 +81,8 @@ def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: 
 
     facade, storage = client(store_dir, **where), InMemoryStorage()
     for name in names:
-        result, kind = read(facade, name, local=local)
-        fill(storage, result, facade.experiment(name, kind), facade.curves(name, kind))
+        study = facade.study(name, read(facade, name, local=local)[1], images=False)
+        fill(storage, study.result, study.experiment, study.curves)
     with _Server(("127.0.0.1", port), _Quiet) as server:
         server.set_app(wsgi(storage))
         address = f"http://127.0.0.1:{server.server_port}/dashboard"
