@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs Katib with the configuration of manifests/overlays/katib (memory, security contexts) and waits until it is ready.
+# Installs Katib with the configuration of manifests/overlays/$GANTUNER_OVERLAY and waits until it is ready.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
 need kubectl git # kubectl uses git to fetch the kustomization
 kubectl apply -k "github.com/kubeflow/katib.git/manifests/v1beta1/installs/katib-standalone?ref=$GANTUNER_KATIB"
-kubectl apply --server-side --force-conflicts -k "$here/../manifests/overlays/katib"
+kubectl apply --server-side --force-conflicts -k "$here/../manifests/overlays/$GANTUNER_OVERLAY"
 kubectl -n kubeflow rollout restart deployment katib-controller
 for deployment in katib-mysql katib-db-manager katib-controller; do
   kubectl -n kubeflow rollout status deployment "$deployment" --timeout=300s

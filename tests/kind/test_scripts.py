@@ -79,6 +79,16 @@ def test_never_touches_user_kubeconfig(stage: Path, script: str) -> None:
     assert (stage / "users-kubeconfig").read_text() == "the user's own"
 
 
+def test_suggestion_service_is_built_on_request(stage: Path) -> None:
+    _, plain, _ = run(stage, "load-image.sh")
+    assert not any("--target suggestion" in call for call in plain)
+    _, calls, _ = run(stage, "load-image.sh", GANTUNER_OVERLAY="katib-suggestions")
+    assert any("--target suggestion" in call for call in calls)
+    assert any("kind load docker-image" in call and "/suggestion:" in call for call in calls)
+    _, calls, _ = run(stage, "install-katib.sh", GANTUNER_OVERLAY="katib-suggestions")
+    assert any("overlays/katib-suggestions" in call for call in calls)
+
+
 def test_creates_cluster_once(stage: Path) -> None:
     _, first, _ = run(stage, "create.sh")
     assert any("kind create cluster --name gan-tuner --image kindest/node:v1" in call for call in first)
