@@ -2,7 +2,7 @@
 # Builds the Kubernetes tools of the tests and of the e2e suite from Go modules, at pinned versions, into .bin/.
 # A tool that already has the right version is not built again.
 #   .ci/tools.sh            the tools of the tests: helm (3), helm4, untt (helm-unittest), kubeconform; kustomize if kubectl is
-#                           missing (`go install` cannot build kubectl); shellcheck from apt if run as root
+#                           missing (`go install` cannot build kubectl); shellcheck and chromium from apt if run as root
 #   .ci/tools.sh e2e        additionally kind
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,6 +55,10 @@ package=helm.sh/helm/v3/pkg/chartutil
 install helm "$HELM" helm.sh/helm/v3/cmd/helm "-X $package.k8sVersionMajor=1 -X $package.k8sVersionMinor=36"
 unittest
 install helm4 "$HELM4" helm.sh/helm/v4/cmd/helm
-if ! command -v shellcheck >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends shellcheck; } >/dev/null
+# Debian's programs: shellcheck for the scripts, a browser for the tests of the report.
+missing=()
+command -v shellcheck >/dev/null || missing+=(shellcheck)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
 fi
