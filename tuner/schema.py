@@ -14,8 +14,9 @@ from typing import Any
 
 from tuner.check.fields import JOB, table
 from tuner.check.settings import SETTINGS
+from tuner.check.spec import ALGORITHMS
 from tuner.check.template import KINDS
-from tuner.katib import ALGORITHMS, API_VERSION, COLLECTORS, DISTRIBUTIONS, PARAMETER_TYPES, RESUME_POLICIES
+from tuner.katib import API_VERSION, COLLECTORS, DISTRIBUTIONS, PARAMETER_TYPES, RESUME_POLICIES
 
 _SIMPLE: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string"},

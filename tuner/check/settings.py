@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
+from tuner import samplers
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, warning
 from tuner.check.space import whole
@@ -70,11 +71,17 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _own(algorithm: str) -> Mapping[str, Test] | None:
+    """The settings of an algorithm that only this project has; its factory checks their values."""
+    row = samplers.ALGORITHMS.get(algorithm)
+    return dict.fromkeys(row.settings, (lambda text: True, "any text")) | _SEED if row else None
+
+
 def algorithm_setting(view: View) -> Iterator[Finding]:
     """Names and values of algorithmSettings, of the algorithm and of early stopping."""
     stopping = view.spec.get("earlyStopping", {}).get("algorithmName", "")
     for of, algorithm in (("algorithm", view.algorithm), ("earlyStopping", stopping)):
-        known = SETTINGS.get(algorithm)
+        known = SETTINGS.get(algorithm) or _own(algorithm)
         if known is None:  # enas and darts; an unknown algorithm is another rule's
             continue
         seen: set[str] = set()

@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tuner import katib, samplers
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, style, warning
 from tuner.check.view import View, dig
-from tuner.katib import ALGORITHMS, EARLY_STOPPING, RESUME_POLICIES
+from tuner.katib import EARLY_STOPPING, RESUME_POLICIES
 from tuner.yamlfile import Path
 
 VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
 DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/experiment_defaults.go"
 
+ALGORITHMS = tuple(dict.fromkeys((*katib.ALGORITHMS, *samplers.ALGORITHMS)))  # Katib's, and those that we add
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 
 
