@@ -77,6 +77,19 @@ def test_own_scripts_leave_user_file_intact(start: Path, monkeypatch: pytest.Mon
     assert (start / "train.py").read_text() == "print('the user wrote this')\n"
 
 
+@pytest.mark.parametrize("name", ["tuner.py", "signal.py", "tuner/__init__.py"])
+def test_user_modules_may_have_any_name(start: Path, name: str) -> None:
+    (start / name).parent.mkdir(exist_ok=True)
+    (start / name).write_text("VALUE = 2\n")
+    module = name.partition("/")[0].removesuffix(".py")
+    value = "1" if module == "signal" else "2"  # Python has its own one already, as with `python -m`
+    (start / "mine.py").write_text(
+        f"import {module}\ndef main(argv):\n    print('fd=%s' % getattr({module}, 'VALUE', 1))\n"
+    )
+    result, _ = run(document(command=["python", "-m", "mine"], trials=2, parallel=2), start)
+    assert [trial.metrics["fd"] for trial in result.trials] == [float(value)] * 2
+
+
 def test_init_containers_run_first_and_in_order(start: Path) -> None:
     pod, container = volume("/work")
     first = {"name": "first", "command": ["sh", "-c", "echo 1 > /init/a; echo fd=0"]}

@@ -1,6 +1,6 @@
 """The fork server: one process that imports the trials' module once, and forks a process for each trial.
 
-    python -c "...; from tuner.engines.local.forkserver import main; sys.exit(main(FD, MODULE))"      (see pool)
+    python -c "...; from tuner.engines.local.forkserver import main; sys.exit(main(FD, MODULE, START))"      (see pool)
 
     client ── guard ── server ── trial 3 ── whatever it starts
                              └── trial 4
@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any
 
 from tuner.engines.local import trial
@@ -40,8 +41,11 @@ Continuation = Callable[[], int]  # what a forked process does instead of return
 _REPORT_BYTES = 4096  # of a trial's report that are read
 
 
-def main(descriptor: int, module: str) -> int:
-    """Fork the server, and guard it until it has ended; in the server, serve; in a trial, run it."""
+def main(descriptor: int, module: str, start: str) -> int:
+    """Fork the server, and guard it until it has ended; in the server, serve; in a trial, run it.
+
+    `start` is the directory in which modules are looked for first, as with `python -m`.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # of the guard: it ends when the server does
     adopt_orphans()
@@ -49,6 +53,8 @@ def main(descriptor: int, module: str) -> int:
     server = os.fork()
     if server == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.path.insert(0, start)
+        _give_way(start)
         return _Server(socket.socket(fileno=descriptor), module, guard).serve()()
     os.close(descriptor)
     code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
@@ -262,6 +268,16 @@ class _Server:
     def _send(self, **message: object) -> None:
         with contextlib.suppress(OSError):
             self._channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _give_way(start: str) -> None:
+    """Let trials import the start directory's own module `tuner`, if it has one, in place of this package."""
+    ours = __name__.partition(".")[0]
+    spec = PathFinder.find_spec(ours, [start])
+    if spec is None or not spec.origin or spec.origin == sys.modules[ours].__file__:
+        return
+    for name in [name for name in sys.modules if name.partition(".")[0] == ours]:
+        del sys.modules[name]
 
 
 def _wake_on(*numbers: signal.Signals) -> int:

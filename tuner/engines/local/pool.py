@@ -21,8 +21,8 @@ from tuner.errors import CommandError
 
 _ROOT = str(Path(__file__).resolve().parents[3])
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); sys.path.insert(0, sys.argv[4]); "
-    "from tuner.engines.local.forkserver import main; sys.exit(main(int(sys.argv[2]), sys.argv[3]))"
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from tuner.engines.local.forkserver import main; sys.exit(main(int(sys.argv[2]), *sys.argv[3:]))"
 )
 _CLOSE_SECONDS = 10.0  # how long the server may take to end its trials
 
@@ -57,7 +57,8 @@ class ForkServer:
         shared = {name: value for name, value in self._slots[0].items() if name != "CUDA_VISIBLE_DEVICES"}
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-c", _PROGRAM, _ROOT, str(theirs.fileno()), self._module, str(self._start)],
+                # -P: the start directory may hold modules with the names of ours, or of the standard library
+                [sys.executable, "-P", "-c", _PROGRAM, _ROOT, str(theirs.fileno()), self._module, str(self._start)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
