@@ -122,7 +122,8 @@ class TestForkServer(RunnerContract):
         init = tuple(Step(("sh", "-c", f"echo {word} | tee -a order"), name=word) for word in ("one", "two"))
         runner.start(one := job(tmp_path, 0, "cat", "order", module="", init=init))
         assert finish(runner, 0) == Exit(0)
-        assert log(one) == "one\ntwo\none\ntwo\n"
+        assert log(one) == "one\ntwo\n"
+        assert Path(one.log).with_name("init.log").read_text() == "one\ntwo\n"
 
     def test_failing_init_step_fails_the_trial(self, runner: Runner, tmp_path: Path) -> None:
         init = (Step(("sh", "-c", "exit 4"), name="prepare"), Step(("echo", "never"), name="second"))
