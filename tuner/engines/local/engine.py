@@ -249,10 +249,7 @@ class LocalEngine:
         if self._session is not None:
             self._session.stop()
         folder = self._store.folder(name)
-        if self._lock is not None or not Lock.held(folder):
-            return
-        owner = _owner(folder)
-        if owner == os.getpid():
+        if self._lock is not None or (owner := _owner(folder)) in (0, os.getpid()):
             return
         try:
             os.kill(owner, signal.SIGTERM)
@@ -363,9 +360,9 @@ class LocalEngine:
 
 
 def _owner(folder: Path) -> int:
-    """Return the process that works on a study. Raises StudyError where it is not on this machine."""
+    """Return the process that works on a study, 0 for none. Raises StudyError where it is not on this machine."""
     until = time.monotonic() + OWNER_TIMEOUT
-    while not (owner := Lock.owner(folder)):
+    while not (owner := Lock.owner(folder)) and Lock.held(folder):
         if time.monotonic() > until:
             raise StudyError(f"the process that runs {folder.name} is not found on this machine: stop it where it runs")
         time.sleep(0.05)
