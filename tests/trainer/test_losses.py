@@ -74,7 +74,7 @@ def test_penalty_of_a_linear_critic():
 
 
 def test_unknown_loss_is_refused():
-    with pytest.raises(UsageError, match=r"--loss=wasserstein: must be one of ns, "):
+    with pytest.raises(UsageError, match=r"--loss=wasserstein: must be one of .*ns, "):
         Config.parse(["--loss=wasserstein"])
 
 
@@ -83,7 +83,8 @@ def test_flag_and_help_list_every_loss(name, capsys):
     assert Config.parse([f"--loss={name}"]).loss == name
     with pytest.raises(SystemExit):
         Config.parse(["--help"])
-    assert f"{name}: {LOSSES[name].help}" in " ".join(capsys.readouterr().out.split())
+    told = "".join(capsys.readouterr().out.split())  # argparse breaks lines at hyphens too
+    assert "".join(f"{name}: {LOSSES[name].help}".split()) in told
 
 
 def test_smoothing_is_refused_without_a_target():
