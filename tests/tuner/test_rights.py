@@ -60,7 +60,7 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
     for stalled in ("suspended-jobs", "restricted-early-stopping", "nan-objective"):
         server.replay(stalled)
         engine = tuner.api.Client(".gantune").cluster()
-        engine.deadline, engine.clock = 75, FastClock()
+        engine.timeout, engine.clock = 75, FastClock()
         with pytest.raises(tuner.errors.Deadline):
             list(engine.watch(stalled))
     server.replay("bad-setting")
