@@ -147,7 +147,7 @@ def confirm(result: Result, trials: Sequence[Trial], repeated: Sequence[Result])
     found = []
     for trial, study in zip(trials, repeated, strict=True):
         values = [value for each in study.trials if (value := result.value(each)) is not None]
-        missing = sum(each.state.ended for each in study.trials) - len(values)
+        missing = sum(each.state.finished for each in study.trials) - len(values)
         found.append(Confirmed(trial, trial.metrics[result.objective.metric], tuple(values), missing))
     sign = 1 if result.objective.goal_type is Goal.MINIMIZE else -1
     found.sort(key=lambda each: (not each.values, sign * each.mean if each.values else 0))

@@ -21,7 +21,7 @@ class EventKind(StrEnum):
     TRIAL_STARTED = "trial_started"
     TRIAL_REPORTED = "trial_reported"  # a running trial has new metrics, or a new reason why it does not run
     TRIAL_ENDED = "trial_ended"
-    WARNING = "warning"  # `message` says what and the remedy
+    WARNING = "warning"  # `message` says what happened and how to fix it
     STUDY_ENDED = "study_ended"  # always last; `result` holds everything
 
 

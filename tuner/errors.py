@@ -1,4 +1,4 @@
-"""The client's exception tree. Every message is one line: rule, values, remedy; the command line prints it and exits.
+"""The client's exception tree. Every message is one line: rule, values, fix; the command line prints it and exits.
 
 GantuneError                 exit code 2 unless it says otherwise
 ├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
@@ -7,7 +7,7 @@ GantuneError                 exit code 2 unless it says otherwise
 ├── StudyError               the store under .gantune/
 │   ├── StudyNotFound
 │   ├── StudyChanged         same name, another manifest
-│   ├── StudyLocked          another process is at work on it
+│   ├── StudyLocked          another process works on it
 │   └── StudyDamaged         its files cannot be read back
 └── ClusterError             exit code 6: what the Kubernetes API said (tuner.kube raises these and nothing else)
     ├── NotFound
@@ -73,7 +73,7 @@ class StudyChanged(StudyError):
 
 
 class StudyLocked(StudyError):
-    """Another process is at work on the study."""
+    """Another process works on the study."""
 
 
 class StudyDamaged(StudyError):
@@ -119,6 +119,6 @@ class Timeout(ClusterError):
 
 
 class Deadline(Timeout):
-    """The time that the caller gave a watch has passed; the search goes on."""
+    """The time that the caller gave a watch has passed; the search continues."""
 
     exit_code = 5

@@ -22,7 +22,7 @@ def sentence(result: Result) -> str:
     best, baseline, metric = result.best, result.baseline_trial, result.objective.metric
     if baseline is None or best is None:
         return ""
-    if not baseline.state.ended:
+    if not baseline.state.finished:
         return f"the baseline, trial {baseline.number}, has not finished"
     value, least = best.metrics[metric], result.value(baseline)
     if least is None:

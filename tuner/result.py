@@ -25,7 +25,7 @@ COST = "train_seconds"  # the metric in which our trainer reports what a trial c
 
 
 class TrialState(StrEnum):
-    """Katib's trial conditions (trial_types.go), and WAITING for a trial that has been asked but not begun."""
+    """Katib's trial conditions (trial_types.go), and WAITING for a trial that has been asked for but not started."""
 
     WAITING = "Waiting"
     RUNNING = "Running"
@@ -36,13 +36,13 @@ class TrialState(StrEnum):
     KILLED = "Killed"
 
     @property
-    def ended(self) -> bool:
+    def finished(self) -> bool:
         """True when the trial will not change any more."""
         return self not in (TrialState.WAITING, TrialState.RUNNING)
 
 
 class StudyState(StrEnum):
-    """How the whole search stands."""
+    """The state of a search."""
 
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -191,14 +191,9 @@ class Result:
         able = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) and math.isfinite(value)
         return value if able else None
 
-    def with_trial(self, trial: Trial) -> Result:
-        """This result with `trial` put in the place of the one of the same number, or added."""
-        others = [t for t in self.trials if t.number != trial.number]
-        return replace(self, trials=tuple(sorted([*others, trial], key=lambda t: t.number)))
-
     def cut_off(self, state: StudyState, reason: str) -> Result:
         """This result where nothing can follow: what had not ended is KILLED, a search that had keeps its end."""
-        trials = (t if t.state.ended else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
+        trials = (t if t.state.finished else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
         end = (state, reason) if self.state is StudyState.RUNNING else (self.state, self.reason)
         return replace(self, state=end[0], reason=end[1], trials=tuple(trials))
 

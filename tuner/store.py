@@ -248,7 +248,7 @@ class Lock:
 
     @staticmethod
     def held(folder: Path) -> bool:
-        """True where a process, this one included, is at work on the study."""
+        """True where a process, this one included, works on the study."""
         try:
             file = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

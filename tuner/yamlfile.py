@@ -254,7 +254,7 @@ class _Reader:
                 continue
             if key in items:
                 first = self._lines[below]
-                self._notes.append(Note("duplicate-key", below, f"key {key!r} stands twice (first on line {first})"))
+                self._notes.append(Note("duplicate-key", below, f"key {key!r} is given twice (first on line {first})"))
             self._lines[below] = line
             items[key] = self._value(next(self._events), below)
         return merged | items

@@ -127,7 +127,7 @@ def test_stop_ends_the_running_trials_and_keeps_the_rest(engine: KatibEngine, na
 
 
 def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: str) -> None:
-    """Katib restarts whatever has ended without one: what was stopped must stay so, and make no more trials."""
+    """Katib restarts whatever has finished without one: what was stopped must stay so, and make no more trials."""
     endless = experiment("endless", maxFailedTrialCount=None)
     del endless.document["spec"]["maxTrialCount"], endless.document["spec"]["maxFailedTrialCount"]
     name = engine.submit(from_document(endless.document))
@@ -140,7 +140,7 @@ def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: st
     result = engine.collect(name)
     assert result.state is StudyState.STOPPED
     assert len(result.trials) == count
-    assert all(trial.state.ended for trial in result.trials)
+    assert all(trial.state.finished for trial in result.trials)
 
 
 def test_a_nan_stall_is_said(engine: KatibEngine) -> None:

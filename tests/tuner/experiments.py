@@ -102,12 +102,8 @@ def document(
     spec |= _optional(trials, failures, collector, early_stopping)
     if goal is not None:
         spec["objective"]["goal"] = goal
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Experiment",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": spec,
-    }
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": API_VERSION, "kind": "Experiment", "metadata": metadata, "spec": spec}
 
 
 def experiment(algorithm: str = "random", **options: Any) -> Experiment:

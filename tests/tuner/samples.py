@@ -31,7 +31,7 @@ def trial(number: int, state: TrialState, fd: float | None = None, **parameters:
         parameters or {"lr": 1e-3, "bs": 64},
         {"fd": fd, "loss": 0.7} if fd is not None else {},
         started,
-        started + timedelta(seconds=10) if state.ended else None,
+        started + timedelta(seconds=10) if state.finished else None,
         "exit code 1: </script><img src=x>" if state is TrialState.FAILED else "",
     )
 

@@ -82,7 +82,7 @@ def test_quitting_the_debugger_ends_the_search(home: Path, terminal: tuple[Termi
     process = start(home, "run", "stops.yaml", "--local", "--debug", stdin=theirs, stdout=theirs, stderr=theirs)
     screen.wait_for("(Pdb) ")
     screen.say("q")
-    screen.wait_for("to go on: gantune run stops.yaml --local --debug")
+    screen.wait_for("to continue: gantune run stops.yaml --local --debug")
     assert process.wait(30) == 130
     trials = json.loads(gantune(home, "status", "stops", "--format", "json")[1])["trials"]
     assert {trial["state"] for trial in trials} == {"Waiting"}

@@ -69,7 +69,7 @@ def test_narrow_table_shows_objective_first():
 def test_a_thousand_trials_show_those_at_work_the_best_and_the_newest():
     found = search(1000)
     at_work = replace(found.trials[500], state=TrialState.RUNNING, metrics={})
-    found = found.with_trial(at_work)
+    found = replace(found, trials=(*found.trials[:500], at_work, *found.trials[501:]))
     numbers = [shown.number for shown in table.choose(found, 10)]
     assert len(numbers) == 10
     assert numbers == sorted(numbers)

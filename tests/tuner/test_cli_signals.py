@@ -24,7 +24,7 @@ def test_the_first_ctrl_c_finishes_the_running_trials(home):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out.count(" done  fd=") == 2
-    assert err.splitlines()[-1] == "interrupted; to go on: gantune run toy.yaml --local --workers 2"
+    assert err.splitlines()[-1] == "interrupted; to continue: gantune run toy.yaml --local --workers 2"
     code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--workers", "2")
     assert (code, out.count(" done  fd=")) == (0, 2)
 

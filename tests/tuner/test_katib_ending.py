@@ -53,7 +53,7 @@ def test_stop_completes_the_experiment_and_deletes_only_what_runs(server: Loopba
 
 
 def test_stop_without_max_trial_count_sets_one_first(server: Loopback, engine: KatibEngine) -> None:
-    """Katib restarts whatever has ended without one (experiment_controller.go:203)."""
+    """Katib restarts whatever has finished without one (experiment_controller.go:203)."""
     server.replay("gpu-unschedulable")
     item = server.objects["experiments", "gan", "gpu-unschedulable"]
     del item["spec"]["maxTrialCount"]

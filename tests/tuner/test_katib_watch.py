@@ -101,7 +101,7 @@ def test_a_search_that_succeeded_keeps_its_end_though_it_is_deleted_at_once(
         StudyState.SUCCEEDED,
         "Experiment has succeeded because max trial count has reached",
     )
-    assert all(trial.state.ended for trial in result.trials)
+    assert all(trial.state.finished for trial in result.trials)
     assert engine.store.result("random-ok") == result
 
 
@@ -192,7 +192,7 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
         server.put(plural, item)
     engine.clock, engine.timeout = Clock(), 8
     watch = engine.watch("big")
-    event = next(one for one in watch if sum(trial.state.ended for trial in one.result.trials) == 2000)
+    event = next(one for one in watch if sum(trial.state.finished for trial in one.result.trials) == 2000)
     assert event.result.best is not None
     assert event.result.best.name == "big-00001999"
     at_rest = len(server.requests)

@@ -229,7 +229,7 @@ def test_stop_ends_running_trials_and_resumes(workers: int, tmp_path: Path) -> N
         thread.join()
         signal.signal(signal.SIGUSR1, usual)
     assert last.result.state is StudyState.STOPPED
-    assert not any(trial.state.ended for trial in last.result.trials)
+    assert not any(trial.state.finished for trial in last.result.trials)
     gate.touch()
     assert run(tmp_path, what, workers=workers).state is StudyState.SUCCEEDED
 

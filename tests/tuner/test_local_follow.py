@@ -61,7 +61,7 @@ def test_follows_a_search_in_another_process(tmp_path: Path, search: subprocess.
     seen = []
     for event in engine.follow("toy", timeout=60):
         seen.append(event)
-        reported = {e.trial.number for e in seen if e.trial and e.trial.metrics and not e.trial.state.ended}
+        reported = {e.trial.number for e in seen if e.trial and e.trial.metrics and not e.trial.state.finished}
         if len(reported) == 2:
             (tmp_path / "wait").unlink(missing_ok=True)
     ended = [event.trial.number for event in seen if event.trial and event.kind is EventKind.TRIAL_ENDED]

@@ -71,7 +71,7 @@ def test_trial_without_disk_space_runs_again(tmp_path: Path) -> None:
         run(tmp_path, what, workers=1)
     result = LocalEngine(Store(tmp_path)).collect("study")
     assert result.state is StudyState.STOPPED
-    assert not any(trial.state.ended for trial in result.trials)
+    assert not any(trial.state.finished for trial in result.trials)
     full.unlink()
     assert [trial.state for trial in run(tmp_path, what).trials] == [TrialState.SUCCEEDED] * 2
 

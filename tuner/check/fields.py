@@ -1,7 +1,7 @@
 """The fields of an Experiment and of a Job, and a walk that finds unknown keys and values of the wrong type.
 
 Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so nothing upstream says which keys exist: an unknown
-key of the Experiment is dropped in silence, one of the Job is refused by the validating webhook. TYPES transcribes
+key of the Experiment is dropped silently, one of the Job is refused by the validating webhook. TYPES transcribes
 experiment_types.go and common_types.go in the notation of assets/job-fields.json (see .ci/job_fields.py).
 """
 

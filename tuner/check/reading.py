@@ -29,7 +29,7 @@ RULES = (
     ),
     error(
         "duplicate-key",
-        "kubectl takes the last of two equal keys in silence, so one half of what is written is lost.",
+        "kubectl takes the last of two equal keys silently, so one half of what is written is lost.",
         "sigs.k8s.io/yaml, Unmarshal; https://yaml.org/spec/1.2.2/#3213-node-comparison",
         _elsewhere,
     ),
@@ -62,7 +62,7 @@ RULES = (
     ),
     error(
         "unknown-key",
-        "Katib's CRD has no schema: a key that it does not know is dropped in silence, and a default takes its "
+        "Katib's CRD has no schema: a key that it does not know is dropped silently, and a default takes its "
         "place. In a Job the webhook refuses it.",
         f"experiment_types.go, common_types.go; {VALIDATOR}:440-485",
         _elsewhere,

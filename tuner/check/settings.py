@@ -90,7 +90,7 @@ def algorithm_setting(view: View) -> Iterator[Finding]:
                 takes = ", ".join(known) or "none"
                 yield path, f"{algorithm} has no setting {name[:60]!r} (it takes {takes}){nearest(name, known)}"
             elif name in seen:
-                yield path, f"setting {name!r} stands twice; take one out"
+                yield path, f"setting {name!r} is given twice; take one out"
             elif not known[name][0](value):
                 yield path, f"setting {name} of {algorithm} must be {known[name][1]}, got {value[:60]!r}"
             seen.add(name)

@@ -272,7 +272,7 @@ RULES = (
     ),
     error(
         "log-bound",
-        "There is no logarithm of 0. The webhook lets it pass; services fail, or move the bound in silence "
+        "There is no logarithm of 0. The webhook lets it pass; services fail, or move the bound silently "
         "(Optuna's to 1e-10).",
         f"kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/optuna/base_service.py:110-172; {LIVE}",
         log_bound,

@@ -151,7 +151,7 @@ def explicit_counts(view: View) -> Iterator[Finding]:
     """maxTrialCount, maxFailedTrialCount and parallelTrialCount written out."""
     meaning = {
         "maxTrialCount": "without it the search never ends by itself",
-        "maxFailedTrialCount": "without it failing trials go on for ever",
+        "maxFailedTrialCount": "without it failing trials continue forever",
         "parallelTrialCount": "left out it is 3, and a maxTrialCount below 3 is refused",
     }
     for key, consequence in meaning.items():

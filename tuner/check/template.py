@@ -82,7 +82,7 @@ def placeholder(view: View) -> Iterator[Finding]:
     used = dict.fromkeys(PLACEHOLDER.findall(view.job_text))
     for path, item in view.trial_parameters:
         if (name := item.get("name", "")) and name not in used:
-            yield (*path, "name"), f"${{trialParameters.{name}}} stands nowhere in trialSpec{nearest(name, used)}"
+            yield (*path, "name"), f"${{trialParameters.{name}}} is not used in trialSpec{nearest(name, used)}"
     for name in used:
         if name not in view.references and "trialParameters" in view.template:
             yield SPEC_AT, f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, view.references)}"

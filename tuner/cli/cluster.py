@@ -1,7 +1,7 @@
 """The commands that change or follow a study: submit, watch, logs, extend, stop, delete; and `run --cluster`.
 
 Exit codes of a watch: 0 the search succeeded, 1 it failed, 3 it was stopped, 4 it was deleted under way, 5 its deadline
-(--timeout) passed, 6 the cluster refused or did not answer, 130 Ctrl-C (the search goes on in the cluster).
+(--timeout) passed, 6 the cluster refused or did not answer, 130 Ctrl-C (the search continues in the cluster).
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def confirm(
             return 0
         repeated = _run(facade, made, quiet=form == "json", **given)
     if repeated is None:
-        say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
+        say(f"interrupted; to continue: {again(sys.argv[1:])}", err=True)
         return 130
     found = analysis.confirm(result, trials, repeated)
     if form == "json":

@@ -140,10 +140,10 @@ class Screen:
 
     def update(self, result: Result) -> None:
         """Show `result` from the next drawing on."""
-        self.ended, self.result = sum(trial.state.ended for trial in result.trials), result
+        self.ended, self.result = sum(trial.state.finished for trial in result.trials), result
 
     def left(self) -> str:
-        """`about 1:40 left`, from the pace at which trials have ended since this began; empty until one has."""
+        """`about 1:40 left`, from the pace at which trials have finished since this started; empty until one has."""
         ends = [trial.ended.timestamp() for trial in self.result.trials if trial.ended] if self.result else []
         here = [end for end in ends if end > self.began]
         if self.total is None or not here or self.ended >= self.total:
@@ -169,7 +169,7 @@ class Screen:
         notes = [self.note()] if self.note() else []
         notes.extend(table.waiting(result))
         if len(shown) < len(result.trials):
-            notes.append(f"{len(shown)} of {len(result.trials)} trials shown: those at work, the best 3, the newest")
+            notes.append(f"{len(shown)} of {len(result.trials)} trials shown: those that run, the best 3, the newest")
         yield Group(*(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in notes))
 
     def _progress(self, width: int) -> Table:

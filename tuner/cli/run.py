@@ -193,7 +193,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, choosing(facade, name, EngineKind.LOCAL))
     if result.state is StudyState.STOPPED:
-        say(f"interrupted; to go on: {again(sys.argv[1:])}", err=True)
+        say(f"interrupted; to continue: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code or INTERRUPTED  # the debugger ends a search without a signal
     return _exit_code(result)
 

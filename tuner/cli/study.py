@@ -108,7 +108,7 @@ def _summary(result: Result, engine: EngineKind) -> dict[str, object]:
         "state": result.state.value,
         "objective": result.to_json()["objective"],
         "trials": len(result.trials),
-        "ended": sum(trial.state.ended for trial in result.trials),
+        "ended": sum(trial.state.finished for trial in result.trials),
         "best": best.to_json() if best else None,
     }
 
@@ -125,7 +125,7 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
         listing.add_column(heading, no_wrap=True)
     listing.add_column("best", overflow="ellipsis", no_wrap=True, ratio=1)  # gives way where room is short
     for result, kind in results:
-        ended = sum(trial.state.ended for trial in result.trials)
+        ended = sum(trial.state.finished for trial in result.trials)
         trials = f"{ended} of {len(result.trials)}" if ended < len(result.trials) else str(ended)
         cells = result.name, kind.value, result.state.value, trials, table.best_text(result)
         listing.add_row(*(Text(cell) for cell in cells))

@@ -55,7 +55,7 @@ def took(trial: Trial, now: datetime | None = None) -> str:
     """How long the trial ran, or has run until now; empty before it starts."""
     if trial.started is None:
         return ""
-    end = trial.ended or (now or datetime.now(UTC) if not trial.state.ended else None)
+    end = trial.ended or (now or datetime.now(UTC) if not trial.state.finished else None)
     return duration((end - trial.started).total_seconds()) if end else ""
 
 
@@ -95,7 +95,7 @@ def best_line(result: Result) -> Text:
     """`best fd 21.4 in trial 7: lr=0.0004 bs=64`, or why there is none."""
     best = result.best
     if best is None:
-        ended = any(trial.state.ended for trial in result.trials)
+        ended = any(trial.state.finished for trial in result.trials)
         return Text(
             f"best: no trial has {f'a finite {result.objective.metric}' if ended else 'ended'} yet", style="dim"
         )
@@ -119,7 +119,7 @@ def goal(result: Result) -> str:
 
 
 def choose(result: Result, rows: int) -> list[Trial]:
-    """At most `rows` trials, by number: those at work first, then the best three, then the newest.
+    """At most `rows` trials, by number: those that run first, then the best three, then the newest.
 
     With a thousand trials the table stays one screen; `counts` says how many there are.
     """

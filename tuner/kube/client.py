@@ -21,7 +21,7 @@ from tuner.kube.streams import KEEPALIVE, Stop
 Json = dict[str, Any]
 T = TypeVar("T")
 _TRIES = 4
-_PAGE = 250  # objects a page: 2,000 trials never stand in memory as JSON at once
+_PAGE = 250  # objects a page: 2,000 trials are never in memory as JSON at once
 _MOST_PAGES = 400  # of one list: 100,000 objects
 _MOST_BYTES = 64 << 20  # of one answer; a page of trials has about 2 MiB
 _MOST_LINE = 16 << 20  # bytes of a watch event or a line of a log
@@ -49,7 +49,7 @@ class Cluster:
 
         `timeout` is seconds per request, `tries` how often a GET is sent at most. Sends nothing yet.
 
-        Raises NoCluster where there is neither, Unreachable where the context or KUBECONFIG is set and of no use.
+        Raises NoCluster where there is neither, Unreachable where the context or KUBECONFIG is set and cannot be used.
         """
         try:
             from kubernetes import client, config
@@ -116,7 +116,7 @@ class Cluster:
     def list(
         self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
     ) -> Iterator[Json]:
-        """The objects of one LIST; a list that expires between two pages is begun again once."""
+        """The objects of one LIST; a list that expires between two pages is read again once."""
         seen: set[str] = set()
         for attempt in range(2):
             try:
@@ -193,7 +193,7 @@ class Cluster:
     ) -> str:
         """A container's log so far: its last `tail` lines, of the last `since` seconds, where given.
 
-        Raises NotFound where the pod is gone, Denied where it has not begun.
+        Raises NotFound where the pod is gone, Denied where it has not started.
         """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
         if since is not None:

@@ -48,7 +48,7 @@ class Request:
 
 
 def from_status(code: int, body: str, request: Request) -> ClusterError:
-    """The error for an answer outside 2xx; `body` is a Status object, or plain text from what stands in front."""
+    """The error for an answer outside 2xx; `body` is a Status object, or plain text from a proxy in front."""
     message = _message(body)
     webhook = _WEBHOOK.match(message)
     if webhook or code in (400, 422):

@@ -2,7 +2,7 @@
 
     for change in follow(cluster, TRIALS, stop, namespace="gan", labels="katib.kubeflow.org/experiment=gan-bayes"): ...
 
-A stream that the server ends in good order goes on from the last resourceVersion; one that is cut, or too old (410),
+A stream that the server ends in good order continues from the last resourceVersion; one that is cut, or too old (410),
 begins with a new list. Between failures it waits 1, 2, 4 ... 30 seconds. An API server that restarts may refuse good
 credentials for a moment, so once a list has come, a few refusals in a row are failures like any other.
 """
@@ -22,7 +22,7 @@ from tuner.kube.resources import Resource
 from tuner.kube.streams import Stop
 
 _LONGEST_WAIT = 30.0
-_REFUSALS = 3  # 401 or 403 in a row that a watch outlives
+_REFUSALS = 3  # 401 or 403 in a row that a watch survives
 
 
 class ChangeKind(StrEnum):
@@ -56,7 +56,7 @@ def follow(
     fields: str = "",
     first_wait: float = 1.0,
 ) -> Iterator[Change]:
-    """Changes until `stop` is set. Raises what will not mend by itself: Forbidden, NotFound."""
+    """Changes until `stop` is set. Raises what does not recover by itself: Forbidden, NotFound."""
     version, wait, listed, refused = "", first_wait, False, 0
     where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
     while not stop.is_set():

@@ -91,7 +91,7 @@ def _progress(study: Study) -> str:
     """How far a running search is, and its running trials."""
     if study.result.state is not StudyState.RUNNING:
         return ""
-    finished = sum(trial.state.ended for trial in study.result.trials)
+    finished = sum(trial.state.finished for trial in study.result.trials)
     left = data.left(study.result, study.experiment.max_trials)
     estimate = f", about {data.duration(left)} left" if left is not None else ""
     running = [trial for trial in study.result.trials if trial.state is TrialState.RUNNING]

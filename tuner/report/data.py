@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 def left(result: Result, total: int | None) -> float | None:
     """Return about how many seconds a search still needs, by the mean of its trials; None where that is not known."""
     took = [(trial.ended - trial.started).total_seconds() for trial in result.trials if trial.started and trial.ended]
-    finished = sum(trial.state.ended for trial in result.trials)
+    finished = sum(trial.state.finished for trial in result.trials)
     running = sum(trial.state is TrialState.RUNNING for trial in result.trials)
     if total is None or not took or finished >= total:
         return None

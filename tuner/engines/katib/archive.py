@@ -76,7 +76,7 @@ class ClusterStudies(Studies):
             return name
         for other in self.names():
             if re.fullmatch(re.escape(name) + r"\.\d+", other):
-                with suppress(StudyDamaged):  # whoever asks for that one is told
+                with suppress(StudyDamaged):  # a caller who asks for that one gets the error
                     if self._is(other, uid):
                         return other
         return ""

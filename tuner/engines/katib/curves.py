@@ -41,7 +41,7 @@ def collect(
     Raises StudyError alone, where nothing can be written: a result without curves is still a result.
     """
     have = read(folder)
-    wanted = [t for t in result.trials if t.state.ended and t.metrics and t.name not in have]
+    wanted = [t for t in result.trials if t.state.finished and t.metrics and t.name not in have]
     if not wanted:
         return ""
     trouble: ClusterError | None = None
@@ -57,7 +57,7 @@ def collect(
 
 
 def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> tuple[list[Trial], ClusterError | None]:
-    """The trials whose curves could not be had, and the last reason. One that fails does not stop the others."""
+    """The trials whose curves could not be read, and the last reason. One that fails does not stop the others."""
     missing: list[Trial] = []
     trouble: ClusterError | None = None
     silences = 0
@@ -81,7 +81,7 @@ def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], na
         parse = _parser(experiment)
         for item in cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"):
             pods.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
-    except GantuneError:  # no pods to be had, or a filter of Go's that Python cannot take
+    except GantuneError:  # no pods available, or a filter of Go's that Python cannot take
         return 0
     count = 0
     for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][-_LOG_LIMIT:]:

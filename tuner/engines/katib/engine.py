@@ -196,7 +196,7 @@ class KatibEngine:
         trial = logs.choose(result, which, best=best)
         try:
             yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
-        except NotFound as gone:  # Katib removes the pod of a trial that has ended, unless `retain` is true
+        except NotFound as gone:  # Katib removes the pod of a trial that has finished, unless `retain` is true
             self._remember(study)
             reported = self._reported(study, replace(result, trials=(trial,)))
             if not reported:
@@ -315,7 +315,7 @@ class KatibEngine:
             raise NotFound(f"{error}; {here}") from error
 
     def _remember(self, study: LiveExperiment) -> None:
-        """Let the store's NAME be this very Experiment; what another one left there is kept beside it."""
+        """Let the store's NAME be this very Experiment; what another one left there is kept next to it."""
         origin = Origin(study.uid, study.namespace, self.cluster.server)
         moved = self.store.activate(study.name, study.uid)
         if moved:

@@ -63,7 +63,7 @@ def fetch_live(cluster: Cluster, name: str, namespace: str) -> LiveExperiment:
 def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
     """The object with the trial template that a ConfigMap holds written out; {} where it cannot be read.
 
-    Only exports need the template: to watch, to stop and to delete go on without.
+    Only exports need the template: to watch, to stop and to delete work without.
     """
     template = item.get("spec", {}).get("trialTemplate") or {}
     source = template.get("configMap")
@@ -88,7 +88,7 @@ def read_result(
         trials.listed_trial(found, study.experiment)
         for found in cluster.list(TRIALS, namespace=study.namespace, labels=study.label)
     ]
-    wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.ended for one in listed)
+    wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.finished for one in listed)
     views = _pods(cluster, study, notify) if pods and wanting else {}
     failed = [one.trial.name for one in listed if one.trial.state is TrialState.FAILED and one.trial.name in views]
     for name in failed[-_COLLECTOR_LOGS:]:

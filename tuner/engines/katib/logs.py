@@ -45,12 +45,12 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
 
 
 def lines(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool) -> Iterator[str]:
-    """The log's lines. Raises NotFound, with the remedy, where Katib has removed the pod already."""
+    """The log's lines. Raises NotFound, with the fix, where Katib has removed the pod already."""
     pods = list(cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"))
     if not pods:
         raise NotFound(
             f"trial {trial.name} has no pod"
-            + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.ended else " yet")
+            + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.finished else " yet")
         )
     name = container(experiment)
     pod = pod_with(name, pods)

@@ -111,7 +111,7 @@ def _known(experiment: Experiment, earlier: Result) -> tuple[list[Scored], str]:
     found: list[Scored] = []
     outside = 0
     for trial in earlier.trials:
-        if (value := trial.metrics.get(metric)) is None or not trial.state.ended:
+        if (value := trial.metrics.get(metric)) is None or not trial.state.finished:
             continue
         try:
             found.append(({each.name: each.find(trial.parameters[each.name]) for each in dimensions}, value))

@@ -42,7 +42,7 @@ def complete(cluster: Cluster, study: LiveExperiment) -> bool:
 
 
 def _least(item: dict[str, Any]) -> int:
-    """The least maxTrialCount that the webhook takes. Without one, Katib restarts whatever has ended.
+    """The least maxTrialCount that the webhook takes. Without one, Katib restarts whatever has finished.
 
     See experiment_controller.go:201-204 and validator.go:104-136.
     """
@@ -65,7 +65,7 @@ def end_trials(
     stopped: set[str] = set()
     for _ in range(_DELETE_ROUNDS):
         known = read_result(cluster, study, known, notify).trials
-        running = [trial for trial in known if not trial.state.ended and trial.name not in stopped]
+        running = [trial for trial in known if not trial.state.finished and trial.name not in stopped]
         if not running:
             break
         for trial in running:

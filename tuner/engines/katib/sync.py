@@ -28,7 +28,7 @@ def refresh(
     Returns why the cluster gave nothing, None when all is well. Of a search that has finished with all its
     trials, the cluster is only asked whether it is still the same one, and no answer is no error. A name that the store
     does not know is looked up on the cluster. Raises the error where `namespace` or `context` ask
-    for another Experiment than the store's, whose results must not stand for it.
+    for another Experiment than the store's, whose results must not be used for it.
     """
     studies = ClusterStudies(store)
     origin, ended = None, False
@@ -36,7 +36,7 @@ def refresh(
         if studies.archived(name):
             return None
         origin, held = studies.origin(name), studies.result(name)
-        ended = held.state is not StudyState.RUNNING and all(trial.state.ended for trial in held.trials)
+        ended = held.state is not StudyState.RUNNING and all(trial.state.finished for trial in held.trials)
     moved = bool(origin and namespace and namespace != origin.namespace)
     elsewhere = moved or bool(origin and context)
     try:

@@ -101,7 +101,7 @@ def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found:
     what was `known` of a pod that Katib has removed is kept. Only failed trials have a reason then.
     """
     node, reason = (pod.node, pod.reason) if pod else ("", "")
-    if not trial.state.ended:
+    if not trial.state.finished:
         return replace(trial, node=node, reason=found if pod and pod.failed else reason or found)
     node = node or (known.node if known else "")
     if trial.state is not TrialState.FAILED:
@@ -123,7 +123,7 @@ def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterabl
         trials.append(replace(placed(one.trial, pods.get(name), before.pop(name, None)), number=numbers.of(one)))
     for trial in before.values():
         gone = replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
-        trials.append(trial if trial.state.ended else gone)
+        trials.append(trial if trial.state.finished else gone)
     return tuple(sorted(trials, key=lambda trial: trial.number))
 
 

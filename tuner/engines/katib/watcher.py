@@ -159,7 +159,7 @@ class Watcher:
                 trial = self._pods.pop(name).trial
                 self._pods_of.get(trial, {}).pop(name, None)
                 yield from self._place(trial)
-            elif (seen := self._trials.get(name)) and not seen.state.ended:
+            elif (seen := self._trials.get(name)) and not seen.state.finished:
                 yield from self._become(replace(seen, state=TrialState.KILLED, reason="deleted on the cluster"))
 
     def _trial(self, item: dict[str, Any], names: dict[str, Listed | None] | None) -> Iterator[Event]:
@@ -170,7 +170,7 @@ class Watcher:
             return
         listed = trials.listed_trial(item, self.experiment)
         fresh = listed.trial
-        if seen and seen.state.ended and not fresh.state.ended:
+        if seen and seen.state.finished and not fresh.state.finished:
             return
         self._versions[name] = version
         if name in self._trials or (names is None and (name in self.numbers or listed.number is not None)):
@@ -195,13 +195,13 @@ class Watcher:
             self._trials[fresh.name] = fresh
             return
         unseen = before is None or before.state is TrialState.WAITING
-        if unseen and fresh.state.ended:  # its start was not seen, so report it now
+        if unseen and fresh.state.finished:  # its start was not seen, so report it now
             started = replace(fresh, state=TrialState.RUNNING, metrics={}, ended=None, reason="")
             yield from self._become(started)
             unseen, before = False, started
         self._trials[fresh.name] = fresh
         kind = EventKind.TRIAL_REPORTED
-        if fresh.state.ended and not (before and before.state.ended):
+        if fresh.state.finished and not (before and before.state.finished):
             kind = EventKind.TRIAL_ENDED
         elif unseen and fresh.state is TrialState.RUNNING:
             kind = EventKind.TRIAL_STARTED
@@ -228,7 +228,7 @@ class Watcher:
         pod = trials.youngest(self._pods_of.get(name, {}).values()).get(name)
         if pod:
             pod = self._last_pod[name] = self._explained(pod)
-        elif trial.state.ended:
+        elif trial.state.finished:
             pod = self._last_pod.get(name)
         known = self._trials.get(name) or self._known.get(name)
         return trials.placed(trial, pod, known, self._reasons.get(name, ""))

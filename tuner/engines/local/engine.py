@@ -349,7 +349,7 @@ class LocalEngine:
         known: list[Known] = []
         for trial in self._earlier(experiment.name).trials:
             value = trial.metrics.get(experiment.objective.metric)
-            if value is None or not trial.state.ended:
+            if value is None or not trial.state.finished:
                 continue
             try:
                 known.append(({one.name: one.encode(trial.parameters[one.name]) for one in dimensions}, value))

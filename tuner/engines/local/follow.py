@@ -83,7 +83,7 @@ def events(follower: Follower, *, timeout: float | None = None, poll: float = PO
 
 
 def _change(before: Trial | None, trial: Trial) -> EventKind | None:
-    if trial.state.ended:
+    if trial.state.finished:
         return EventKind.TRIAL_ENDED
     if trial.state is not TrialState.RUNNING:
         return None

@@ -67,7 +67,7 @@ class Scheduler:
         self._read_until = 0.0  # when a reading ends, if a stop has been asked for
         for entry in journal.entries:
             self._history.append(Past(entry.point, entry.values))
-            if not entry.state.ended:
+            if not entry.state.finished:
                 self._waiting.append(entry.number)
             elif self._reaches(entry):
                 self._lower(entry.number)
@@ -100,7 +100,7 @@ class Scheduler:
         while end is None:
             while not self.draining and self._ask():
                 pass
-            if self._settled == len(self.entries) or not self.entries[self._settled].state.ended:
+            if self._settled == len(self.entries) or not self.entries[self._settled].state.finished:
                 break
             end = self._settle(self.entries[self._settled])
         if end is None and self._limit is not None and self._settled >= self._limit:

@@ -34,7 +34,7 @@ _LOG_LINES = 60  # of the suggestion service's log, in which its last error is l
 
 
 def blocked(snapshot: Snapshot) -> Iterator[str]:
-    """Warnings that need no request: no trial is at work, and why; or which trials wait for their Jobs, and why."""
+    """Warnings that need no request: no trial is running, and why; or which trials wait for their Jobs, and why."""
     kinds = (TrialState.WAITING,) if snapshot.at_work else (TrialState.WAITING, TrialState.RUNNING)
     waiting: dict[str, list[Trial]] = {}
     for trial in snapshot.trials:
@@ -152,7 +152,7 @@ def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
     if findings or snapshot.explained or not snapshot.drained:
         return
     for pod in snapshot.suggestion_pods:
-        if SUGGESTION_CONTAINER not in pod.running:  # a container that has not begun has no log
+        if SUGGESTION_CONTAINER not in pod.running:  # a container that has not started has no log
             continue
         log = cluster.log(
             pod.name,

@@ -59,13 +59,13 @@ class Snapshot:
     @property
     def explained(self) -> bool:
         """Whether it is known of a trial why it waits."""
-        return any(trial.reason and not trial.state.ended for trial in self.trials)
+        return any(trial.reason and not trial.state.finished for trial in self.trials)
 
     @property
     def drained(self) -> bool:
-        """Whether it is the sampler's turn: every trial has ended, and there may be more."""
+        """Whether it is the sampler's turn: every trial has finished, and there may be more."""
         most = self.experiment.max_trials
-        return all(trial.state.ended for trial in self.trials) and (most is None or len(self.trials) < most)
+        return all(trial.state.finished for trial in self.trials) and (most is None or len(self.trials) < most)
 
     @property
     def changed(self) -> datetime | None:
@@ -81,7 +81,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Findings:
-    """`reasons` by trial name; `warnings` about the whole, each with its remedy."""
+    """`reasons` by trial name; `warnings` about the whole, each with its fix."""
 
     reasons: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

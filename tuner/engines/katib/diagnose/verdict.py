@@ -60,7 +60,7 @@ def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
 
 def _left_running(result: Result) -> Iterator[str]:
     """Katib leaves running trials alone when the goal is reached or the search fails."""
-    running = sum(not trial.state.ended for trial in result.trials)
+    running = sum(not trial.state.finished for trial in result.trials)
     if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # what is being stopped goes by itself
         what = f"the search has finished, but {running} of its trials still run"
         yield f"{what}: stop them with `gantune stop {result.name}`"
