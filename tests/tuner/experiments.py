@@ -33,7 +33,7 @@ def _parameters(algorithm: str) -> list[dict[str, Any]]:
 
 
 def _settings(algorithm: str, given: dict[str, str]) -> dict[str, str]:
-    seed = {} if algorithm in ("sobol", "hyperband") else {"random_state": "7"}
+    seed = {} if algorithm == "hyperband" else {"random_state": "7"}
     return {**seed, **SETTINGS.get(algorithm, {}), **given}
 
 
