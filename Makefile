@@ -48,8 +48,11 @@ tune: $(VENV)/.installed ## Search on this machine (FRESH=1 WORKERS= SEED= MAX_T
 report: $(VENV)/.installed ## Write report.html for a study (NAME=gan-bayes)
 	@$(BIN)/gantune report '$(NAME)' --local --store '$(STORE)' -o report.html
 
+# One process more than there are cores, because many tests wait for processes; at most four, because each may need 1 GB.
+PROCESSES = $$($(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 3) + 1)')
+
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(TESTS)
+	$(BIN)/python -m pytest -q -n "$(PROCESSES)" --dist=worksteal $(TESTS)
 
 chaos: $(VENV)/.installed-dev ## Kill searches 200 times and compare their results (KILLS= SEED=)
 	$(BIN)/python -m tests.tuner.chaos $(if $(KILLS),--kills '$(KILLS)') $(if $(SEED),--seed '$(SEED)')

@@ -151,7 +151,9 @@ def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
     assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
 
 
-def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engine: KatibEngine) -> None:
+def test_out_of_reach_one_list_of_pods_serves_all_trials(
+    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for plural, item in many(50):
         server.put(plural, item)
     for trial in ("big-00000007", "big-00000042"):  # the others' pods Katib has removed
@@ -160,6 +162,7 @@ def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engin
         server.put("pods", {"metadata": {"name": f"{trial}-x", "namespace": "gan", "labels": labels}, "spec": spec})
         server.logs[f"{trial}-x/{SIDECAR}"] = "2026-01-02T03:04:05Z 2026-01-02T03:04:05Z fd=1.5\n"
     engine.db_manager = NOWHERE
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     engine.collect("big")
     assert had(engine) == {"big-00000007", "big-00000042"}
     assert (server.count("GET", "/log"), len(server.requests)) == (2, 5)  # the Experiment, its trials, its pods
@@ -167,7 +170,9 @@ def test_out_of_reach_one_list_of_pods_serves_all_trials(server: Loopback, engin
     assert len(server.requests) == 8  # what was had is not read again
 
 
-def test_json_metrics_are_read_from_logs(server: Loopback, engine: KatibEngine) -> None:
+def test_json_metrics_are_read_from_logs(
+    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collector = {"kind": "File"}, {"fileSystemPath": {"kind": "File", "path": "/m.json", "format": "JSON"}}
     spec = {"collector": collector[0], "source": collector[1]}
     server.objects["experiments", "gan", "big"]["spec"]["metricsCollectorSpec"] = spec
@@ -178,6 +183,7 @@ def test_json_metrics_are_read_from_logs(server: Loopback, engine: KatibEngine) 
     lines = [f'{klog}{{"timestamp": "2026-01-02T03:04:0{i}Z", "fd": "{i}.5"}}\n' for i in range(3)]
     server.logs[f"p/{SIDECAR}"] = "".join([f"{klog}Trial Name: big-00000001\n", *lines])
     engine.db_manager = NOWHERE
+    monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     engine.collect("big")
     curve = curves.read(engine.store.folder("big"))["big-00000001"]["fd"]
     assert [(seen.metric, seen.value) for seen in curve] == [("fd", 0.5), ("fd", 1.5), ("fd", 2.5)]

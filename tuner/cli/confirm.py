@@ -119,7 +119,7 @@ def _run(
 
 def _write(made: Sequence[Experiment], path: Path) -> None:
     """Write the Experiments as one file, each checked."""
-    from tuner.revision import to_yaml
+    from tuner.next_manifest import to_yaml
 
     written = to_yaml([experiment.document for experiment in made])
     if str(path) == "-":

@@ -41,8 +41,8 @@ def next_(
     gantune next gan-bayes -o next.yaml
     """
     from tuner.cli.study import read
+    from tuner.next_manifest import next_name, revise
     from tuner.report.advice import advice
-    from tuner.revision import next_name, revise
 
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)

@@ -1,7 +1,7 @@
 """What to search next: which parameters to fix, which ranges to shrink or to widen, and how many trials to run.
 
 `advice(result, experiment)` is pure. Each change has its reason as one sentence, which `gantune report` shows and which
-`gantune next` writes into the next manifest as a comment (tuner.revision).
+`gantune next` writes into the next manifest as a comment (tuner.next_manifest).
 
 The search space is judged on the Gaussian process that also gives the importances (tuner.report.importance), because
 the best trial of a few noisy ones is partly lucky. Units are positions in a parameter's range, in [0, 1].

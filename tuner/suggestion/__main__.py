@@ -6,10 +6,10 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 
 from tuner.suggestion.server import PORT, Server
 
+STOP = (signal.SIGTERM, signal.SIGINT)
 GRACE = 5.0  # seconds for running requests after SIGTERM
 
 
@@ -19,16 +19,16 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=PORT, help=f"Listen on this port. The default is {PORT}.")
     port = parser.parse_args().port
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    # Blocked before gRPC starts its threads, which inherit this: a signal that another thread receives would not wake
+    # a main thread that waits for an event.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         server = Server(port)
     except RuntimeError as error:
         print(f"port {port} cannot be used: {error}", file=sys.stderr)
         return 2
     logging.getLogger("tuner.suggestion").info("serving on port %d", server.port)
-    stopped.wait()
+    signal.sigwait(STOP)
     server.stop(GRACE)
     return 0
 

@@ -12,8 +12,8 @@ from tuner import manifest
 from tuner.check import check_data
 from tuner.errors import GantuneError
 from tuner.manifest import Experiment
+from tuner.next_manifest import next_name, revise
 from tuner.report.advice import Change, Kind
-from tuner.revision import next_name, revise
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
 
 ROOT = Path(__file__).resolve().parents[2]
