@@ -190,7 +190,7 @@ def test_what_kubectl_made_is_read_with_the_same_options_and_remembered(server: 
         assert invoke(command, "random-ok", "-n", "team", "--format", "json").exception is None
     assert invoke(study.best, "random-ok", "--format", "json").exception is None  # from the store
     listed = invoke(study.list_, "--cluster", "-n", "team", "--context", "loopback")
-    assert listed.stdout == "random-ok  Succeeded\n"
+    assert "random-ok" in listed.stdout
     assert "no usable context prod" in str(invoke(study.status, "nothing", "--context", "prod").exception)
 
 
@@ -310,8 +310,25 @@ def test_the_table_says_who_waits_and_where_trials_ran(
 def test_list_shows_the_experiments_of_the_cluster(server: Loopback, folder: Path) -> None:
     for scenario in ("random-ok", "failing"):
         server.replay(scenario)
-    assert invoke(study.list_, "--cluster").stdout == "failing  Failed\nrandom-ok  Succeeded\n"
-    assert json.loads(invoke(study.list_, "--cluster", "-n", "gan", "--format", "json").stdout)[0]["state"] == "Failed"
+    header, *rows = invoke(study.list_, "--cluster").stdout.splitlines()
+    assert header.split() == ["study", "state", "finished", "created"]
+    assert [row.split()[:5] for row in rows] == [
+        ["failing", "Failed", "2", "of", "6"],
+        ["random-ok", "Succeeded", "6", "of", "6"],
+    ]
+    found = json.loads(invoke(study.list_, "--cluster", "-n", "gan", "--format", "json").stdout)
+    assert [each["state"] for each in found] == ["Failed", "Succeeded"]
+    assert found[1]["created"].startswith("2026-11-22T19:13")
+
+
+def test_empty_namespace_is_said(server: Loopback, folder: Path) -> None:
+    done = process("list", "--cluster")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "no Experiments in namespace gan: create one with `gantune submit FILE`\n"
+    server.kubeconfig(Path(os.environ["KUBECONFIG"]), namespace="")
+    done = process("list", "--cluster")
+    assert done.returncode == 2
+    assert "pass -n NAMESPACE" in done.stderr
 
 
 def test_local_and_cluster_exclude_each_other(server: Loopback, folder: Path) -> None:

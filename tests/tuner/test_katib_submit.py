@@ -9,7 +9,7 @@ import pytest
 
 from tests.tuner.loopback import RECORDINGS, RESPONSES, Loopback
 from tuner.engines.katib import KatibEngine, spec
-from tuner.errors import Denied, NotFound, StudyChanged
+from tuner.errors import Denied, GantuneError, NotFound, StudyChanged
 from tuner.manifest import Experiment, from_document
 
 BODY = RESPONSES["create-201"]["request"]["body"]
@@ -73,7 +73,7 @@ def test_the_namespace_is_the_options_then_the_manifests_then_the_contexts(
 
 def test_without_any_namespace_submit_asks_for_one(server: Loopback, engine: KatibEngine) -> None:
     engine.cluster.namespace = ""
-    with pytest.raises(NotFound, match="pass -n NAMESPACE"):
+    with pytest.raises(GantuneError, match="pass -n NAMESPACE"):
         engine.submit(experiment())
     assert server.requests == []
 

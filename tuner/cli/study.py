@@ -74,11 +74,7 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     """List the studies of the store, or with --cluster the Experiments of a namespace."""
     facade = client(store_dir, **where)
     if on_cluster:
-        found = facade.cluster().studies()
-        if form == "json":
-            say(json.dumps([{"name": name, "state": state.value} for name, state in found], indent=2))
-        for name, state in found if form != "json" else ():
-            say(f"{name}  {state.value}")
+        _list_cluster(facade, form)
         return
     from tuner.api import EngineKind
     from tuner.result import StudyState
@@ -98,6 +94,34 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
         say(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
     else:
         _print_list(results)
+
+
+def _list_cluster(facade: Client, form: str) -> None:
+    """Print the Experiments of a namespace."""
+    from rich.table import Table
+    from rich.text import Text
+
+    katib = facade.cluster()
+    found = katib.overview()
+    if form == "json":
+        rows = [
+            each._asdict() | {"state": each.state.value, "created": each.created.isoformat() if each.created else None}
+            for each in found
+        ]
+        say(json.dumps(rows, indent=2))
+        return
+    if not found:
+        say(f"no Experiments in namespace {katib.listed_namespace}: create one with `gantune submit FILE`", err=True)
+        return
+    console = SafeConsole()
+    listing = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "state", "finished", "created"):
+        listing.add_column(heading, no_wrap=True, overflow="ellipsis")
+    for each in found:
+        finished = f"{each.finished} of {each.max_trials}" if each.max_trials else str(each.finished)
+        created = f"{each.created:%Y-%m-%d %H:%M}" if each.created else ""
+        listing.add_row(*(Text(cell) for cell in (each.name, each.state.value, finished, created)))
+    console.print(listing)
 
 
 def _summary(result: Result, engine: EngineKind) -> dict[str, object]:

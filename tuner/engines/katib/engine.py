@@ -21,6 +21,7 @@ from tuner.engines.katib.watcher import Watcher
 from tuner.errors import (
     ClusterError,
     Conflict,
+    GantuneError,
     NoKatib,
     NotFound,
     StudyChanged,
@@ -212,9 +213,18 @@ class KatibEngine:
     @guarded
     def studies(self) -> list[tuple[str, StudyState]]:
         """Return the name and state of each Experiment in the namespace."""
-        namespace = self._need(self.namespace or self.cluster.namespace)
-        found = self.cluster.list(EXPERIMENTS, namespace=namespace)
-        return [(name_of(item), objects.study_state(item)[0]) for item in found]
+        return [(each.name, each.state) for each in self.overview()]
+
+    @guarded
+    def overview(self) -> list[objects.Overview]:
+        """Return what one list says of each Experiment in the namespace."""
+        found = self.cluster.list(EXPERIMENTS, namespace=self.listed_namespace)
+        return [objects.overview(item) for item in found]
+
+    @property
+    def listed_namespace(self) -> str:
+        """The namespace that `overview` lists."""
+        return self._need(self.namespace or self.cluster.namespace)
 
     def _created(self, experiment: Experiment, namespace: str) -> LiveExperiment:
         body = _body(experiment, namespace)
@@ -346,7 +356,7 @@ class KatibEngine:
 
     def _need(self, namespace: str) -> str:
         if not namespace:
-            raise NotFound("no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE")
+            raise GantuneError("no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE")
         return namespace
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from tuner.katib import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
 from tuner.manifest import Experiment, Strategy
@@ -125,6 +125,26 @@ def study_state(item: Object) -> tuple[StudyState, str]:
     if "Failed" in true:
         return StudyState.FAILED, str(true["Failed"].get("message", ""))
     return StudyState.RUNNING, ""
+
+
+class Overview(NamedTuple):
+    """One Experiment in a list of all: counts of its trials, and when it was created."""
+
+    name: str
+    state: StudyState
+    finished: int
+    max_trials: int | None  # None without a limit
+    created: datetime | None
+
+
+def overview(item: Object) -> Overview:
+    """What an Experiment says of itself, without its trials."""
+    status = item.get("status") or {}
+    counts = ("trialsSucceeded", "trialsFailed", "trialsKilled", "trialsEarlyStopped", "trialMetricsUnavailable")
+    finished = sum(int(status.get(name) or 0) for name in counts)
+    most = (item.get("spec") or {}).get("maxTrialCount")
+    created = time_of(item["metadata"].get("creationTimestamp"))
+    return Overview(name_of(item), study_state(item)[0], finished, most, created)
 
 
 def restartable(item: Object) -> bool:
