@@ -30,7 +30,7 @@ def warn(message: str) -> None:
 
 
 class Client:
-    """A store and a cluster: what the functions below, and the command line, work on.
+    """Gives the functions of tuner.api and the command line access to a store and a cluster.
 
     Args:
         store: The directory of the studies; None takes GANTUNE_STORE, or else .gantune.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 API_VERSION = "kubeflow.org/v1beta1"
 KINDS = ("Experiment", "Trial", "Suggestion")
@@ -47,3 +48,8 @@ COMPONENT_LABEL = "katib.kubeflow.org/component"  # of Katib's own pods
 INJECTION_LABEL = "katib.kubeflow.org/metrics-collector-injection"  # of a namespace
 SIDECAR = "metrics-logger-and-collector"  # the container that reads the metrics
 SUGGESTION_CONTAINER = "suggestion"
+
+
+def is_experiment(value: Any) -> bool:
+    """True for an object of Katib's kind Experiment, whatever it contains."""
+    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION

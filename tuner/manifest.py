@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tuner import check, extensions, yamlfile
 from tuner.errors import ManifestError
-from tuner.katib import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
+from tuner.katib import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS, is_experiment
 from tuner.result import Goal, Objective
 from tuner.samplers.first import FIRST_ANNOTATION, checked, to_text
 from tuner.samplers.transform import dimension
@@ -148,11 +148,6 @@ def choose(documents: list[Document], file: str, name: str | None = None, *, che
         raise ManifestError(message, file=file, line=wanted[1].start, rule="several-experiments")
     message = f"{len(wanted)} Experiments are named {name!r}; names must differ"
     raise ManifestError(message, file=file, line=wanted[1].start, rule="duplicate-name")
-
-
-def is_experiment(value: Any) -> bool:
-    """True for an object of Katib's kind Experiment, whatever is in it."""
-    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
 
 
 def from_read(document: Document, *, checked: bool = False) -> Experiment:

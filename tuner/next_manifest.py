@@ -19,7 +19,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from tuner import yamlfile
 from tuner.check import Severity, check_data
 from tuner.errors import GantuneError
-from tuner.manifest import Experiment, is_experiment
+from tuner.katib import is_experiment
+from tuner.manifest import Experiment
 from tuner.report.advice import Change, Kind
 from tuner.samplers.first import FIRST_ANNOTATION
 from tuner.space import Categorical, Discrete, Distribution, Parameter, Value, text

@@ -22,7 +22,7 @@ from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
-from tuner.katib import API_VERSION, KINDS
+from tuner.katib import API_VERSION, KINDS, is_experiment
 from tuner.yamlfile import Document, Path, show
 
 __all__ = [
@@ -87,7 +87,7 @@ def check_documents(documents: list[Document], *, strict: bool = False) -> list[
 
 def missing(documents: list[Document], file: str) -> list[Problem]:
     """The problem of a file without any Experiment, as a list; empty where it has one."""
-    if any(_is_experiment(document.value) for document in documents):
+    if any(is_experiment(document.value) for document in documents):
         return []
     hint, line = "", 1
     for document in documents:
@@ -102,7 +102,7 @@ def missing(documents: list[Document], file: str) -> list[Problem]:
 def _embedded(value: Any, path: Path) -> Iterator[Path]:
     """Places below a document that hold an Experiment, as an object or as text."""
     if isinstance(value, dict):
-        if path and _is_experiment(value):
+        if path and is_experiment(value):
             yield path
         for key, item in value.items():
             yield from _embedded(item, (*path, key))
@@ -120,7 +120,7 @@ def check_document(document: Document, *, strict: bool = False) -> list[Problem]
         return []
     if (kind_problem := _kind(value)) is not None:
         return [_problem("kind", document, *kind_problem)]
-    if value.get("kind") != "Experiment" or value.get("apiVersion") != API_VERSION:
+    if not is_experiment(value):
         return []  # another kind, or another project's Experiment
     found = [_problem(note.rule, document, note.path, note.message) for note in document.notes]
     misfits = list(_misfits(value))
@@ -167,12 +167,8 @@ def _problem(rule: str, document: Document, path: Path, message: str) -> Problem
     return Problem(document.file, document.line(path), RULES[rule].severity, rule, message, path)
 
 
-def _is_experiment(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
-
-
 def _key(value: Any) -> tuple[str, str] | None:
-    if not _is_experiment(value):
+    if not is_experiment(value):
         return None
     metadata = value.get("metadata")
     name, namespace = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "namespace"))
