@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.tuner import experiments
+from tests.tuner.test_cli_init import gantune
 from tuner.manifest import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +27,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         YAML().dump(experiments.document("sobol", trials=16, parallel=4), file)
     assert gantune(folder, "run", "study.yaml", "--local", "--seed", "1").returncode == 0
     return folder
-
-
-def gantune(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
-    env["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "tuner", *argv]
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def test_next_search_runs_where_trials_are_better(home: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
-from tuner.cli.run import AUTO, again, workers
+from tuner.cli.run import again, workers_option
 from tuner.cli.terminal import say
 from tuner.errors import StudyError, UnsupportedError
 
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     help="Write the Experiments for a cluster to this file instead of running them; - is stdout.",
 )
 @click.option("--show", is_flag=True, help="Report what has run, here or on the cluster, without running more.")
-@click.option(
-    "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help="Trials at a time."
-)
+@workers_option("Run so many trials at a time.")
 @click.option("--fresh", is_flag=True, help="Start over.")
 @format_option("table", "json")
 @engine_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tuner.cli.options import client, events_option, store_option, study_names
-from tuner.cli.run import AUTO, workers
+from tuner.cli.run import workers_option
 from tuner.cli.terminal import say
 from tuner.errors import StudyDamaged, StudyError
 
@@ -55,14 +55,7 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     multiple=True,
     help="Choose a trial; the default is all failed trials.",
 )
-@click.option(
-    "--workers",
-    metavar="auto|N",
-    callback=workers,
-    default=AUTO,
-    show_default=True,
-    help="Run so many trials at a time.",
-)
+@workers_option("Run so many trials at a time.")
 @events_option
 @store_option
 def retry(name: str, trials: tuple[int, ...], workers: int | None, form: str, store_dir: Path) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import choosing, client, cluster_options, events_option, store_option
+from tuner.cli.options import Command, choosing, client, cluster_options, events_option, store_option
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ def workers(ctx: click.Context, param: click.Parameter, value: str) -> int | Non
     if not (value.isascii() and value.isdigit() and int(value) > 0):
         raise click.BadParameter(f"a number of workers is {AUTO}, or 1 or more, got {value!r}")
     return int(value)
+
+
+def workers_option(help_text: str) -> Callable[[Command], Command]:
+    """`--workers auto|N` of the commands that run trials."""
+    return click.option(
+        "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help=help_text
+    )
 
 
 def first_trials(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[dict[str, str], ...]:
@@ -74,14 +82,7 @@ class Options:
 @click.option("--local", is_flag=True, help="Run on this machine with Optuna.")
 @click.option("--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib).")
 @click.option("--name", help="Choose the Experiment, if FILE holds several.")
-@click.option(
-    "--workers",
-    metavar="auto|N",
-    callback=workers,
-    default=AUTO,
-    show_default=True,
-    help="Local: run so many trials at a time.",
-)
+@workers_option("Local: run so many trials at a time.")
 @click.option("--seed", type=click.IntRange(min=0), help="Local: use this seed instead of the manifest's random_state.")
 @click.option(
     "--max-trials",
