@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             store = Path(folder) / str(size)
-            name = _study(store, size)
+            name = study(store, size)
             page = Path(folder) / "page.html"
             runs = [_seconds(store, name, page) for _ in range(REPEATS)]
             wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
@@ -72,7 +72,7 @@ def _seconds(store: Path, name: str, page: Path) -> tuple[float, float]:
     return time.perf_counter() - start, cpu
 
 
-def _study(store: Path, size: int) -> str:
+def study(store: Path, size: int) -> str:
     """Write a study of `size` finished trials, a seventh of them failed; returns its name."""
     experiment = _experiment()
     studies = Store(store).of(EngineKind.LOCAL)

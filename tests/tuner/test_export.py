@@ -8,10 +8,12 @@ import math
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -86,6 +88,28 @@ def test_journal_holds_the_same_study(tmp_path: Path) -> None:
     assert [(t.params, t.values, t.intermediate_values, t.state) for t in study.get_trials()] == [
         (t.params, t.values, t.intermediate_values, t.state) for t in same
     ]
+
+
+def test_bulk_rows_equal_those_of_optuna(tmp_path: Path) -> None:
+    result = samples.search(20)
+    seen = curves_of(result)
+    odd = {"fd": tuple(Observation("fd", value) for value in (math.nan, math.inf, -math.inf, 1e300))}
+    seen[result.trials[0].name] = odd
+    write(tmp_path / "study.db", "optuna", result, EXPERIMENT, seen)
+    ours = loaded(tmp_path / "study.db")
+    theirs = optuna.create_study(study_name="study", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    theirs.add_trials(ours.get_trials())
+    for table in ("trials", "trial_values", "trial_params", "trial_user_attributes", "trial_intermediate_values"):
+        with (
+            closing(sqlite3.connect(tmp_path / "study.db")) as one,
+            closing(sqlite3.connect(tmp_path / "optuna.db")) as two,
+        ):
+            read = [base.execute(f"select * from {table}").fetchall() for base in (one, two)]
+        rows = [sorted((row[1:] for row in found), key=repr) for found in read]  # without their own ids
+        assert rows[0], table
+        assert rows[0] == rows[1], table
+    ours.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    assert ours.get_trials()[-1].number == 20
 
 
 @pytest.mark.parametrize("state", list(TrialState))

@@ -38,8 +38,7 @@ _LOG = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
 def write(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
     """Write a file that holds the study: a journal where its name ends with .journal, SQLite otherwise.
 
-    SQLite costs Optuna about 10 ms for each trial, a journal less than 1 ms. Raises StudyError where the file cannot be
-    written.
+    Raises StudyError where the file cannot be written.
     """
     from optuna.exceptions import OptunaError
     from optuna.storages import JournalStorage, RDBStorage
@@ -71,6 +70,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 def fill(storage: BaseStorage, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
     """Add the study to a storage."""
     import optuna
+    from optuna.storages import RDBStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = result.objective
@@ -80,7 +80,13 @@ def fill(storage: BaseStorage, result: Result, experiment: Experiment, curves: M
         study.set_metric_names([objective.metric])
     study.set_user_attr("algorithm", experiment.algorithm.name)
     space = {p.name: (p, distribution(p, _values(result, p))) for p in experiment.parameters}
-    study.add_trials([frozen(trial, objective.metric, space, curves.get(trial.name, {})) for trial in result.trials])
+    trials = [frozen(trial, objective.metric, space, curves.get(trial.name, {})) for trial in result.trials]
+    if isinstance(storage, RDBStorage):
+        from tuner.export import rdb
+
+        rdb.add_trials(storage, study._study_id, trials)
+    else:
+        study.add_trials(trials)
 
 
 def frozen(
