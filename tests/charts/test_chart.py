@@ -286,7 +286,7 @@ def test_refuses_counts_that_katib_refuses(condition: str, trials: int, refusal:
     k8s.output(k8s.tool("untt"), "-f", "tests/*_test.yaml", str(chart))
 
 
-def test_labels_of_trials_are_free_for_the_suggestion_service() -> None:
+def test_chart_leaves_trial_labels_to_service() -> None:
     """Katib finds trials by the Experiment's labels, and would lose those whose labels a suggestion replaces."""
     for experiment in searches("-f", str(CHART / "ci" / "searches-values.yaml")).values():
         assert not {NUMBER_LABEL, SEARCH_LABEL} & experiment["metadata"]["labels"].keys()

@@ -113,7 +113,7 @@ def test_a_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> 
     assert engine.store.result(f"{name}.1").trials == result.trials
 
 
-def test_stop_ends_the_running_trials_and_keeps_the_rest(engine: KatibEngine, namespace: str) -> None:
+def test_stop_ends_running_trials_only(engine: KatibEngine, namespace: str) -> None:
     name = engine.submit(experiment("stopped", maxTrialCount=50, maxFailedTrialCount=50))
     for event in engine.watch(name):
         if event.kind is EventKind.TRIAL_ENDED:

@@ -107,9 +107,7 @@ def succeeded(name: str, namespace: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("search", k8s.SEARCHES)
-def test_a_manifest_succeeds_and_gantune_names_the_best_trial_that_katib_names(
-    search: str, namespace: str, tmp_path: Path
-) -> None:
+def test_gantune_and_katib_name_same_best(search: str, namespace: str, tmp_path: Path) -> None:
     apply(small(cpu(search, tmp_path), namespace))
     name = f"gan-{search}"
     optimal = succeeded(name, namespace)["status"]["currentOptimalTrial"]
@@ -159,7 +157,7 @@ def fake_gpus() -> Iterator[Callable[[int], None]]:
     give(before)
 
 
-def test_a_gpu_manifest_is_scheduled_on_the_pretended_pool_and_unschedulable_without(
+def test_gpu_manifest_needs_the_simulated_pool(
     namespace: str, fake_gpus: Callable[[int], None], tmp_path: Path
 ) -> None:
     fake_gpus(0)
@@ -243,7 +241,7 @@ class Release:
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm4"])
-def test_the_chart_is_installed_upgraded_tested_rolled_back_and_uninstalled(helm: str, namespace: str) -> None:
+def test_chart_lifecycle_from_install_to_uninstall(helm: str, namespace: str) -> None:
     release = Release(helm, namespace)
     done = release.put("install", "experiments.bayes.args={--epochs=20}")
     assert done.returncode == 0, done.stderr
@@ -261,9 +259,7 @@ def test_the_chart_is_installed_upgraded_tested_rolled_back_and_uninstalled(helm
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm4"])
-def test_more_trials_for_an_ended_search_are_run_and_fewer_are_refused_before_katib_would(
-    helm: str, namespace: str
-) -> None:
+def test_finished_search_accepts_more_trials_only(helm: str, namespace: str) -> None:
     release = Release(helm, namespace)
     args = ("experiments.bayes.resumePolicy=LongRunning", "experiments.bayes.args={--epochs=20}")
     done = release.put("install", *args)
@@ -279,7 +275,7 @@ def test_more_trials_for_an_ended_search_are_run_and_fewer_are_refused_before_ka
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm4"])
-def test_a_namespace_that_helm_would_make_without_the_label_is_refused(helm: str) -> None:
+def test_namespace_without_katib_label_is_refused(helm: str) -> None:
     absent = f"gantune-e2e-{uuid.uuid4().hex[:8]}"
     try:
         done = run_helm(helm, "install", "gan", CHART, f"--namespace={absent}", "--create-namespace")

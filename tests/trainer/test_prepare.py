@@ -165,7 +165,7 @@ def test_unusable_image_is_named(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("shape", [(100, 7, 6), (100, 7, 6, 3), (100, 7, 6, 1), (100, 3, 7, 6)])
-def test_npz_layouts(shape, tmp_path):
+def test_reads_all_npz_layouts(shape, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.savez(tmp_path / "own.npz", images=images)
     found, labels = sources.read_npz(tmp_path / "own.npz")

@@ -36,7 +36,7 @@ class EngineContract:
         kinds = [event.kind for event in engine.watch(engine.submit(manifest))]
         assert kinds.index(EventKind.STUDY_ENDED) == len(kinds) - 1
 
-    def test_each_trial_starts_before_it_ends_and_ends_once(self, engine: Engine, manifest: Experiment) -> None:
+    def test_each_trial_starts_once_and_finishes_once(self, engine: Engine, manifest: Experiment) -> None:
         events = list(engine.watch(engine.submit(manifest)))
         for trial in events[-1].result.trials:
             kinds = [event.kind for event in events if event.trial and event.trial.name == trial.name]
@@ -55,7 +55,7 @@ class EngineContract:
         assert engine.collect(name) == last.result
         assert last.result.state is StudyState.SUCCEEDED
 
-    def test_best_is_finite_and_the_first_of_the_best(self, engine: Engine, manifest: Experiment) -> None:
+    def test_best_is_finite_and_first_of_equals(self, engine: Engine, manifest: Experiment) -> None:
         *_, last = engine.watch(engine.submit(manifest))
         best, metric = last.result.best, manifest.objective.metric
         assert best is not None

@@ -60,7 +60,7 @@ class RunnerContract:
             assert finish(runner, number).code == 0
             assert f"fd={number + 1}.0" in log(one)
 
-    def test_passes_environment(self, runner: Runner, tmp_path: Path) -> None:
+    def test_passes_environment_to_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(one := job(tmp_path, 0, env={"LEFT": "set"}))
         assert finish(runner, 0).code == 0
         assert "fd=-99" in log(one)
@@ -87,7 +87,7 @@ class RunnerContract:
         runner.stop(0)
         assert runner.wait(0.01) == []
 
-    def test_close_twice(self, runner: Runner, tmp_path: Path) -> None:
+    def test_close_may_run_twice(self, runner: Runner, tmp_path: Path) -> None:
         runner.warm()
         runner.close()
         runner.close()

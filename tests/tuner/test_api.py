@@ -29,7 +29,7 @@ PACKAGES = {"check", "report", "export", "confirm"}  # of tuner, which hold the 
 TERMINAL_ONLY = {"init", "next", "dashboard"}  # they write a manifest for a person to edit, or serve a browser
 
 
-def test_every_verb_of_the_command_line_is_one_here() -> None:
+def test_every_command_has_a_python_verb() -> None:
     from tuner.cli import COMMANDS
 
     verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {"studies"}
@@ -74,7 +74,7 @@ def test_submit_and_run_warn_of_what_preflight_finds(server: Loopback, folder: P
         assert tuner.run(from_document(body), local=False).state is StudyState.FAILED
 
 
-def test_best_and_status_work_on_when_the_experiment_is_gone(server: Loopback) -> None:
+def test_best_and_status_survive_deletion(server: Loopback) -> None:
     server.replay("gpu-unschedulable")
     assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
     server.remove("experiments", "gan", "gpu-unschedulable")
@@ -132,7 +132,7 @@ def test_logs_extend_stop_and_delete(server: Loopback) -> None:
     assert [study.name for study in tuner.studies(cluster=True)] == ["random-ok"]
 
 
-def test_the_store_is_the_one_that_the_command_line_uses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_and_command_line_share_the_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Store().root == Path(".gantune")
     monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
     assert tuner.submit("made.yaml")

@@ -62,7 +62,7 @@ def test_warnings_alone_are_0_and_can_be_ignored(tmp_path: Path) -> None:
     assert "did you mean 'backoff-limit'" in gantune_check(str(path), "--ignore", "backofflimit")[2]
 
 
-def test_json(broken: Path) -> None:
+def test_json_lists_each_problem(broken: Path) -> None:
     code, out, _ = gantune_check("--format", "json", str(broken))
     first = json.loads(out)[0]
     assert code == 1
@@ -77,20 +77,20 @@ def test_json(broken: Path) -> None:
     assert gantune_check("--format", "json", str(CLEAN))[1] == "[]\n"
 
 
-def test_standard_input(broken: Path) -> None:
+def test_reads_standard_input(broken: Path) -> None:
     code, out, _ = gantune_check("-", stdin=broken.read_text())
     assert code == 1
     assert out.startswith("<stdin>:37: error: ")
 
 
-def test_a_file_that_cannot_be_read_is_2_and_the_others_are_checked(broken: Path) -> None:
+def test_unreadable_file_exits_2_after_other_checks(broken: Path) -> None:
     code, out, err = gantune_check("nosuch.yaml", str(broken))
     assert code == 2
     assert "bounds-order" in out
     assert err.splitlines()[0] == "gantune: error: nosuch.yaml: cannot read the manifest: No such file or directory"
 
 
-def test_explain() -> None:
+def test_explain_prints_the_rule() -> None:
     code, out, _ = gantune_check("--explain", "parallel-duplicates")
     assert code == 0
     assert out.startswith("parallel-duplicates (warning)\n")

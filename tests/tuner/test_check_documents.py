@@ -90,7 +90,7 @@ def with_replicas(name: str) -> list[str]:
     return [problem.message for problem in problems(text) if problem.rule in ("primary-container", "image")]
 
 
-def test_primary_container_is_in_a_pod_of_a_training_job() -> None:
+def test_primary_container_is_found_in_training_job() -> None:
     no_image = "container 'side' must have an image: Kubernetes refuses the pod"
     missing = "primaryContainerName 'trainer' is in no pod of the PyTorchJob (Master: pytorch; Worker: other, side)"
     assert with_replicas("trainer") == [no_image]

@@ -196,7 +196,7 @@ def changed(edits: list[tuple[str, str]]) -> str:
     return text
 
 
-def test_the_clean_manifest_has_neither_an_error_nor_a_warning() -> None:
+def test_clean_manifest_has_no_problem() -> None:
     assert check_file(CLEAN, strict=True) == []
 
 

@@ -66,7 +66,7 @@ def setting(name: str, value: Any, of: str = "algorithm", algorithm: str = "rand
 
 
 @pytest.mark.parametrize("case", [c for c in RECORDED if c["case"] != CLUSTER_ONLY], ids=lambda case: case["case"])
-def test_recorded_requests_are_judged_as_the_cluster_judged_them(case: dict[str, Any]) -> None:
+def test_recorded_requests_get_the_cluster_verdict(case: dict[str, Any]) -> None:
     assert bool(errors(case["experiment"])) == (case["status"] >= 400), (case["message"], errors(case["experiment"]))
 
 
@@ -117,7 +117,7 @@ LET_PASS: dict[str, Edit] = {
 
 
 @pytest.mark.parametrize("edit", LET_PASS.values(), ids=list(LET_PASS))
-def test_what_the_webhook_lets_pass_is_an_error_here(edit: Edit) -> None:
+def test_check_is_stricter_than_webhook(edit: Edit) -> None:
     assert errors(after(edit))
 
 
@@ -233,5 +233,5 @@ ROUND_TRIPS: list[tuple[Edit, bool]] = [
 
 
 @pytest.mark.parametrize(("edit", "taken"), ROUND_TRIPS)
-def test_a_job_survives_the_round_trip_as_in_the_webhook(edit: Edit, taken: bool) -> None:
+def test_job_round_trip_matches_webhook(edit: Edit, taken: bool) -> None:
     assert (errors(after(edit)) == []) is taken

@@ -161,7 +161,7 @@ def test_first_option_adds_a_first_trial(home):
         assert reason in err
 
 
-def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
+def test_rerun_adds_nothing_and_max_trials_extends(home):
     gantune(home, "run", "toy.yaml", "--local")
     first = gantune(home, "status", "toy", "--format", "json")[1]
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
@@ -174,7 +174,7 @@ def test_the_same_line_again_adds_nothing_and_max_trials_extends(home):
     assert (code, out.count("started")) == (0, 4)
 
 
-def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
+def test_all_trials_failing_exits_1_with_reason(home):
     (home / "trial.sh").write_text(BROKEN)
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
     assert code == 1
@@ -206,7 +206,7 @@ def test_a_search_whose_trials_all_fail_exits_1_and_says_why(home):
         (["best"], 2, "NAME"),
     ],
 )
-def test_wrong_input_is_one_line_and_its_exit_code(home, argv, code, says):
+def test_wrong_input_is_one_line_with_exit_code(home, argv, code, says):
     (home / "text.yaml").write_text("just: [text\n")
     (home / "other.yaml").write_text("kind: Namespace\n")
     found, out, err = gantune(home, *argv)
@@ -223,7 +223,7 @@ def test_a_name_near_the_one_that_was_meant(home):
     assert "there is toy" in gantune(home, "best", "tyo")[2]
 
 
-def test_without_a_flag_it_says_where_it_runs_and_why(home):
+def test_run_without_flag_says_where_and_why(home):
     code, _, err = gantune(home, "run", "toy.yaml")
     assert code == 0
     assert "runs here: no cluster" in err
@@ -237,7 +237,7 @@ def test_a_closed_pipe_is_no_error(home):
     assert (run.stdout, run.stderr) == ("{\n", "")
 
 
-def test_on_a_terminal_the_table_is_drawn_and_the_cursor_comes_back(home):
+def test_terminal_shows_table_and_restores_cursor(home):
     mine, theirs = pty.openpty()
     process = start(home, "run", "toy.yaml", "--local", stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -258,7 +258,7 @@ def test_on_a_terminal_the_table_is_drawn_and_the_cursor_comes_back(home):
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
 
 
-def test_the_page_and_the_flags_are_made_of_the_same_trial():
+def test_page_and_flags_show_the_same_trial():
     """export and report read the same Result; a Result with a failed better trial must not confuse either."""
     from tuner.cli import export
 

@@ -91,7 +91,7 @@ def test_each_ending_has_its_exit_code(
     assert invoke(cluster.watch, scenario, "--format", "json", *words).return_value == code
 
 
-def test_a_deadline_and_a_cluster_that_fails_have_their_own_codes(server: Loopback, folder: Path) -> None:
+def test_timeout_and_cluster_failure_have_own_codes(server: Loopback, folder: Path) -> None:
     server.replay("gpu-unschedulable")
     done = process("watch", "gpu-unschedulable", "--timeout", "0.2")
     assert (done.returncode, "did not finish within 0.2 s" in done.stderr) == (5, True)
@@ -118,7 +118,7 @@ def test_status_of_a_running_search_is_refreshed(server: Loopback, folder: Path)
     assert {trial["reason"] for trial in trials} == {"Unschedulable: 1 Insufficient nvidia.com/gpu"}
 
 
-def test_a_search_that_has_ended_is_refreshed_while_trials_still_run(server: Loopback, folder: Path) -> None:
+def test_finished_study_refreshes_while_trials_run(server: Loopback, folder: Path) -> None:
     for _ in server.steps("goal-reached"):
         item = server.objects.get(("experiments", "gan", "goal-reached"), {})
         if any(c["type"] == "Succeeded" for c in item.get("status", {}).get("conditions", [])):
@@ -133,7 +133,7 @@ def test_a_search_that_has_ended_is_refreshed_while_trials_still_run(server: Loo
     assert [path.rpartition("/")[2] for _, path in server.requests] == ["goal-reached"]  # is it still the same?
 
 
-def test_another_experiment_of_the_same_name_is_never_answered_for(server: Loopback, folder: Path) -> None:
+def test_other_experiment_of_same_name_is_refused(server: Loopback, folder: Path) -> None:
     server.replay("random-ok")
     mine = invoke(study.best, "random-ok", "--format", "json").stdout
     refused = process("best", "random-ok", "-n", "nowhere")
@@ -150,7 +150,7 @@ def test_another_experiment_of_the_same_name_is_never_answered_for(server: Loopb
     assert invoke(study.best, "random-ok.1", "--format", "json").stdout == mine
 
 
-def test_a_search_that_katib_goes_on_with_is_seen(server: Loopback, folder: Path) -> None:
+def test_search_that_katib_continues_is_noticed(server: Loopback, folder: Path) -> None:
     server.replay("random-ok")
     change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
     assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Succeeded"
@@ -158,9 +158,7 @@ def test_a_search_that_katib_goes_on_with_is_seen(server: Loopback, folder: Path
     assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Running"
 
 
-def test_a_search_that_has_ended_is_shown_without_a_word_where_the_cluster_is_gone(
-    server: Loopback, folder: Path
-) -> None:
+def test_finished_study_needs_no_cluster(server: Loopback, folder: Path) -> None:
     server.replay("random-ok")
     shown = invoke(study.best, "random-ok").stdout
     server.silent = True
@@ -172,9 +170,7 @@ def test_a_search_that_has_ended_is_shown_without_a_word_where_the_cluster_is_go
     ("refusal", "says"),
     [("unauthorized-401", "log in again"), ("forbidden-list-403", "the RBAC rule to add"), ("get-404", "not found")],
 )
-def test_a_name_that_is_not_found_says_why_the_cluster_has_none(
-    server: Loopback, folder: Path, refusal: str, says: str
-) -> None:
+def test_unknown_name_says_why_cluster_has_none(server: Loopback, folder: Path, refusal: str, says: str) -> None:
     server.recorded("GET", "/experiments/typo", refusal)
     done = process("best", "typo")
     assert done.returncode == 2
@@ -183,7 +179,7 @@ def test_a_name_that_is_not_found_says_why_the_cluster_has_none(
     assert done.stderr.count("\n") == 1
 
 
-def test_what_kubectl_made_is_read_with_the_same_options_and_remembered(server: Loopback, folder: Path) -> None:
+def test_experiment_of_kubectl_is_read_and_remembered(server: Loopback, folder: Path) -> None:
     server.replay("random-ok", namespace="team")
     assert process("best", "random-ok").returncode == 2  # the context's namespace is gan
     for command in (study.status, study.best):
@@ -194,7 +190,7 @@ def test_what_kubectl_made_is_read_with_the_same_options_and_remembered(server: 
     assert "no usable context prod" in str(invoke(study.status, "nothing", "--context", "prod").exception)
 
 
-def test_a_search_that_runs_is_read_from_the_namespace_it_was_watched_in(server: Loopback, folder: Path) -> None:
+def test_running_study_keeps_its_namespace(server: Loopback, folder: Path) -> None:
     server.replay("gpu-unschedulable", namespace="team")
     assert process("watch", "gpu-unschedulable", "-n", "team", "--timeout", "0.2").returncode == 5
     server.requests.clear()
@@ -202,7 +198,7 @@ def test_a_search_that_runs_is_read_from_the_namespace_it_was_watched_in(server:
     assert server.count("GET", "/namespaces/team/experiments/gpu-unschedulable") == 1
 
 
-def test_a_study_is_not_read_from_another_cluster_by_mistake(
+def test_study_is_not_read_from_another_cluster(
     server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.replay("gpu-unschedulable")
@@ -237,7 +233,7 @@ def test_gantune_store_is_for_every_command(server: Loopback, folder: Path, monk
     assert not (folder / ".gantune").exists()
 
 
-def test_status_without_the_cluster_shows_what_was_collected_last(server: Loopback, folder: Path) -> None:
+def test_status_without_cluster_shows_stored_result(server: Loopback, folder: Path) -> None:
     server.replay("gpu-unschedulable")
     invoke(study.status, "gpu-unschedulable")
     server.silent = True
@@ -263,7 +259,7 @@ def test_logs_prints_the_trainers_lines(server: Loopback, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("watch", "x"), ("submit", "made.yaml"), ("logs", "x"), ("delete", "x")])
-def test_without_a_cluster_every_command_says_so_in_one_line(
+def test_missing_cluster_is_one_line_everywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
@@ -273,7 +269,7 @@ def test_without_a_cluster_every_command_says_so_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback, folder: Path) -> None:
+def test_local_study_warm_starts_from_cluster(server: Loopback, folder: Path) -> None:
     from tuner.engines.local import LocalEngine
     from tuner.manifest import from_document
     from tuner.store import Store
@@ -293,9 +289,7 @@ def test_a_local_study_begins_with_what_the_cluster_has_learnt(server: Loopback,
     assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
 
 
-def test_the_table_says_who_waits_and_where_trials_ran(
-    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_shows_waiting_trials_and_nodes(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     server.replay("gpu-unschedulable")
     shown = process("status", "gpu-unschedulable").stdout
@@ -338,7 +332,7 @@ def test_local_and_cluster_exclude_each_other(server: Loopback, folder: Path) ->
     assert server.count("POST", "") == 0
 
 
-def test_a_list_brings_what_runs_up_to_date_and_shortens_the_best_not_the_names(server: Loopback, folder: Path) -> None:
+def test_list_refreshes_running_studies_and_keeps_names(server: Loopback, folder: Path) -> None:
     for _ in server.steps("goal-reached"):
         if "Succeeded" in str(server.objects.get(("trials", "gan", "goal-reached-csl9h6ml"), "")):
             break

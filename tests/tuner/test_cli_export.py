@@ -35,7 +35,7 @@ def test_a_flag_and_its_value_as_two_elements():
     assert export.args(experiment(command, **BOTH), POINT) == ["--lr", "0.00042", "--bs", "64"]
 
 
-def test_a_trial_parameter_may_have_another_name_than_the_search_parameter():
+def test_trial_parameter_may_rename_search_parameter():
     found = export.args(experiment(["x", "--rate=${trialParameters.rate}"], rate="lr"), {"lr": 0.1})
     assert found == ["--rate=0.1"]
 
@@ -57,7 +57,7 @@ def test_an_element_that_carries_two():
         (["train", "--lr=${trialParameters.lr}", "--out=/o/${trialSpec.Name}/${trialParameters.bs}"], "carries bs"),
     ],
 )
-def test_what_cannot_be_flags_is_refused_with_the_remedy(command, says):
+def test_values_unfit_for_flags_are_refused(command, says):
     with pytest.raises(CommandError, match=says) as error:
         export.args(experiment(command, name="${trialSpec.Name}", **BOTH), POINT)
     assert "--format env or json" in str(error.value)
@@ -109,7 +109,7 @@ def test_two_parameters_cannot_share_a_variable():
         export.env(experiment(["x"]), {"a-b": 1, "a_b": 2})
 
 
-def test_a_trials_directory_may_lie_under_one_of_its_own_mounts():
+def test_trial_directory_may_lie_under_its_mount():
     command = Command(argv=("x", "--out=/output/a", "/tmp"), mounts=("/tmp", "/output"))
     assert command.inside(Path("/tmp/s")).argv == ("x", "--out=/tmp/s/mounts/output/a", "/tmp/s/mounts/tmp")
 

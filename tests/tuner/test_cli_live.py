@@ -66,7 +66,7 @@ def test_narrow_table_shows_objective_first():
     ]
 
 
-def test_a_thousand_trials_show_those_at_work_the_best_and_the_newest():
+def test_long_table_shows_running_best_and_newest():
     found = search(1000)
     at_work = replace(found.trials[500], state=TrialState.RUNNING, metrics={})
     found = replace(found, trials=(*found.trials[:500], at_work, *found.trials[501:]))
@@ -85,7 +85,7 @@ def test_more_running_trials_than_rows_still_fit():
     assert len(table.choose(found, 6)) == 6
 
 
-def test_time_left_goes_by_the_trials_that_ended_since_and_counts_down():
+def test_time_left_follows_recently_finished_trials():
     began = datetime(2026, 1, 2, 3, tzinfo=UTC)
     now = [began.timestamp()]
     shown = live.Screen(10, clock=lambda: now[0])
@@ -159,7 +159,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert err == "warning: disk nearly full\n"
 
 
-def test_json_is_one_event_per_line_and_ends_with_the_result(capsys):
+def test_json_lines_end_with_the_result(capsys):
     live.follow(events(), total=1, output=live.Output.JSON)
     out, err = capsys.readouterr()
     shapes = [json.loads(line) for line in out.splitlines()]
@@ -187,7 +187,7 @@ def test_the_live_display_gives_the_cursor_back(monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3723, "1:02:03"), (-1, "0:00")]
 )
-def test_durations(seconds, text):
+def test_durations_are_short_words(seconds, text):
     assert table.duration(seconds) == text
 
 

@@ -117,7 +117,7 @@ def test_copied_command_trains_the_trial_again(home: Path) -> None:
     assert not (home / "pwned").exists()
 
 
-def test_served_study_on_a_cluster_is_brought_up_to_date(
+def test_served_cluster_study_is_refreshed(
     server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tuner.cli.serving.CLUSTER_INTERVAL", 0.0)

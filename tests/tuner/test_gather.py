@@ -64,7 +64,7 @@ def test_shows_images_and_the_trainer_s_record(tmp_path: Path) -> None:
     assert order == sorted(order)
 
 
-def test_images_of_the_user_are_not_a_trial_s(tmp_path: Path) -> None:
+def test_images_of_user_are_not_collected(tmp_path: Path) -> None:
     """A copied working directory holds the user's own files, with their old dates."""
     import os
 
@@ -75,7 +75,7 @@ def test_images_of_the_user_are_not_a_trial_s(tmp_path: Path) -> None:
     assert Client(tmp_path).study("study", EngineKind.LOCAL).samples == {}
 
 
-def test_study_on_a_cluster_says_how_to_get_images(tmp_path: Path) -> None:
+def test_cluster_study_says_how_to_get_images(tmp_path: Path) -> None:
     studies = ClusterStudies(Store(tmp_path))
     origin = Origin("uid-1", "gan", "https://cluster")
     studies.remember(replace(experiment(), name="study"), origin)

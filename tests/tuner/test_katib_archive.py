@@ -27,7 +27,7 @@ def uids(store: ClusterStudies) -> dict[str, str]:
     return {name: origin.uid for name in store.names() if (origin := store.origin(name))}
 
 
-def test_an_archive_comes_back_when_its_experiment_is_asked_for(tmp_path: Path) -> None:
+def test_archive_returns_when_its_experiment_is_named(tmp_path: Path) -> None:
     store = ClusterStudies(Store(tmp_path))
     for uid in ("one", "two", "three", "one"):
         kept(store, "big", uid)
@@ -36,7 +36,7 @@ def test_an_archive_comes_back_when_its_experiment_is_asked_for(tmp_path: Path) 
     assert store.activate("big", "one") == ""
 
 
-def test_an_archive_comes_back_where_the_name_is_free(tmp_path: Path) -> None:
+def test_archive_returns_to_a_free_name(tmp_path: Path) -> None:
     """Someone removed it, or a process ended between the two renames."""
     store = ClusterStudies(Store(tmp_path))
     kept(store, "big", "one", trials=2)
@@ -72,7 +72,7 @@ def test_an_experiment_called_as_an_archive_is_none(tmp_path: Path) -> None:
     assert uids(store) == {"big": "one", "big.1": "dotted", "big.2": "late", "big.4": "two"}
 
 
-def test_a_result_goes_to_its_own_experiments_study_or_nowhere(tmp_path: Path) -> None:
+def test_result_goes_only_to_its_own_study(tmp_path: Path) -> None:
     store, late = ClusterStudies(Store(tmp_path)), Result("big", StudyState.DELETED, experiment().objective)
     kept(store, "big", "one", trials=2)
     kept(store, "big", "two", trials=1)

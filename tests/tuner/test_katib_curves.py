@@ -82,9 +82,7 @@ def had(engine: KatibEngine) -> set[str]:
     return set(curves.read(engine.store.folder("big")))
 
 
-def test_one_trial_that_fails_does_not_stop_the_others(
-    engine: KatibEngine, database: DbServer, notes: list[str]
-) -> None:
+def test_one_missing_curve_does_not_block_others(engine: KatibEngine, database: DbServer, notes: list[str]) -> None:
     def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
         if trial == "big-00000001":
             context.abort(grpc.StatusCode.UNKNOWN, "Error 1390: too many placeholders")
@@ -100,7 +98,7 @@ def test_one_trial_that_fails_does_not_stop_the_others(
     assert "too many placeholders" in notes[0]
 
 
-def test_a_db_manager_that_is_silent_is_left_alone(
+def test_silent_db_manager_is_abandoned(
     engine: KatibEngine, database: DbServer, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -124,7 +122,7 @@ def test_a_curve_beyond_grpcs_own_limit_is_read(engine: KatibEngine, database: D
         assert len(manager.observations("big-00000000")) == 120_000
 
 
-def test_a_db_manager_that_is_gone_is_unreachable_and_one_reply_is_not(engine: KatibEngine, database: DbServer) -> None:
+def test_only_a_missing_db_manager_is_unreachable(engine: KatibEngine, database: DbServer) -> None:
     def fail(code: grpc.StatusCode) -> Answer:
         return lambda trial, context: context.abort(code, "no")
 
@@ -138,7 +136,7 @@ def test_a_db_manager_that_is_gone_is_unreachable_and_one_reply_is_not(engine: K
         assert type(caught.value) is ClusterError
 
 
-def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
+def test_unsupported_filter_loses_only_the_curve(
     server: Loopback, engine: KatibEngine, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = server.objects["experiments", "gan", "big"]
@@ -151,9 +149,7 @@ def test_a_filter_that_python_cannot_take_costs_the_curve_alone(
     assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
 
 
-def test_out_of_reach_one_list_of_pods_serves_all_trials(
-    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_pod_list_serves_all_trials(server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     for plural, item in many(50):
         server.put(plural, item)
     for trial in ("big-00000007", "big-00000042"):  # the others' pods Katib has removed
@@ -190,7 +186,7 @@ def test_json_metrics_are_read_from_logs(
     assert all(seen.time for seen in curve)
 
 
-def test_curves_find_their_folder_where_another_command_renames_it(engine: KatibEngine, database: DbServer) -> None:
+def test_curves_follow_an_archived_study(engine: KatibEngine, database: DbServer) -> None:
     def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
         if len(database.calls) == 3:
             engine.store.activate("big", "another")
@@ -203,7 +199,7 @@ def test_curves_find_their_folder_where_another_command_renames_it(engine: Katib
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])  # servers since 1.35 ask for create too
-def test_a_forbidden_port_forward_is_said_at_once_with_the_rule(pod: Loopback, verb: str) -> None:
+def test_forbidden_port_forward_names_the_rule(pod: Loopback, verb: str) -> None:
     says = f'pods "katib-db-manager-1" is forbidden: User "u" cannot {verb} resource "pods/portforward" in API group ""'
     pod.answer("GET", "/portforward", 403, {"kind": "Status", "message": says, "code": 403})
     with pytest.raises(Forbidden) as caught, DbManager.open(Cluster.connect()):
@@ -218,7 +214,7 @@ def test_a_port_forward_that_fails_says_why(pod: Loopback) -> None:
         pass
 
 
-def test_a_watch_may_send_while_a_port_forward_is_made(pod: Loopback) -> None:
+def test_watch_runs_while_port_forward_starts(pod: Loopback) -> None:
     """The kubernetes package replaces `request` on the ApiClient that forwards: never on the one that watches."""
     cluster = Cluster.connect()
     before = cluster._api.request
@@ -246,7 +242,7 @@ def test_both_ends_of_a_bridge_see_the_end() -> None:
     client.close()
 
 
-def test_the_log_of_a_trial_whose_pod_is_gone_is_what_it_reported(
+def test_log_without_pod_shows_reported_metrics(
     engine: KatibEngine, database: DbServer, notes: list[str], server: Loopback
 ) -> None:
     """Katib removes the pods of trials that have ended, unless `retain` is true, as in none of our manifests."""

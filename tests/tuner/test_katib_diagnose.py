@@ -47,9 +47,7 @@ def no_events(server: Loopback) -> None:
 
 
 @pytest.mark.parametrize("scenario", STALLS)
-def test_a_search_that_cannot_move_says_why_and_the_remedy(
-    server: Loopback, engine: KatibEngine, scenario: str
-) -> None:
+def test_stuck_search_says_why_and_the_fix(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     why, remedy = STALLS[scenario]
     play(server, scenario).join()
     said = until_warned(engine.watch(scenario), why)
@@ -59,7 +57,7 @@ def test_a_search_that_cannot_move_says_why_and_the_remedy(
 
 
 @pytest.mark.parametrize("scenario", ["gpu-unschedulable", "image-pull-error", "nan-objective"])
-def test_a_stall_is_said_once_and_nothing_else_is(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_stall_is_reported_exactly_once(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """Through the second look and the third, while a pod goes to and fro between ErrImagePull and its back-off."""
     play(server, scenario)
     engine.timeout = 150
@@ -85,7 +83,7 @@ def test_every_stall_is_said_within_a_minute(server: Loopback, engine: KatibEngi
     assert scenario in STALLS or took > 40, said  # a slow sampler is given twice the patience
 
 
-def test_a_suggestion_pod_that_is_being_made_is_no_stall(server: Loopback, engine: KatibEngine) -> None:
+def test_starting_suggestion_pod_is_no_stall(server: Loopback, engine: KatibEngine) -> None:
     """On every fresh cluster its image is pulled for longer than the first look waits."""
     rest = play_until(server, "random-ok", lambda step: step["kind"] == "pods" and "'waiting'" in str(step))
     engine.clock = FastClock(10)  # the first look comes after 2 s, the second after 5
@@ -129,7 +127,7 @@ KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
         ),
     ],
 )
-def test_a_sampler_that_is_killed_or_crashes_is_told(
+def test_killed_or_crashed_sampler_is_reported(
     server: Loopback, engine: KatibEngine, container: dict[str, Any], why: str, remedy: str
 ) -> None:
     pod_of_the_sampler(server, **container)
@@ -137,14 +135,14 @@ def test_a_sampler_that_is_killed_or_crashes_is_told(
     assert remedy in said[-1]
 
 
-def test_a_nan_is_found_in_the_log_where_the_events_are_gone(server: Loopback, engine: KatibEngine) -> None:
+def test_nan_is_found_in_log_without_events(server: Loopback, engine: KatibEngine) -> None:
     server.replay("nan-objective")
     no_events(server)
     until_warned(engine.watch("nan-objective"), "the suggestion service fails on a trial without a finite fd")
     assert server.count("GET", "/log?container=suggestion") == 1
 
 
-def test_a_nan_that_the_sampler_has_got_over_is_no_reason_to_stop(server: Loopback, engine: KatibEngine) -> None:
+def test_past_nan_does_not_stop_the_search(server: Loopback, engine: KatibEngine) -> None:
     """optuna's and skopt's services err once on such a trial, and go on."""
     server.replay("nan-objective")
     no_events(server)
@@ -154,7 +152,7 @@ def test_a_nan_that_the_sampler_has_got_over_is_no_reason_to_stop(server: Loopba
     assert len(said) == 1
 
 
-def test_a_completed_pod_whose_metrics_katib_does_not_take_is_told(server: Loopback, engine: KatibEngine) -> None:
+def test_completed_pod_with_ignored_metrics_is_reported(server: Loopback, engine: KatibEngine) -> None:
     """Katib asks every second, without an event: no collector ran, or its DB manager is out of reach."""
     play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     (trial,) = [name for name in names(server, "trials") if "Running" in str(server.objects["trials", "gan", name])]
@@ -183,7 +181,7 @@ def test_a_standstill_without_a_reason_is_said_once(server: Loopback, engine: Ka
         raise AssertionError(next(one for one in watch if one.kind is EventKind.WARNING).message)
 
 
-def test_events_that_may_not_be_read_are_no_stall_by_themselves(server: Loopback, engine: KatibEngine) -> None:
+def test_forbidden_events_alone_are_no_stall(server: Loopback, engine: KatibEngine) -> None:
     """Between two waves a healthy search is quiet for longer than the first look waits."""
     server.replay("nan-objective")
     server.logs.clear()
@@ -195,7 +193,7 @@ def test_events_that_may_not_be_read_are_no_stall_by_themselves(server: Loopback
     assert engine.clock.now() - began > 40
 
 
-def test_a_nan_is_found_in_the_log_where_events_are_forbidden(server: Loopback, engine: KatibEngine) -> None:
+def test_nan_is_found_in_log_despite_forbidden_events(server: Loopback, engine: KatibEngine) -> None:
     server.replay("nan-objective")
     server.answer("GET", "/events", 403, RESPONSES["forbidden-list-403"]["body"])
     until_warned(engine.watch("nan-objective"), "the suggestion service fails on a trial without a finite fd")
@@ -211,7 +209,7 @@ def test_where_nothing_may_be_read_that_is_said(server: Loopback, engine: KatibE
     assert 'the RBAC rule to add: {apiGroups: [""], resources: ["events"], verbs: ["list"]}' in said[-1]
 
 
-def test_a_refused_suggestion_pod_is_told_by_its_deployment_too(server: Loopback, engine: KatibEngine) -> None:
+def test_deployment_reports_refused_suggestion_pod(server: Loopback, engine: KatibEngine) -> None:
     server.replay("restricted-early-stopping")
     no_events(server)
     said = until_warned(engine.watch("restricted-early-stopping"), "no trial was created since")
@@ -238,7 +236,7 @@ def test_a_sampler_that_never_answers_is_told(server: Loopback, engine: KatibEng
     assert "(its Suggestion says: Suggestion is running)" in said[-1]
 
 
-def test_a_controllers_error_is_told_and_a_conflict_is_not(server: Loopback, engine: KatibEngine) -> None:
+def test_controller_error_is_reported_but_no_conflict(server: Loopback, engine: KatibEngine) -> None:
     no_trial_yet(server)
     conflict = "Operation cannot be fulfilled: the object has been modified; please apply your changes"
     server.put("events", event("Experiment", "random-ok", "ReconcileError", conflict, 7))
@@ -248,7 +246,7 @@ def test_a_controllers_error_is_told_and_a_conflict_is_not(server: Loopback, eng
     assert "rpc error: no such setting; see `kubectl describe suggestion -n gan random-ok`" in said[-1]
 
 
-def test_a_job_that_a_quota_refuses_is_the_trials_reason(server: Loopback, engine: KatibEngine) -> None:
+def test_job_refused_by_quota_is_the_reason(server: Loopback, engine: KatibEngine) -> None:
     play_until(server, "random-ok", lambda step: condition(step, "trials", "Created"))
     trial = next(n for n in names(server, "trials") if "conditions" in str(server.objects["trials", "gan", n]))
     for other in names(server, "trials"):
@@ -263,7 +261,7 @@ def test_a_job_that_a_quota_refuses_is_the_trials_reason(server: Loopback, engin
     assert stuck.reason == f"its Job is refused: {refusal}"
 
 
-def test_a_pod_that_is_refused_is_its_trials_reason(server: Loopback, engine: KatibEngine) -> None:
+def test_refused_pod_is_the_trial_reason(server: Loopback, engine: KatibEngine) -> None:
     server.replay("suspended-jobs")
     for name in names(server, "jobs"):
         change(server, "jobs", name, lambda job: job["spec"].update(suspend=False))
@@ -273,7 +271,7 @@ def test_a_pod_that_is_refused_is_its_trials_reason(server: Loopback, engine: Ka
     assert "give the trial's containers a restricted securityContext" in said[-1]
 
 
-def test_what_befell_an_earlier_experiment_of_the_name_is_not_told(server: Loopback, engine: KatibEngine) -> None:
+def test_events_of_an_earlier_experiment_are_ignored(server: Loopback, engine: KatibEngine) -> None:
     server.replay("suspended-jobs")
     for name in names(server, "jobs"):
         old = event("Job", name, "FailedCreate", "pods is forbidden: long ago")

@@ -23,7 +23,7 @@ def test_extend_patches_the_count_alone(server: Loopback, engine: KatibEngine) -
         engine.extend("gpu-unschedulable", 2)
 
 
-def test_extend_of_a_finished_search_says_what_katib_allows(server: Loopback, engine: KatibEngine) -> None:
+def test_extend_of_finished_search_explains_katib(server: Loopback, engine: KatibEngine) -> None:
     server.replay("random-ok")
     with pytest.raises(UnsupportedError, match=r"resumePolicy LongRunning or FromVolume \(here Never\)"):
         engine.extend("random-ok", 12)
@@ -32,7 +32,7 @@ def test_extend_of_a_finished_search_says_what_katib_allows(server: Loopback, en
     assert server.objects["experiments", "gan", "random-ok"]["spec"]["maxTrialCount"] == 12
 
 
-def test_stop_completes_the_experiment_and_deletes_only_what_runs(server: Loopback, engine: KatibEngine) -> None:
+def test_stop_deletes_only_running_trials(server: Loopback, engine: KatibEngine) -> None:
     for _ in server.steps("random-ok"):
         trials = {key[2]: item for key, item in server.objects.items() if key[0] == "trials"}
         done = [name for name, item in trials.items() if "observation" in item.get("status", {})]

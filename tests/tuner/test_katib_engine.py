@@ -33,9 +33,7 @@ def test_collect_has_every_trial_with_numbers(server: Loopback, engine: KatibEng
     assert not any("Katib reports" in note for note in notes)
 
 
-def test_a_best_trial_that_the_store_alone_knows_is_not_laid_to_nan(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_best_known_only_to_store_is_no_nan(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     server.remove("trials", "gan", "random-ok-k62kz9k8")
@@ -55,9 +53,7 @@ def test_a_best_trial_that_the_store_alone_knows_is_not_laid_to_nan(
     ]
 
 
-def test_another_best_without_a_known_cause_is_told_bare(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_other_best_without_cause_is_reported_plainly(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     server.replay("random-ok")
     change(
         server,
@@ -93,7 +89,7 @@ def test_values_that_are_no_numbers_never_count(
     assert (result.best.number == 2) is bool(metrics)
 
 
-def test_an_early_stopped_trial_is_one_though_it_still_says_running(server: Loopback, engine: KatibEngine) -> None:
+def test_early_stopped_wins_over_running(server: Loopback, engine: KatibEngine) -> None:
     for plural, item in many(2):
         if plural == "trials":
             done = item["status"]["conditions"]
@@ -144,14 +140,14 @@ def test_curves_come_from_the_db_manager_once(
     assert stored.count(b"\n") == len(curves.read(engine.store.folder("bayes-ok"))) == 1
 
 
-def test_a_trial_unknown_to_the_db_manager_has_no_curve(
+def test_trial_unknown_to_db_manager_has_no_curve(
     kubeconfig: Path, db_manager: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with DbManager.open(Cluster.connect(), address=db_manager) as database:
         assert database.observations("nosuch") == []
 
 
-def test_from_outside_the_db_manager_is_reached_by_port_forward(
+def test_db_manager_is_reached_by_port_forward(
     server: Loopback, kubeconfig: Path, db_manager: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = {"katib.kubeflow.org/component": "db-manager"}
@@ -164,14 +160,12 @@ def test_from_outside_the_db_manager_is_reached_by_port_forward(
     assert server.count("GET", "/pods/katib-db-manager-1/portforward?ports=6789") == 1
 
 
-def test_without_a_db_manager_the_port_forward_says_so(server: Loopback, kubeconfig: Path) -> None:
+def test_port_forward_reports_missing_db_manager(server: Loopback, kubeconfig: Path) -> None:
     with pytest.raises(NotFound, match="no running pod of Katib's DB manager"), DbManager.open(Cluster.connect()):
         pass
 
 
-def test_curves_come_from_the_logs_where_the_db_manager_is_out_of_reach(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_curves_fall_back_to_logs_without_db_manager(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     curve = curves.read(engine.store.folder("random-ok"))["random-ok-2p7hm8wp"]["fd"]
@@ -188,7 +182,7 @@ def test_logs_come_from_the_container_that_has_them(server: Loopback, engine: Ka
     assert "2026-11-22T10:00:01.250000Z epoch=1 loss=1.7000 fd=12.5093" in lines
 
 
-def test_the_log_comes_from_the_youngest_pod_that_has_the_container(server: Loopback, engine: KatibEngine) -> None:
+def test_log_comes_from_youngest_pod_with_container(server: Loopback, engine: KatibEngine) -> None:
     """A Job that tried again has two; a pod that waits for a node has no container yet."""
     server.replay("random-ok")
     first = server.objects[next(key for key in server.objects if key[0] == "pods" and "2p7hm8wp" in key[2])]
@@ -220,9 +214,7 @@ def test_the_log_of_a_removed_pod_names_retain(server: Loopback, engine: KatibEn
         list(engine.logs("big", "7"))
 
 
-def test_nothing_is_deleted_when_the_results_cannot_be_kept(
-    server: Loopback, engine: KatibEngine, tmp_path: Path
-) -> None:
+def test_delete_needs_a_writable_store(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
     server.replay("random-ok")
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(Exception, match="cannot be written"):

@@ -67,7 +67,7 @@ def test_stop_keeps_what_the_archive_alone_knows(server: Loopback, engine: Katib
     assert engine.store.archived("big.2") == "big"
 
 
-def test_an_experiment_called_as_an_archive_does_not_end_it(server: Loopback, engine: KatibEngine) -> None:
+def test_experiment_named_like_archive_keeps_it(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     big(server, 2, "gan")
     change(server, "experiments", "big", lambda item: item.update(status={}))  # at work
@@ -116,9 +116,7 @@ def _cluster(server: Loopback, path: Path) -> Cluster:
         os.environ["KUBECONFIG"] = before
 
 
-def test_after_a_deletion_another_spec_is_submitted_under_the_name(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_deleted_name_accepts_another_spec(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     big(server, 2, "gan")
     body = copy.deepcopy(server.objects["experiments", "gan", "big"])
     engine.collect("big")
@@ -133,7 +131,7 @@ def test_after_a_deletion_another_spec_is_submitted_under_the_name(
     assert any("its results are big.1 now" in note for note in notes)
 
 
-def test_what_lost_its_place_while_it_ran_is_over(server: Loopback, engine: KatibEngine) -> None:
+def test_replaced_running_experiment_is_finished(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     engine.collect("gpu-unschedulable")
     body = copy.deepcopy(server.remove("experiments", "gan", "gpu-unschedulable"))
@@ -165,7 +163,7 @@ def test_a_local_study_may_have_the_same_name(server: Loopback, engine: KatibEng
 
 
 @pytest.mark.parametrize("generate", [False, True])
-def test_a_store_that_cannot_be_written_is_told_before_anything_is_created(
+def test_unwritable_store_is_reported_before_creation(
     server: Loopback, engine: KatibEngine, tmp_path: Path, generate: bool
 ) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
@@ -175,9 +173,7 @@ def test_a_store_that_cannot_be_written_is_told_before_anything_is_created(
     assert server.count("POST") == 0
 
 
-def test_a_store_that_fails_after_the_creation_is_a_warning(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_store_failure_after_creation_is_a_warning(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     def full(item: dict[str, Any]) -> None:
         shutil.rmtree(engine.store.root)
         engine.store.root.write_text("")
@@ -211,7 +207,7 @@ def test_one_that_never_goes_is_a_conflict(server: Loopback, engine: KatibEngine
     assert server.count("POST") == 1
 
 
-def test_a_template_in_a_config_map_is_read_from_there(server: Loopback, engine: KatibEngine) -> None:
+def test_template_is_read_from_config_map(server: Loopback, engine: KatibEngine) -> None:
     big(server, 2, "gan")
     item = server.objects["experiments", "gan", "big"]
     written = item["spec"]["trialTemplate"].pop("trialSpec")

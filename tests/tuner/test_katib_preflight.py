@@ -59,7 +59,7 @@ def test_room_reads_every_form_of_a_count(have: str, each: Any, warned: bool) ->
         ]
 
 
-def test_a_submit_is_five_requests_however_many_the_nodes(server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
+def test_submit_is_five_requests_for_any_nodes(server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
     for index in range(600):
         node = copy.deepcopy(NODE)
         node["metadata"]["name"] = f"node-{index}"

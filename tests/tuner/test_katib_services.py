@@ -93,7 +93,7 @@ def test_submit_says_who_answers(server: Loopback, engine: KatibEngine) -> None:
         ("katib-suggestions", "100Mi", 500, False),
     ],
 )
-def test_memory_of_skopt_is_a_fault_only_where_it_is_short(
+def test_skopt_memory_matters_only_below_limit(
     overlay: str, memory: str, trials: int, warned: bool, server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
     configure(server, config(overlay).replace("memory: 1Gi", f"memory: {memory}"))
@@ -104,7 +104,7 @@ def test_memory_of_skopt_is_a_fault_only_where_it_is_short(
 
 
 @pytest.mark.parametrize(("overlay", "warned"), [("katib", True), ("katib-suggestions", False)])
-def test_equal_points_of_tpe_are_a_fault_of_hyperopt(
+def test_equal_tpe_points_are_a_hyperopt_fault(
     overlay: str, warned: bool, server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
     configure(server, config(overlay))
@@ -161,7 +161,7 @@ def test_large_earlier_study_is_cut_to_a_bound(server: Loopback, engine: KatibEn
     assert any("800 are left out for their number" in note for note in notes)
 
 
-def test_warm_start_of_a_joined_search_has_no_effect(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_warm_start_does_not_change_joined_search(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(bayes())
     engine.submit(bayes(), earlier(3))
@@ -169,7 +169,7 @@ def test_warm_start_of_a_joined_search_has_no_effect(server: Loopback, engine: K
     assert notes[-1] == "--warm-start has no effect: bayes was already on the cluster"
 
 
-def test_warm_start_with_a_stock_service_names_the_overlay(server: Loopback, engine: KatibEngine) -> None:
+def test_warm_start_on_stock_service_names_overlay(server: Loopback, engine: KatibEngine) -> None:
     configure(server, config("katib"))
     with pytest.raises(UnsupportedError, match=r"--warm-start is not possible: .*install manifests/overlays/katib-sug"):
         engine.submit(bayes(), earlier(3))

@@ -53,9 +53,7 @@ def test_generate_name_is_honoured(server: Loopback, engine: KatibEngine) -> Non
     assert engine.store.names() == ["made-x7k2p"]
 
 
-def test_the_namespace_is_the_options_then_the_manifests_then_the_contexts(
-    server: Loopback, engine: KatibEngine
-) -> None:
+def test_namespace_prefers_option_then_manifest_then_context(server: Loopback, engine: KatibEngine) -> None:
     for name in ("from-manifest", "from-option"):
         namespace = copy.deepcopy(RESPONSES["namespace"]["body"])
         namespace["metadata"]["name"] = name
@@ -78,7 +76,7 @@ def test_without_any_namespace_submit_asks_for_one(server: Loopback, engine: Kat
     assert server.requests == []
 
 
-def test_an_experiment_with_the_same_spec_is_joined_after_defaulting(server: Loopback, engine: KatibEngine) -> None:
+def test_same_spec_is_joined_after_defaulting(server: Loopback, engine: KatibEngine) -> None:
     held = copy.deepcopy(RESPONSES["create-201"]["body"])  # as the real webhook completed it
     server.put("experiments", held)
     assert engine.submit(experiment()) == "made"
@@ -93,7 +91,7 @@ def test_what_a_cluster_holds_joins_itself(server: Loopback, engine: KatibEngine
     assert server.count("POST") == 0
 
 
-def test_another_spec_under_the_same_name_shows_the_difference(server: Loopback, engine: KatibEngine) -> None:
+def test_other_spec_of_same_name_shows_difference(server: Loopback, engine: KatibEngine) -> None:
     server.put("experiments", copy.deepcopy(RESPONSES["create-201"]["body"]))
     with pytest.raises(StudyChanged, match=r"spec\.algorithm\.algorithmName: 'random' -> 'tpe'"):
         engine.submit(experiment(algorithm={"algorithmName": "tpe"}))
@@ -128,19 +126,19 @@ def test_another_budget_is_joined_and_extend_is_named(server: Loopback, engine: 
     ]
 
 
-def test_a_cluster_without_katib_is_told_how_to_install_it(server: Loopback, engine: KatibEngine) -> None:
+def test_missing_katib_says_how_to_install_it(server: Loopback, engine: KatibEngine) -> None:
     server.katib = False
     with pytest.raises(NotFound, match=r"this cluster has no Katib .* install it: kubectl apply -k"):
         engine.submit(experiment())
 
 
-def test_a_missing_namespace_is_told_how_to_make_it(server: Loopback, engine: KatibEngine) -> None:
+def test_missing_namespace_says_how_to_create(server: Loopback, engine: KatibEngine) -> None:
     server.remove("namespaces", "", "gan")
     with pytest.raises(NotFound, match="kubectl create namespace gan && kubectl label namespace gan katib"):
         engine.submit(experiment())
 
 
-def test_an_unlabelled_namespace_is_told_how_to_label_it(server: Loopback, engine: KatibEngine) -> None:
+def test_unlabelled_namespace_says_how_to_label(server: Loopback, engine: KatibEngine) -> None:
     server.objects["namespaces", "", "gan"]["metadata"]["labels"] = {}
     with pytest.raises(Denied, match=r"kubectl label namespace gan katib\S+=enabled"):
         engine.submit(experiment())
@@ -191,7 +189,7 @@ def _affine(operator: str, *values: str) -> dict[str, Any]:
         (_affine("DoesNotExist"), {}, "none of the 1 nodes"),
     ],
 )
-def test_no_node_that_takes_the_pods_is_a_warning(
+def test_missing_node_for_pods_is_a_warning(
     server: Loopback, engine: KatibEngine, notes: list[str], pod: dict[str, Any], node: dict[str, Any], words: str
 ) -> None:
     server.remove("nodes", "", "lab")

@@ -19,12 +19,12 @@ def trial(name: str = "t", number: int = 0, state: TrialState = TrialState.RUNNI
     return Trial(number, name, state, {}, reason=of.get("reason", ""), node=of.get("node", ""))
 
 
-def test_the_youngest_pod_speaks_in_whatever_order_they_come() -> None:
+def test_youngest_pod_decides_in_any_order() -> None:
     first, second = pod("z", "2026-01-01T00:00:00Z", "OOMKilled"), pod("a", "2026-01-01T00:00:09Z")
     assert youngest([first, second]) == youngest([second, first]) == {"t": second}
 
 
-def test_of_pods_made_at_once_the_one_with_a_reason_speaks() -> None:
+def test_reason_comes_from_the_pod_that_has_one() -> None:
     master, worker = pod("master", "1"), pod("a-worker", "1", "Unschedulable: 1 Insufficient nvidia.com/gpu")
     assert youngest([worker, master]) == youngest([master, worker]) == {"t": worker}
 
@@ -73,7 +73,7 @@ def test_later_second_does_not_delay_earlier() -> None:
     assert [one.trial.name for one in in_order(arrivals.take(before=1.0))] == ["c"]
 
 
-def test_numbers_are_kept_and_new_ones_go_by_creation() -> None:
+def test_numbers_are_kept_and_follow_creation() -> None:
     listed = [Listed("3", trial("a")), Listed("2", trial("b")), Listed("2", trial("c")), Listed("1", trial("d"))]
     trials = merged(listed, {}, [trial("b", 5), trial("gone", 7, TrialState.SUCCEEDED), trial("lost", 2)])
     assert [(one.number, one.name) for one in trials] == [

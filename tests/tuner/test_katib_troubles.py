@@ -50,7 +50,7 @@ def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: Katib
     assert events[-1].result.best is not None
 
 
-def test_a_server_that_goes_away_for_a_while_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
+def test_watch_waits_for_an_absent_server(server: Loopback, engine: KatibEngine) -> None:
     engine.cluster._backoff = 0.001
     recorded, _ = changes("random-ok")
     success = next(i for i, step in enumerate(recorded) if condition(step, "experiments", "Succeeded"))
@@ -113,9 +113,7 @@ def test_events_out_of_order_give_the_same_trials(server: Loopback, engine: Kati
     assert last.best.name == "random-ok-k62kz9k8"
 
 
-def test_an_experiment_deleted_under_way_ends_the_watch_and_keeps_its_trials(
-    server: Loopback, engine: KatibEngine
-) -> None:
+def test_deletion_ends_watch_and_keeps_trials(server: Loopback, engine: KatibEngine) -> None:
     for step in server.steps("random-ok"):
         trials = [item for key, item in server.objects.items() if key[0] == "trials"]
         if step["kind"] == "trials" and sum("observation" in t.get("status", {}) for t in trials) == 3:
@@ -130,7 +128,7 @@ def test_an_experiment_deleted_under_way_ends_the_watch_and_keeps_its_trials(
     assert engine.store.result("random-ok").best == result.best
 
 
-def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, engine: KatibEngine) -> None:
+def test_replaced_experiment_counts_as_deleted(server: Loopback, engine: KatibEngine) -> None:
     steps = server.steps("random-ok")
     next(step for step in steps if step["kind"] == "experiments")
     item = dict(server.objects["experiments", "gan", "random-ok"])
@@ -139,7 +137,7 @@ def test_another_experiment_under_the_same_name_is_a_deletion(server: Loopback, 
     assert list(engine.watch("random-ok"))[-1].result.state is StudyState.DELETED
 
 
-def test_the_deadline_ends_the_watch_and_not_the_search(server: Loopback, engine: KatibEngine) -> None:
+def test_timeout_ends_watch_but_not_search(server: Loopback, engine: KatibEngine) -> None:
     engine.timeout = 15
     server.replay("gpu-unschedulable")
     with pytest.raises(Deadline, match=r"gpu-unschedulable did not finish within 15 s and is still running"):
@@ -153,7 +151,7 @@ def test_watching_what_does_not_exist_is_not_found(server: Loopback, engine: Kat
         list(engine.watch("nosuch"))
 
 
-def test_without_the_right_to_list_trials_the_rule_is_named(server: Loopback, engine: KatibEngine) -> None:
+def test_missing_right_to_trials_names_the_rule(server: Loopback, engine: KatibEngine) -> None:
     server.replay("random-ok")
     server.objects["experiments", "gan", "random-ok"]["status"]["conditions"] = []
     server.recorded("GET", "/trials", "forbidden-list-403")
@@ -161,7 +159,7 @@ def test_without_the_right_to_list_trials_the_rule_is_named(server: Loopback, en
         list(engine.watch("random-ok"))
 
 
-def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engine: KatibEngine) -> None:
+def test_watch_continues_without_right_to_pods(server: Loopback, engine: KatibEngine) -> None:
     server.answer("GET", "/pods", 403, {"message": 'User "me" cannot list resource "pods"'})
     play(server, "random-ok")
     events = list(engine.watch("random-ok"))
@@ -173,7 +171,7 @@ def test_without_the_right_to_list_pods_the_watch_goes_on(server: Loopback, engi
     assert events[-1].result.state is StudyState.SUCCEEDED
 
 
-def test_ends_that_the_watch_missed_are_told_before_the_last(server: Loopback, engine: KatibEngine) -> None:
+def test_missed_finishes_come_before_the_last_event(server: Loopback, engine: KatibEngine) -> None:
     """The Experiment's stream may be ahead of the trials'."""
     steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     watch = engine.watch("random-ok")
@@ -188,7 +186,7 @@ def test_ends_that_the_watch_missed_are_told_before_the_last(server: Loopback, e
     assert events[-1].kind is EventKind.STUDY_ENDED
 
 
-def test_a_last_look_that_fails_leaves_what_was_seen(server: Loopback, engine: KatibEngine) -> None:
+def test_failed_last_poll_keeps_results(server: Loopback, engine: KatibEngine) -> None:
     steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     watch = engine.watch("random-ok")
     events = [next(watch)]
@@ -210,7 +208,7 @@ def test_a_thread_that_dies_ends_the_watch(server: Loopback, engine: KatibEngine
         list(engine.watch("random-ok"))
 
 
-def test_ctrl_c_keeps_what_was_seen_and_leaves_no_thread(server: Loopback, engine: KatibEngine) -> None:
+def test_ctrl_c_keeps_results_and_leaves_no_thread(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     watch = engine.watch("gpu-unschedulable")
     for event in watch:

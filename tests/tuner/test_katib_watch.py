@@ -48,7 +48,7 @@ def test_every_recorded_scenario_is_watched() -> None:
 
 
 @pytest.mark.parametrize("scenario", ENDINGS)
-def test_a_search_that_ends_is_followed_to_its_end(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_watch_follows_search_until_it_finishes(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     state, best, count = ENDINGS[scenario]
     play(server, scenario)
     events = list(engine.watch(scenario))
@@ -77,15 +77,13 @@ def test_failed_trials_bear_their_pods_reason(server: Loopback, engine: KatibEng
     assert {trial.node for trial in result.trials} == {"lab"}
 
 
-def test_a_refused_setting_is_told_in_the_services_words(server: Loopback, engine: KatibEngine) -> None:
+def test_refused_setting_quotes_the_service(server: Loopback, engine: KatibEngine) -> None:
     play(server, "bad-setting")
     result = list(engine.watch("bad-setting"))[-1].result
     assert "acq_func nosuch is not supported" in result.reason
 
 
-def test_a_search_that_succeeded_keeps_its_end_though_it_is_deleted_at_once(
-    server: Loopback, engine: KatibEngine
-) -> None:
+def test_success_survives_immediate_deletion(server: Loopback, engine: KatibEngine) -> None:
     """`kubectl wait && kubectl delete`, a helm upgrade."""
     steps = play_until(server, "random-ok", lambda step: step["kind"] == "experiments")
 
@@ -105,7 +103,7 @@ def test_a_search_that_succeeded_keeps_its_end_though_it_is_deleted_at_once(
     assert engine.store.result("random-ok") == result
 
 
-def test_trials_that_outlived_the_search_end_with_its_deletion(server: Loopback, engine: KatibEngine) -> None:
+def test_deletion_ends_trials_left_by_search(server: Loopback, engine: KatibEngine) -> None:
     """Katib leaves them running when the goal is reached."""
     server.replay("random-ok")
     trial = names(server, "trials")[0]
@@ -117,7 +115,7 @@ def test_trials_that_outlived_the_search_end_with_its_deletion(server: Loopback,
 
 
 @pytest.mark.parametrize("scenario", ["oom-killed", "failing"])
-def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_reason_and_node_survive_the_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
     """With retain: false Katib removes the pod, and says only that the Job has reached its backoff limit."""
     recorded, _ = changes(scenario)
     gone: set[str] = set()
@@ -152,9 +150,7 @@ def test_a_failed_trials_reason_and_node_outlive_its_pod(server: Loopback, engin
     assert engine.collect(scenario) == result
 
 
-def test_a_nan_is_never_best_and_katibs_claim_is_contradicted(
-    server: Loopback, engine: KatibEngine, notes: list[str]
-) -> None:
+def test_nan_is_never_best_even_for_katib(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     server.replay("nan-objective")
     result = engine.collect("nan-objective")
     assert result.best is None
@@ -174,7 +170,7 @@ def test_a_goal_that_no_trial_reached_is_doubted(server: Loopback, engine: Katib
     assert any("no trial's fd reached it" in message for message in warnings(list(engine.watch("goal-reached"))))
 
 
-def test_trials_that_still_run_after_the_goal_are_told(server: Loopback, engine: KatibEngine) -> None:
+def test_trials_running_after_goal_are_reported(server: Loopback, engine: KatibEngine) -> None:
     for _ in server.steps("goal-reached"):
         item = server.objects.get(("experiments", "gan", "goal-reached"), {})
         if any(c["type"] == "Succeeded" for c in item.get("status", {}).get("conditions", [])):
@@ -202,7 +198,7 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
     assert len(server.requests) == at_rest  # while it went on watching
 
 
-def test_numbers_stay_from_the_first_event_to_the_store(server: Loopback, engine: KatibEngine) -> None:
+def test_trial_numbers_stay_from_event_to_store(server: Loopback, engine: KatibEngine) -> None:
     play(server, "random-ok")
     numbers: dict[str, int] = {}
     for event in engine.watch("random-ok"):
@@ -213,7 +209,7 @@ def test_numbers_stay_from_the_first_event_to_the_store(server: Loopback, engine
     assert {trial.name: trial.number for trial in again.trials} == numbers
 
 
-def test_what_was_stopped_is_still_known_when_it_is_deleted(server: Loopback, engine: KatibEngine) -> None:
+def test_stopped_trials_are_known_after_deletion(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     engine.stop("gpu-unschedulable")
     assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [TrialState.KILLED] * 2

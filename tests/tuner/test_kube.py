@@ -36,7 +36,7 @@ def cluster(kubeconfig: Path) -> Cluster:
         ("unknown-resource-404", NoKatib, "install it: kubectl apply -k"),
     ],
 )
-def test_a_refused_create_keeps_the_servers_words_and_is_sent_once(
+def test_refused_create_is_sent_once_and_quoted(
     server: Loopback, cluster: Cluster, answer: str, kind: type[ClusterError], words: str
 ) -> None:
     server.recorded("POST", "/experiments", answer)
@@ -66,7 +66,7 @@ def test_forbidden_names_the_rule_for_a_subresource() -> None:
         ("unable to create new content in namespace gan because it is being terminated", Forbidden),
     ],
 )
-def test_a_403_that_no_rule_would_mend_names_none(
+def test_403_outside_rbac_names_no_rule(
     server: Loopback, cluster: Cluster, says: str, kind: type[ClusterError]
 ) -> None:
     server.answer("POST", "/experiments", 403, {"kind": "Status", "message": says, "code": 403})
@@ -95,34 +95,34 @@ def test_a_gateways_timeout_is_no_deadline(server: Loopback, cluster: Cluster) -
     assert (caught.value.exit_code, Deadline.exit_code) == (6, 5)
 
 
-def test_an_expired_token_is_told_to_log_in_again(server: Loopback, kubeconfig: Path) -> None:
+def test_expired_token_says_to_log_in(server: Loopback, kubeconfig: Path) -> None:
     kubeconfig.write_text(kubeconfig.read_text().replace(f'"token": "{TOKEN}"', '"token": "expired"'))
     with pytest.raises(Forbidden, match=r"401 Unauthorized.*log in again"):
         list(Cluster.connect().list(TRIALS, namespace="gan"))
 
 
-def test_a_create_is_not_repeated_when_the_server_fails(server: Loopback, cluster: Cluster) -> None:
+def test_create_is_not_repeated_after_server_error(server: Loopback, cluster: Cluster) -> None:
     server.answer("POST", "/experiments", 503, {"message": "overloaded"})
     with pytest.raises(Unreachable, match="503: overloaded"):
         cluster.create(EXPERIMENTS, BODY, namespace="gan")
     assert server.count("POST") == 1
 
 
-def test_a_create_is_repeated_once_when_the_webhook_was_silent(server: Loopback, cluster: Cluster) -> None:
+def test_create_is_repeated_once_after_webhook_timeout(server: Loopback, cluster: Cluster) -> None:
     down = {"message": 'Internal error occurred: failed calling webhook "validator...": context deadline exceeded'}
     server.answer("POST", "/experiments", 500, down)
     assert cluster.create(EXPERIMENTS, BODY, namespace="gan")["metadata"]["name"] == "made"
     assert server.count("POST") == 2
 
 
-def test_a_get_is_repeated_until_the_server_is_well(server: Loopback, cluster: Cluster) -> None:
+def test_get_is_repeated_until_server_recovers(server: Loopback, cluster: Cluster) -> None:
     for status in (500, 429, 503):
         server.answer("GET", "/nodes", status, {"message": "not now"})
     assert [node["metadata"]["name"] for node in cluster.list(NODES)] == ["lab"]
     assert server.count("GET", "/nodes") == 4
 
 
-def test_a_get_gives_up_when_the_server_stays_away(server: Loopback, cluster: Cluster) -> None:
+def test_get_gives_up_on_absent_server(server: Loopback, cluster: Cluster) -> None:
     server.silent = True
     with pytest.raises(Unreachable, match=r"no API server responds at http://127\.0\.0\.1:\d+") as caught:
         cluster.get(EXPERIMENTS, "made", namespace="gan")
@@ -151,7 +151,7 @@ def test_a_list_comes_in_pages_and_whole(server: Loopback, cluster: Cluster) -> 
     assert server.count("GET", "/trials") == 3
 
 
-def test_a_list_that_expires_between_two_pages_begins_again(server: Loopback, cluster: Cluster) -> None:
+def test_list_expired_between_pages_restarts(server: Loopback, cluster: Cluster) -> None:
     for plural, item in many(300):
         server.put(plural, item)
     server.answer("GET", "continue=", 410, {"message": "The provided continue parameter is too old", "code": 410})

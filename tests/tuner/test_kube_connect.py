@@ -58,7 +58,7 @@ def test_a_pod_uses_its_service_account(pod: Loopback) -> None:
     assert [node["metadata"]["name"] for node in cluster.list(NODES)] == ["lab"]
 
 
-def test_a_pod_that_drives_another_cluster_is_not_in_it(
+def test_kubeconfig_wins_over_the_pod(
     pod: Loopback, server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
@@ -66,7 +66,7 @@ def test_a_pod_that_drives_another_cluster_is_not_in_it(
     assert (cluster.in_pod, cluster.server) == (False, server.url)
 
 
-def test_a_kubeconfig_that_cannot_be_used_is_never_replaced_by_the_pods_own_cluster(
+def test_unusable_kubeconfig_excludes_in_cluster_credentials(
     pod: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "mistyped"))

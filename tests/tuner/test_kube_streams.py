@@ -56,7 +56,7 @@ def later(server: Loopback) -> None:
     threading.Timer(0.2, server.put, ("experiments", item)).start()
 
 
-def test_following_lists_again_after_410_and_after_a_cut(server: Loopback, cluster: Cluster, stop: Stop) -> None:
+def test_watch_lists_again_after_410_and_disconnect(server: Loopback, cluster: Cluster, stop: Stop) -> None:
     changes = begun(cluster, stop)
     threading.Timer(0.2, server.expire).start()
     assert [change.kind for change in until(changes, ChangeKind.SYNCED)][-2:] == [
@@ -67,7 +67,7 @@ def test_following_lists_again_after_410_and_after_a_cut(server: Loopback, clust
     assert until(changes, ChangeKind.PUT)[-1].object["touched"] == 1
 
 
-def test_a_bookmark_moves_the_version_and_is_no_change(server: Loopback, cluster: Cluster) -> None:
+def test_bookmark_moves_version_without_change(server: Loopback, cluster: Cluster) -> None:
     server.put("trials", {"metadata": {"name": "another", "namespace": "gan"}})
     (bookmark,) = cluster.watch(EXPERIMENTS, str(server.version - 1), namespace="gan", seconds=1)
     assert bookmark["type"] == "BOOKMARK"
@@ -96,7 +96,7 @@ def test_a_watch_that_is_refused_for_good_ends(server: Loopback, cluster: Cluste
     assert len(server.scripted) == 16
 
 
-def test_a_first_list_that_is_refused_ends_it_at_once(server: Loopback, cluster: Cluster, stop: Stop) -> None:
+def test_refused_first_list_raises_at_once(server: Loopback, cluster: Cluster, stop: Stop) -> None:
     server.recorded("GET", "/experiments", "unauthorized-401")
     with pytest.raises(Forbidden, match="log in again"):
         list(follow(cluster, EXPERIMENTS, stop, namespace="gan"))
@@ -164,7 +164,7 @@ def test_an_idle_watch_asks_once_a_minute(server: Loopback, cluster: Cluster, st
     assert server.count("GET", "watch=1") == server.count("GET", "timeoutSeconds=60") == 1
 
 
-def test_a_list_that_is_cut_off_between_two_pages_counts_no_more(
+def test_list_cut_between_pages_is_discarded(
     server: Loopback, cluster: Cluster, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it named may be gone when the next list comes, and nothing else would tell."""

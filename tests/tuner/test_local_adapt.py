@@ -32,7 +32,7 @@ def outcome(root: Path, what: Experiment, **options: Any) -> tuple[Result, list[
     return seen[-1].result, [event.message for event in seen if event.kind is EventKind.WARNING]
 
 
-def test_custom_collector_with_a_file_is_read_as_a_file(tmp_path: Path) -> None:
+def test_custom_collector_with_file_reads_file(tmp_path: Path) -> None:
     collector = {
         "collector": {
             "kind": "Custom",

@@ -75,7 +75,7 @@ def test_every_trial_has_its_own_files(workers: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_failures_say_why_and_do_not_end_the_search(workers: int, tmp_path: Path) -> None:
+def test_failures_say_why_and_search_continues(workers: int, tmp_path: Path) -> None:
     result = run(tmp_path, experiment(args=[*ARGS, "--fail-above=1e-3"]), workers=workers)
     failed = [trial for trial in result.trials if trial.state is TrialState.FAILED]
     assert failed
@@ -123,7 +123,7 @@ def test_goal_stops_a_trial_that_would_never_end(tmp_path: Path) -> None:
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED, TrialState.KILLED]
 
 
-def test_too_many_failures_fail_the_search_in_the_order_of_numbers(tmp_path: Path) -> None:
+def test_failure_limit_counts_in_trial_order(tmp_path: Path) -> None:
     what = experiment(command=SHELL, args=["echo why >&2; exit 3"], failures=2)
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
     assert table(results[0]) == table(results[1])
@@ -155,7 +155,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("algorithm", "workers"), [("tpe", 1), ("cmaes", 2), ("grid", 2)])
-def test_killed_anywhere_it_goes_on_to_the_same_table(algorithm: str, workers: int, tmp_path: Path) -> None:
+def test_search_killed_anywhere_reaches_same_table(algorithm: str, workers: int, tmp_path: Path) -> None:
     """kill -9 at three places of the journal; the table is that of an undisturbed run, and nothing ran for nothing."""
     whole = run(tmp_path / "whole", experiment(algorithm, args=[*ARGS, "--fail-above=4e-3"]), workers=1)
     note, root = tmp_path / "runs", tmp_path / "killed"

@@ -114,7 +114,7 @@ class TestForkServer(RunnerContract):
         assert finish(runner, 0) == Exit(3)
         assert log(one) == f"a b\n{TRIALS}\n"
 
-    def test_missing_program(self, runner: Runner, tmp_path: Path) -> None:
+    def test_missing_program_fails_the_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(job(tmp_path, 0, "no-such-program", module=""))
         assert finish(runner, 0) == Exit(127, "cannot run 'no-such-program': No such file or directory")
 
@@ -131,7 +131,7 @@ class TestForkServer(RunnerContract):
         assert finish(runner, 0) == Exit(4, "init container prepare: exit code 4")
         assert "never" not in log(one)
 
-    def test_log_that_cannot_be_written_is_the_machines_fault(self, runner: Runner, tmp_path: Path) -> None:
+    def test_unwritable_log_is_a_machine_fault(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(job(tmp_path, 0, log=str(tmp_path / "missing" / "output.log")))
         end = finish(runner, 0)
         assert end.machine

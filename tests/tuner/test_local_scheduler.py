@@ -148,7 +148,7 @@ def test_trial_that_kills_the_client_twice_failed(tmp_path: Path) -> None:
     assert [trial.state for trial in killed(store, gate)[1].trials] == [TrialState.SUCCEEDED] * 4
 
 
-def test_trial_that_is_killed_with_its_client_once_runs_again(tmp_path: Path) -> None:
+def test_trial_killed_once_with_client_reruns(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     assert killed(tmp_path / "store", gate)[0] == -9
@@ -193,7 +193,7 @@ def test_stopping_is_not_a_crash(tmp_path: Path) -> None:
     assert [trial.state for trial in run(tmp_path, what).trials] == [TrialState.SUCCEEDED] * 2
 
 
-def test_options_of_a_study_that_has_begun_are_explained(tmp_path: Path) -> None:
+def test_fixed_options_of_started_study_are_explained(tmp_path: Path) -> None:
     what = experiment(trials=3)
     run(tmp_path, experiment(trials=2, name="other"))
     run(tmp_path, what, seed=3)

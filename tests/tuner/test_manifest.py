@@ -64,7 +64,7 @@ def test_lists_goal_step_and_default_collector(tmp_path: Path) -> None:
     assert experiment.collector == Collector(CollectorKind.STDOUT)
 
 
-def test_categorical() -> None:
+def test_categorical_values_are_read() -> None:
     document = json.loads(json.dumps(manifest.load(CLEAN).document))
     document["spec"]["parameters"][0] = {
         "name": "lr",
@@ -112,7 +112,7 @@ def test_not_an_experiment(tmp_path: Path) -> None:
         manifest.load(written(tmp_path, TEXT.replace("kind: Experiment", "kind: Experimant")))
 
 
-def test_an_object_of_the_api_server_needs_only_be_understood() -> None:
+def test_api_server_object_needs_no_strict_check() -> None:
     document = dict(manifest.load(CLEAN).document)
     document["status"] = {"trials": 3}
     document["metadata"] = {"name": "x", "managedFields": [], "unheardOf": 1}

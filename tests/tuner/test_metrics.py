@@ -103,7 +103,7 @@ def aggregate(series: list[Observation], strategy: Strategy) -> dict[str, float]
     return ObservationLog(series).aggregate({"fd": strategy})
 
 
-def test_strategies() -> None:
+def test_strategies_choose_min_max_or_latest() -> None:
     series = [Observation("fd", value) for value in (5.0, 2.0, math.nan, 3.0)]
     assert aggregate(series, Strategy.MIN) == {"fd": 2.0}
     assert aggregate(series, Strategy.MAX) == {"fd": 5.0}
@@ -111,7 +111,7 @@ def test_strategies() -> None:
     assert aggregate(series[:3], Strategy.LATEST) == {}
 
 
-def test_latest_goes_by_time_and_undated_lines_come_first() -> None:
+def test_latest_sorts_by_time_with_undated_first() -> None:
     late, early = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     series = [Observation("fd", 1.0, late), Observation("fd", 2.0, early), Observation("fd", 3.0)]
     assert aggregate(series, Strategy.LATEST) == {"fd": 1.0}
@@ -137,7 +137,7 @@ def values(reader: MetricsTail) -> list[float]:
     return list(reader.observations.column("fd").values)
 
 
-def test_growing_file_is_read_once_and_torn_lines_wait(tmp_path: Path) -> None:
+def test_growing_file_is_read_once_by_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
     reader = tail(path)
     assert reader.poll() == 0
@@ -220,7 +220,7 @@ def test_long_line_is_read_in_pieces(tmp_path: Path) -> None:
     assert list(column.lines[-2:]) == [1, 2]
 
 
-def test_custom_filter_ignores_the_rest_of_a_long_line(tmp_path: Path) -> None:
+def test_custom_filter_ignores_rest_of_long_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
     path.write_text("fd:1 " + "x" * 3 * LINE_LIMIT + " fd:2\nfd:3\n")
     collector = Collector(CollectorKind.FILE, str(path), FileFormat.TEXT, (r"(\w+):(\d+)",))
@@ -256,7 +256,7 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("filters", [(), (r"(fd):\s*(\S+)",)])
 @pytest.mark.parametrize("form", [FileFormat.TEXT, FileFormat.JSON])
 @pytest.mark.parametrize("byte", [b"\0", b"a"])
-def test_memory_for_a_line_of_100_mb_is_bounded(
+def test_line_of_100_mb_uses_bounded_memory(
     byte: bytes, form: FileFormat, filters: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "metrics.log"

@@ -98,7 +98,7 @@ def test_text_of_another_study_is_not_used(tmp_path: Path) -> None:
     assert loaded(revise(text, experiment, [], name="study-2"), tmp_path).parameters == experiment.parameters
 
 
-def test_choices_follow(tmp_path: Path) -> None:
+def test_widened_choices_are_loaded(tmp_path: Path) -> None:
     experiment = manifest.from_document(experiments.document("grid", trials=9))
     space = Discrete("bs", ("16", "32", "64"))
     changes = [Change(Kind.WIDEN, "bs", "bound", space=space)]

@@ -73,7 +73,7 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.filterwarnings("ignore:the curves of:UserWarning")
-def test_every_right_that_is_used_is_documented_and_none_is_asked_in_vain(used: set[Right]) -> None:
+def test_documented_rights_are_those_used(used: set[Right]) -> None:
     assert used - documented() == set()
     needless = documented() - used
     assert needless <= {

@@ -63,14 +63,14 @@ class TestEveryAlgorithm:
         assert one.state is StudyState.SUCCEEDED
         assert [trial.number for trial in one.trials] == list(range(9))
 
-    def test_proposals_are_the_same_after_a_restart_at_any_trial(self, algorithm: str, tmp_path: Path) -> None:
+    def test_restart_at_any_trial_repeats_proposals(self, algorithm: str, tmp_path: Path) -> None:
         what = experiment(algorithm)
         count = 8 if algorithm == "bayesianoptimization" else 15
         whole = played(sampler(what, 3), count)
         for cut in (2, count - 2):
             assert played(sampler(what, 3), count, whole[:cut]) == whole
 
-    def test_values_lie_in_the_space_and_their_coordinates_lead_back(self, algorithm: str) -> None:
+    def test_values_lie_in_space_and_encode_back(self, algorithm: str) -> None:
         algo = sampler(experiment(algorithm), 0)
         for proposal, _ in played(algo, 8):
             for dimension in algo.dimensions:
@@ -130,7 +130,7 @@ class TestFirstTrials:
         assert played(sampler(bare, 3), 5) == played(sampler(what, 3), 5)
 
 
-def test_first_trials_are_not_repeated_in_a_finite_space() -> None:
+def test_finite_space_does_not_repeat_first_trials() -> None:
     for algorithm in ("grid", "random", "sobol", "tpe"):
         lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]}}
         bs = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64"]}}
@@ -250,7 +250,7 @@ def test_hyperband_stops_trials_early_and_keeps_the_best(tmp_path: Path) -> None
 EPOCHS_WHOLE = int(EPOCHS["feasibleSpace"]["max"])
 
 
-def test_medianstop_is_the_same_however_fast_trials_are_stopped(tmp_path: Path) -> None:
+def test_medianstop_does_not_depend_on_stop_latency(tmp_path: Path) -> None:
     what = experiment(
         args=[*ARGS, "--reports=6"], trials=14, early_stopping={"start_step": "2", "min_trials_required": "3"}
     )
@@ -261,7 +261,7 @@ def test_medianstop_is_the_same_however_fast_trials_are_stopped(tmp_path: Path) 
     assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
 
 
-def test_stop_factors_stop_the_same_trials_for_any_workers(tmp_path: Path) -> None:
+def test_stop_factors_do_not_depend_on_workers(tmp_path: Path) -> None:
     what = extended(experiment(args=[*ARGS, "--reports=6"], trials=14), '{"2": 1.5, "4": 1.2}')
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
     assert table(results[0]) == table(results[1])

@@ -58,7 +58,7 @@ def test_int_ends_are_as_likely_as_the_middle() -> None:
     assert set(counts.values()) == {5000}
 
 
-def test_normal_has_katibs_mean_and_width_and_is_cut_off() -> None:
+def test_normal_matches_katib_and_is_truncated() -> None:
     values = [float(dimension(Double("x", -3.0, 3.0, None, Distribution.NORMAL)).at(u)) for u in MANY]
     assert sum(values) / len(values) == pytest.approx(0, abs=1e-6)
     assert sum(value * value for value in values) / len(values) == pytest.approx(0.9733, abs=2e-3)  # cut at 3 sigma
@@ -71,7 +71,7 @@ def test_log_uniform_with_a_step_never_yields_zero() -> None:
     assert min(float(own.at(u)) for u in MANY) == 1e-5
 
 
-def test_discrete_values_keep_their_text_and_get_their_order() -> None:
+def test_discrete_values_keep_text_and_sort() -> None:
     own = dimension(Discrete("x", ("1e-1", "10", "2")))
     assert own.values == ("1e-1", "2", "10")
     assert own.value(2) == "10"

@@ -70,7 +70,7 @@ def test_every_object_is_closed_and_every_reference_resolves() -> None:
     )
 
 
-def test_it_prints() -> None:
+def test_schema_command_prints_json_schema() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tuner.schema"], capture_output=True, text=True, check=True, timeout=60
     )

@@ -53,7 +53,7 @@ def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:
     assert store.experiment("study").max_trials == 8
 
 
-def test_result_of_a_cluster_is_kept_as_a_whole(tmp_path: Path) -> None:
+def test_cluster_result_is_stored_completely(tmp_path: Path) -> None:
     store, what = Store(tmp_path).of(EngineKind.KATIB), experiment()
     store.submit(what)
     assert store.result("study").state is StudyState.RUNNING
@@ -125,7 +125,7 @@ def test_removal_refuses_a_linked_study(tmp_path: Path) -> None:
     assert sorted(target.iterdir()) == before
 
 
-def test_lock_tells_a_killed_client_from_a_finished_one(tmp_path: Path) -> None:
+def test_lock_distinguishes_killed_from_finished_client(tmp_path: Path) -> None:
     program = "import sys, pathlib; from tuner.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
     for last, crashed in (("lock.release()", False), ("import os; os.kill(os.getpid(), 9)", True)):
         subprocess.run([sys.executable, "-c", program + last, str(tmp_path)], cwd=TRIALS.parents[2], check=False)

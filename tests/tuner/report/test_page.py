@@ -61,7 +61,7 @@ def test_page_for_any_number_of_trials(count: int) -> None:
     assert ("nothing to plot" in read.text) == (count == 0)
 
 
-def test_page_of_two_thousand_trials_is_small_and_quick() -> None:
+def test_large_page_is_small_and_fast() -> None:
     found = search(2000)
     seen = {
         trial.name: {"fd": tuple(Observation("fd", trial.metrics["fd"] + 9 - n) for n in range(10))}

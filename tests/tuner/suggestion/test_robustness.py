@@ -58,7 +58,7 @@ def test_nothing_stalls_or_repeats_in_a_chaotic_search(algorithm: str, server: S
 
 
 @pytest.mark.parametrize("algorithm", [name for name in SERVED if name != "cmaes"])
-def test_point_of_a_trial_without_metrics_is_not_repeated(algorithm: str) -> None:
+def test_point_without_metrics_is_not_repeated(algorithm: str) -> None:
     controller = Controller(document(algorithm, parameters=FINITE, trials=15, parallel=1), lambda values: math.nan)
     with serving() as server:
         controller.run(lambda: server)
