@@ -1,8 +1,11 @@
 """YAML 1.2 with line numbers: bytes -> documents, each a plain Python value and the line of every path in it.
 
-It reads ruamel.yaml's events and resolves scalars itself (YAML 1.2 core schema, section 10.3.2), because the round-trip
-loader takes twice the time, and because a manifest is untrusted: no tag makes an object, and depth, size and alias
-expansion are bounded. JSON is YAML, so .json files come the same way.
+It reads the events of a YAML parser and resolves scalars itself (YAML 1.2 core schema, section 10.3.2), because a
+manifest is untrusted: no tag makes an object, and depth, size and alias expansion are bounded. JSON is YAML, so .json
+files come the same way.
+
+Two parsers give the events. libyaml (in C, by PyYAML) is 20 times as fast. ruamel.yaml follows YAML 1.2 and names the
+cause of an error better, so it reads what libyaml refuses or might read differently, and what has an error.
 
 A Kubernetes list (`kind: List`, or ExperimentList, as `kubectl get -o yaml` writes it) is read as its items.
 
@@ -14,22 +17,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
-from ruamel.yaml import YAML
+import yaml
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 from ruamel.yaml.reader import ReaderError
 
 from tuner.errors import ManifestError
@@ -55,6 +50,15 @@ _YAML_11_BOOL = {text for word in ("y", "n", "yes", "no", "on", "off") for text 
 _YAML_11_INT = re.compile(r"[-+]?(0[0-7_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]*_[0-9a-fA-F_]*)\Z")
 _TEMPLATE = re.compile(r"\{\{-?\s*[\w.$/(\"]")  # of Helm, or of Go's text/template
 _RENDER = "not YAML, but a template with {{ ... }}: render it first, for example with `helm template`"
+_LIBYAML: Any = getattr(yaml, "CSafeLoader", None)  # PyYAML's wheels have libyaml; a build from source may not
+_ONLY_RUAMEL = re.compile("[\t\x85\u2028\u2029]")  # a tab, or what is a line's end to libyaml (YAML 1.1) alone
+_Alias = (events.AliasEvent, yaml.AliasEvent)
+_DocumentStart = (events.DocumentStartEvent, yaml.DocumentStartEvent)
+_Scalar = (events.ScalarEvent, yaml.ScalarEvent)
+_Sequence = (events.SequenceStartEvent, yaml.SequenceStartEvent)
+_SequenceEnd = (events.SequenceEndEvent, yaml.SequenceEndEvent)
+_Mapping = (events.MappingStartEvent, yaml.MappingStartEvent)
+_MappingEnd = (events.MappingEndEvent, yaml.MappingEndEvent)
 _TAGS = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
@@ -117,9 +121,14 @@ def parse(data: bytes, file: str) -> list[Document]:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8: byte 0x{data[error.start]:02x}; save the file as UTF-8"
         raise _error(message, file, line) from error
-    reader = _Reader(text, file)
+    if _LIBYAML is not None and not _ONLY_RUAMEL.search(text):
+        try:
+            return _documents(_Reader(yaml.parse(text, Loader=_LIBYAML), file))
+        except (ManifestError, yaml.YAMLError):
+            pass  # read again, by the parser that names the cause
+    reader = _Reader(YAML(typ="safe", pure=True).parse(text), file)
     try:
-        return [item for document in reader.documents() for item in _items(document)]
+        return _documents(reader)
     except ManifestError as error:
         if _TEMPLATE.search(text):
             raise _error(_RENDER, file, error.line) from error
@@ -134,6 +143,10 @@ def parse(data: bytes, file: str) -> list[Document]:
         raise _error(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", file, line) from error
     except Exception as error:  # ruamel.yaml raises a handful of others on damaged input (ValueError, IndexError, ...)
         raise _error(f"not YAML: {_one_line(str(error)) or type(error).__name__}", file, reader.line) from error
+
+
+def _documents(reader: _Reader) -> list[Document]:
+    return [item for document in reader.documents() for item in _items(document)]
 
 
 def _items(document: Document) -> Iterator[Document]:
@@ -178,10 +191,10 @@ def scalar(text: str) -> Any:
 
 
 class _Reader:
-    """Events -> values. `line` is where it stands, for errors that bear no mark."""
+    """Events -> values. `line` is the line of the last event, for errors that have no mark."""
 
-    def __init__(self, text: str, file: str) -> None:
-        self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
+    def __init__(self, parsed: Iterable[Any], file: str) -> None:
+        self._events: Iterator[Any] = iter(parsed)
         self._file = file
         self.line = 1
         self._nodes = 0
@@ -191,7 +204,7 @@ class _Reader:
 
     def documents(self) -> Iterator[Document]:
         for event in self._events:
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, _DocumentStart):
                 self._anchors, self._lines, self._notes, self._nodes = {}, {}, [], 0
                 first = next(self._events)
                 start = first.start_mark.line + 1
@@ -206,7 +219,7 @@ class _Reader:
         self.line = event.start_mark.line + 1
         self._lines.setdefault(path, self.line)
         self._count(1)
-        if isinstance(event, AliasEvent):
+        if isinstance(event, _Alias):
             if event.anchor not in self._anchors:
                 raise self._fail(
                     f"alias *{event.anchor} stands before its anchor, or in it; define &{event.anchor} first"
@@ -217,11 +230,11 @@ class _Reader:
         if len(path) > MAX_DEPTH:
             raise self._fail(f"nested deeper than {MAX_DEPTH} levels; no Kubernetes object is")
         before = self._nodes
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, _Scalar):
             value = self._scalar(event, path)
-        elif isinstance(event, MappingStartEvent):
+        elif isinstance(event, _Mapping):
             value = self._mapping(path)
-        elif isinstance(event, SequenceStartEvent):
+        elif isinstance(event, _Sequence):
             value = self._sequence(path)
         else:
             raise self._fail("not YAML: a value is missing")
@@ -236,15 +249,15 @@ class _Reader:
 
     def _sequence(self, path: Path) -> list[Any]:
         items: list[Any] = []
-        while not isinstance(event := next(self._events), SequenceEndEvent):
+        while not isinstance(event := next(self._events), _SequenceEnd):
             items.append(self._value(event, (*path, len(items))))
         return items
 
     def _mapping(self, path: Path) -> dict[str, Any]:
         items: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        while not isinstance(event := next(self._events), MappingEndEvent):
-            if not isinstance(event, ScalarEvent):
+        while not isinstance(event := next(self._events), _MappingEnd):
+            if not isinstance(event, _Scalar):
                 self.line = event.start_mark.line + 1
                 raise self._fail("a key must be plain text; quote it")
             key, line = event.value, event.start_mark.line + 1
