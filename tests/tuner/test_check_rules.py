@@ -305,6 +305,25 @@ def test_hyperopt_leaves_the_step_grid(name: str, step: str, warned: bool) -> No
     assert ("step-portable" in found) is warned
 
 
+@pytest.mark.parametrize(
+    ("script", "fails"),
+    [
+        ("|-\n                    import sys\n                    print(sys.argv)\n", True),
+        ("|\n                    import sys\n                    print(sys.argv)\n", True),
+        ("print(1)\n", True),
+        ("\"'import sys; print(sys.argv)'\"\n", False),
+    ],
+)
+def test_scripts_of_interpreters_reach_a_shell(script: str, fails: bool) -> None:
+    """On a cluster `python3 -c` gets the first word of an unquoted script, and the trial fails."""
+    command = (
+        f"                command:\n                  - python3\n                  - -c\n                  - {script}"
+    )
+    problems = check_data(changed([(COMMAND, command)]).encode(), "m.yaml")
+    said = [problem.message for problem in problems if problem.rule == "command-split"]
+    assert any("the shell reads this script, not python3" in message for message in said) is fails
+
+
 def test_long_lists_are_checked_quickly() -> None:
     values = ", ".join(f"'{i}'" for i in range(20_000))
     text = changed([(BS, f"      parameterType: discrete\n      feasibleSpace:\n        list: [{values}, '0']\n")])

@@ -8,6 +8,7 @@ exactly `sh -c` or `bash -c` is recognised as a shell's already.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from tuner.check.rule import Finding, error, warning
@@ -23,6 +24,7 @@ _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
 _TRAINS = re.compile(  # what the last command of a script is where the ones before it only prepare
     r"\s*(exec\s+)?(\w+=\S*\s+)*(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|mpirun|horovodrun|java|node|go)\b"
 )
+_INTERPRETER = re.compile(r"python[\d.]*|perl|ruby|node|Rscript|julia")
 _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
@@ -121,12 +123,38 @@ def command_split(view: View) -> Iterator[Finding]:
         return
     for path, text in found:
         plain = _SUBSTITUTED.sub("", text).replace('""', "")  # "${...}" is quoted for the shell on purpose
-        if (special := _SPECIAL.search(plain)) and not text.endswith("\n"):
+        if not (special := _SPECIAL.search(plain.rstrip("\n"))):
+            continue
+        if interpreter := _interpreter(found, path):
+            yield (
+                path,
+                (
+                    "Katib joins the command with blanks into one line for a shell, so the shell reads this "
+                    f"script, not {interpreter}, and every trial fails; put the script into a file of the image"
+                ),
+            )
+        else:
             shown = f"{text[:40]!r}"
             yield (
                 path,
                 f"argument {shown} has {special.group()!r}, which a shell reads under Katib; avoid it, or use sh -c",
             )
+
+
+def _interpreter(found: list[tuple[Path, str]], path: Path) -> str:
+    """Return the program whose script the argument at `path` is, as in `python3 -c SCRIPT`, or ""."""
+    index = [place for place, _ in found].index(path)
+    program = found[0][1].rpartition("/")[2]
+    is_script = index > 1 and found[index - 1][1] in ("-c", "-e") and _INTERPRETER.fullmatch(program)
+    return program if is_script and not _quoted(found[index][1]) else ""
+
+
+def _quoted(text: str) -> bool:
+    """Return whether a shell reads the text as one word, because its author quoted it for one."""
+    try:
+        return text[:1] in ("'", '"') and len(shlex.split(text)) == 1
+    except ValueError:
+        return False
 
 
 def value_in_shell(view: View) -> Iterator[Finding]:
