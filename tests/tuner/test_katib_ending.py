@@ -19,7 +19,7 @@ def test_extend_patches_the_count_alone(server: Loopback, engine: KatibEngine) -
     before = copy.deepcopy(server.objects["experiments", "gan", "gpu-unschedulable"]["spec"])
     engine.extend("gpu-unschedulable", 50)
     assert server.objects["experiments", "gan", "gpu-unschedulable"]["spec"] == before | {"maxTrialCount": 50}
-    with pytest.raises(UnsupportedError, match="must exceed the 2 trials made so far, got 2"):
+    with pytest.raises(UnsupportedError, match="maxTrialCount must exceed the 2 trials made so far, got 2"):
         engine.extend("gpu-unschedulable", 2)
 
 

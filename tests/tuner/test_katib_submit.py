@@ -126,6 +126,35 @@ def test_another_budget_is_joined_and_extend_is_named(server: Loopback, engine: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("asks", "fix"),
+    [
+        (2, "got 2"),
+        (6, "maxTrialCount must exceed the 6 trials made so far, got 6"),
+        (7, "`gantune extend made --max-trials 7` changes it"),
+    ],
+)
+def test_extend_is_named_only_where_possible(
+    server: Loopback, engine: KatibEngine, notes: list[str], asks: int, fix: str
+) -> None:
+    held = copy.deepcopy(RESPONSES["create-201"]["body"])
+    server.put("experiments", held | {"status": {"trials": 6}})
+    engine.submit(experiment(maxTrialCount=asks))
+    assert notes[1].startswith(f"made has maxTrialCount 3, not {asks}: ")
+    assert notes[1].endswith(fix)
+
+
+def test_finished_search_names_no_extend(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+    server.replay("random-ok")
+    held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
+    held["spec"] |= {"maxTrialCount": 50, "maxFailedTrialCount": 9}
+    engine.submit(from_document({key: held[key] for key in ("apiVersion", "kind", "metadata", "spec")}))
+    trials, failures = notes[-2:]
+    assert "Katib restarts only what ended at its maxTrialCount with resumePolicy LongRunning" in trials
+    assert "gantune extend" not in trials
+    assert failures.endswith("it has finished, so this has no effect")
+
+
 def test_missing_katib_says_how_to_install_it(server: Loopback, engine: KatibEngine) -> None:
     server.katib = False
     with pytest.raises(NotFound, match=r"this cluster has no Katib .* install it: kubectl apply -k"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.curves import read as stored_curves
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import curves, diagnose, logs, objects, preflight, services, spec, trials
+from tuner.engines.katib import budget, curves, diagnose, logs, objects, preflight, services, spec, trials
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
@@ -164,15 +164,8 @@ class KatibEngine:
     def extend(self, name: str, max_trials: int) -> None:
         """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""
         study = self._find(name)
-        made = int(study.item.get("status", {}).get("trials", 0))
-        if max_trials <= made:
-            raise UnsupportedError(f"--max-trials must exceed the {made} trials made so far, got {max_trials}")
-        if study.state is not StudyState.RUNNING and not objects.restartable(study.item):
-            raise UnsupportedError(
-                f"{name} is {study.state.value} and Katib restarts only what ended at its maxTrialCount with "
-                f"resumePolicy LongRunning or FromVolume (here {study.experiment.resume_policy}): submit it under "
-                f"another name, or continue on this machine with `gantune run FILE --local --warm-start {name}`"
-            )
+        if refused := budget.refused_extension(study.item, max_trials):
+            raise UnsupportedError(refused)
         body = {"spec": {"maxTrialCount": max_trials}}
         self.cluster.patch(EXPERIMENTS, name, body, namespace=study.namespace)
         self._remember(replace(study, experiment=replace(study.experiment, max_trials=max_trials)))
@@ -250,13 +243,8 @@ class KatibEngine:
                 f"`gantune delete {experiment.name}` first"
             )
         self.notify(f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}")
-        for key, asks, remedy in (
-            ("maxTrialCount", experiment.max_trials, f"gantune extend {experiment.name} --max-trials {{}}"),
-            ("maxFailedTrialCount", experiment.max_failed_trials, f"kubectl edit experiment {experiment.name}"),
-        ):
-            if asks is not None and item["spec"].get(key) != asks:
-                what = f"{experiment.name} has {key} {item['spec'].get(key)}, not {asks}"
-                self.notify(f"{what}: `{remedy.format(asks)}` changes it")
+        for note in budget.differences(item, experiment):
+            self.notify(note)
         return LiveExperiment(item, replace(experiment, document=_body(experiment, namespace)), namespace)
 
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
