@@ -64,10 +64,11 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def start(home: Path, *argv: str, **how: object) -> subprocess.Popen[str]:
+def start(home: Path, *argv: str, kubeconfig: str = "", **how: object) -> subprocess.Popen[str]:
     root = str(Path(__file__).resolve().parents[2])
     env = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "GANTUNE_STORE")}
     env |= {"PYTHONPATH": root, "HOME": str(home), "COLUMNS": "80"}
+    env |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
     return subprocess.Popen([sys.executable, "-m", "tuner", *argv], cwd=home, env=env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
@@ -82,8 +83,8 @@ def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> N
         seen += "started" in line
 
 
-def gantune(home: Path, *argv: str) -> tuple[int, str, str]:
-    process = start(home, *argv)
+def gantune(home: Path, *argv: str, kubeconfig: str = "") -> tuple[int, str, str]:
+    process = start(home, *argv, kubeconfig=kubeconfig)
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
     return process.returncode, out, err
@@ -109,7 +110,9 @@ def test_each_commands_help_is_light(command):
 def test_run_then_every_way_to_read_it(home):
     code, out, err = gantune(home, "run", "toy.yaml", "--local")
     assert (code, out.count("started"), out.count(" done  fd=")) == (0, 4, 4), err
-    assert "next: gantune best toy --format args" in out
+    following = out.splitlines()[-1]
+    assert following == "next: gantune best toy --format env"  # no flags can be taken out of a shell's command
+    assert gantune(home, *following.split()[2:])[1].startswith("lr=")
     code, out, _ = gantune(home, "status", "toy", "--format", "json")
     result = Result.from_json(json.loads(out))
     assert (code, len(result.trials), result.state) == (0, 4, "Succeeded")
@@ -229,6 +232,16 @@ def test_run_without_flag_says_where_and_why(home):
     assert "runs here: no cluster" in err
 
 
+def test_unusable_kubeconfig_runs_locally(home):
+    """Without --cluster it is no error; the commands that need the cluster refuse it."""
+    code, _, err = gantune(home, "run", "toy.yaml", kubeconfig="/nonexistent")
+    assert code == 0
+    assert "runs here: KUBECONFIG=/nonexistent cannot be used (no such file): fix it, or unset it" in err
+    code, _, err = gantune(home, "submit", "toy.yaml", kubeconfig="/nonexistent")
+    assert code == 6
+    assert "KUBECONFIG=/nonexistent cannot be used (no such file)" in err
+
+
 def test_a_closed_pipe_is_no_error(home):
     gantune(home, "run", "toy.yaml", "--local")
     command = f"{shlex.quote(sys.executable)} -m tuner status toy --format json | head -c 1; echo"
@@ -313,8 +326,8 @@ def test_local_and_cluster_studies_share_a_name(home):
     ]
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
     assert code == 0
-    assert out.splitlines()[-1] == "next: gantune best toy --local --format args"
-    assert "next: gantune best toy --local --format args" in gantune(home, "watch", "toy", "--local")[1]
+    assert out.splitlines()[-1] == "next: gantune best toy --local --format env"
+    assert "next: gantune best toy --local --format env" in gantune(home, "watch", "toy", "--local")[1]
 
 
 def test_logs_extend_and_delete_local_studies(home):

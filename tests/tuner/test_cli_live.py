@@ -159,6 +159,13 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert err == "warning: disk nearly full\n"
 
 
+@pytest.mark.parametrize(("state", "word"), [(TrialState.WAITING, "waits"), (TrialState.RUNNING, "runs")])
+def test_reason_has_the_word_of_the_state(state, word):
+    slow = Trial(3, "s-3", state, {"lr": 0.1}, reason="NodeNotReady: node lab does not answer")
+    shown = live.line(Event(EventKind.TRIAL_REPORTED, result(slow, state=StudyState.RUNNING), slow), 4)
+    assert shown == f"trial 3 {word}: NodeNotReady: node lab does not answer"
+
+
 def test_json_lines_end_with_the_result(capsys):
     live.follow(events(), total=1, output=live.Output.JSON)
     out, err = capsys.readouterr()

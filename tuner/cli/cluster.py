@@ -25,7 +25,7 @@ from tuner.errors import StudyNotFound
 from tuner.result import StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tuner.api import Client, Experiment, KatibEngine
     from tuner.engine import Event
@@ -41,11 +41,31 @@ def run(experiment: Experiment, katib: KatibEngine, earlier: Result | None = Non
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
     if katib.served:
         say(katib.served, err=True)
-    return follow(katib.watch(name), name, experiment.max_trials, form=form)
+    return follow(katib.watch(name), name, experiment.max_trials, lambda: experiment, form=form)
 
 
-def follow(events: Iterator[Event], name: str, total: int | None, *, form: str = "table", options: str = "") -> int:
-    """Show a search until it ends; the exit code says how it did. `options` choose the study in the next command."""
+def follow(
+    events: Iterator[Event],
+    name: str,
+    total: int | None,
+    experiment: Callable[[], Experiment],
+    *,
+    form: str = "table",
+    options: str = "",
+) -> int:
+    """Show a search until it finishes.
+
+    Args:
+        events: The events of the search.
+        name: Its name.
+        total: How many trials it will have, if that is known.
+        experiment: Returns its Experiment. It is called after the last event, if there is a best trial.
+        form: The value of --format.
+        options: The options that choose the study in the next command.
+
+    Returns:
+        The exit code, which says how the search finished.
+    """
     from tuner.cli import live
 
     output = live.Output.choose(form)
@@ -55,7 +75,7 @@ def follow(events: Iterator[Event], name: str, total: int | None, *, form: str =
         say(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
-        live.print_final(result, options)
+        live.print_final(result, experiment, options)
     return EXIT_CODES.get(result.state, 0)
 
 
@@ -108,12 +128,16 @@ def follow_study(facade: Client, name: str, *, local: bool | None, timeout: floa
     from tuner.api import EngineKind
 
     if local or facade.find(name, local=local) is EngineKind.LOCAL:
-        total = facade.experiment(name, EngineKind.LOCAL).max_trials
+        study = facade.experiment(name, EngineKind.LOCAL)
         events = facade.local().follow(name, timeout=timeout)
-        return follow(events, name, total, form=form, options=choosing(facade, name, EngineKind.LOCAL))
+        options = choosing(facade, name, EngineKind.LOCAL)
+        return follow(events, name, study.max_trials, lambda: study, form=form, options=options)
     katib = facade.cluster(timeout=timeout)
     options = choosing(facade, name, EngineKind.KATIB)
-    return follow(katib.watch(name), name, katib.max_trials(name), form=form, options=options)
+    total = katib.max_trials(name)
+    return follow(
+        katib.watch(name), name, total, lambda: facade.experiment(name, EngineKind.KATIB), form=form, options=options
+    )
 
 
 @click.command()

@@ -90,6 +90,17 @@ def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, st
     return variables
 
 
+def simplest_form(experiment: Experiment, parameters: Mapping[str, Value]) -> str:
+    """Return the first of `--format` args, env and json that can express `parameters`."""
+    for form, attempt in (("args", args), ("env", env)):
+        try:
+            attempt(experiment, parameters)
+        except CommandError:
+            continue
+        return form
+    return "json"
+
+
 def quoted(argv: Sequence[str]) -> tuple[str, bool]:
     """`argv` as one line of shell, and whether a plain `$(...)` would split one of its elements wrongly."""
     return shlex.join(argv), any(shlex.quote(element) != element for element in argv)

@@ -21,8 +21,10 @@ from rich.text import Text
 from tuner import gain
 from tuner.cli import table
 from tuner.cli.console import SafeConsole
+from tuner.cli.export import simplest_form
 from tuner.cli.terminal import plain, say
 from tuner.engine import Event, EventKind
+from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial, TrialState
 
 REFRESHES = 4  # per second; the table is drawn between events too, for its clocks
@@ -101,7 +103,8 @@ def line(event: Event, total: int | None) -> str:
     if event.kind is EventKind.TRIAL_STARTED and trial:
         return f"{_of(trial, total)} started  {table.assignments(trial)}"
     if event.kind is EventKind.TRIAL_REPORTED and trial and trial.reason:
-        return f"{_of(trial, total)} waits: {plain(trial.reason)}"
+        word = "waits" if trial.state is TrialState.WAITING else "runs"
+        return f"{_of(trial, total)} {word}: {plain(trial.reason)}"
     if event.kind is EventKind.TRIAL_ENDED and trial:
         return _ended(trial, result, total)
     return ""
@@ -213,10 +216,17 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(text)
 
 
-def print_final(result: Result, options: str = "") -> None:
-    """Print `final`, and the command that comes next, with the `options` that choose the study."""
+def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:
+    """Print `final` and the command that comes next.
+
+    Args:
+        result: The last state of the study.
+        experiment: Returns its Experiment. It is called if there is a best trial.
+        options: The options that choose the study in the next command.
+    """
     console = SafeConsole(file=sys.stdout, soft_wrap=False)
     for part in final(result, console.size.width):
         console.print(part)
     if result.best:
-        console.print(Text(f"next: gantune best {result.name}{options} --format args", style="dim"))
+        form = simplest_form(experiment(), result.best.parameters)
+        console.print(Text(f"next: gantune best {result.name}{options} --format {form}", style="dim"))

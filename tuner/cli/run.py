@@ -192,7 +192,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         name = engine.submit(experiment)
         total = options.max_trials or experiment.max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
-    _conclude(result, output, choosing(facade, name, EngineKind.LOCAL))
+    _conclude(result, output, experiment, choosing(facade, name, EngineKind.LOCAL))
     if result.state is StudyState.STOPPED:
         say(f"interrupted; to continue: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code or INTERRUPTED  # the debugger ends a search without a signal
@@ -217,11 +217,11 @@ def _refuse_local_options(options: Options) -> None:
         raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")
 
 
-def _conclude(result: Result, output: Output, options: str) -> None:
+def _conclude(result: Result, output: Output, experiment: Experiment, options: str) -> None:
     from tuner.cli.live import Output, print_final
 
     if output is not Output.JSON:
-        print_final(result, options)
+        print_final(result, lambda: experiment, options)
 
 
 def _exit_code(result: Result) -> int:
