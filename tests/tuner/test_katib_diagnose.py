@@ -217,6 +217,18 @@ def test_deployment_reports_refused_suggestion_pod(server: Loopback, engine: Kat
     assert "kubectl logs -n gan -l katib.kubeflow.org/suggestion=restricted-early-stopping" in said[-1]
 
 
+def test_quota_of_suggestion_pod_names_resources(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("restricted-early-stopping")
+    for key in names(server, "events"):
+        found = server.objects["events", "gan", key]
+        if found["reason"] == "FailedCreate":
+            refusal = 'pods "x" is forbidden: failed quota: gan: must specify limits.cpu for: suggestion'
+            change(server, "events", key, lambda item, said=refusal: item.update(message=said))
+    (said,) = until_warned(engine.watch("restricted-early-stopping"), "the suggestion service's pod is refused")
+    assert "set the resources that the quota asks for in katib-config" in said
+    assert "raise the namespace's quota" not in said
+
+
 def test_a_controller_that_is_down_is_told(server: Loopback, engine: KatibEngine) -> None:
     play_until(server, "random-ok", lambda step: step["kind"] == "experiments")
     said = until_warned(engine.watch("random-ok"), "it probably does not run")
