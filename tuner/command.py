@@ -26,7 +26,7 @@ from typing import Any
 from tuner import shell
 from tuner.errors import CommandError, UnsupportedError
 from tuner.katib import PLACEHOLDER
-from tuner.manifest import CollectorKind, Experiment
+from tuner.manifest import Collector, CollectorKind, Experiment
 from tuner.space import Value, text
 
 _META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
@@ -114,7 +114,8 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
     as_written = primary_container(template.spec, template.primary_container)
     fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
     mounts = dict(_mounts(spec, container, experiment))
-    main = _command(container, as_written, fields, values)
+    wrapped = experiment.collector.kind is not CollectorKind.PUSH  # Katib adds no shell then
+    main = _command(container, as_written if wrapped else None, fields, values)
     init = []
     for one in _init_containers(spec, container):
         own = dict(_volume_mounts(spec, one))
@@ -370,8 +371,8 @@ def _mounts(
     spec: Mapping[str, Any], container: Mapping[str, Any], experiment: Experiment
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the mount paths that a trial writes to, each with its volume."""
-    if experiment.collector.kind is CollectorKind.FILE:
-        yield collector_mount(experiment.collector.path), ("", "metrics")
+    if experiment.collector.kind in (CollectorKind.FILE, CollectorKind.TF_EVENT):
+        yield collector_mount(experiment.collector), ("", "metrics")
     yield from _volume_mounts(spec, container)
 
 
@@ -387,10 +388,12 @@ def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Ite
                 yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
 
 
-def collector_mount(path: str) -> str:
-    """The part of a File collector's path that is each trial's own: its directory, or the file where that is `/`."""
-    parent = str(PurePosixPath(path).parent)
-    return path if parent == "/" else parent
+def collector_mount(collector: Collector) -> str:
+    """Return the part of a collector's path that is each trial's own: a directory, or the file where that is `/`."""
+    if collector.kind is CollectorKind.TF_EVENT:
+        return "/" + collector.path.strip("/")
+    parent = str(PurePosixPath(collector.path).parent)
+    return collector.path if parent == "/" else parent
 
 
 def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:

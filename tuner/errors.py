@@ -2,7 +2,7 @@
 
 GantuneError                 exit code 2 unless it says otherwise
 ├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
-├── UnsupportedError         the manifest is right, but this engine cannot do it (pbt, a Push collector)
+├── UnsupportedError         the manifest is right, but this engine cannot do it (darts, a Custom collector)
 ├── CommandError             a trial's command cannot be built or found
 ├── StudyError               the store under .gantune/
 │   ├── StudyNotFound

@@ -33,7 +33,7 @@ class Strategy(StrEnum):
 
 
 class CollectorKind(StrEnum):
-    """Katib's metrics collectors; the local engine knows the first two."""
+    """Katib's metrics collectors."""
 
     STDOUT = "StdOut"
     FILE = "File"

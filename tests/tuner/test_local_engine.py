@@ -314,9 +314,11 @@ def test_values_are_arguments_and_no_shell_sees_them(tmp_path: Path) -> None:
     assert f"got {[text]!r}" in (tmp_path / "local" / "study" / "trials" / named / "output.log").read_text()
 
 
-def test_push_collector_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="collector kind Push does not run locally; these do: StdOut, File"):
-        LocalEngine(Store(tmp_path)).submit(experiment(collector={"collector": {"kind": "Push"}}))
+def test_custom_collector_without_a_file_is_refused(tmp_path: Path) -> None:
+    container = {"name": "own", "image": "x"}
+    what = experiment(collector={"collector": {"kind": "Custom", "customCollector": container}})
+    with pytest.raises(UnsupportedError, match="Custom without a fileSystemPath does not run locally, because no cont"):
+        LocalEngine(Store(tmp_path)).submit(what)
 
 
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ tests/tuner/data/collector.jsonl records what Go's own packages read from 557 fi
 from tuner.filters import DEFAULT_FILTER, Filter, compiled
 from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import JsonLineError, number, parse_json, parse_text
+from tuner.metrics.reader import MetricsReader
 from tuner.metrics.tail import MetricsTail
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "UNDATED",
     "Filter",
     "JsonLineError",
+    "MetricsReader",
     "MetricsTail",
     "ObservationLog",
     "compiled",

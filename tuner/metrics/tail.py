@@ -42,7 +42,7 @@ class MetricsTail:
     ) -> None:
         self.path, self.metrics = path, metrics
         self._lines = LineReader(metrics, collector, keep_going)
-        self.filtered = bool(collector.filters)  # by filters of the manifest
+        self._filtered = bool(collector.filters)  # by filters of the manifest
         self._identity: tuple[int, int] | None = None
         self._reset()
 
@@ -149,6 +149,11 @@ class MetricsTail:
             self._lines.take(data[:end])
             data = data[end:]
         self._rest = data
+
+    def expected(self, metric: str) -> str:
+        """Return what would have been a report of `metric`."""
+        wanted = f"no match of metricsFormat for {metric}" if self._filtered else f"no {metric}=<number>"
+        return f"{wanted} in {self.path.name}"
 
     def other_names(self) -> list[str]:
         """Up to NAME_LIMIT names of other metrics with a value near the start of the file."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.curves import Curves
+from tuner.engines.local.adapt import adapt
 from tuner.engines.local.early_stopping import Cut
 from tuner.engines.local.journal import Journal
-from tuner.engines.local.launcher import metrics_file
+from tuner.engines.local.reading import metrics_reader
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail
 from tuner.result import Observation, Result, StudyState, Trial
 from tuner.store import Lock
 
@@ -58,8 +58,9 @@ def running_curves(experiment: Experiment, folder: Path, trials: Iterable[Trial]
     """Return what running trials have reported so far, by their names."""
     metrics = (experiment.objective.metric, *experiment.additional_metrics)
     found: dict[str, Curves] = {}
+    adapted, _ = adapt(experiment)
     for trial in trials:
-        tail = MetricsTail(metrics_file(experiment, folder / "trials" / trial.name), metrics, experiment.collector)
+        tail = metrics_reader(adapted, folder / "trials" / trial.name)
         tail.poll()
         curves = {metric: tuple(Observation(metric, value) for value in tail.curve(metric)) for metric in metrics}
         found[trial.name] = {metric: curve for metric, curve in curves.items() if curve}

@@ -22,10 +22,11 @@ from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
+from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import StudyError, UnsupportedError
 from tuner.files import remove
-from tuner.manifest import CollectorKind, Experiment, with_first_trials
+from tuner.manifest import Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState
 from tuner.store import EngineKind, Lock, Store
@@ -159,7 +160,9 @@ class LocalEngine:
 
         Raises Deadline after `timeout` seconds.
         """
-        follower = Follower(self._store.experiment(name), self._store.folder(name), lambda: self.collect(name))
+        follower = Follower(
+            adapt(self._store.experiment(name))[0], self._store.folder(name), lambda: self.collect(name)
+        )
         return events(follower, timeout=timeout)
 
     def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
@@ -276,9 +279,7 @@ class LocalEngine:
 
     def _refuse(self, experiment: Experiment) -> None:
         """UnsupportedError for what this engine does not have."""
-        kind = experiment.collector.kind
-        if kind not in (CollectorKind.STDOUT, CollectorKind.FILE):
-            raise UnsupportedError(f"collector kind {kind.value} does not run locally; these do: StdOut, File")
+        ensure_readable(experiment.collector)
         from tuner.samplers import sampler
 
         compiled(experiment.collector.filters)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tuner.engine import Event, EventKind
 from tuner.engines.local import journal
-from tuner.engines.local.launcher import metrics_file
+from tuner.engines.local.reading import metrics_reader
 from tuner.errors import Deadline
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail
+from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, Trial, TrialState
 from tuner.store import Lock
 
@@ -24,7 +24,7 @@ class Follower:
 
     def __init__(self, experiment: Experiment, folder: Path, collect: Callable[[], Result]) -> None:
         self._experiment, self._folder, self._collect = experiment, folder, collect
-        self._tails: dict[int, MetricsTail] = {}
+        self._tails: dict[int, MetricsReader] = {}
         self._seen: tuple[object, ...] = ()
         self._stored: Result | None = None
 
@@ -46,10 +46,8 @@ class Follower:
         tail.poll()
         return replace(trial, metrics=tail.aggregate(self._experiment.strategies))
 
-    def _tail(self, trial: Trial) -> MetricsTail:
-        metrics = (self._experiment.objective.metric, *self._experiment.additional_metrics)
-        path = metrics_file(self._experiment, self._folder / "trials" / trial.name)
-        return MetricsTail(path, metrics, self._experiment.collector)
+    def _tail(self, trial: Trial) -> MetricsReader:
+        return metrics_reader(self._experiment, self._folder / "trials" / trial.name)
 
     def _signature(self) -> tuple[object, ...]:
         """What changes whenever the study may have changed."""

@@ -12,16 +12,16 @@ from pathlib import Path, PurePosixPath
 from tuner import command
 from tuner.engines.local import workspace
 from tuner.engines.local.journal import TrialRecord
+from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError
 from tuner.files import remove
-from tuner.manifest import CollectorKind, Experiment
-from tuner.metrics import MetricsTail
+from tuner.manifest import Experiment
+from tuner.metrics import MetricsReader
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BLOCK = 1 << 16  # bytes of a log that are searched at once for its last line
-OUTPUT = "output.log"  # what a trial prints
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -100,7 +100,7 @@ class Launcher:
                     (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             self.log(entry).touch()
-            for path in {self.log(entry), self._metrics_file(entry)}:
+            for path in {self.log(entry), metrics_file(self._experiment, folder)}:
                 _drop_torn_line(path)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}; run the same line again") from error
@@ -133,28 +133,13 @@ class Launcher:
         own = any(_under(plain.cwd, mount) for mount in plain.mounts)
         return Path(plain.cwd) if plain.cwd and not own and Path(plain.cwd).is_dir() else self.start
 
-    def reader(self, entry: TrialRecord, keep_going: Callable[[], bool]) -> MetricsTail:
+    def reader(self, entry: TrialRecord, keep_going: Callable[[], bool]) -> MetricsReader:
         """What reads the trial's metrics, as they come, until `keep_going` returns False."""
-        experiment = self._experiment
-        metrics = (experiment.objective.metric, *experiment.additional_metrics)
-        return MetricsTail(self._metrics_file(entry), metrics, experiment.collector, keep_going)
-
-    def _metrics_file(self, entry: TrialRecord) -> Path:
-        return metrics_file(self._experiment, self.folder(entry))
+        return metrics_reader(self._experiment, self.folder(entry), keep_going)
 
     def _argv(self, built: command.Command) -> list[str]:
         program, *rest = built.argv
         return [sys.executable if program in ("python", "python3") else program, *rest]
-
-
-def metrics_file(experiment: Experiment, folder: Path) -> Path:
-    """Where the trial whose directory is `folder` writes its metrics."""
-    collector = experiment.collector
-    if collector.kind is not CollectorKind.FILE:
-        return folder / OUTPUT
-    mount = command.collector_mount(collector.path)
-    own = command.place(folder, mount)
-    return own if mount == collector.path else own / PurePosixPath(collector.path).name
 
 
 def share(workers: int) -> list[dict[str, str]]:

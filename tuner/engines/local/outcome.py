@@ -10,17 +10,18 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from tuner.engines.local import push
 from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.logs import last_line as final_line
 from tuner.engines.local.runner import Exit
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail
+from tuner.metrics import MetricsReader
 from tuner.result import TrialState
 
 
 def judge(
-    experiment: Experiment, rules: Rules | None, entry: TrialRecord, reader: MetricsTail, end: Exit, log: Path
+    experiment: Experiment, rules: Rules | None, entry: TrialRecord, reader: MetricsReader, end: Exit, log: Path
 ) -> int | None:
     """Fill in state, metrics, curve and reason of `entry`; returns the last line that counts, None for all lines."""
     metric = experiment.objective.metric
@@ -46,7 +47,7 @@ def judge(
     return last_line
 
 
-def _missing(reader: MetricsTail, metric: str) -> str:
+def _missing(reader: MetricsReader, metric: str) -> str:
     """Why the objective has no value: what the file held instead."""
     if reader.error:
         return f"{reader.path.name}, {reader.error}"
@@ -56,12 +57,13 @@ def _missing(reader: MetricsTail, metric: str) -> str:
         empty = reader.path.stat().st_size == 0
     except FileNotFoundError:
         return f"{metric} was not reported: no such file ({reader.path.name})"
+    if empty and reader.path.name == push.FILE:
+        return f"{metric} was not reported: the trial pushed no metrics"
     if empty:
         return f"{metric} was not reported: the file is empty ({reader.path.name})"
     if names := reader.other_names():
         return f"{metric} was not reported; seen: {', '.join(names)}"
-    wanted = f"no match of metricsFormat for {metric}" if reader.filtered else f"no {metric}=<number>"
-    return f"{metric} was not reported: {wanted} in {reader.path.name}"
+    return f"{metric} was not reported: {reader.expected(metric)}"
 
 
 def failure(end: Exit, log: Path) -> str:

@@ -26,7 +26,7 @@ from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import Exit, Runner
 from tuner.manifest import Experiment
-from tuner.metrics import MetricsTail
+from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, TrialState
 from tuner.samplers import Past, Sampler
 
@@ -50,7 +50,7 @@ class Scheduler:
         self._experiment, self._journal, self._sampler = experiment, journal, sampler
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
         self._runner: Runner | None = None
-        self._running: dict[int, MetricsTail] = {}
+        self._running: dict[int, MetricsReader] = {}
         self._waiting: deque[int] = deque()  # in the order of numbers
         self._stopping: set[int] = set()
         self._seen: dict[int, int] = {}  # observations that have been shown
@@ -275,7 +275,7 @@ class Scheduler:
             self._lower(number)
         yield self._event(EventKind.TRIAL_ENDED, entry)
 
-    def _cut(self, entry: TrialRecord, reader: MetricsTail) -> bool:
+    def _cut(self, entry: TrialRecord, reader: MetricsReader) -> bool:
         values = reader.curve(self._experiment.objective.metric)
         return self._rules is not None and self._rules.stop_at(entry.cuts, values) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from tuner.engine import Event, EventKind
@@ -11,9 +12,10 @@ from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import Launcher, auto_workers, share
 from tuner.engines.local.pool import ForkServer
 from tuner.engines.local.processes import sweep
+from tuner.engines.local.push.runner import PushRunner, search_path
 from tuner.engines.local.runner import Runner
 from tuner.engines.local.scheduler import Scheduler
-from tuner.manifest import Experiment
+from tuner.manifest import CollectorKind, Experiment
 from tuner.samplers import sampler
 
 
@@ -91,8 +93,15 @@ class Session:
             )
         slots = share(min(workers, most))
         launcher, study = self._launcher, self._journal.path.parent
-        if self._debug:
-            return DebugRunner(slots[0], launcher.module, launcher.start, self.stop)
-        if left := sweep(study):
+        pushes = self._experiment.collector.kind is CollectorKind.PUSH
+        if pushes:  # the server that forks trials imports their module, and the module may import the SDK
+            path = search_path(os.environ.get("PYTHONPATH", ""))
+            slots = [{**slot, "PYTHONPATH": path} for slot in slots]
+        if not self._debug and (left := sweep(study)):
             self._warnings.append(f"{left} processes that an earlier run of this study left behind were ended")
-        return ForkServer(slots, launcher.module, launcher.start, study)
+        runner: Runner
+        if self._debug:
+            runner = DebugRunner(slots[0], launcher.module, launcher.start, self.stop)
+        else:
+            runner = ForkServer(slots, launcher.module, launcher.start, study)
+        return PushRunner(runner, study, inside=self._debug) if pushes else runner

@@ -1,0 +1,165 @@
+"""The TensorFlowEvent collector: TensorBoard's event files, as torch writes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from tests.tuner.experiments import LR, TRIALS, document
+from tuner import curves, manifest
+from tuner.check import Severity, check_data
+from tuner.engines.local import LocalEngine
+from tuner.errors import UnsupportedError
+from tuner.manifest import Experiment, Strategy
+from tuner.metrics.events import FILE_LIMIT, EventFiles
+from tuner.result import TrialState
+from tuner.store import Store
+
+FOLDER = "/logs/events"
+COLLECTOR = {
+    "collector": {"kind": "TensorFlowEvent"},
+    "source": {"fileSystemPath": {"kind": "Directory", "path": FOLDER}},
+}
+LATEST = dict.fromkeys(("fd", "loss", "train/loss", "test/loss", "test/fd"), Strategy.LATEST)
+
+
+def shape(objective: str, *more: str, args: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    made = document(
+        command=["python", "-m", "events_trial"],
+        args=["--lr=${trialParameters.lr}", f"--dir={FOLDER}", *args],
+        parameters=[LR],
+        collector=COLLECTOR,
+        **options,
+    )
+    made["spec"]["objective"] |= {
+        "objectiveMetricName": objective,
+        "additionalMetricNames": list(more),
+        "metricStrategies": [{"name": name, "value": "latest"} for name in (objective, *more)],
+    }
+    return made
+
+
+def writing(objective: str, *more: str, **options: Any) -> Experiment:
+    return manifest.from_document(shape(objective, *more, **options))
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TRIALS)
+
+
+def test_scalars_of_both_versions_are_metrics(tmp_path: Path) -> None:
+    """With two workers, and shown while a trial runs."""
+    gate = tmp_path / "gate"
+    engine = LocalEngine(Store(tmp_path / "store"), workers=2)
+    what = writing("test/fd", "train/loss", "test/loss", args=(f"--gate={gate}",), trials=3)
+    for event in engine.watch(engine.submit(what)):
+        if event.trial and event.trial.state is TrialState.RUNNING and event.trial.metrics:
+            gate.touch()
+    result = engine.collect("study")
+    assert gate.exists()
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 3, result.trials[0].reason
+    assert [trial.metrics for trial in result.trials] == [{"test/fd": 2.5, "train/loss": 0.25, "test/loss": 2.0}] * 3
+    stored = curves.read(tmp_path / "store" / "local" / "study")["study-0"]
+    assert [one.value for one in stored["train/loss"]] == [1.0, 0.5, 0.25]
+    assert all(one.time is not None for one in stored["train/loss"])
+
+
+def test_missing_metric_is_explained(tmp_path: Path) -> None:
+    write(tmp_path / "train", 1, tag="Loss/odd")
+    reader = read(tmp_path, "Loss/odd")
+    assert reader.other_names() == ["train/Loss/odd"]
+    assert reader.expected("Loss/odd") == "no scalar odd in the event files of a directory Loss"
+    assert reader.expected("fd") == "no scalar fd in the event files"
+
+
+def test_check_accepts_a_metric_with_a_directory() -> None:
+    problems = check_data(json.dumps(shape("train/loss", trials=3)).encode(), "search.yaml")
+    assert [one for one in problems if one.severity is Severity.ERROR] == []
+
+
+def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.metrics.events.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError, match=r"not installed: pip install 'gan-tuner\[tensorboard\]'"):
+        LocalEngine(Store(tmp_path)).submit(writing("test/fd"))
+    assert importlib.util.find_spec("tensorboard") is not None
+
+
+def write(folder: Path, *values: float, tag: str = "fd") -> Path:
+    """Write an event file; returns it."""
+    with SummaryWriter(folder) as writer:
+        for step, value in enumerate(values):
+            writer.add_scalar(tag, value, step)
+    return max(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def read(folder: Path, *metrics: str) -> EventFiles:
+    reader = EventFiles(folder, metrics or ("fd",))
+    assert reader.read_all()
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("metric", "count"), [("fd", 2), ("train/fd", 1), ("n/fd", 1), ("test/fd", 1), ("f", 2), ("other/fd", 0), ("d", 0)]
+)
+def test_metric_is_a_directory_and_the_start_of_a_tag(metric: str, count: int, tmp_path: Path) -> None:
+    """As Katib's _should_consider has it, `n/fd` in `train` included."""
+    write(tmp_path / "train", 1)
+    write(tmp_path / "deep" / "test", 2, tag="fd_total")
+    assert len(read(tmp_path, metric).observations) == count
+
+
+def test_damaged_file_counts_up_to_the_damage(tmp_path: Path) -> None:
+    path = write(tmp_path, 1, 2, 3)
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    write(tmp_path / "other", 4)
+    assert list(read(tmp_path).curve("fd")) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("data", [b"", b"text\n" * 99, os.urandom(5000), struct.pack("<Q", 2**62) * 4])
+def test_file_of_another_kind_is_ignored(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    write(tmp_path, 5)
+    assert read(tmp_path).aggregate(LATEST) == {"fd": 5.0}
+
+
+def test_not_a_number_is_no_value(tmp_path: Path) -> None:
+    write(tmp_path, 1, float("nan"))
+    reader = read(tmp_path)
+    assert list(reader.curve("fd")) == [1]
+    assert reader.aggregate(LATEST) == {}
+
+
+def test_too_many_files_are_an_error(tmp_path: Path) -> None:
+    for index in range(FILE_LIMIT + 1):
+        (tmp_path / str(index)).touch()
+    assert read(tmp_path).error == f"which holds more than {FILE_LIMIT} files: write other files elsewhere"
+
+
+def test_poll_reads_what_was_added(tmp_path: Path) -> None:
+    reader = EventFiles(tmp_path, ("fd",))
+    assert reader.poll() == 0
+    with SummaryWriter(tmp_path) as writer:
+        for step in range(3):
+            writer.add_scalar("fd", step, step)
+            writer.flush()
+            assert reader.poll() == 1
+    assert list(reader.curve("fd")) == [0, 1, 2]
+    assert reader.read_all()
+    assert list(reader.curve("fd")) == [0, 1, 2]
+
+
+def test_reading_stops_when_asked(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    assert not EventFiles(tmp_path, ("fd",), lambda: False).read_all()
