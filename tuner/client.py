@@ -80,6 +80,16 @@ class Client:
 
         return refresh(self.store, name, **self._cluster, timeout=timeout, notify=self.notify)  # type: ignore[arg-type]
 
+    def look(self, name: str) -> str:
+        """Keep what only the cluster has of a study: curves, and images of running trials.
+
+        Returns which curves are missing, and why; "" where none is. Raises StudyError.
+        """
+        from tuner.snapshot import take
+
+        context, katib_namespace = self._cluster["context"], str(self._cluster["katib_namespace"])
+        return take(self.store, name, context=context, katib_namespace=katib_namespace)
+
     def result(self, name: str, kind: EngineKind) -> Result:
         """Return what the store holds of a study: the local engine's journal, or the result collected last."""
         if kind is EngineKind.LOCAL:

@@ -6,6 +6,9 @@ MAX_VALUES values, evenly chosen ones are kept, the first and the last included.
 
 Lines are appended only. The last line of a trial counts, since a trial can run again. A line that a killed process left
 unfinished is ignored.
+
+`running-curves.jsonl` has lines of the same form: what trials on a cluster had reported when they were looked at last.
+It is replaced as a whole, and a trial in `curves.jsonl` takes precedence.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from tuner.errors import StudyError
 from tuner.metrics import UNDATED, ObservationLog
 from tuner.result import Observation
 
-FILE = "curves.jsonl"
+FILE, RUNNING = "curves.jsonl", "running-curves.jsonl"
 MAX_VALUES = 1000  # per trial and metric: more than a plot can show
 
 Curves = Mapping[str, tuple[Observation, ...]]  # by the name of a metric
@@ -50,14 +53,14 @@ class Writer:
 
     def add(self, trial: str, log: ObservationLog, last_line: int | None = None) -> bool:
         """Add a trial's curves, up to line `last_line` of its file; returns whether it has any."""
-        metrics = {metric: points for metric in log.metrics if (points := _points(log, metric, last_line))}
-        if metrics:
+        line = _line(trial, log, last_line)
+        if line:
             try:
-                self._file.write(json.dumps({"trial": trial, "metrics": metrics}).encode() + b"\n")
+                self._file.write(line)
                 self._file.flush()
             except OSError as error:
                 raise self._failed(error) from error
-        return bool(metrics)
+        return bool(line)
 
     def __enter__(self) -> Writer:
         return self
@@ -72,17 +75,35 @@ class Writer:
         return StudyError(f"{self._path} cannot be written: {error.strerror}")
 
 
-def read(folder: Path, metrics: Collection[str] | None = None) -> dict[str, Curves]:
+def replace_running(folder: Path, logs: Mapping[str, ObservationLog]) -> None:
+    """Store what running trials have reported so far. Raises StudyError where the file cannot be written."""
+    path = folder / RUNNING
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        draft.write_bytes(b"".join(_line(trial, log, None) for trial, log in logs.items()))
+        draft.replace(path)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read(folder: Path, metrics: Collection[str] | None = None, *, running: bool = False) -> dict[str, Curves]:
     """Return the stored curves of a study by the names of its trials, of some metrics or of all.
 
-    Raises StudyError if the file is unreadable.
+    Those of finished trials, and with `running` also those of trials that ran on a cluster when they were looked at.
+
+    Raises StudyError if a file is unreadable.
     """
+    found = _read(folder / RUNNING, metrics) if running else {}
+    return found | _read(folder / FILE, metrics)
+
+
+def _read(path: Path, metrics: Collection[str] | None) -> dict[str, Curves]:
     try:
-        lines = (folder / FILE).read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise StudyError(f"{folder / FILE} cannot be read: {error.strerror}") from error
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     found: dict[str, Curves] = {}
     for line in lines:
         try:
@@ -95,6 +116,12 @@ def read(folder: Path, metrics: Collection[str] | None = None) -> dict[str, Curv
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return found
+
+
+def _line(trial: str, log: ObservationLog, last_line: int | None) -> bytes:
+    """One line of a file, b"" for a trial without a finite value."""
+    metrics = {metric: points for metric in log.metrics if (points := _points(log, metric, last_line))}
+    return json.dumps({"trial": trial, "metrics": metrics}).encode() + b"\n" if metrics else b""
 
 
 def _points(log: ObservationLog, metric: str, last_line: int | None) -> list[list[Any]]:

@@ -8,33 +8,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner import curves
+from tuner import curves, snapshot
 from tuner.command import primary_container
 from tuner.curves import Curves
 from tuner.errors import CommandError
 from tuner.manifest import Experiment
-from tuner.report import Study, data
+from tuner.report import Study
 from tuner.report.images import REAL, SAMPLES, Thumbnail, find, thumbnail
 from tuner.report.plots import overfitting
 from tuner.result import Trial, TrialState
 from tuner.store import EngineKind, Store
 
-THUMBNAILS = 24  # of one study: the best trials, and a sample of the others
 RUN_RECORD = "run.json"  # what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
 RECORD_BYTES = 256 << 10
-NO_VOLUME = (
-    "The images of trials on a cluster are on their pods' volumes, which are gone with the pods. Keep them on a "
-    "PersistentVolumeClaim (manifests/overlays/spot) and copy them with kubectl cp, or train a trial again on this "
-    "machine with the command that its button copies."
+FROM_PODS = "Images of trials on a cluster are read while pods run, so an image may be older than the trial's result."
+NO_PODS = (
+    "The images of trials on a cluster are on the volumes of their pods. A report reads them while trials run, and no "
+    "report has found one. Keep them on a PersistentVolumeClaim (manifests/overlays/spot) and copy them with "
+    "kubectl cp, or train a trial again on this machine with the command that its button copies."
 )
 
 
 def gather(store: Store, name: str, kind: EngineKind, *, images: bool = True) -> Study:
     """Return what a report shows of the study `name`, with or without images. Raises StudyError."""
-    return _local(store, name, images) if kind is EngineKind.LOCAL else _katib(store, name)
+    return _local(store, name, images) if kind is EngineKind.LOCAL else _katib(store, name, images)
 
 
-def _katib(store: Store, name: str) -> Study:
+def _katib(store: Store, name: str, images: bool) -> Study:
     from tuner.engines.katib.archive import ClusterStudies
 
     studies = ClusterStudies(store)
@@ -42,15 +42,21 @@ def _katib(store: Store, name: str) -> Study:
     record = {"engine": "Katib", "points proposed by": _service(experiment)}
     record |= {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
     record |= dict(_common(experiment))
-    return Study(
+    study = Study(
         studies.result(name),
         experiment,
         EngineKind.KATIB.value,
         _curves(experiment, studies.folder(name)),
         record=tuple(record.items()),
         source=studies.source(name),
-        no_samples=NO_VOLUME,
     )
+    if not images:
+        return study
+    kept = snapshot.read(studies.folder(name), snapshot.shown(study))
+    note = FROM_PODS if kept.samples else NO_PODS
+    if kept.missing:
+        note += f" The last report could not read them all: {kept.missing}"
+    return replace(study, samples=kept.samples, real=kept.real, samples_note=note)
 
 
 def _local(store: Store, name: str, images: bool) -> Study:
@@ -78,7 +84,7 @@ def _local(store: Store, name: str, images: bool) -> Study:
         record["warm start"] = f"{facts.known} trials of {facts.warm_start}"
     if best := facts.result.best:
         record |= _trainer(directories(folder, best.name))
-    chosen = [trial for trial, _ in data.sample(data.ranked(study), THUMBNAILS)] if images else []
+    chosen = snapshot.shown(study) if images else []
     found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), SAMPLES, t))}
     real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), REAL, t))), None)
     return replace(study, record=tuple(record.items()), samples=found, real=real)
@@ -87,7 +93,7 @@ def _local(store: Store, name: str, images: bool) -> Study:
 def _curves(experiment: Experiment, folder: Path) -> dict[str, Curves]:
     """The curves that the page draws: the objective's, and the one to compare it with."""
     objective = experiment.objective.metric
-    return curves.read(folder, {objective, f"{overfitting.PREFIX}{objective}"})
+    return curves.read(folder, {objective, f"{overfitting.PREFIX}{objective}"}, running=True)
 
 
 def _image(folders: list[Path], names: tuple[str, ...], trial: Trial) -> Thumbnail | None:

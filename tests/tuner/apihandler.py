@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from tests.tuner import websocket
 from tests.tuner.apirules import matches, merged, refused
@@ -92,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._delete(plural, namespace, item)
             elif sub == "log":
                 self._log(item, query)
+            elif sub == "exec":
+                websocket.execute(self, parse_qs(urlsplit(self.path).query)["command"])
             elif sub == "portforward":
                 websocket.forward(self, int(query["ports"]), self.loopback.forwards[name])
             else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
-from tuner.cli.terminal import say
+from tuner.cli.terminal import plain, say
 
 if TYPE_CHECKING:
     from tuner.report import Study
@@ -55,7 +55,7 @@ def report(
     """
     if serve and output is not None:
         raise click.UsageError("--serve and --output exclude each other")
-    from tuner.cli.views import locate, view
+    from tuner.cli.views import locate, look, view
 
     facade = client(store_dir, **where)
     if serve:
@@ -68,7 +68,11 @@ def report(
         return
     from tuner.report import page
 
-    studies = [view(facade, *locate(facade, name, local=local)) for name in names]
+    places = [locate(facade, name, local=local) for name in names]
+    for place in places:
+        if missing := look(facade, *place):
+            say(f"warning: {plain(missing)}", err=True)
+    studies = [view(facade, *place) for place in places]
     document = page(studies)
     if str(output) == "-":
         sys.stdout.write(document)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tuner.cli.terminal import plain, say
 
 if TYPE_CHECKING:
-    from tuner.api import Client
+    from tuner.api import Client, EngineKind
     from tuner.report import Study
 
 
@@ -25,6 +25,9 @@ class Loader:
 
         self._facade = facade
         self._places = [locate(facade, name, local=local) for name in names]
+        self._warned: set[str] = set()
+        for place in self._places:
+            self._look(*place)
         self._asked = time.monotonic()
 
     def __call__(self) -> list[Study]:
@@ -36,8 +39,17 @@ class Loader:
             for name, kind in self._places:
                 if kind is EngineKind.KATIB:
                     self._facade.refresh(name)
+                    self._look(name, kind)
             self._asked = time.monotonic()
         return [view(self._facade, name, kind) for name, kind in self._places]
+
+    def _look(self, name: str, kind: EngineKind) -> None:
+        from tuner.cli.views import look
+
+        missing = look(self._facade, name, kind)
+        if missing and missing not in self._warned:
+            self._warned.add(missing)
+            say(f"warning: {plain(missing)}", err=True)
 
 
 def run(facade: Client, names: Sequence[str], *, local: bool | None, host: str, port: int) -> None:

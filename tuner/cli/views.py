@@ -21,6 +21,17 @@ def locate(facade: Client, name: str, *, local: bool | None) -> tuple[str, Engin
     return name, study.locate(facade, name, local=local)
 
 
+def look(facade: Client, name: str, kind: EngineKind) -> str:
+    """Keep what only the cluster has of a study and a page shows: curves, and images of running trials.
+
+    Returns which curves are missing, and why.
+    """
+    from tuner.api import EngineKind
+
+    missing = facade.look(name) if kind is EngineKind.KATIB else ""
+    return f"{name}: {missing}" if missing else ""
+
+
 def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) -> Study:
     """Return what the page shows of a study in the store, with the command line of each trial."""
     from tuner.cli import training

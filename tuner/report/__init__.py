@@ -138,7 +138,7 @@ def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
 def _samples(study: Study) -> str:
     """The images of the trials, best first, after the real ones."""
     if not study.samples:
-        return html.note(study.no_samples or NO_SAMPLES)
+        return html.note(study.samples_note or NO_SAMPLES)
     best = study.result.best
     items = [html.Sample(study.real, "real images", "held out from training")] if study.real else []
     items += [
@@ -146,9 +146,16 @@ def _samples(study: Study) -> str:
         for t, _ in data.ranked(study)
         if t.number in study.samples
     ]
-    left = len(study.scored) - len(study.samples)
+    ranked = {trial.number for trial, _ in study.scored}
+    items += [
+        html.Sample(study.samples[t.number], f"trial {t.number} ({t.state.value})", data.scores(t, study.metric))
+        for t in study.result.trials
+        if t.number in study.samples and t.number not in ranked
+    ]
+    left = len(ranked - set(study.samples))
     some = f" The best and a sample of the others are shown; {left} trials are not." if left > 0 else ""
-    return html.note(f"What the trials drew, best {study.metric} first.{some}") + html.samples(items)
+    note = f" {study.samples_note}" if study.samples_note else ""
+    return html.note(f"What the trials drew, best {study.metric} first.{some}{note}") + html.samples(items)
 
 
 def _next(study: Study) -> str:

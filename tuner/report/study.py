@@ -30,7 +30,7 @@ class Study:
         source: The manifest's text; "" where it is not known.
         samples: The images that trials wrote, by the trial's number.
         real: Real images to compare them with; None without.
-        no_samples: Why there are no images.
+        samples_note: What a reader must know about the images, or why there are none.
     """
 
     result: Result
@@ -43,7 +43,7 @@ class Study:
     source: str = ""
     samples: Mapping[int, Thumbnail] = field(default_factory=dict)
     real: Thumbnail | None = None
-    no_samples: str = ""
+    samples_note: str = ""
 
     @property
     def metric(self) -> str:

@@ -9,6 +9,7 @@ trial is always Result.best, computed again from the trials.
 """
 
 from tuner.engines.katib.engine import KatibEngine
+from tuner.engines.katib.look import look
 from tuner.engines.katib.sync import refresh
 
-__all__ = ["KatibEngine", "refresh"]
+__all__ = ["KatibEngine", "look", "refresh"]

@@ -56,6 +56,44 @@ def collect(
     return f"the curves of {rest} trials could not be read: {trouble}" if rest else ""
 
 
+def running(
+    cluster: Cluster, experiment: Experiment, trials: Iterable[Trial], pods: Iterable[dict[str, Any]], namespace: str
+) -> dict[str, ObservationLog]:
+    """Return what running trials have reported so far, from the logs of their pods, by the trials' names.
+
+    The metrics collector sends the values to Katib's DB manager only when a trial finishes. A trial that pushes its
+    values has no collector, and nothing in its log.
+    """
+    try:
+        parse = _parser(experiment)
+    except GantuneError:  # a filter of Go's that Python cannot take
+        return {}
+    by_trial = _by_trial(pods)
+    found: dict[str, ObservationLog] = {}
+    for trial in [t for t in trials if t.state is TrialState.RUNNING and t.name in by_trial][-_LOG_LIMIT:]:
+        try:
+            found[trial.name] = _logged(cluster, by_trial[trial.name], namespace, parse)
+        except ClusterError:  # its container has not started
+            continue
+    return found
+
+
+def _by_trial(pods: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in pods:
+        found.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
+    return found
+
+
+def _logged(
+    cluster: Cluster, pods: list[dict[str, Any]], namespace: str, parse: Callable[[str], Iterable[Observation]]
+) -> ObservationLog:
+    """What the log of a trial's metrics collector says. Raises ClusterError where there is no log."""
+    pod = logs.pod_with(SIDECAR, pods)  # it echoes what it reads, under StdOut and File alike
+    lines = logs.read(cluster, pod, SIDECAR, namespace)
+    return ObservationLog([seen for line in lines for seen in parse(line) if "metric_logs:" not in line])
+
+
 def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> tuple[list[Trial], ClusterError | None]:
     """The trials whose curves could not be read, and the last reason. One that fails does not stop the others."""
     missing: list[Trial] = []
@@ -76,22 +114,18 @@ def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> 
 
 def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, writer: Writer) -> int:
     """How many curves were had, of the newest trials whose pods are still there: one list, and a log each."""
-    pods: dict[str, list[dict[str, Any]]] = {}
     try:
         parse = _parser(experiment)
-        for item in cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"):
-            pods.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
+        pods = _by_trial(cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"))
     except GantuneError:  # no pods available, or a filter of Go's that Python cannot take
         return 0
     count = 0
     for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][-_LOG_LIMIT:]:
-        pod = logs.pod_with(SIDECAR, pods[trial.name])  # it echoes what it reads, under StdOut and File alike
         try:
-            lines = list(logs.read(cluster, pod, SIDECAR, namespace))
+            found = _logged(cluster, pods[trial.name], namespace, parse)
         except ClusterError:  # no log any more
             continue
-        found = [seen for line in lines for seen in parse(line) if "metric_logs:" not in line]
-        count += writer.add(trial.name, ObservationLog(found))
+        count += writer.add(trial.name, found)
     return count
 
 

@@ -1,0 +1,146 @@
+"""Runs a command in a container of a pod and returns what it prints: bounded in size and in time.
+
+The command is a list of arguments and no shell reads it. The answer comes from a container that somebody else controls,
+so it is only bytes here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuner.errors import ClusterError, Timeout, Unreachable
+from tuner.kube.errors import Request, from_status, hidden, one_line
+from tuner.kube.resources import PODS
+
+if TYPE_CHECKING:
+    from tuner.kube.client import Cluster
+
+_STDOUT, _STDERR, _STATUS = 1, 2, 3  # channels of v4.channel.k8s.io
+_MOST_WORDS = 1 << 16  # bytes of stderr and of the status
+_POLL = 0.5  # seconds between two looks at whether the caller has given up
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command printed to stdout, and why it failed; "" if it did not."""
+
+    data: bytes
+    failure: str
+
+
+def execute(
+    cluster: Cluster, pod: str, container: str, argv: Sequence[str], *, namespace: str, most: int, seconds: float
+) -> Output:
+    """Run a command in a container.
+
+    Args:
+        cluster: Where the pod is.
+        pod: The name of the pod.
+        container: One of its containers, which runs.
+        argv: The command; there is no shell.
+        namespace: The pod's.
+        most: Bytes of stdout. More are an error.
+        seconds: For the connection and the command together.
+
+    Raises:
+        Forbidden: The message names the RBAC rule.
+        Timeout: It takes longer than `seconds`.
+        ClusterError: It prints more than `most` bytes, or the container runs no command.
+    """
+    request = Request("create", PODS, namespace, pod, "exec")
+    done: Future[Output] = Future()
+    session = _Session(cluster, request, container, argv, most)
+    threading.Thread(target=session.run, args=(done,), daemon=True).start()  # a websocket has no timeout to connect
+    try:
+        return done.result(seconds)
+    except FutureTimeout as error:
+        raise Timeout(f"{argv[0]} in pod {pod} did not finish in {seconds:g} s") from error
+    finally:
+        session.stop()
+
+
+class _Session:
+    """One command, in a thread of its own."""
+
+    def __init__(self, cluster: Cluster, request: Request, container: str, argv: Sequence[str], most: int) -> None:
+        self._cluster, self._request, self._container, self._argv = cluster, request, container, list(argv)
+        self._most = most
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let the thread end soon."""
+        self._stopped.set()
+
+    def run(self, done: Future[Output]) -> None:
+        """Set the output, or the ClusterError."""
+        try:
+            stream = self._connected()
+            try:
+                done.set_result(self._read(stream))
+            finally:
+                wire = stream.sock.sock  # the websocket's close() would wait for the peer
+                with contextlib.suppress(OSError):
+                    wire.shutdown(socket.SHUT_RDWR)
+                wire.close()
+        except ClusterError as error:
+            done.set_exception(error)
+        except Exception as error:  # the websocket library raises its own, and those of sockets and TLS
+            done.set_exception(Unreachable(f"{self._request}: the connection failed: {one_line(str(error), 200)}"))
+
+    def _connected(self) -> Any:
+        from kubernetes.client import CoreV1Api
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream import stream
+        from websocket import WebSocketBadStatusException
+
+        connect = CoreV1Api(self._cluster.new_api()).connect_get_namespaced_pod_exec
+        options = {"stdin": False, "stdout": True, "stderr": True, "tty": False, "binary": True}
+        try:
+            return stream(
+                connect,
+                self._request.name,
+                self._request.namespace,
+                container=self._container,
+                command=self._argv,
+                _preload_content=False,
+                **options,
+            )
+        except (ApiException, AttributeError) as error:
+            if refused := hidden(error, WebSocketBadStatusException):
+                body = (refused.resp_body or b"").decode("utf-8", "replace")
+                raise from_status(refused.status_code, body, self._request) from error
+            raise Unreachable(f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}") from error
+
+    def _read(self, stream: Any) -> Output:
+        """Collect the channels until the peer closes the stream."""
+        data, words = bytearray(), {_STDERR: b"", _STATUS: b""}
+        while not self._stopped.is_set():
+            data += stream.read_channel(_STDOUT)
+            if len(data) > self._most:
+                raise ClusterError(f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes")
+            for channel in words:
+                words[channel] = (words[channel] + stream.read_channel(channel))[:_MOST_WORDS]
+            if not stream.is_open():
+                return Output(bytes(data), _failure(words[_STATUS], words[_STDERR]))
+            stream.update(timeout=_POLL)
+        raise ClusterError("stopped")  # nobody waits for it
+
+
+def _failure(status: bytes, stderr: bytes) -> str:
+    """Why the command failed; "" where the status says that it did not."""
+    try:
+        shape: Any = json.loads(status)
+    except ValueError:
+        shape = None
+    if isinstance(shape, dict) and shape.get("status") == "Success":
+        return ""
+    says = str(shape.get("message", "")) if isinstance(shape, dict) else ""
+    return one_line(stderr.decode("utf-8", "replace") or says or "the connection was cut", 200)
