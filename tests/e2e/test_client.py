@@ -16,6 +16,7 @@ import pytest
 from tuner import curves
 from tuner.engine import EventKind
 from tuner.engines.katib import KatibEngine
+from tuner.engines.katib.services import Kind
 from tuner.errors import Denied, NotFound, StudyChanged
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.manifest import Experiment, from_document
@@ -144,10 +145,14 @@ def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: st
 
 
 def test_a_nan_stall_is_said(engine: KatibEngine) -> None:
+    """Katib's own services stall on a NaN. The suggestion service of gan-tuner does not."""
     nan = "echo fd=nan >> /var/log/katib/metrics.log; sleep 5"
     body = experiment("stall", f"{nan}; : ${{trialParameters.lr}} ${{trialParameters.bs}}")
     name = engine.submit(body)
-    _await_warning(engine, name, "the sampler fails on a trial without a finite fd")
+    if Kind.STOCK.value not in engine.served:
+        engine.delete(name)
+        pytest.skip(f"{engine.served}: this needs one of Katib's own services (manifests/overlays/katib)")
+    _await_warning(engine, name, "the suggestion service fails on a trial without a finite fd")
     engine.stop(name)
 
 

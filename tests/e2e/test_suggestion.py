@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from tuner.space import text
 from tuner.store import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-SURFACE = (  # the optimum is 10, at lr 5e-4 and bs 64; three seconds, so that the collector sees the process
+VALUE = (  # the optimum is 10, at lr 5e-4 and bs 64
     "awk -v l=${trialParameters.lr} -v b=${trialParameters.bs} 'BEGIN{x=log(l)/log(10)+3.3; if(x<0)x=-x; "
-    'y=(b-64)/16; if(y<0)y=-y; printf "fd=%.6f\\n", 10+30*x+y}\'; sleep 3'
+    'y=(b-64)/16; if(y<0)y=-y; printf "fd=%.6f\\n", 10+30*x+y}\''
 )
+SURFACE = f"{VALUE}; sleep 3"  # so that the collector sees the process
 ABOVE = "awk -v l=${trialParameters.lr} 'BEGIN{exit !(l>0.002)}' && { sleep 3; "
 FAILS, NANS, SILENT = (f"{ABOVE}{deed}; }}; {SURFACE}" for deed in ("exit 1", "echo fd=nan; exit 0", "exit 0"))
 
@@ -87,6 +89,41 @@ def test_cluster_and_local_engine_choose_the_same_points(algorithm: str, trials:
     assert [trial.number for trial in remote.trials] == list(range(trials))
     assert points(remote) == points(local)
     assert [trial.metrics["fd"] for trial in remote.trials] == [trial.metrics["fd"] for trial in local.trials]
+
+
+@pytest.mark.parametrize("algorithm", ["bayesianoptimization", "tpe"])
+def test_parallel_trials_choose_the_local_points(algorithm: str, lab: Lab) -> None:
+    """The first trial is shorter than the others, so that two trials at a time finish one after the other."""
+    name, trials = f"pair-{algorithm[:5]}", 14
+    local = lab.locally(search(name, algorithm, VALUE, trials=trials, parallel=2))
+    first = text(local.trials[0].parameters["lr"])
+    paced = f"{VALUE}; [ ${{trialParameters.lr}} = {first} ] && sleep 6 || sleep 14"
+    lab.start(search(name, algorithm, f"({paced})", trials=trials, parallel=2))
+    remote = lab.finish(name)
+    assert remote.state is StudyState.SUCCEEDED
+    ordered = in_order(remote, 2)
+    assert ordered >= trials - 2, f"only {ordered} trials finished in order: the machine is too busy for this test"
+    assert points(remote)[:ordered] == points(local)[:ordered]
+
+
+def in_order(result: Result, parallel: int) -> int:
+    """Return how many trials, from the first, began after all trials had finished that they learn from."""
+    for trial in result.trials:
+        for earlier in result.trials[: max(0, trial.number - parallel + 1)]:
+            if earlier.ended is None or trial.started is None or earlier.ended > trial.started:
+                return trial.number
+    return len(result.trials)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayesianoptimization"])
+def test_service_runs_in_a_restricted_namespace(
+    algorithm: str, make_namespace: Callable[..., str], tmp_path: Path
+) -> None:
+    lab = Lab(make_namespace("pod-security.kubernetes.io/enforce=restricted"), tmp_path)
+    lab.start(search("restricted", algorithm, trials=4, parallel=2))
+    result = lab.finish("restricted")
+    assert result.state is StudyState.SUCCEEDED
+    assert len({tuple(point.values()) for point in points(result)}) == 4
 
 
 def test_search_survives_ten_killed_pods(lab: Lab) -> None:
