@@ -1,9 +1,11 @@
 """The suggestion services of a cluster: the points that they choose, the time to the first trial, their memory.
 
     python -m bench.suggestion_services --namespace lab --image lab.local/base:1 random tpe bayesianoptimization
+    python -m bench.suggestion_services ... tpe --overlay manifests/overlays/katib manifests/overlays/katib-suggestions
 
 Each search has 20 trials of a known function (the optimum is 10 at lr 5e-4, bs 64), 3 at a time; every trial above
-lr 5e-3 fails, and grid has 20 points. The service is the one in katib-config: apply another overlay to compare.
+lr 5e-3 fails, and grid has 20 points. The service is the one in katib-config. --overlay installs each overlay in turn
+(it restarts Katib's controller) and runs every search with it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 from bench.provenance import line
 
 TRIALS, PARALLEL = 20, 3
+TIMEOUT = 600  # seconds for a search; some services stop proposing trials
 COMMAND = (
     "(awk -v l=${trialParameters.lr} 'BEGIN{exit !(l>0.005)}' && { sleep 3; exit 1; }; "
     "awk -v l=${trialParameters.lr} -v b=${trialParameters.bs} 'BEGIN{x=log(l)/log(10)+3.3; if(x<0)x=-x; "
@@ -39,17 +42,32 @@ def main() -> None:
     parser.add_argument("algorithms", nargs="+")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--image", default="busybox:1.37")
+    parser.add_argument("--overlay", nargs="+", default=[""], help="Install these configurations of Katib in turn.")
     options = parser.parse_args()
     print(f"{line('optuna')}; load {os.getloadavg()[0]:.1f}; {TRIALS} trials, {PARALLEL} at a time")
     print(
         "algorithm            service        trials  distinct  failed  best     first trial  whole search  peak memory"
     )
-    for algorithm in options.algorithms:
-        _run(algorithm, options.namespace, options.image)
+    for overlay in options.overlay:
+        if overlay:
+            _install(overlay)
+        for algorithm in options.algorithms:
+            _run(algorithm, options.namespace, options.image)
+
+
+def _install(overlay: str) -> None:
+    controller = ["-n", "kubeflow", "rollout"]
+    for words in (
+        ["apply", "--server-side", "--force-conflicts", "-k", overlay],
+        [*controller, "restart", "deployment", "katib-controller"],
+        [*controller, "status", "deployment", "katib-controller", "--timeout=300s"],
+    ):
+        subprocess.run(["kubectl", *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def _run(algorithm: str, namespace: str, image: str) -> None:
     from tuner.engines.katib import KatibEngine
+    from tuner.errors import Deadline
     from tuner.kube import EXPERIMENTS, TRIALS, Cluster
     from tuner.manifest import from_document
     from tuner.store import Store
@@ -57,9 +75,12 @@ def _run(algorithm: str, namespace: str, image: str) -> None:
     name = f"bench-{algorithm[:12]}-{int(time.time()) % 10000}"
     body = _body(name, algorithm, image)
     with tempfile.TemporaryDirectory() as folder:
-        engine = KatibEngine(Cluster.connect(), Store(Path(folder)), namespace=namespace, timeout=900)
+        engine = KatibEngine(Cluster.connect(), Store(Path(folder)), namespace=namespace, timeout=TIMEOUT)
         engine.submit(from_document(body))
-        result = list(engine.watch(name))[-1].result
+        try:
+            result, stuck = list(engine.watch(name))[-1].result, ""
+        except Deadline:
+            result, stuck = engine.store.result(name), f"; stuck, stopped after {TIMEOUT} s"
         made = engine.cluster.get(EXPERIMENTS, name, namespace=namespace)["metadata"]["creationTimestamp"]
         label = f"katib.kubeflow.org/experiment={name}"
         trials = list(engine.cluster.list(TRIALS, namespace=namespace, labels=label))
@@ -73,7 +94,7 @@ def _run(algorithm: str, namespace: str, image: str) -> None:
     best = f"{result.best.metrics['fd']:.3f}" if result.best else "none"
     print(
         f"{algorithm:20} {service[:28]:28} {len(result.trials):3} {len(points):3} {failed:3}  {best:8} "
-        f"{_seconds(made, begun):4.0f} s {_seconds(made, last):5.0f} s {memory}",
+        f"{_seconds(made, begun):4.0f} s {_seconds(made, last):5.0f} s {memory}; load {os.getloadavg()[0]:.0f}{stuck}",
         flush=True,
     )
 
@@ -91,6 +112,11 @@ def _memory(name: str, namespace: str) -> str:
     command = ["kubectl", "-n", namespace, "exec", found[0], "-c", "suggestion", "--", "sh", "-c", USED]
     used = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return f"{int(used[0]) >> 20} MiB" if used else "-"
+
+
+def _settings(algorithm: str) -> list[dict[str, str]]:
+    """Return a seed for the services that take one: goptuna's sobol has no settings."""
+    return [] if algorithm == "sobol" else [{"name": "random_state", "value": "1"}]
 
 
 def _body(name: str, algorithm: str, image: str) -> dict[str, Any]:
@@ -114,7 +140,7 @@ def _body(name: str, algorithm: str, image: str) -> dict[str, Any]:
                     "objectiveMetricName": "fd",
                     "metricStrategies": [{"name": "fd", "value": "latest"}],
                 },
-                "algorithm": {"algorithmName": algorithm},
+                "algorithm": {"algorithmName": algorithm, "algorithmSettings": _settings(algorithm)},
                 "parallelTrialCount": PARALLEL,
                 "maxTrialCount": TRIALS,
                 "maxFailedTrialCount": TRIALS,

@@ -89,7 +89,7 @@ def engine(namespace: str, tmp_path: Path) -> KatibEngine:
     return KatibEngine(Cluster.connect(), Store(tmp_path), namespace=namespace, timeout=400)
 
 
-def test_a_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> None:
+def test_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> None:
     name = engine.submit(experiment("search"))
     events = list(engine.watch(name))
     result = events[-1].result
@@ -144,7 +144,7 @@ def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: st
     assert all(trial.state.finished for trial in result.trials)
 
 
-def test_a_nan_stall_is_said(engine: KatibEngine) -> None:
+def test_nan_stall_is_reported(engine: KatibEngine) -> None:
     """Katib's own services stall on a NaN. The suggestion service of gan-tuner does not."""
     nan = "echo fd=nan >> /var/log/katib/metrics.log; sleep 5"
     body = experiment("stall", f"{nan}; : ${{trialParameters.lr}} ${{trialParameters.bs}}")
@@ -156,14 +156,14 @@ def test_a_nan_stall_is_said(engine: KatibEngine) -> None:
     engine.stop(name)
 
 
-def test_a_gpu_shortage_is_said(engine: KatibEngine) -> None:
+def test_gpu_shortage_is_reported(engine: KatibEngine) -> None:
     body = experiment("starved")
     container = body.template.spec["spec"]["template"]["spec"]["containers"][0]
     container["resources"] = {"limits": {"example.com/none": 1}}
     _await_warning(engine, engine.submit(body), "Insufficient example.com/none")
 
 
-def test_an_unlabelled_namespace_is_refused(engine: KatibEngine, namespace: str) -> None:
+def test_unlabelled_namespace_is_refused(engine: KatibEngine, namespace: str) -> None:
     from tests.e2e.conftest import kubectl
 
     kubectl("label", "namespace", namespace, "katib.kubeflow.org/metrics-collector-injection-")

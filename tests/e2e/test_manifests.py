@@ -266,7 +266,7 @@ def test_finished_search_accepts_more_trials_only(helm: str, namespace: str) -> 
     assert done.returncode == 0, done.stderr
     [name] = release.searches()
     succeeded(name, namespace)
-    assert "must be above the 2 trials" in release.put("upgrade", *args, trials=1).stderr
+    assert "greater than the 2 trials" in release.put("upgrade", *args, trials=1).stderr
     done = release.put("upgrade", *args, trials=3)
     assert done.returncode == 0, done.stderr
     assert release.searches() == [name]
