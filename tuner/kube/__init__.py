@@ -1,4 +1,4 @@
-"""The way to the Kubernetes API: the only package that imports kubernetes, kubeflow.katib and grpc.
+"""The way to the Kubernetes API: the only package that imports kubernetes.
 
 Those imports take about half a second, so they are made inside the functions that need them: importing `tuner.kube`
 costs nothing. Objects go in and out as plain dicts; every failure is one of tuner.errors' ClusterError tree.

@@ -23,6 +23,7 @@ from tuner.katib import COMPONENT_LABEL
 from tuner.kube.client import Cluster
 from tuner.kube.errors import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
+from tuner.messages import katib_messages
 from tuner.metrics import number
 from tuner.result import Observation
 
@@ -35,8 +36,8 @@ _LARGEST = 64 << 20  # bytes of a reply: gRPC's own 4 MiB are some 40,000 values
 class DbManager:
     """An open channel. Use `DbManager.open`."""
 
-    def __init__(self, stub: Any, messages: Any) -> None:
-        self._stub, self._messages = stub, messages
+    def __init__(self, call: Callable[..., Any], request: Callable[..., Any]) -> None:
+        self._call, self._request = call, request
 
     @classmethod
     @contextmanager
@@ -45,7 +46,8 @@ class DbManager:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
         try:
             import grpc
-            from kubeflow.katib import katib_api_pb2, katib_api_pb2_grpc
+
+            messages = katib_messages()
         except ImportError as error:
             raise NoCluster("Katib's messages are not installed: pip install 'gan-tuner[tune]'") from error
         with ExitStack() as stack:
@@ -59,7 +61,14 @@ class DbManager:
                 grpc.channel_ready_future(channel).result(timeout=_TIMEOUT)
             except grpc.FutureTimeoutError as error:
                 raise Unreachable(f"Katib's DB manager does not answer at {address}") from error
-            yield cls(katib_api_pb2_grpc.DBManagerStub(channel), katib_api_pb2)
+            yield cls(
+                channel.unary_unary(
+                    "/api.v1.beta1.DBManager/GetObservationLog",
+                    request_serializer=messages.GetObservationLogRequest.SerializeToString,
+                    response_deserializer=messages.GetObservationLogReply.FromString,
+                ),
+                messages.GetObservationLogRequest,
+            )
 
     def observations(self, trial: str) -> list[Observation]:
         """Every value of a trial, oldest first; values that are no number are NaN. Empty for an unknown trial.
@@ -68,9 +77,8 @@ class DbManager:
         """
         import grpc
 
-        request = self._messages.GetObservationLogRequest(trial_name=trial)
         try:
-            reply = self._stub.GetObservationLog(request, timeout=_TIMEOUT)
+            reply = self._call(self._request(trial_name=trial), timeout=_TIMEOUT)
         except grpc.RpcError as error:
             details = one_line(str(error.details()))
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

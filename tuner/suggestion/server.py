@@ -15,11 +15,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from kubeflow.katib import katib_api_pb2 as api
 
 from tuner.errors import GantuneError
+from tuner.messages import katib_messages
 from tuner.suggestion.service import Exhausted, Reply, Suggestions
 
+api = katib_messages()
 PORT = 6789  # Katib's controller connects to this one
 LARGEST_REQUEST = 64 << 20  # bytes
 HANDLERS = 4  # threads: one computes, and the others answer the health check meanwhile
