@@ -7,6 +7,8 @@ may sum to more than 1.
 
 The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17), log-normal priors on
 the scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator (Saltelli et al. 2010, table 2f).
+scipy is imported where a model is fitted: it takes most of a second, which `gantune export` and a study with few
+trials do not need.
 Shapes: N trials, P parameters, F features (a categorical of k choices has k), S samples.
 """
 
@@ -21,9 +23,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky
-from scipy.optimize import minimize
-from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
@@ -39,6 +38,8 @@ LOG_SCALES = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
 
 def one_thread() -> AbstractContextManager[object]:
     """Return a context in which linear algebra has one thread: several lose time on matrices of this size."""
+    import scipy.linalg  # noqa: F401 - the limit applies to libraries that are loaded
+
     limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
     return limits
 
@@ -154,6 +155,8 @@ def samples(parameters: int, count: int) -> Array:
 
 @cache
 def _samples(parameters: int, count: int) -> Array:
+    from scipy.stats import qmc
+
     return np.asarray(qmc.Sobol(2 * parameters, rng=0).random(count))
 
 
@@ -212,6 +215,8 @@ class _Process:
     """A Gaussian process: x [N, F], y [N] standardised."""
 
     def __init__(self, x: Array, y: Array, start: Array | None = None, iterations: int = 60) -> None:
+        from scipy.linalg import cho_solve, cholesky
+
         self.x = x
         self.y = y
         self._squares = ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1).reshape(x.shape[1], -1)  # [F, N N]
@@ -223,6 +228,8 @@ class _Process:
         self.weights: Array = cho_solve((cholesky(noisy, lower=True), True), y)
 
     def _fitted(self, start: Array, iterations: int) -> Array:
+        from scipy.optimize import minimize
+
         bounds = [(math.log(0.02), math.log(50.0))] * self.x.shape[1] + [(-3.0, 3.0), (math.log(1e-4), math.log(2.0))]
         options = {"maxiter": iterations}
         found: Any = minimize(self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
@@ -245,6 +252,8 @@ class _Process:
 
     def _loss(self, theta: Array) -> tuple[float, Array]:
         """Minus the log posterior of theta = log length scales, log amplitude, log noise; and its gradient."""
+        from scipy.linalg import cho_solve, cholesky
+
         kernel, slope = self._kernel(theta)
         noise = math.exp(theta[-1])
         size = len(self.y)
