@@ -51,6 +51,8 @@ report: $(VENV)/.installed ## Write report.html for a study (NAME=gan-bayes)
 # One process more than there are cores, because many tests wait for processes; at most four, because each may need 1 GB.
 PROCESSES = $$($(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 3) + 1)')
 
+# The tests start hundreds of processes: compile each module once, also where the environment forbids it.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
 	$(BIN)/python -m pytest -q -n "$(PROCESSES)" --dist=worksteal $(TESTS)
 
