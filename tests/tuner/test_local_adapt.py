@@ -137,3 +137,91 @@ def test_command_of_the_image_can_be_given(tmp_path: Path) -> None:
     assert result.trials[0].state is TrialState.SUCCEEDED
     with pytest.raises(UnsupportedError, match="--command is for a container without a command, but main has one"):
         LocalEngine(Store(tmp_path), command=["true"]).submit(manifest.from_document(document(trials=1, name="other")))
+
+
+def distributed(kind: str, command: list[str], **options: Any) -> Experiment:
+    """A job of a training operator with two replicas, whose primary container runs `command`."""
+    held = document(command=command, args=["# ${trialParameters.lr} ${trialParameters.bs}"], **options)
+    template = held["spec"]["trialTemplate"]
+    pod = template["trialSpec"]["spec"]["template"]
+    if kind == "TrainJob":
+        main = pod["spec"]["containers"][0]
+        trainer = {"command": main["command"], "args": main["args"], "numNodes": 2}
+        template["primaryContainerName"] = "node"
+        spec: dict[str, Any] = {"runtimeRef": {"name": "torch-distributed"}, "trainer": trainer}
+    else:
+        roles = {"Master": {"replicas": 1, "template": pod}, "Worker": {"replicas": 2, "template": pod}}
+        spec = {f"{kind[0].lower()}{kind[1:].removesuffix('Job')}ReplicaSpecs": roles}
+    version = "trainer.kubeflow.org/v1alpha1" if kind == "TrainJob" else "kubeflow.org/v1"
+    template["trialSpec"] = {"apiVersion": version, "kind": kind, "spec": spec}
+    return manifest.from_document(held)
+
+
+PLAIN = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "1", "RANK": "0"}
+TORCHRUN = {
+    "PET_NNODES": "1",
+    "PET_NPROC_PER_NODE": "1",
+    "PET_NODE_RANK": "0",
+    "PET_MASTER_ADDR": "127.0.0.1",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "further", "variables", "ports"),
+    [
+        ("PyTorchJob", "2 x Worker", PLAIN | TORCHRUN, {"MASTER_PORT", "PET_MASTER_PORT"}),
+        ("XGBoostJob", "2 x Worker", PLAIN, {"MASTER_PORT"}),
+        ("TrainJob", "1 further nodes", TORCHRUN, {"PET_MASTER_PORT"}),
+        ("TFJob", "2 x Worker", {}, set()),
+    ],
+)
+def test_distributed_job_runs_as_one_process(
+    kind: str, further: str, variables: dict[str, str], ports: set[str], tmp_path: Path
+) -> None:
+    what = distributed(kind, ["sh", "-c", "env; echo fd=1"], trials=2, parallel=2)
+    result, warnings = outcome(tmp_path, what, workers=2)
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 2, result.trials[0].reason
+    assert any("as a single process (world size 1)" in each and further in each for each in warnings)
+    seen = []
+    for number in range(2):
+        text = (tmp_path / "local" / "study" / "trials" / f"study-{number}" / "output.log").read_text()
+        env = dict(line.split("=", 1) for line in text.splitlines())
+        relevant = {
+            name: value
+            for name, value in env.items()
+            if name.startswith("PET_") or name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "TF_CONFIG")
+        }
+        used = {name: relevant.pop(name) for name in ports}
+        assert relevant == variables
+        seen.append(used)
+    assert not ports or len({value for used in seen for value in used.values()}) == 2
+
+
+def test_process_group_of_one_can_be_made(tmp_path: Path) -> None:
+    program = (
+        "import torch, torch.distributed as dist; dist.init_process_group('gloo'); one = torch.ones(1); "
+        "dist.all_reduce(one); print(f'fd={one.item() * dist.get_world_size():g}'); dist.destroy_process_group()"
+    )
+    result, _ = outcome(tmp_path, distributed("PyTorchJob", ["python", "-c", program], trials=2, parallel=2), workers=2)
+    assert [trial.metrics for trial in result.trials] == [{"fd": 1.0}] * 2, result.trials[0].reason
+
+
+def test_hyperband_runs_without_medianstop(tmp_path: Path) -> None:
+    plain = manifest.from_document(document("hyperband", trials=9, parallel=9))
+    held = document("hyperband", trials=9, parallel=9, early_stopping={"start_step": "1", "min_trials_required": "1"})
+    result, _ = outcome(tmp_path / "both", manifest.from_document(held), seed=7)
+    expected = run(tmp_path / "plain", plain, seed=7)
+    assert [(trial.state, trial.metrics) for trial in result.trials] == [
+        (trial.state, trial.metrics) for trial in expected.trials
+    ]
+
+
+def test_command_joins_the_args_of_the_manifest(tmp_path: Path) -> None:
+    """Under a TrainJob, whose runtime would give the command."""
+    what = distributed("TrainJob", ["gone"], trials=1)
+    held: Any = what.document
+    trainer = held["spec"]["trialTemplate"]["trialSpec"]["spec"]["trainer"]
+    del trainer["command"]
+    trainer["args"] = ARGS
+    result, _ = outcome(tmp_path, manifest.from_document(held), command=["python", "-m", "surface_trial"])
+    assert result.trials[0].state is TrialState.SUCCEEDED, result.trials[0].reason

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tuner import command
-from tuner.engines.local import workspace
+from tuner.engines.local import distributed, workspace
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
@@ -123,10 +123,13 @@ class Launcher:
         return Step(
             argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
             module=module,
-            env={"PATH": _search_path()} | dict(slot) | dict(built.env),
+            env={"PATH": _search_path(), **slot, **self._distributed(), **built.env},
             cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
             name=built.name,
         )
+
+    def _distributed(self) -> Mapping[str, str]:
+        return distributed.environment(str(self._experiment.template.spec.get("kind")))
 
     def _start(self, plain: command.Command) -> Path:
         """The directory whose files trials see: workingDir, if it exists on this machine, or where the client runs."""
