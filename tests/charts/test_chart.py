@@ -94,7 +94,8 @@ def comparable(experiment: dict[str, Any]) -> dict[str, Any]:
     template = job["spec"]["template"]
     template["metadata"]["labels"].pop("app.kubernetes.io/instance", None)
     template["spec"].pop("serviceAccountName", None)
-    template["spec"]["containers"][0]["args"].sort()
+    container = template["spec"]["containers"][0]
+    container["args"] = dict(flag.partition("=")[::2] for flag in container["args"])  # the last one counts
     for claim in template["spec"].get("resourceClaims", []):
         claim["resourceClaimTemplateName"] = "the claim"
     for volume in template["spec"]["volumes"]:
@@ -111,6 +112,13 @@ def test_chart_matches_manifest(name: str) -> None:
     pod = own["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     pod["nodeSelector"]["nvidia.com/gpu.present"] = "true"  # the chart always names a pool
     assert comparable(charted) == comparable(own)
+    assert annotations(charted) == annotations(own)
+
+
+def annotations(experiment: dict[str, Any]) -> dict[str, Any]:
+    """What the annotations of gan-tuner say."""
+    held = experiment["metadata"]["annotations"]
+    return {name: json.loads(text) for name, text in held.items() if name.startswith("gan-tuner/")}
 
 
 POOLS = {

@@ -132,6 +132,14 @@
 {{- if and (eq .e.algorithm.name "grid") (gt (int64 .e.budget.trials) $points) -}}
 {{- fail (printf "budget.trials must be at most the grid's %d points for experiment %s, got %d: lower trials" $points .name (int64 .e.budget.trials)) -}}
 {{- end -}}
+{{- range .e.firstTrials -}}
+{{- if ne (keys . | sortAlpha | join ", ") ($names | sortAlpha | join ", ") -}}
+{{- fail (printf "each of firstTrials must name every parameter of experiment %s (%s), got %s: change it, or set firstTrials=null" $.name ($names | sortAlpha | join ", ") (keys . | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .e.stopFactors (ne .e.objective.type "minimize") -}}
+{{- fail (printf "stopFactors of experiment %s need objective.type=minimize, got %s: remove stopFactors" .name .e.objective.type) -}}
+{{- end -}}
 {{- end }}
 
 {{/* Refuses changes of counts that Katib's webhook would refuse on an existing Experiment (validator.go): dict "root" "name" "e". */}}

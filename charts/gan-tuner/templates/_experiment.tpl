@@ -56,6 +56,19 @@ trialTemplate:
     {{- include "gan-tuner.trial" . | nindent 4 }}
 {{- end }}
 
+{{/* The annotations of one Experiment: dict "root" $ "e" (its values). gantune reads those of gan-tuner, and Katib ignores them. */}}
+{{- define "gan-tuner.annotations" -}}
+{{- if .root.Values.keepExperiments }}
+helm.sh/resource-policy: keep
+{{- end }}
+{{- with .e.firstTrials }}
+gan-tuner/first-trials: {{ toJson . | quote }}
+{{- end }}
+{{- with .e.stopFactors }}
+gan-tuner/stop-factors: {{ toJson . | quote }}
+{{- end }}
+{{- end }}
+
 {{- define "gan-tuner.counts" -}}
 parallelTrialCount: {{ int64 .e.budget.parallel }}
 maxTrialCount: {{ int64 .e.budget.trials }}
