@@ -10,6 +10,7 @@ standard deviation of log fd over points that were trained with several seeds, a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -29,6 +30,7 @@ from bench.provenance import line
 from bench.wide_surface import CHOICES, DEFAULT, PATH
 
 WORST = 300.0  # fd of an untrained generator is about this; above it the surface is flat
+NEAR = 1.1  # points up to this many times the default's fd show the seed noise that a search has near its end
 GOOD = 4.0  # points up to this many times the default's fd share one seed noise
 Run = Mapping[str, Any]
 
@@ -100,6 +102,21 @@ def noises(runs: Sequence[Run]) -> tuple[float, float]:
     )
 
 
+def seed_difference(runs: Sequence[Run]) -> str:
+    """Say by how much two trainings of a point that is about as good as the defaults differ: tuner.gain.SEED_NOISE."""
+    seeds: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        seeds[key(run)].append(target(run))
+    limit = statistics.fmean(seeds[json.dumps(DEFAULT, sort_keys=True)]) + math.log(NEAR)
+    good = [values for values in seeds.values() if len(values) > 1 and statistics.fmean(values) <= limit]
+    medians = [statistics.median(abs(a - b) for a, b in itertools.combinations(values, 2)) for values in good]
+    count = sum(map(len, good))
+    return (
+        f"two seeds of one point with fd up to {NEAR} times that of the defaults differ by "
+        f"{math.expm1(statistics.median(medians)):.1%} (median over {len(good)} points, {count} trainings)"
+    )
+
+
 def key(run: Run) -> str:
     """The point of a training, for grouping."""
     return json.dumps(run["point"], sort_keys=True)
@@ -145,6 +162,7 @@ def main() -> None:
     print(line("scikit-learn"))
     good, others = noises(runs)
     print(f"{len(runs)} trainings; standard deviation of log fd between seeds {good:.3f}, of bad points {others:.3f}")
+    print(seed_difference(runs))
     print("\n".join(options(runs)))
     print(accuracy(runs))
 

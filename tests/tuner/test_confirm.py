@@ -155,10 +155,10 @@ def test_one_seed_shows_no_noise() -> None:
 
 
 def test_runner_up_within_noise_is_named() -> None:
-    assert gain.runner_up_sentence(study(3.0, 3.4, 9.0)) == (
-        "the runner-up, trial 1 with fd 3.4, is within seed noise (17 %)"
+    assert gain.runner_up_sentence(study(3.0, 3.1, 9.0)) == (
+        "the runner-up, trial 1 with fd 3.1, is within seed noise (4 %)"
     )
-    assert gain.runner_up_sentence(study(3.0, 3.6)) == ""
+    assert gain.runner_up_sentence(study(3.0, 3.2)) == ""
     assert gain.runner_up_sentence(study(3.0)) == ""
     assert gain.runner_up_sentence(study()) == ""
     assert gain.runner_up_sentence(study(3.0, 3.1, same=True)) == ""

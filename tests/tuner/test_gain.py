@@ -28,7 +28,7 @@ BETTER = study(trial(0, 3.71, 8.0), trial(1, 3.32, 16.0), trial(2, 4.0, 20.0))
 def test_gain_is_a_share_of_the_baseline() -> None:
     assert BETTER.gain == pytest.approx(0.39 / 3.71)
     assert gain.sentence(BETTER) == (
-        "fd 3.32, 11 % better than the baseline 3.71; seed noise is about 17 %: run `gantune confirm gan-wide`"
+        "fd 3.32, 11 % better than the baseline 3.71; seed noise is about 4 %: run `gantune confirm gan-wide`"
     )
 
 
