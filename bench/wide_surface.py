@@ -19,7 +19,7 @@ import math
 import multiprocessing
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,17 @@ FLAGS = {
     "lr": "--lr", "bs": "--bs", "beta1": "--beta1", "loss": "--loss", "r1Gamma": "--r1-gamma",
     "emaDecay": "--ema-decay", "nCritic": "--n-critic", "dLrRatio": "--d-lr-ratio", "latentDim": "--latent-dim",
 }  # fmt: skip
-EPOCHS, EVALS, DEFAULT_SEEDS = 100, 10, 8
+EVALS, DEFAULT_SEEDS = 10, 8
+BUDGET = ("--epochs=100", f"--evals={EVALS}")
 
 
-def train(job: tuple[Point, int]) -> dict[str, Any]:
+def train(job: tuple[Point, int], budget: Sequence[str] = BUDGET) -> dict[str, Any]:
     """Train one point with one seed; its fd and training fd at each evaluation."""
     from trainer.__main__ import main
 
     point, seed = job
     argv = [f"{flag}={point[name]}" for name, flag in FLAGS.items()]
-    argv += [f"--epochs={EPOCHS}", f"--evals={EVALS}", f"--seed={seed}", "--threads=1"]
+    argv += [*budget, f"--seed={seed}", "--threads=1"]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         code = main(argv)
