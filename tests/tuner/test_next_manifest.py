@@ -109,7 +109,7 @@ def test_widened_choices_are_loaded(tmp_path: Path) -> None:
 
 def test_one_parameter_stays_with_its_comment(tmp_path: Path) -> None:
     text, experiment = shipped("wide")
-    kept = ("lr", "dLrRatio")
+    kept = ("lr", "r1Gamma")
     fixed = [
         Change(Kind.FIX, p.name, "no effect", value=p.choices[0] if isinstance(p, Categorical | Discrete) else p.low)
         for p in experiment.parameters
@@ -117,7 +117,7 @@ def test_one_parameter_stays_with_its_comment(tmp_path: Path) -> None:
     ]
     written = revise(text, experiment, fixed, name="wide-2")
     assert [p.name for p in loaded(written, tmp_path).parameters] == list(kept)
-    lines = [line for line in text.splitlines() if line.strip().startswith(("- name: lr #", "- name: dLrRatio #"))]
+    lines = [line for line in text.splitlines() if line.strip().startswith(("- name: lr #", "- name: r1Gamma #"))]
     assert len(lines) == 2
     assert all(line in written.splitlines() for line in lines)
 
