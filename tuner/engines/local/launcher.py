@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from tuner import command
-from tuner.engines.local import distributed, workspace
+from tuner.engines.local import distributed, packages, workspace
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
@@ -41,6 +41,7 @@ class Launcher:
         self._method = workspace.Method.COPY
         self.start = Path.cwd()
         self._from_scratch = from_scratch
+        self._environments: dict[tuple[tuple[str, ...], ...], Path] = {}  # by the packages that a command installs
         self.module = ""
         self.warnings: list[str] = []
 
@@ -63,6 +64,11 @@ class Launcher:
                 raise CommandError(
                     f"container {one.name}: command {program!r} is not found on this machine. "
                     "Install it, or submit the search to a cluster"
+                )
+            if own := self._environment(one):
+                self.warnings.append(
+                    f"container {one.name} installs packages: they are in {own}, an environment of their own. "
+                    "Delete it when no search needs it"
                 )
         self.warnings += command.warnings(self._experiment)
         for path, mount in built.hidden_paths():
@@ -120,16 +126,26 @@ class Launcher:
         )
 
     def _step(self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = "") -> Step:
+        own = self._environment(built)
+        path = _search_path()
+        found = packages.variables(own, path) if own else {"PATH": path}
         return Step(
             argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
             module=module,
-            env={"PATH": _search_path(), **slot, **self._distributed(), **built.env},
+            env={**found, **slot, **self._distributed(), **built.env},
             cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
             name=built.name,
         )
 
     def _distributed(self) -> Mapping[str, str]:
         return distributed.environment(str(self._experiment.template.spec.get("kind")))
+
+    def _environment(self, built: command.Command) -> Path | None:
+        """Return the environment of the packages that a command installs, None if it installs none."""
+        wanted = packages.installed_by(built.argv)
+        if wanted and wanted not in self._environments:
+            self._environments[wanted] = packages.environment(wanted, self._start(built))
+        return self._environments.get(wanted)
 
     def _start(self, plain: command.Command) -> Path:
         """The directory whose files trials see: workingDir, if it exists on this machine, or where the client runs."""
