@@ -13,7 +13,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.api import best, check_store, delete, extend, logs, retry, run, status, stop, studies, submit, watch
+    from tuner.api import (
+        best,
+        check_store,
+        delete,
+        extend,
+        logs,
+        retry,
+        run,
+        status,
+        stop,
+        studies,
+        submit,
+        tune,
+        watch,
+    )
     from tuner.manifest import Experiment, load
 
 __version__ = "0.1.0"
@@ -32,6 +46,7 @@ __all__ = [
     "stop",
     "studies",
     "submit",
+    "tune",
     "watch",
 ]
 

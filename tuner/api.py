@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tuner import function
 from tuner.client import Client, warn
 from tuner.engine import Engine, Event
 from tuner.errors import GantuneError, StudyNotFound
@@ -44,6 +45,7 @@ __all__ = [
     "stop",
     "studies",
     "submit",
+    "tune",
     "watch",
 ]
 
@@ -92,6 +94,74 @@ def run(
             document["spec"] = dict(document["spec"]) | {"maxTrialCount": max_trials}
             experiment = replace(experiment, max_trials=max_trials, document=document)
     return _follow(engine, engine.submit(experiment), on_event)
+
+
+def tune(
+    objective: function.Objective,
+    parameters: Mapping[str, Any],
+    *,
+    name: str = "",
+    n_trials: int = 10,
+    metric: str = "loss",
+    direction: str = "minimize",
+    goal: float | None = None,
+    additional_metrics: Sequence[str] = (),
+    algorithm: str = "random",
+    algorithm_settings: Mapping[str, object] | None = None,
+    parallel_trials: int = 1,
+    max_failed_trials: int | None = None,
+    packages_to_install: Sequence[str] = (),
+    pip_index_urls: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    resources: Mapping[str, object] | None = None,
+    deadline: int | None = None,
+    image: str = "",
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Search for the parameters of a Python function and return the Result (docs/function.md).
+
+    Args:
+        objective: Takes the dict of the parameters' values. It returns the metric or a dict of metrics, or prints
+            them as `name=value`. It imports inside what it uses.
+        parameters: For each parameter a range (of tuner.search, katib.search or the Kubeflow SDK) or a constant.
+        name: The study's name; "" takes the function's.
+        metric, direction, goal: The objective: `minimize` or `maximize`, and a value at which the search stops.
+        packages_to_install: On this machine, they are installed into an environment of their own.
+        env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`, `gpu`).
+        deadline: Seconds after which a trial is stopped.
+        image: The image that has Python. With it, the search runs on the cluster, otherwise on this machine.
+        workers, seed: As for `run` on this machine.
+
+    result = tune(objective, {"lr": search.double(min=1e-4, max=1e-1), "epochs": 5}, n_trials=20)
+    """
+    experiment = function.experiment(
+        objective,
+        parameters,
+        name=name,
+        n_trials=n_trials,
+        metric=metric,
+        direction=direction,
+        goal=goal,
+        additional_metrics=additional_metrics,
+        algorithm=algorithm,
+        algorithm_settings=algorithm_settings,
+        parallel_trials=parallel_trials,
+        max_failed_trials=max_failed_trials,
+        packages_to_install=packages_to_install,
+        pip_index_urls=pip_index_urls,
+        env=env,
+        resources=resources,
+        deadline=deadline,
+        image=image,
+    )
+    if image:
+        return run(experiment, local=False, namespace=namespace, context=context, store=store, on_event=on_event)
+    return run(experiment, local=True, store=store, workers=workers, seed=seed, on_event=on_event)
 
 
 def submit(

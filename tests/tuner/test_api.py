@@ -32,7 +32,10 @@ TERMINAL_ONLY = {"init", "next", "dashboard"}  # they write a manifest for a per
 def test_every_command_has_a_python_verb() -> None:
     from tuner.cli import COMMANDS
 
-    verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {"studies"}
+    verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {
+        "studies",
+        "tune",
+    }
     assert verbs | {"Experiment", "load", "__version__"} == set(tuner.__all__)
     for name in verbs:
         verb = getattr(tuner, name)
