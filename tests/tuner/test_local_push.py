@@ -21,6 +21,7 @@ from tuner.engines.local import LocalEngine
 from tuner.engines.local.push import server
 from tuner.errors import StudyError, UnsupportedError
 from tuner.manifest import Experiment
+from tuner.messages import katib_messages
 from tuner.result import Result, Trial, TrialState
 from tuner.store import Store
 
@@ -195,12 +196,12 @@ main(int(sys.argv[2]))
 
 @pytest.fixture
 def reports(tmp_path: Path) -> server.Reports:
-    return server.Reports("study-0", tmp_path / "pushed.jsonl", server.messages())
+    return server.Reports("study-0", tmp_path / "pushed.jsonl", katib_messages())
 
 
 def request(*values: tuple[str, str, str]) -> Any:
     """A report of study-0: (time, name, value)."""
-    api = server.messages()
+    api = katib_messages()
     made = api.ReportObservationLogRequest(trial_name="study-0")
     for time_, name, value in values:
         made.observation_log.metric_logs.add(time_stamp=time_, metric=api.Metric(name=name, value=value))
@@ -245,7 +246,7 @@ def test_odd_file_of_an_earlier_attempt_is_replaced(kind: str, tmp_path: Path) -
     path, other = tmp_path / "pushed.jsonl", tmp_path / "other"
     other.write_text("kept")
     {"pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to(other), "directory": path.mkdir}[kind]()
-    server.Reports("study-0", path, server.messages()).add(request((NOW, "fd", "1")))
+    server.Reports("study-0", path, katib_messages()).add(request((NOW, "fd", "1")))
     assert path.read_text() == json.dumps({"timestamp": NOW, "fd": "1"}) + "\n"
     assert other.read_text() == "kept"
 

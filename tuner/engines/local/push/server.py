@@ -10,7 +10,6 @@ socket closes.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from tuner.messages import katib_messages
 from tuner.metrics.parsing import time_of
 
 LARGEST_REPORT = 4 << 20  # bytes of a request
@@ -32,18 +32,6 @@ LARGEST_FILE = 256 << 20  # bytes that one trial may report
 LONGEST_TEXT = 1024  # characters of a name or a value
 SERVICE = "api.v1.beta1.DBManager"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # below no start directory, so no trial's overlay hides the sockets
-
-
-def messages() -> Any:
-    """Return Katib's messages. The package that holds them imports the SDK, which takes a second and 60 MiB."""
-    package = importlib.util.find_spec("kubeflow.katib")
-    assert package is not None and package.submodule_search_locations is not None  # noqa: S101, PT018
-    path = Path(package.submodule_search_locations[0], "katib_api_pb2.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Refused(Exception):
@@ -138,7 +126,7 @@ class _Endpoint:
     """The servers of the running trials."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._api = folder, messages()
+        self._folder, self._api = folder, katib_messages()
         self._open: dict[int, tuple[grpc.aio.Server, Reports]] = {}
 
     async def obey(self, message: dict[str, Any]) -> dict[str, str]:
