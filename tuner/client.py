@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuner.engine import Engine
 from tuner.engines import ENGINES
-from tuner.errors import ClusterError, StudyError
+from tuner.errors import ClusterError, NoCluster, StudyError, StudyNotFound
 from tuner.manifest import Experiment
 from tuner.result import Result
 from tuner.store import EngineKind, Store
@@ -69,10 +70,32 @@ class Client:
         return self.store.find(name, EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL)
 
     def engine(self, name: str, *, local: bool | None = None) -> Engine:
-        """Return the engine of study NAME. A study that the store does not have is assumed to be on the cluster."""
+        """Return the engine of study NAME. A study that the store does not have is assumed to be on the cluster.
+
+        Raises StudyNotFound where there is no cluster either.
+        """
         if local or self.find(name, local=local) is EngineKind.LOCAL:
             return ENGINES[EngineKind.LOCAL](self.store)
-        return self.cluster()
+        return self.on_cluster(name, local=local)
+
+    def on_cluster(self, name: str, *, local: bool | None = None, timeout: float | None = None) -> KatibEngine:
+        """Return the cluster's engine for study NAME. Raises StudyNotFound where neither store nor cluster exists."""
+        try:
+            return self.cluster(timeout=timeout)
+        except NoCluster as error:
+            if local is False or self.find(name, local=local) is not None:
+                raise
+            raise self.unknown(
+                name, "a study on a cluster needs a kubeconfig (KUBECONFIG), and --context if it has several contexts"
+            ) from error
+
+    def unknown(self, name: str, cluster: str = "") -> StudyNotFound:
+        """Return the error for a study that is not in the store; `cluster` says what was found there."""
+        names = list(dict.fromkeys(name for name, _ in self.store.all()))
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
+        known = f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}"
+        hint = known if near else "begin one with `gantune run FILE`"
+        return StudyNotFound(f"no study {name!r} in {self.store.root}: {hint}{f'; {cluster}' if cluster else ''}")
 
     def refresh(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
         """Bring what the store holds of a study on the cluster up to date; returns why the cluster gave nothing."""

@@ -35,6 +35,7 @@ from tuner.result import Result, StudyState
 DEFAULT_ROOT = Path(".gantune")
 MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
 _PROBE_SECONDS = 0.1  # `Lock.held` of another process has the lock for an instant
+_CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
 _BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
 _NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
 
@@ -108,7 +109,14 @@ class Studies:
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
 
-    def submit(self, experiment: Experiment, *, fresh: bool = False, place: Mapping[str, str] | None = None) -> Path:
+    def submit(
+        self,
+        experiment: Experiment,
+        *,
+        fresh: bool = False,
+        place: Mapping[str, str] | None = None,
+        max_trials: int | None = None,
+    ) -> Path:
         """Create the study's directory, or join the one that exists.
 
         Args:
@@ -116,6 +124,8 @@ class Studies:
             fresh: Remove everything that an existing study of this name holds.
             place: Where the engine runs it, stored with the manifest. Such an engine has checked that the study is
                 the same one; without a place, a different manifest is refused.
+            max_trials: The number of trials instead of the manifest's. Without it, the larger one of the manifest's
+                number and of the one that was chosen before.
 
         Returns:
             The study's directory.
@@ -138,7 +148,8 @@ class Studies:
             identity = {"id": held["id"]} if held and held.get("id") else {}
             source = {"source": text} if (text := _source(experiment) or (held or {}).get("source")) else {}
             origin = {"origin": dict(place)} if place else {}
-            _write(folder / MANIFEST, shape | identity | source | origin)
+            chosen = {_CHOSEN: count} if (count := max_trials or _chosen_before(held, experiment)) else {}
+            _write(folder / MANIFEST, shape | identity | source | origin | chosen)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
         return folder
@@ -159,10 +170,20 @@ class Studies:
         except OSError as error:
             raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 
+    def choose_max_trials(self, name: str, count: int) -> None:
+        """Set the number of trials of a study, instead of its manifest's."""
+        path = self.folder(name) / MANIFEST
+        try:
+            _write(path, self._known(name) | {_CHOSEN: count})
+        except OSError as error:
+            raise StudyError(f"{path} cannot be written: {error.strerror}") from error
+
     def experiment(self, name: str) -> Experiment:
-        """The Experiment as it was submitted last."""
-        document = self._known(name)["document"]
-        file = str(self.folder(name) / MANIFEST)
+        """The Experiment as it was submitted last, with the number of trials that was chosen."""
+        held = self._known(name)
+        document, file = held["document"], str(self.folder(name) / MANIFEST)
+        if count := held.get(_CHOSEN):
+            document = {**document, "spec": {**document["spec"], "maxTrialCount": count}}
         try:
             return replace(manifest.from_document(document), name=name, file=file)
         except GantuneError as error:
@@ -313,6 +334,13 @@ def _refuse_link(folder: Path) -> None:
             f"{folder} is a symbolic link to {folder.readlink()}, and nothing is deleted through a link: "
             "remove the link, or use another store with --store DIR"
         )
+
+
+def _chosen_before(held: Mapping[str, Any] | None, experiment: Experiment) -> int | None:
+    """Return the number of trials that was chosen earlier, if the manifest does not ask for more."""
+    count = (held or {}).get(_CHOSEN)
+    limit = experiment.max_trials
+    return count if isinstance(count, int) and limit is not None and count >= limit else None
 
 
 def _refuse_change(held: Mapping[str, Any], experiment: Experiment) -> None:

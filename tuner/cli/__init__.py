@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from tuner import __version__
+from tuner.cli import hints
 from tuner.cli.terminal import plain, say
 from tuner.errors import GantuneError
 
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     input, 6 the cluster refused or did not answer, 130 interrupted; a watch has more (tuner.cli.cluster). Each error is
     one line on stderr.
     """
+    hints.forget()
     try:
         code = gantune.main(args=argv, prog_name="gantune", standalone_mode=False)
         sys.stdout.flush()

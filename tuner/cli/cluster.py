@@ -21,7 +21,6 @@ from tuner.cli.options import (
     study_names,
 )
 from tuner.cli.terminal import say
-from tuner.errors import StudyNotFound
 from tuner.result import StudyState
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def follow(
     try:
         result = live.follow(events, total=total, output=output)
     except KeyboardInterrupt:
-        say(f"left {name} running; `gantune watch {name}` comes back, `gantune stop {name}` ends it", err=True)
+        which = f"{name}{options}"
+        say(f"left {name} running; `gantune watch {which}` comes back, `gantune stop {which}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
         live.print_final(result, experiment, options)
@@ -132,7 +132,7 @@ def follow_study(facade: Client, name: str, *, local: bool | None, timeout: floa
         events = facade.local().follow(name, timeout=timeout)
         options = choosing(facade, name, EngineKind.LOCAL)
         return follow(events, name, study.max_trials, lambda: study, form=form, options=options)
-    katib = facade.cluster(timeout=timeout)
+    katib = facade.on_cluster(name, local=local, timeout=timeout)
     options = choosing(facade, name, EngineKind.KATIB)
     total = katib.max_trials(name)
     return follow(
@@ -182,7 +182,7 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
     facade.engine(name, local=local).stop(name)
     kind = facade.find(name, local=local)
     if kind is None:
-        raise StudyNotFound(f"no study {name!r} in {facade.store.root}: `gantune list` shows the studies that exist")
+        raise facade.unknown(name)
     state = facade.result(name, kind).state.value.lower()  # a study that had finished before is not stopped
     which = f"{name}{choosing(facade, name, kind)}"
     say(f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True)

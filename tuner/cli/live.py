@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner import gain
-from tuner.cli import table
+from tuner.cli import hints, table
 from tuner.cli.console import SafeConsole
 from tuner.cli.export import simplest_form
 from tuner.cli.terminal import plain, say
@@ -213,7 +213,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(text, style="yellow")
     yield table.best_line(result)
     for text in filter(None, (gain.sentence(result), gain.cost_sentence(result))):
-        yield Text(text)
+        yield Text(plain(text))
 
 
 def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:
@@ -229,4 +229,5 @@ def print_final(result: Result, experiment: Callable[[], Experiment], options: s
         console.print(part)
     if result.best:
         form = simplest_form(experiment(), result.best.parameters)
-        console.print(Text(f"next: gantune best {result.name}{options} --format {form}", style="dim"))
+        best = hints.complete(f"next: gantune best {result.name}{options} --format {form}")
+        console.print(Text(best, style="dim"), soft_wrap=True)

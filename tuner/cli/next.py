@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
+from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
 
@@ -63,14 +63,13 @@ def next_(
     if not changes:
         say("no change: there are too few trials, or they show no trend", err=True)
     if str(path) != "-":
-        say(f"next: {_command(path, name, kind, store_dir)}", err=True)
+        say(f"next: {_command(path, name, kind)}", err=True)
 
 
-def _command(path: Path, name: str, kind: EngineKind, store_dir: Path) -> str:
+def _command(path: Path, name: str, kind: EngineKind) -> str:
     """Return the command that runs the next search where the last one ran."""
     from tuner.api import EngineKind
 
-    store = [] if store_dir == DEFAULT_STORE else ["--store", str(store_dir)]
     if kind is EngineKind.KATIB:
-        return shlex.join(["gantune", "submit", str(path), *store])
-    return shlex.join(["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}", *store])
+        return shlex.join(["gantune", "submit", str(path)])
+    return shlex.join(["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}"])

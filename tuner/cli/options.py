@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tuner.cli import hints
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -39,11 +39,9 @@ def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 
 def choosing(facade: Client, name: str, kind: EngineKind) -> str:
-    """Return the options by which a command finds this study: a store, and an engine where both have the name."""
-    root = facade.store.root
-    store = "" if root == DEFAULT_STORE else f" --store {shlex.quote(str(root))}"
+    """Return the option by which a command finds this study where both engines have the name."""
     others = [other for other in type(kind) if other is not kind and name in facade.store.of(other).names()]
-    return f"{store} --{'local' if kind == 'local' else 'cluster'}" if others else store
+    return f" --{'local' if kind == 'local' else 'cluster'}" if others else ""
 
 
 def store_option(command: Command) -> Command:
@@ -56,6 +54,7 @@ def store_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=DEFAULT_STORE,
         show_default=True,
+        callback=hints.remember,
         help="Keep studies in this directory.",
     )(command)
 
@@ -64,11 +63,23 @@ def cluster_options(command: Command) -> Command:
     """`-n`, `--context`, `--katib-namespace`: the same on every command that may ask a cluster."""
     options = (
         click.option(
-            "-n", "--namespace", default="", help="Cluster: use this namespace, not the study's or context's."
+            "-n",
+            "--namespace",
+            default="",
+            callback=hints.remember,
+            help="Cluster: use this namespace, not the study's or context's.",
         ),
-        click.option("--context", help="Cluster: use this context of the kubeconfig, not the current one."),
         click.option(
-            "--katib-namespace", default="kubeflow", show_default=True, help="Cluster: expect Katib in this namespace."
+            "--context",
+            callback=hints.remember,
+            help="Cluster: use this context of the kubeconfig, not the current one.",
+        ),
+        click.option(
+            "--katib-namespace",
+            default="kubeflow",
+            show_default=True,
+            callback=hints.remember,
+            help="Cluster: expect Katib in this namespace.",
         ),
     )
     return reduce(lambda inner, option: option(inner), reversed(options), command)

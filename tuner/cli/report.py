@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import DEFAULT_STORE, client, cluster_options, engine_option, store_option, study_names
+from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import plain, say
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def report(
         run(facade, names, local=local, host=host, port=port)
         return
     if output is None:
-        _print([view(facade, *locate(facade, name, local=local), images=False) for name in names], names, store_dir)
+        _print([view(facade, *locate(facade, name, local=local), images=False) for name in names], names)
         return
     from tuner.report import page
 
@@ -82,7 +82,7 @@ def report(
     say(f"{output}: {trials}", err=True)
 
 
-def _print(studies: list[Study], names: tuple[str, ...], store_dir: Path) -> None:
+def _print(studies: list[Study], names: tuple[str, ...]) -> None:
     from tuner.cli.console import SafeConsole
     from tuner.cli.summary import summary
 
@@ -91,5 +91,4 @@ def _print(studies: list[Study], names: tuple[str, ...], store_dir: Path) -> Non
         for part in summary(study):
             console.print(part)
         console.print()
-    store = [] if store_dir == DEFAULT_STORE else ["--store", str(store_dir)]
-    say(f"write the page: {shlex.join(['gantune', 'report', *names, *store, '-o', 'report.html'])}", err=True)
+    say(f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}", err=True)

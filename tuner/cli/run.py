@@ -190,7 +190,7 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
     )
     with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
         name = engine.submit(experiment)
-        total = options.max_trials or experiment.max_trials
+        total = facade.experiment(name, EngineKind.LOCAL).max_trials
         result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
     _conclude(result, output, experiment, choosing(facade, name, EngineKind.LOCAL))
     if result.state is StudyState.STOPPED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import json
 import shlex
@@ -14,7 +13,7 @@ import click
 from tuner.cli.console import SafeConsole
 from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
 from tuner.cli.terminal import plain, say
-from tuner.errors import ClusterError, NoCluster, NoKatib, StudyError, StudyNotFound
+from tuner.errors import ClusterError, NoCluster, NoKatib, StudyError
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind, Experiment
@@ -53,13 +52,7 @@ def locate(facade: Client, name: str, *, local: bool | None) -> EngineKind:
         why = refresh(facade, name)
     if (kind := facade.find(name, local=local)) is not None:
         return kind
-    names = list(dict.fromkeys(name for name, _ in facade.store.all()))
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
-    hint = (
-        f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else "begin one with `gantune run FILE`"
-    )
-    cluster = f"; nor on the cluster: {why}" if why else ""
-    raise StudyNotFound(f"no study {name!r} in {facade.store.root}: {hint}{cluster}") from why
+    raise facade.unknown(name, f"nor on the cluster: {why}" if why else "") from why
 
 
 STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands

@@ -41,7 +41,7 @@ def summary(study: Study) -> Iterator[RenderableType]:
     changes = advice(result, study.experiment)
     if changes:
         yield Text("")
-        yield Text(f"next search (gantune next {result.name} writes it)", style="dim")
+        yield Text(plain(f"next search (`gantune next {result.name}` writes it)"), style="dim")
         yield from (Text(f"  {plain(str(change))}") for change in changes)
 
 

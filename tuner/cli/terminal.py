@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import click
 
+from tuner.cli import hints
+
 _KEPT = "\n\t"
 
 
@@ -19,10 +21,10 @@ def clean(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as one clean line."""
-    return clean(" ".join(text.split()))
+    """Return a text as one clean line, with its follow-up commands completed."""
+    return clean(hints.complete(" ".join(text.split())))
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text to stdout, or to stderr."""
-    click.echo(clean(text), err=err, nl=nl)
+    """Print a text to stdout, or to stderr, where follow-up commands are completed."""
+    click.echo(clean(hints.complete(text) if err else text), err=err, nl=nl)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tuner.cli import hints
+from tuner.cli.options import choosing
+
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind
     from tuner.report import Study
@@ -39,4 +42,6 @@ def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) ->
     found = facade.study(name, kind, images=images)
     trainer = training.Trainer(found.experiment)
     lines = {trial.number: trainer.line(trial.parameters) for trial in found.result.trials}
-    return replace(found, commands={number: line for number, line in lines.items() if line})
+    commands = {number: line for number, line in lines.items() if line}
+    write_next = hints.follow_up(f"gantune next {name}{choosing(facade, name, kind)}")
+    return replace(found, commands=commands, next_command=write_next)

@@ -164,7 +164,7 @@ def _next(study: Study) -> str:
     if not changes:
         return html.note("Nothing can be recommended: there are too few trials, or they show no trend.")
     return html.items(changes) + html.command(
-        "This command writes the manifest of that search:", f"gantune next {study.result.name}"
+        "This command writes the manifest of that search:", study.next_command or f"gantune next {study.result.name}"
     )
 
 

@@ -30,6 +30,7 @@ class Study:
         source: The manifest's text; "" where it is not known.
         samples: The images that trials wrote, by the trial's number.
         real: Real images to compare them with; None without.
+        next_command: The command that writes the next manifest; "" takes `gantune next NAME`.
         samples_note: What a reader must know about the images, or why there are none.
     """
 
@@ -44,6 +45,7 @@ class Study:
     samples: Mapping[int, Thumbnail] = field(default_factory=dict)
     real: Thumbnail | None = None
     samples_note: str = ""
+    next_command: str = ""
 
     @property
     def metric(self) -> str:

@@ -90,7 +90,7 @@ class LocalEngine:
         experiment = with_first_trials(experiment, added) if added else experiment
         self._refuse(adapt(experiment)[0])
         known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
-        folder = self._store.submit(experiment, fresh=self._fresh)
+        folder = self._store.submit(experiment, fresh=self._fresh, max_trials=self._max_trials)
         self._fresh = False
         self._hold(folder)
         try:
@@ -209,10 +209,7 @@ class LocalEngine:
         count = len(self.collect(name).trials)
         if max_trials <= count:
             raise UnsupportedError(f"--max-trials must exceed the {count} trials that {name} has, got {max_trials}")
-        experiment = self._store.experiment(name)
-        spec = dict(experiment.document["spec"]) | {"maxTrialCount": max_trials}
-        document = dict(experiment.document) | {"spec": spec}
-        self._store.submit(replace(experiment, max_trials=max_trials, document=document))
+        self._store.choose_max_trials(name, max_trials)
 
     def delete(self, name: str) -> Result:
         """Remove the study with everything that its trials wrote; returns what it was."""
