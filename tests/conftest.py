@@ -1,8 +1,8 @@
 """What every test shares: the opt-in flags, and a sentence for each test that they leave out.
 
-`pytest --with-slow` adds tests that take minutes, `--with-gpu` those that need a CUDA device, `--with-cluster` those
-that run on the cluster KUBECONFIG names. Mark a test with `@pytest.mark.slow`, `@pytest.mark.gpu` or
-`@pytest.mark.cluster`.
+`pytest --with-slow` adds tests that take minutes, and more cases of others; `--with-gpu` those that need a CUDA device,
+`--with-cluster` those that run on the cluster KUBECONFIG names. Mark a test with `@pytest.mark.slow`,
+`@pytest.mark.gpu` or `@pytest.mark.cluster`.
 
 A run that leaves processes behind fails: they would write into directories and use the cores of later runs.
 """
@@ -25,7 +25,7 @@ _LEAVE_SECONDS = 10.0  # how long processes may take to finish after the last te
 OPT_IN = {
     "gpu": "needs a CUDA device",
     "cluster": "creates namespaces and Experiments on the cluster that KUBECONFIG names",
-    "slow": "takes minutes",
+    "slow": "takes minutes, or repeats a test with more cases",
 }
 
 

@@ -78,41 +78,75 @@ def keys(node: Any, path: str = "") -> list[tuple[str, Any]]:
     return here + [found for name, child in here for found in keys(child, name)]
 
 
-@pytest.mark.parametrize("helm", HELMS)
-def test_null_is_empty_or_refused(helm: str, tmp_path: Path) -> None:
-    bayes = values()["experiments"]["bayes"]
-    given = "experiments.bayes.algorithm.settings"
-    more = {
-        "namespace": {"create": True, "name": "lab"},
-        "client": {"experiment": "own"},  # so that it follows something without bayes
-        "experiments": {"own": bayes},
-    }
-    (tmp_path / "more.yaml").write_text(json.dumps(more))
-    files = ["-f", str(CHART / "ci" / "everything-values.yaml"), "-f", str(tmp_path / "more.yaml")]
+class Rendering:
+    """`helm template` of everything that the chart can render."""
 
-    def done(option: str) -> tuple[int, str]:
-        command = [k8s.tool(helm), "template", "gan", str(CHART), "-n=gan-tuner", "--kube-version=1.36.0", *files]
-        ran = subprocess.run([*command, option], check=False, capture_output=True, text=True)
+    def __init__(self, helm: str, folder: Path) -> None:
+        more = {
+            "namespace": {"create": True, "name": "lab"},
+            "client": {"experiment": "own"},  # so that it follows something without bayes
+            "experiments": {"own": values()["experiments"]["bayes"]},
+        }
+        (folder / "more.yaml").write_text(json.dumps(more))
+        files = ["-f", str(CHART / "ci" / "everything-values.yaml"), "-f", str(folder / "more.yaml")]
+        self.command = [k8s.tool(helm), "template", "gan", str(CHART), "-n=gan-tuner", "--kube-version=1.36.0", *files]
+
+    def __call__(self, *options: str) -> tuple[int, str]:
+        ran = subprocess.run([*self.command, *options], check=False, capture_output=True, text=True)
         return ran.returncode, ran.stderr if ran.returncode else ran.stdout
 
-    def left(rendered: str) -> set[str]:
-        [search] = [d for d in k8s.documents(rendered) if d["metadata"]["labels"].get("gan-tuner/search") == "bayes"]
-        return {setting["name"] for setting in search["spec"]["algorithm"].get("algorithmSettings", [])}
+    def with_null(self, *paths: str) -> tuple[int, str]:
+        return self(*(f"--set={path}=null" for path in paths))
 
-    odd = []
-    for path, held in keys(values()):
-        code, told = done(f"--set={path}=null")
-        *parents, last = path.split(".")
-        if path == "experiments.bayes":
-            fine = (code, told) == done("--set=experiments.bayes.enabled=false")
-        elif path.startswith(given):
-            fine = code == 0 and left(told) == (set() if path == given else {*bayes["algorithm"]["settings"]} - {last})
-        elif held in ("", [], {}, None) or last == "firstTrials":
-            fine = (code, told) == done(f"--set-json={path}={json.dumps(held and [])}")
-        else:
-            fine = code != 0 and re.search(rf"at '/?{'/'.join(parents)}': missing property '{last}'", told) is not None
-        odd += [] if fine else [f"{path}: {told[-400:]}"]
-    assert odd == []
+
+@pytest.fixture(params=HELMS)
+def rendering(request: pytest.FixtureRequest, tmp_path: Path) -> Rendering:
+    return Rendering(request.param, tmp_path)
+
+
+GIVEN = "experiments.bayes.algorithm.settings"
+
+
+def test_null_setting_is_removed(rendering: Rendering) -> None:
+    own = set(values()["experiments"]["bayes"]["algorithm"]["settings"])
+    for path, left in [(GIVEN, set()), *((f"{GIVEN}.{name}", own - {name}) for name in own)]:
+        code, told = rendering.with_null(path)
+        assert code == 0, told
+        [search] = [d for d in k8s.documents(told) if d["metadata"]["labels"].get("gan-tuner/search") == "bayes"]
+        assert {one["name"] for one in search["spec"]["algorithm"].get("algorithmSettings", [])} == left
+
+
+def test_null_search_is_disabled(rendering: Rendering) -> None:
+    assert rendering.with_null("experiments.bayes") == rendering("--set=experiments.bayes.enabled=false")
+
+
+def nullable() -> dict[str, Any]:
+    """The values that may be null, each with the empty value that means the same."""
+    found = {path: held for path, held in keys(values()) if held in ("", [], {}, None) and not path.startswith(GIVEN)}
+    return found | {"experiments.bayes.firstTrials": []}
+
+
+def test_null_equals_an_empty_value(rendering: Rendering) -> None:
+    empty = nullable()
+    assert len(empty) > 10
+    del empty["namespace.name"]  # refused together with namespace.create
+    assert rendering.with_null("namespace.name") == rendering('--set-json=namespace.name=""')
+    code, told = rendering.with_null(*empty)
+    assert code == 0, told
+    assert told == rendering(*(f"--set-json={path}={json.dumps(held)}" for path, held in empty.items()))[1]
+
+
+def test_null_is_refused_elsewhere(rendering: Rendering) -> None:
+    """Helm reports all missing values at once: one call for each depth, since a section hides what it contains."""
+    others = {"experiments.bayes", *nullable()}
+    needed = [path for path, _ in keys(values()) if path not in others and not path.startswith(GIVEN)]
+    refused = set()
+    for depth in {path.count(".") for path in needed}:
+        code, told = rendering.with_null(*(path for path in needed if path.count(".") == depth))
+        assert code != 0
+        for place, names in re.findall(r"at '/?([^']*)': missing propert(?:y|ies) ('[^\n]*')", told):
+            refused |= {".".join([*place.split("/"), name]).lstrip(".") for name in re.findall(r"'([^']+)'", names)}
+    assert set(needed) - refused == set()
 
 
 @pytest.mark.parametrize("name", ["random", "sobol"])

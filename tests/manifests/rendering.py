@@ -5,6 +5,7 @@ A tool that is absent skips the test with a sentence; where CI=true it fails it,
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -61,7 +62,12 @@ def check(*files: Path) -> str:
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    """The objects of a YAML text, by YAML 1.2."""
+    """Return the objects of a YAML text, by YAML 1.2, as a copy that may be changed."""
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.cache
+def _parsed(text: str) -> list[dict[str, Any]]:
     return [document for document in YAML(typ="safe", pure=True).load_all(text) if document]
 
 

@@ -125,13 +125,15 @@ def test_commands_run_in_a_thread(capsys):
     assert "fd=" in capsys.readouterr().out
 
 
-def test_commands_wait_passively():
+@pytest.mark.parametrize("command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=x"]])
+def test_commands_wait_passively(command, tmp_path):
     """The policy is set before torch loads OpenMP, and a policy of the user is kept."""
-    code = "import os; from trainer.__main__ import main; main(['--epochs=0.01', '--samples=64', '--evals=1']);"
-    code += "print(os.environ['OMP_WAIT_POLICY'])"
+    (tmp_path / "torch.py").write_text("import os; print(os.environ['OMP_WAIT_POLICY']); os._exit(0)\n")
     for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
-        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+        environment |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", **given}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=True
-        )
-        assert done.stdout.splitlines()[-1] == expected
+            [sys.executable, "-u", "-m", *command],
+            capture_output=True, text=True, env=environment, cwd=tmp_path, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"{expected}\n"

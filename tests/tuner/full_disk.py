@@ -1,7 +1,7 @@
-"""Run a search again and again, first where a write fails: `python -m tests.tuner.full_disk HOW FOLDER`.
+"""Run a search again and again, first where a write fails: `python -m tests.tuner.full_disk HOW FOLDER STRIDE`.
 
-Each time a later write is the first one that fails. Once there is room, the same search must finish with the table of
-an uninterrupted run. Prints how many runs were paused. HOW:
+Each time a later write is the first one that fails; of all such writes, every STRIDEth is taken. Once there is room,
+the same search must finish with the table of an uninterrupted run. Prints how many runs were paused. HOW:
 
 pages   a tmpfs with a few free pages; run it in a mount namespace of its own (unshare -Urm)
 bytes   a limit on the size of files, which the kernel enforces like a full disk
@@ -42,12 +42,12 @@ def compare(root: Path, whole: object, case: str) -> None:
         raise SystemExit(f"with {case}:\n{found}\ninstead of\n{whole}")
 
 
-def pages(folder: Path, whole: object) -> int:
-    """One more free page each time, until the search is not paused."""
+def pages(folder: Path, whole: object, stride: int) -> int:
+    """`stride` more free pages each time, until the search is not paused."""
     machine.FREE_BYTES = PAGE  # so that the writes meet the full disk, and not the check before them
     disk = folder / "disk"
     disk.mkdir()
-    for free in range(64):
+    for paused_runs, free in enumerate(range(0, 64, stride)):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
         filler = disk / "filler"
         filler.write_bytes(bytes(1024 * 1024 - (free + 1) * PAGE))
@@ -56,16 +56,16 @@ def pages(folder: Path, whole: object) -> int:
         compare(disk, whole, f"{free} free pages")
         subprocess.run(["umount", str(disk)], check=True)
         if not stopped:
-            return free
+            return paused_runs
     raise SystemExit("the search was always paused")
 
 
-def bytes_(folder: Path, whole: object) -> int:
+def bytes_(folder: Path, whole: object, stride: int) -> int:
     """A limit for each part of the journal that is longer than the manifest."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     study = folder / "whole" / "local" / WHAT.name
     least = (study / "manifest.json").stat().st_size + 50  # the id is added to it later
-    limits = range(least, (study / FILE).stat().st_size, 61)
+    limits = range(least, (study / FILE).stat().st_size, 61 * stride)
     for limit in limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         stopped = paused(folder / str(limit))
@@ -76,11 +76,11 @@ def bytes_(folder: Path, whole: object) -> int:
     return len(limits)
 
 
-def main(how: str, folder: Path) -> None:
+def main(how: str, folder: Path, stride: int) -> None:
     """Run one of both."""
     whole = table(run(folder / "whole", WHAT, workers=1))
-    print((pages if how == "pages" else bytes_)(folder, whole))
+    print((pages if how == "pages" else bytes_)(folder, whole, stride))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -69,8 +69,13 @@ def solo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, ...]]
         os.chdir(before)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("workers", [1, 2, 3])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("workers", "seed"),
+    [(1, 1), (2, 2), (3, 1), *(pytest.param(*pair, marks=SLOW) for pair in ((1, 2), (2, 1), (3, 2)))],
+)
 def test_each_trial_equals_its_solo_run(
     tmp_path: Path, workers: int, seed: int, solo: dict[str, tuple[Any, ...]]
 ) -> None:

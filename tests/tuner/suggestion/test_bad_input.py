@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -174,6 +175,7 @@ def test_health_check_answers_while_a_request_is_computed(server: Server, channe
     thread.start()
     while thread.is_alive():
         assert health(b"", timeout=10) == b"\x08\x01"
+        time.sleep(0.02)
     assert len(controller.trials) == 18
 
 
