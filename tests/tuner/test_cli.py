@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner import commandline
 from tests.tuner.samples import experiment, search
 from tuner.result import Result
 
@@ -84,10 +85,9 @@ def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> N
 
 
 def gantune(home: Path, *argv: str, kubeconfig: str = "") -> tuple[int, str, str]:
-    process = start(home, *argv, kubeconfig=kubeconfig)
-    out, err = process.communicate(timeout=60)
-    assert "Traceback" not in err, err
-    return process.returncode, out, err
+    variables = {"HOME": str(home), "COLUMNS": "80"} | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
+    done = commandline.gantune(home, *argv, without=("KUBECONFIG", "GANTUNE_STORE"), **variables)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_help_imports_nothing_but_click(home):

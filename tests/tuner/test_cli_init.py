@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tuner.commandline import gantune
 from tuner.manifest import load
 from tuner.result import Goal
 from tuner.space import Discrete, Distribution, Double
@@ -22,15 +20,6 @@ if "--help" in sys.argv:
 else:
     print(sys.argv[1:], "loss=0.5 val_acc=0.25")
 """
-
-
-def gantune(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
-    env["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "tuner", *argv]
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.tuner import experiments
-from tests.tuner.test_cli_init import gantune
+from tests.tuner.commandline import gantune
 from tuner.manifest import load
 
 ROOT = Path(__file__).resolve().parents[2]

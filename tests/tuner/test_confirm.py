@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.tuner import commandline
 from tests.tuner import experiments as made
 from tuner import gain, manifest
 from tuner.check import check_file
@@ -164,9 +163,10 @@ def test_runner_up_within_noise_is_named() -> None:
     assert gain.runner_up_sentence(study(3.0, 3.1, same=True)) == ""
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished study of a noisy program."""
+    tmp_path = tmp_path_factory.mktemp("confirm")
     (tmp_path / "noisy.py").write_text(NOISY)
     args = ["noisy.py", "--lr=${trialParameters.lr}", "--seed=0"]
     what = made.document("grid", command=["python"], args=args, trials=3, parameters=[made.GRID_LR])
@@ -177,12 +177,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def gantune(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
-    env |= {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    command = [sys.executable, "-m", "tuner", *argv]
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    return commandline.gantune(home, *argv, COLUMNS="120")
 
 
 def test_confirms_on_this_machine(home: Path) -> None:

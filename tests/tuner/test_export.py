@@ -25,6 +25,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ruamel.yaml import YAML
 
 from tests.tuner import experiments, samples
+from tests.tuner.commandline import gantune
 from tuner.curves import Curves
 from tuner.export import FORMATS, write
 from tuner.export.storage import distribution
@@ -188,9 +189,10 @@ def test_dataframe_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
         samples.search(3).to_dataframe()
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished study that reports three times."""
+    tmp_path = tmp_path_factory.mktemp("export")
     (tmp_path / "surface_trial.py").write_bytes((experiments.TRIALS / "surface_trial.py").read_bytes())
     what = experiments.document("random", trials=3, args=[*experiments.ARGS, "--reports=3"])
     with (tmp_path / "study.yaml").open("w") as file:
@@ -202,13 +204,6 @@ def home(tmp_path: Path) -> Path:
 def environment() -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
     return env | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
-def gantune(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tuner", *argv]
-    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def test_exports_a_local_study(home: Path) -> None:

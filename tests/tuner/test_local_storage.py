@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tuner import commandline
 from tests.tuner.experiments import TRIALS, experiment, run, table
 from tuner.engines.local import LocalEngine, machine
 from tuner.errors import StudyDamaged, StudyError
@@ -114,9 +115,7 @@ def test_damaged_header_cannot_be_repaired(tmp_path: Path) -> None:
 
 def gantune(folder: Path, *argv: str) -> tuple[int, str, str]:
     """Run the command line on the store in `folder`."""
-    argv = (sys.executable, "-m", "tuner", *argv, "--store", str(folder))
-    done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+    done = commandline.gantune(TRIALS, *argv, "--store", str(folder))
     return done.returncode, done.stdout, done.stderr
 
 

@@ -169,14 +169,14 @@ def test_ten_thousand_trials_are_answered(server: Server) -> None:
 def test_health_check_answers_while_a_request_is_computed(server: Server, channel: grpc.Channel) -> None:
     health = channel.unary_unary("/grpc.health.v1.Health/Check")
     assert health(b"\n\x1amanager.v1beta1.Suggestion", timeout=5) == b"\x08\x01"
-    controller = Controller(document("bayesianoptimization", parallel=6, trials=18), surface)
+    controller = Controller(document("bayesianoptimization", parallel=4, trials=14), surface)
     work: Callable[[], Any] = lambda: controller.run(lambda: server)  # noqa: E731
     thread = threading.Thread(target=work)
     thread.start()
     while thread.is_alive():
         assert health(b"", timeout=10) == b"\x08\x01"
         time.sleep(0.02)
-    assert len(controller.trials) == 18
+    assert len(controller.trials) == 14
 
 
 def test_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
