@@ -63,7 +63,7 @@ def test_base_image_is_pinned() -> None:
             "tuner",
             ("build-client",),
             {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf", "sqlalchemy"}  # others need them
-            | {"pandas", "starlette", "uvicorn", "optuna-dashboard"},  # extras for a person at a desk
+            | {"pandas", "starlette", "uvicorn", "optuna-dashboard", "tensorboard"},  # extras for a person at a desk
         ),
     ],
 )
