@@ -27,6 +27,7 @@ from tuner import shell
 from tuner.errors import CommandError, UnsupportedError
 from tuner.katib import PLACEHOLDER
 from tuner.manifest import Collector, CollectorKind, Experiment
+from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
 
 _META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
@@ -373,6 +374,8 @@ def _mounts(
     """Yield the mount paths that a trial writes to, each with its volume."""
     if experiment.collector.kind in (CollectorKind.FILE, CollectorKind.TF_EVENT):
         yield collector_mount(experiment.collector), ("", "metrics")
+    if inherited := inherited_mount(experiment):
+        yield inherited, ("", "suggestion")
     yield from _volume_mounts(spec, container)
 
 
@@ -386,6 +389,12 @@ def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Ite
             path = "/" + str(mount["mountPath"]).strip("/")
             if path != "/":
                 yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
+
+
+def inherited_mount(experiment: Experiment) -> str:
+    """Return the directory in which a trial of pbt finds what its parent left; "" for any other algorithm."""
+    algorithm = experiment.algorithm
+    return "/" + algorithm.settings.get(DIRECTORY_SETTING, "").strip("/") if algorithm.name == "pbt" else ""
 
 
 def collector_mount(collector: Collector) -> str:

@@ -24,7 +24,11 @@ GRID_LR = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list
 GRID_BS = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64", "128"]}}
 MODULE = ["python", "-m", "surface_trial"]
 ARGS = ["--lr=${trialParameters.lr}", "--bs=${trialParameters.bs}"]
-SETTINGS = {"hyperband": {"resource_name": "epochs", "r_l": "9"}}
+CHECKPOINTS = "/var/log/katib/checkpoints/"
+SETTINGS = {
+    "hyperband": {"resource_name": "epochs", "r_l": "9"},
+    "pbt": {"suggestion_trial_dir": CHECKPOINTS, "n_population": "5", "truncation_threshold": "0.2"},
+}
 EPOCHS = {"name": "epochs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "9"}}
 
 
@@ -33,7 +37,7 @@ def _parameters(algorithm: str) -> list[dict[str, Any]]:
 
 
 def _settings(algorithm: str, given: dict[str, str]) -> dict[str, str]:
-    seed = {} if algorithm == "hyperband" else {"random_state": "7"}
+    seed = {} if algorithm in SETTINGS else {"random_state": "7"}
     return {**seed, **SETTINGS.get(algorithm, {}), **given}
 
 

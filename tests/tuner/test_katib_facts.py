@@ -14,7 +14,8 @@ from tuner.space import Distribution
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gan-tuner"
-NOT_IN_THE_CHART = NOT_LOCAL = {"pbt", "enas", "darts"}
+NOT_LOCAL = {"enas", "darts"}
+NOT_IN_THE_CHART = NOT_LOCAL | {"pbt"}
 SPELLED_ONCE = [katib.API_VERSION, "katib.kubeflow.org/", "/var/log/katib", '"metrics-logger-and-collector"']
 
 

@@ -8,7 +8,8 @@ add an algorithm, write one module with a factory and add one row.
 
 A proposal is a function of the seed, the trial's number and the history. No sampler keeps a state that cannot be
 rebuilt from these, so an interrupted search continues with the same proposals. In a finite space, no point is proposed
-twice. To a model-based sampler, a failed trial counts as the worst value that was observed.
+twice, except by pbt, whose trials continue earlier ones. To a model-based sampler, a failed trial counts as the worst
+value that was observed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.errors import UnsupportedError
 from tuner.result import Goal
-from tuner.samplers import direct, grid, model
+from tuner.samplers import direct, grid, model, pbt
 from tuner.samplers.base import Past, Proposal, Sampler, Search
 from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.earlier import parse as parse_earlier
@@ -58,6 +59,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "cmaes": Algorithm(("sigma", "restart_strategy"), model.cmaes),
     "sobol": Algorithm((), direct.sobol),
     "hyperband": Algorithm(("r_l", "eta", "resource_name"), direct.hyperband),
+    "pbt": Algorithm((pbt.DIRECTORY_SETTING, "n_population", "truncation_threshold", "resample_probability"), pbt.pbt),
 }
 
 

@@ -23,7 +23,7 @@ from tuner.samplers.labels import ISSUED_SETTING, LONGEST_NUMBER, NUMBER_LABEL, 
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
-SERVED = tuple(name for name in ALGORITHMS if name != "hyperband")  # its early stopping is the local engine's
+SERVED = tuple(name for name in ALGORITHMS if name not in ("hyperband", "pbt"))  # they need the local engine
 KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies
 OUR_SETTINGS = (
     *KEPT_SETTINGS,

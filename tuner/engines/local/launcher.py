@@ -19,6 +19,7 @@ from tuner.errors import CommandError, StudyError
 from tuner.files import remove
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsReader
+from tuner.samplers.pbt import PARENT
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BLOCK = 1 << 16  # bytes of a log that are searched at once for its last line
@@ -100,6 +101,7 @@ class Launcher:
         try:
             if self._from_scratch and folder.exists():
                 remove(folder)
+            self._inherit(entry)
             for one in (plain, *plain.init):
                 for mount in one.mounts:
                     own = command.place(folder, one.aliases.get(mount, mount))
@@ -124,6 +126,23 @@ class Launcher:
             deadline=built.deadline,
             grace=GRACE,
         )
+
+    def _inherit(self, entry: TrialRecord) -> None:
+        """Give a trial of pbt a copy of what its parent left. One that runs again keeps its own directory."""
+        mount, parent = command.inherited_mount(self._experiment), entry.point.get(PARENT)
+        own = command.place(self.folder(entry), mount)
+        if parent is None or own.exists():
+            return
+        source = command.place(self._trials / f"{self._experiment.name}-{parent}", mount)
+        if not source.is_dir():
+            raise StudyError(
+                f"{source} is gone, which trial {entry.number} continues: restore it, or start over with --fresh"
+            )
+        draft = own.with_name(f".{own.name}.new")
+        remove(draft)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, draft, symlinks=True, ignore=_special_files, copy_function=_copy)
+        draft.replace(own)
 
     def _step(self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = "") -> Step:
         own = self._environment(built)
@@ -203,6 +222,16 @@ def gpus() -> list[str]:
 def _search_path() -> str:
     """PATH with this interpreter first, so that `sh -c "python ..."` finds the same packages."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def _special_files(folder: str, names: list[str]) -> list[str]:
+    """Return those of `names` that are no file, directory or link: pipes and sockets cannot be copied."""
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if not (path.is_symlink() or path.is_file() or path.is_dir())]
+
+
+def _copy(source: str, target: str) -> None:
+    workspace.copy_file(Path(source), Path(target))
 
 
 def _under(path: str, mount: str) -> bool:

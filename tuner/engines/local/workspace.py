@@ -262,7 +262,7 @@ def _copy(directory: Path, start: Path) -> None:
             own.mkdir(exist_ok=True)
         else:
             with contextlib.suppress(FileNotFoundError):  # deleted since the search for files
-                _copy_file(start / path, own)
+                copy_file(start / path, own)
     marker.touch()
 
 
@@ -273,7 +273,8 @@ def _target(path: Path, start: Path) -> str:
     return link if os.path.isabs(link) or Path(plain).is_relative_to(start) else plain
 
 
-def _copy_file(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file; its blocks are shared where the file system can do that."""
     import fcntl  # not on Windows, where the client only submits to a cluster
 
     with source.open("rb") as read, target.open("wb") as write:
