@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuner.api import (
+        advice,
         best,
         check_store,
         delete,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Experiment",
     "__version__",
+    "advice",
     "best",
     "check_store",
     "delete",

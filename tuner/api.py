@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tuner import function
-from tuner.client import Client, warn
+from tuner.client import Client
 from tuner.engine import Engine, Event
-from tuner.errors import GantuneError, StudyNotFound
+from tuner.errors import GantuneError
 from tuner.manifest import Experiment, from_object, load
 from tuner.result import Result, StudyState, Trial
 from tuner.store import EngineKind
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
     from tuner.engines.local.recovery import Health
+    from tuner.report.advice import Change
 
 __all__ = [
     "Client",
@@ -33,6 +34,7 @@ __all__ = [
     "KatibEngine",
     "LocalEngine",
     "Study",
+    "advice",
     "best",
     "check_store",
     "delete",
@@ -228,7 +230,8 @@ def status(
 
     print(status("gan-bayes").state, len(status("gan-bayes").trials))
     """
-    return _refreshed(name, local, namespace, context, store)
+    client = Client(store, namespace=namespace, context=context)
+    return client.result(name, client.place(name, local=local))
 
 
 def best(
@@ -244,7 +247,26 @@ def best(
     trial = best("gan-bayes")
     print(trial.parameters if trial else "none yet")
     """
-    return _refreshed(name, local, namespace, context, store).best
+    return status(name, local=local, namespace=namespace, context=context, store=store).best
+
+
+def advice(
+    name: str,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+) -> list[Change]:
+    """Return what to change in the next search, each change with its reason; empty if the trials show no trend.
+
+    print(*advice("gan-bayes"), sep="\\n")  # shrink lr to [0.0006, 0.0048]: it holds the best 3 trials, and ...
+    """
+    from tuner.report.advice import advice as changes
+
+    client = Client(store, namespace=namespace, context=context)
+    kind = client.place(name, local=local)
+    return changes(client.result(name, kind), client.experiment(name, kind))
 
 
 def logs(
@@ -367,17 +389,3 @@ def _experiment(source: Source) -> Experiment:
     if not isinstance(source, Mapping):
         raise GantuneError(f"an Experiment is a path, a dict or a V1beta1Experiment, got {type(source).__name__}")
     return from_object(source)
-
-
-def _refreshed(name: str, local: bool | None, namespace: str, context: str | None, store: str | Path | None) -> Result:
-    client = Client(store, namespace=namespace, context=context)
-    if local is not True and client.find(name, local=local) is not EngineKind.LOCAL:
-        error = client.refresh(name, timeout=30.0)
-        if error and name not in client.store.of(EngineKind.KATIB).names():
-            raise error
-        if error:
-            warn(f"{name} is as it was collected last: {error}")
-    kind = client.find(name, local=local)
-    if kind is None:
-        raise StudyNotFound(f"no study {name!r} in {client.store.root}: `studies()` lists those that exist")
-    return client.result(name, kind)

@@ -113,6 +113,22 @@ class Client:
         context, katib_namespace = self._cluster["context"], str(self._cluster["katib_namespace"])
         return take(self.store, name, context=context, katib_namespace=katib_namespace)
 
+    def place(self, name: str, *, local: bool | None = None) -> EngineKind:
+        """Return the engine of a study, which is brought up to date; a warning says where the cluster does not answer.
+
+        Raises StudyNotFound, or the cluster's error.
+        """
+        if local is not True and self.find(name, local=local) is not EngineKind.LOCAL:
+            error = self.refresh(name, timeout=30.0)
+            if error and name not in self.store.of(EngineKind.KATIB).names():
+                raise error
+            if error:
+                self.notify(f"{name} is as it was collected last: {error}")
+        kind = self.find(name, local=local)
+        if kind is None:
+            raise StudyNotFound(f"no study {name!r} in {self.store.root}: `studies()` lists those that exist")
+        return kind
+
     def result(self, name: str, kind: EngineKind) -> Result:
         """Return what the store holds of a study: the local engine's journal, or the result collected last."""
         if kind is EngineKind.LOCAL:

@@ -12,7 +12,7 @@ import tuner
 from tests.tuner.experiments import document
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.engine import Event
-from tuner.errors import NotFound, Unreachable
+from tuner.errors import NotFound, StudyNotFound, Unreachable
 from tuner.result import StudyState, TrialState
 from tuner.store import EngineKind, Store
 
@@ -33,6 +33,7 @@ def test_every_command_has_a_python_verb() -> None:
     from tuner.cli import COMMANDS
 
     verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {
+        "advice",
         "studies",
         "tune",
     }
@@ -141,6 +142,22 @@ def test_python_and_command_line_share_the_store(folder: Path, monkeypatch: pyte
     assert tuner.submit("made.yaml")
     assert [path.name for path in folder.glob("*/*/*/manifest.json")] == ["manifest.json"]
     assert Store().all() == Store(folder / "mine").all() != []
+
+
+def test_advice_and_table_of_a_local_study(tmp_path: Path) -> None:
+    script = "echo fd=$(echo '${trialParameters.lr}' | tr -d '.e-' | cut -c1-4) # ${trialParameters.bs}"
+    (tmp_path / "local.yaml").write_text(json.dumps(document(command=["sh", "-c"], args=[script], trials=12)))
+    result = tuner.run("local.yaml", local=True)
+    changes = tuner.advice("study")
+    assert all(change.reason and (change.space or change.value or change.trials) for change in changes)
+    assert tuner.advice("study", local=True) == changes
+    with pytest.raises(StudyNotFound):
+        tuner.advice("nope", local=True)
+    table = result.to_dataframe()
+    assert list(table["metrics.fd"]) == [trial.metrics["fd"] for trial in result.trials]
+    assert list(table["parameters.lr"]) == [trial.parameters["lr"] for trial in result.trials]
+    assert str(table["started"].dtype).startswith("datetime64")
+    assert len(table) == 12
 
 
 def test_local_study_is_retried_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
