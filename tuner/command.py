@@ -24,14 +24,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuner import shell
+from tuner.containers import init_containers, items, listed, primary_container, replicas, sidecars
 from tuner.errors import CommandError, UnsupportedError
 from tuner.katib import PLACEHOLDER
-from tuner.manifest import Collector, CollectorKind, Experiment
+from tuner.manifest import CollectorKind, Experiment
 from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
 
 _META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
-_PRIMARY_ROLES = ("Master", "Chief", "Launcher", "Worker")  # which replica Katib's job-role label calls the master
 _VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 
 
@@ -118,7 +118,7 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
     wrapped = experiment.collector.kind is not CollectorKind.PUSH  # Katib adds no shell then
     main = _command(container, as_written if wrapped else None, fields, values)
     init = []
-    for one in _init_containers(spec, container):
+    for one in init_containers(spec, container):
         own = dict(_volume_mounts(spec, one))
         shared = {
             path: next(mine for mine, its in mounts.items() if its == volume)
@@ -144,20 +144,16 @@ def _command(
             "Write the command into the trialTemplate"
         )
     env = _environment(container, fields) | {"KATIB_TRIAL_NAME": fields["metadata.name"]}
-    items = _items(as_written or {})
-    if shell.relies_on_shell(items):
+    written = items(as_written or {})
+    if shell.relies_on_shell(written):
         plain = _environment(as_written or {}, fields)
-        argv = ["sh", "-c", _shell_line(" ".join(items), env, plain, values)]
+        argv = ["sh", "-c", _shell_line(" ".join(written), env, plain, values)]
     else:
-        argv = [_expanded(part, env) for part in _items(container)]
+        argv = [_expanded(part, env) for part in items(container)]
     for what, text_ in [*(("the command", part) for part in argv), *((f"env {key}", env[key]) for key in env)]:
         if fault := _fault(text_):
             raise CommandError(f"container {name}: {what} contains {fault}, which no process can receive: remove it")
     return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
-
-
-def _items(container: Mapping[str, Any]) -> list[str]:
-    return [str(part) for key in ("command", "args") for part in container.get(key) or ()]
 
 
 def _shell_line(line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]) -> str:
@@ -187,7 +183,7 @@ def warnings(experiment: Experiment) -> list[str]:
     spec, name = experiment.template.spec, experiment.template.primary_container
     main = primary_container(spec, name)
     found = []
-    for container in (main, *_init_containers(spec, main)):
+    for container in (main, *init_containers(spec, main)):
         sources = [
             f"{kind.removesuffix('Ref')} {reference.get('name')}"
             for entry in container.get("envFrom") or ()
@@ -199,90 +195,13 @@ def warnings(experiment: Experiment) -> list[str]:
                 f"container {container.get('name', name)} takes variables from {', '.join(sources)} (envFrom), which "
                 "exists only in a cluster. Set the variables that the trial needs in this shell"
             )
-    others = [*_replicas(spec, main), *_sidecars(spec, main)]
+    others = [*replicas(spec, main), *sidecars(spec, main)]
     if others:
         found.append(
             f"a local trial runs only container {name}, as a single process (world size 1). These do not run: "
             f"{', '.join(others)}"
         )
     return found
-
-
-def _replicas(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
-    body = spec.get("spec") or {}
-    roles = [(role, held) for _, role, held in _roles(spec)]
-    own = next((role for role, held in roles if any(one is main for one in _listed(held, "containers"))), "")
-    for role, held in roles:
-        count = int(held.get("replicas") or 1) - (role == own)
-        if count > 0:
-            yield f"{count} x {role}"
-    nodes = (body.get("trainer") or {}).get("numNodes") if spec.get("kind") == "TrainJob" else body.get("parallelism")
-    if isinstance(nodes, int) and nodes > 1:
-        yield f"{nodes - 1} further {'nodes' if spec.get('kind') == 'TrainJob' else 'pods'}"
-
-
-def _roles(spec: Mapping[str, Any]) -> list[tuple[int, str, Mapping[str, Any]]]:
-    """Return the replica specs of a training operator's job, the primary one first."""
-    found = [
-        (_PRIMARY_ROLES.index(role) if role in _PRIMARY_ROLES else len(_PRIMARY_ROLES), str(role), held)
-        for key, roles in (spec.get("spec") or {}).items()
-        if str(key).endswith("ReplicaSpecs") and isinstance(roles, Mapping)
-        for role, held in roles.items()
-        if isinstance(held, Mapping)
-    ]
-    return sorted(found, key=lambda item: item[0])
-
-
-def _sidecars(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
-    pod = _pod(spec, main)
-    for container in pod.get("containers") or ():
-        if container is not main:
-            yield f"container {container.get('name')}"
-    for container in pod.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            yield f"sidecar {container.get('name')}"
-
-
-def _init_containers(spec: Mapping[str, Any], main: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the init containers of the primary container's pod, without those that stay as sidecars."""
-    return [one for one in _pod(spec, main).get("initContainers") or () if one.get("restartPolicy") != "Always"]
-
-
-def _pod(node: Any, main: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the pod that holds the container `main`, {} for a TrainJob, whose pod is in its runtime."""
-    if isinstance(node, Mapping):
-        if any(one is main for one in node.get("containers") or ()):
-            return node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        return next((pod for pod in (_pod(item, main) for item in node) if pod), {})
-    return {}
-
-
-def primary_container(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The container called `name` in any pod template of `spec`; for a TrainJob, which has none, its trainer."""
-    for place_ in (*(held for _, _, held in _roles(spec)), spec):
-        for container in _listed(place_, "containers"):
-            if container.get("name") == name:
-                return container
-    trainer = (spec.get("spec") or {}).get("trainer")
-    if spec.get("kind") == "TrainJob" and isinstance(trainer, Mapping):
-        return trainer
-    known = ", ".join(str(c.get("name")) for c in _listed(spec, "containers")) or "none"
-    raise CommandError(f"primaryContainerName {name!r} must be a container of the trialTemplate, found {known}")
-
-
-def _listed(node: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """The objects of every list called `name` in a template, however deep: kinds differ in where the pod stands."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == name and isinstance(value, list | tuple):
-                yield from (item for item in value if isinstance(item, Mapping))
-            else:
-                yield from _listed(value, name)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _listed(item, name)
 
 
 def _reference(experiment: Experiment, name: str, parameters: Mapping[str, Value], reference: str) -> str:
@@ -373,7 +292,7 @@ def _mounts(
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the mount paths that a trial writes to, each with its volume."""
     if experiment.collector.kind in (CollectorKind.FILE, CollectorKind.TF_EVENT):
-        yield collector_mount(experiment.collector), ("", "metrics")
+        yield collector_mount(experiment), ("", "metrics")
     if inherited := inherited_mount(experiment):
         yield inherited, ("", "suggestion")
     yield from _volume_mounts(spec, container)
@@ -381,7 +300,7 @@ def _mounts(
 
 def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield path and (volume, subPath) of writable mounts; a read-only claim holds existing data and keeps its path."""
-    volumes = {volume.get("name"): volume for volume in _listed(spec, "volumes")}
+    volumes = {volume.get("name"): volume for volume in listed(spec, "volumes")}
     for mount in container.get("volumeMounts") or ():
         volume = volumes.get(mount.get("name")) or {}
         claim = volume.get("persistentVolumeClaim")
@@ -397,12 +316,24 @@ def inherited_mount(experiment: Experiment) -> str:
     return "/" + algorithm.settings.get(DIRECTORY_SETTING, "").strip("/") if algorithm.name == "pbt" else ""
 
 
-def collector_mount(collector: Collector) -> str:
-    """Return the part of a collector's path that is each trial's own: a directory, or the file where that is `/`."""
-    if collector.kind is CollectorKind.TF_EVENT:
-        return "/" + collector.path.strip("/")
-    parent = str(PurePosixPath(collector.path).parent)
-    return collector.path if parent == "/" else parent
+def collector_mount(experiment: Experiment) -> str:
+    """Return the part of a collector's path that is each trial's own: a directory, or the file where that is `/`.
+
+    A program may receive a directory above the collector's, as in `--logs=/logs` with a collector that reads
+    `/logs/test`. Then that one is the trial's own, unless this machine has it: it may hold data there.
+    """
+    collector = experiment.collector
+    path = PurePosixPath("/" + collector.path.strip("/"))
+    directory = path if collector.kind is CollectorKind.TF_EVENT else path.parent
+    if directory == PurePosixPath("/"):
+        return str(path)
+    container = primary_container(experiment.template.spec, experiment.template.primary_container)
+    texts = [*items(container), *(str(entry.get("value", "")) for entry in container.get("env") or ())]
+    for above in reversed(directory.parents[:-1]):  # the outermost one first, without `/`
+        named = re.compile(rf"(?<![\w./-]){re.escape(str(above))}/?(?![\w./-])")
+        if any(named.search(text) for text in texts) and not os.path.lexists(above):
+            return str(above)
+    return str(directory)
 
 
 def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:

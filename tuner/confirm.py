@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner import manifest
-from tuner.command import primary_container
+from tuner.containers import primary_container
 from tuner.errors import UnsupportedError
 from tuner.extensions import STOP_ANNOTATION
 from tuner.manifest import Experiment

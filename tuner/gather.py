@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import curves, snapshot
-from tuner.command import primary_container
+from tuner.containers import primary_container
 from tuner.curves import Curves
 from tuner.errors import CommandError
 from tuner.manifest import Experiment

@@ -15,7 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tests.tuner.experiments import LR, TRIALS, document
 from tuner import curves, manifest
 from tuner.check import Severity, check_data
+from tuner.command import collector_mount
 from tuner.engines.local import LocalEngine
+from tuner.engines.local.reading import metrics_file
 from tuner.errors import UnsupportedError
 from tuner.manifest import Experiment, Strategy
 from tuner.metrics.events import FILE_LIMIT, EventFiles
@@ -70,6 +72,25 @@ def test_scalars_of_both_versions_are_metrics(tmp_path: Path) -> None:
     stored = curves.read(tmp_path / "store" / "local" / "study")["study-0"]
     assert [one.value for one in stored["train/loss"]] == [1.0, 0.5, 0.25]
     assert all(one.time is not None for one in stored["train/loss"])
+
+
+@pytest.mark.parametrize(
+    ("collector", "named", "mount"),
+    [
+        ("/nowhere/logs/test", "--dir=/nowhere/logs", "/nowhere/logs"),
+        ("/nowhere/logs/test/", "cd /nowhere/; run", "/nowhere"),
+        ("/nowhere/logs/test", "--dir=/nowhere/logs/train", "/nowhere/logs/test"),
+        ("/nowhere/logs/test", "--dir=/nowhere/logs-2 x/nowhere", "/nowhere/logs/test"),
+        ("/tmp/logs/test", "--data=/tmp", "/tmp/logs/test"),
+    ],
+)
+def test_directory_above_the_collectors_is_the_trials(collector: str, named: str, mount: str) -> None:
+    held = shape("test/fd", args=(named,), trials=3)
+    held["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"]["path"] = collector
+    what = manifest.from_document(held)
+    assert collector_mount(what) == mount
+    own = Path("/trial/mounts") / mount.strip("/").replace("/", "-")
+    assert metrics_file(what, Path("/trial")) == own / Path(collector).relative_to(mount)
 
 
 def test_missing_metric_is_explained(tmp_path: Path) -> None:

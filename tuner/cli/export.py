@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from tuner.command import primary_container
+from tuner.containers import primary_container
 from tuner.errors import CommandError
 from tuner.katib import PLACEHOLDER
 from tuner.manifest import Experiment, TrialTemplate

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tuner.cli import export
-from tuner.command import collector_mount, primary_container
+from tuner.command import collector_mount
+from tuner.containers import primary_container
 from tuner.errors import CommandError
 from tuner.katib import PLACEHOLDER
 from tuner.manifest import Experiment
@@ -52,7 +53,7 @@ def _places(experiment: Experiment, container: Mapping[str, Any]) -> re.Pattern[
     """What no other machine has: the container's mounts, the metrics file, and names of the trial's objects."""
     mounts = [str(mount["mountPath"]).rstrip("/") for mount in container.get("volumeMounts") or []]
     if experiment.collector.path:
-        mounts.append(collector_mount(experiment.collector))
+        mounts.append(collector_mount(experiment))
     paths = "|".join(re.escape(mount) for mount in mounts if mount)
     meta = [label for label, reference in experiment.template.references.items() if "${trialSpec." in reference]
     objects = "|".join([r"\$\{trialSpec\.", *(re.escape(f"${{trialParameters.{label}}}") for label in meta)])

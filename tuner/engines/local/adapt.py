@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tuner.command import primary_container
+from tuner.containers import primary_container
 from tuner.errors import CommandError, UnsupportedError
 from tuner.manifest import Algorithm, CollectorKind, Experiment, from_document
 

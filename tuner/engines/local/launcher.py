@@ -108,7 +108,9 @@ class Launcher:
                     (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             self.log(entry).touch()
-            for path in {self.log(entry), metrics_file(self._experiment, folder)}:
+            metrics = metrics_file(self._experiment, folder)
+            metrics.parent.mkdir(parents=True, exist_ok=True)
+            for path in {self.log(entry), metrics}:
                 _drop_torn_line(path)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}; run the same line again") from error

@@ -35,13 +35,10 @@ def metrics_file(experiment: Experiment, folder: Path) -> Path:
     collector = experiment.collector
     if collector.kind is CollectorKind.PUSH:
         return folder / push.FILE
-    if collector.kind is CollectorKind.TF_EVENT:
-        return command.place(folder, command.collector_mount(collector))
-    if collector.kind is not CollectorKind.FILE:
+    if collector.kind not in (CollectorKind.FILE, CollectorKind.TF_EVENT):
         return folder / OUTPUT
-    mount = command.collector_mount(collector)
-    own = command.place(folder, mount)
-    return own if mount == collector.path else own / PurePosixPath(collector.path).name
+    mount = command.collector_mount(experiment)
+    return command.place(folder, mount) / PurePosixPath("/" + collector.path.strip("/")).relative_to(mount)
 
 
 def metrics_reader(
