@@ -57,17 +57,18 @@ class Cluster:
             raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
         configuration = client.Configuration()
         configuration.retries = False  # ours alone: urllib3 must not send a create twice
-        file = os.environ.get("KUBECONFIG") or None  # the library reads the variable only once, when imported
+        chosen = os.environ.get("KUBECONFIG")  # the library reads the variable only once, when it is imported
+        file = chosen or os.path.expanduser("~/.kube/config")
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
             namespace, in_pod = _context_namespace(config, file, context), False
         except Exception as error:  # its YAML parser, a certificate's file, a login helper: all say one thing
-            lacks = file and not any(os.path.exists(part) for part in file.split(os.pathsep))
+            lacks = chosen and not any(os.path.exists(part) for part in file.split(os.pathsep))
             why = "no such file" if lacks else one_line(str(error), 200)
             if context:
                 raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
-            if file:  # never the pod's own cluster in the place of the one that was named
-                raise Unreachable(f"KUBECONFIG={file} cannot be used ({why}): fix it, or unset it") from error
+            if chosen:  # never the pod's own cluster in the place of the one that was named
+                raise Unreachable(f"KUBECONFIG={chosen} cannot be used ({why}): fix it, or unset it") from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
