@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuner.engine import Engine
 from tuner.engines import ENGINES
-from tuner.errors import ClusterError, NoCluster, StudyError, StudyNotFound
+from tuner.errors import ClusterError, NoCluster, StudyNotFound
 from tuner.manifest import Experiment
 from tuner.result import Result
 from tuner.store import EngineKind, Store
@@ -135,15 +135,12 @@ class Client:
             return ENGINES[kind](self.store).collect(name)
         return self.store.of(kind).result(name)
 
-    def earlier(self, name: str) -> Result:
+    def earlier(self, reference: str) -> Result:
         """Return the study NAME, local/NAME or katib/NAME; one on the cluster is collected first. Raises StudyError."""
-        wanted, _, plain = name.rpartition("/")
-        if wanted not in ("", *EngineKind):
-            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {name[:80]}")
-        kind = self.store.find(plain, EngineKind(wanted) if wanted else None)
-        if kind is not EngineKind.LOCAL and (problem := self.refresh(plain)) is not None:
-            self.notify(f"{plain} is as it was collected last: {problem}")
-        return self.result(plain, kind or EngineKind.KATIB)
+        name, kind = self.store.earlier(reference)
+        if kind is not EngineKind.LOCAL and (problem := self.refresh(name)) is not None:
+            self.notify(f"{name} is as it was collected last: {problem}")
+        return self.result(name, kind or EngineKind.KATIB)
 
     def experiment(self, name: str, kind: EngineKind) -> Experiment:
         """Return the Experiment of a study in the store."""

@@ -13,28 +13,25 @@ trials/NAME/    local engine: one directory for each trial: output.log, and what
 from __future__ import annotations
 
 import difflib
-import fcntl
 import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from tuner import manifest, yamlfile
-from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
+from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyNotFound
 from tuner.files import remove
+from tuner.lock import LOCK, Lock
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState
 
 DEFAULT_ROOT = Path(".gantune")
-MANIFEST, _RESULT, _LOCK = "manifest.json", "result.json", "lock"
-_PROBE_SECONDS = 0.1  # `Lock.held` of another process has the lock for an instant
+MANIFEST, _RESULT = "manifest.json", "result.json"
 _CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
 _BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
 _NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
@@ -78,6 +75,31 @@ class Store:
                 f"{name} is the name of a local study and of a study on a cluster: choose one with --local or --cluster"
             )
         return found[0] if found else None
+
+    def earlier(self, reference: str, own: str = "") -> tuple[str, EngineKind | None]:
+        """Return the name and the engine of the study to warm-start from, None where no engine has it.
+
+        Args:
+            reference: NAME, local/NAME or katib/NAME.
+            own: The local study that starts. If `reference` is its name, a study on the cluster is preferred.
+
+        Raises:
+            StudyError: `reference` has another form, or several engines have a study NAME.
+        """
+        engine, _, name = reference.rpartition("/")
+        if engine not in ("", *EngineKind):
+            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {reference[:80]}")
+        if engine:
+            return name, EngineKind(engine)
+        if name == own and self.find(name, EngineKind.KATIB):
+            return name, EngineKind.KATIB
+        try:
+            return name, self.find(name)
+        except StudyError as error:
+            raise StudyError(
+                f"{name} is the name of a local study and of a study on a cluster: "
+                f"choose one with --warm-start local/{name} or --warm-start katib/{name}"
+            ) from error
 
 
 class Studies:
@@ -233,100 +255,6 @@ class Studies:
         raise StudyNotFound(f"no study {name!r} in {self.root}: {hint}")
 
 
-class Lock:
-    """One process at a time on a study, by flock: the kernel lets go when the process ends, however it ends.
-
-    The file holds the process id meanwhile, and `release` empties it. `crashed` is True where the process that held the
-    lock before was killed before it released it. Raises StudyLocked, and StudyError where the lock cannot be written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _LOCK
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                self._acquire(folder)
-            except BaseException:
-                os.close(self._file)
-                raise
-        except OSError as error:
-            raise StudyError(f"{self._path} cannot be written: {error.strerror}") from error
-
-    def _acquire(self, folder: Path) -> None:
-        until = time.monotonic() + _PROBE_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    owner = Lock.owner(folder)
-                    who = f"process {owner}" if owner else "another process"
-                    raise StudyLocked(f"study {folder.name} is in use by {who}: wait for it, or stop it") from error
-                time.sleep(0.005)
-        self.crashed = bool(os.pread(self._file, 1, 0))
-        os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
-
-    @staticmethod
-    def held(folder: Path) -> bool:
-        """True where a process, this one included, works on the study."""
-        try:
-            file = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(file)
-        return False
-
-    @staticmethod
-    def owner(folder: Path) -> int:
-        """Return the id of the process that works on the study; 0 where there is none, or it is not known.
-
-        The file may still hold the id of a killed process, which another process has now. So what counts is who has
-        the file open.
-        """
-        if not Lock.held(folder):
-            return 0
-        path = folder / _LOCK
-        try:
-            text = path.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            return 0
-        return int(text) if text.isdecimal() and _has_open(int(text), path) else 0
-
-    def release(self) -> None:
-        """Release the lock. Calling it again has no effect."""
-        if self._file >= 0:
-            os.ftruncate(self._file, 0)  # never needs space, so a full disk does not look like a killed process
-            os.close(self._file)
-            self._file = -1
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def _has_open(process: int, path: Path) -> bool:
-    """Return whether a process has a file open; True where this system does not tell."""
-    try:
-        names = os.listdir(f"/proc/{process}/fd")
-    except PermissionError:
-        return True
-    except OSError:
-        return not os.path.exists("/proc/self/fd")
-    for name in names:
-        with suppress(OSError):
-            if os.path.samefile(f"/proc/{process}/fd/{name}", path):
-                return True
-    return False
-
-
 def _refuse_link(folder: Path) -> None:
     """Raise StudyError for a study whose directory is a link: what it points to may not be the store's to delete."""
     if folder.is_symlink():
@@ -391,7 +319,7 @@ def _clear(folder: Path) -> None:
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
         if path.is_dir() and not path.is_symlink():
             remove(path)
-        elif path.name != _LOCK:
+        elif path.name != LOCK:
             path.unlink()
 
 

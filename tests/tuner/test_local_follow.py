@@ -17,8 +17,9 @@ from tests.tuner.test_cli import MANIFEST, SCRIPT
 from tuner.engine import EventKind
 from tuner.engines.local import LocalEngine
 from tuner.errors import Deadline, StudyNotFound
+from tuner.lock import Lock
 from tuner.result import StudyState, TrialState
-from tuner.store import EngineKind, Lock, Store
+from tuner.store import EngineKind, Store
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 from tests.tuner.experiments import TRIALS, experiment, run
 from tuner.engines.local import LocalEngine
 from tuner.errors import StudyChanged, StudyDamaged, StudyError, StudyLocked, StudyNotFound
+from tuner.lock import Lock
 from tuner.result import Result, StudyState, Trial, TrialState
-from tuner.store import EngineKind, Lock, Store
+from tuner.store import EngineKind, Store
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_engines_may_share_a_name(tmp_path: Path) -> None:
 def test_lock_is_one_process_and_dies_with_it(tmp_path: Path) -> None:
     assert not Lock.held(tmp_path)
     program = (
-        "import sys, pathlib; from tuner.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+        "import sys, pathlib; from tuner.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
         "print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
@@ -126,7 +127,7 @@ def test_removal_refuses_a_linked_study(tmp_path: Path) -> None:
 
 
 def test_lock_distinguishes_killed_from_finished_client(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from tuner.store import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+    program = "import sys, pathlib; from tuner.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
     for last, crashed in (("lock.release()", False), ("import os; os.kill(os.getpid(), 9)", True)):
         subprocess.run([sys.executable, "-c", program + last, str(tmp_path)], cwd=TRIALS.parents[2], check=False)
         with Lock(tmp_path) as lock:

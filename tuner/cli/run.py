@@ -174,9 +174,8 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
     if options.warm_start:
         from tuner.cli.study import refresh
 
-        kind, _, other = options.warm_start.rpartition("/")
-        here = other in facade.store.of(EngineKind.LOCAL).names()
-        if kind == EngineKind.KATIB or (not kind and (other == experiment.name or not here)):
+        other, kind = facade.store.earlier(options.warm_start, experiment.name)
+        if kind is not EngineKind.LOCAL or options.warm_start == experiment.name:
             refresh(facade, other)
     engine = facade.local(
         workers=options.workers,

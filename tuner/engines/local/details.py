@@ -11,9 +11,9 @@ from tuner.engines.local.adapt import adapt
 from tuner.engines.local.early_stopping import Cut
 from tuner.engines.local.journal import Journal
 from tuner.engines.local.reading import metrics_reader
+from tuner.lock import Lock
 from tuner.manifest import Experiment
 from tuner.result import Observation, Result, StudyState, Trial
-from tuner.store import Lock
 
 
 @dataclass(frozen=True, slots=True)

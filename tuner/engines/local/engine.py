@@ -26,10 +26,11 @@ from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import StudyError, UnsupportedError
 from tuner.files import remove
+from tuner.lock import Lock
 from tuner.manifest import Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState
-from tuner.store import EngineKind, Lock, Store
+from tuner.store import EngineKind, Store
 
 if TYPE_CHECKING:
     from tuner.engines.local.session import Session
@@ -324,19 +325,7 @@ class LocalEngine:
 
     def _earlier(self, own: str) -> Result:
         """Return the study to warm-start from."""
-        kind, _, name = (self._warm_start or "").rpartition("/")
-        if kind not in ("", *EngineKind):
-            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {self._warm_start}")
-        engine = EngineKind(kind) if kind else None
-        if engine is None and name == own:
-            engine = self._all.find(name, EngineKind.KATIB)
-        try:
-            engine = self._all.find(name, engine)
-        except StudyError as error:
-            raise StudyError(
-                f"{name} is the name of a local study and of a study on a cluster: "
-                f"choose one with --warm-start local/{name} or --warm-start katib/{name}"
-            ) from error
+        name, engine = self._all.earlier(self._warm_start or "", own)
         return self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.collect(name)
 
     def _known(self, experiment: Experiment) -> tuple[list[Known], str]:

@@ -11,10 +11,10 @@ from tuner.engine import Event, EventKind
 from tuner.engines.local import journal
 from tuner.engines.local.reading import metrics_reader
 from tuner.errors import Deadline
+from tuner.lock import Lock
 from tuner.manifest import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, Trial, TrialState
-from tuner.store import Lock
 
 POLL = 0.5  # seconds between two looks at the journal
 
