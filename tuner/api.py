@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tuner import function
+from tuner.checked import Checked, read
 from tuner.client import Client
 from tuner.engine import Engine, Event
 from tuner.errors import GantuneError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tuner.report.advice import Change
 
 __all__ = [
+    "Checked",
     "Client",
     "EngineKind",
     "Experiment",
@@ -41,6 +43,7 @@ __all__ = [
     "extend",
     "load",
     "logs",
+    "read",
     "retry",
     "run",
     "status",

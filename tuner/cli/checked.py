@@ -17,26 +17,24 @@ STDIN_NAME = "<stdin>"
 
 
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
-    """The Experiment in `file`, or of standard input for `-`, checked.
+    """Return the Experiment in `file`, or in standard input for `-`, after a check.
 
-    Problems go to stderr, and errors end it with ManifestError. Warnings are about what Katib would do differently.
-    Without `warnings` they are counted in one line. With them, the faults of Katib's own suggestion services are left
-    to the engine, which knows the service that will answer.
+    Problems go to stderr. Warnings are about what Katib does differently: without `warnings` they are counted in one
+    line. With them, the faults of Katib's own suggestion services are left out, because the engine knows which service
+    will answer.
+
+    Raises:
+        ManifestError: The manifest is not YAML, or has an error.
     """
-    from tuner import manifest, yamlfile
-    from tuner.check import STOCK_SERVICE_RULES, Severity, check_documents
+    from tuner.api import read
 
-    data = sys.stdin.buffer.read() if str(file) == "-" else yamlfile.read_bytes(file)
     try:
-        documents = yamlfile.parse(data, STDIN_NAME if str(file) == "-" else str(file))
-    except ManifestError as damaged:  # not YAML: as other errors of the check
-        damaged.exit_code = 1
+        found = read(sys.stdin.buffer.read(), STDIN_NAME) if str(file) == "-" else read(str(file), str(file))
+    except ManifestError as damaged:
+        if damaged.rule != "unreadable":  # not YAML: as other errors of the check
+            damaged.exit_code = 1
         raise
-    problems = check_documents(documents)
-    if warnings:
-        problems = [problem for problem in problems if problem.rule not in STOCK_SERVICE_RULES]
-    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
-    others = [problem for problem in problems if problem.severity is not Severity.ERROR]
+    errors, others = found.errors, found.warnings(stock_services=not warnings)
     for problem in [*errors[:-1], *(others if warnings or errors else [])]:
         say(str(problem), err=True)
     if errors:
@@ -47,4 +45,4 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     if others and not warnings:
         count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
         say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
-    return manifest.choose(documents, documents[0].file if documents else str(file), name, checked=True)
+    return found.experiment(name)
