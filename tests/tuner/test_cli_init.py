@@ -42,6 +42,8 @@ def test_newcomer_gets_a_best_trial(home: Path) -> None:
     assert best.stdout.startswith("--lr ")
     first = gantune(home, "status", "moons").stdout
     assert " 0.1 " in first, "the program's own values run first"
+    confirmed = gantune(home, "confirm", "moons", "--top", "1", "--seeds", "2", "-o", "confirm.yaml")
+    assert confirmed.returncode == 0, "the drafted manifest sets the seed that confirm varies"
 
 
 def test_drafted_manifest_says_what_it_found(home: Path) -> None:
@@ -70,7 +72,7 @@ def test_drafted_manifest_says_what_it_found(home: Path) -> None:
     container = made.template.spec["spec"]["template"]["spec"]["containers"][0]
     assert container["command"] == ["python", "moons.py"]
     assert container["args"] == [
-        "--lr=${trialParameters.lr}", "--epochs", "3", "--weight-decay=${trialParameters.weight_decay}"
+        "--lr=${trialParameters.lr}", "--epochs", "3", "--weight-decay=${trialParameters.weight_decay}", "--seed=0"
     ]  # fmt: skip
 
 
@@ -112,6 +114,7 @@ def test_existing_file_is_kept(home: Path) -> None:
         (["--objective", "fd", "--", "python", "weird.py"], "prints no metric 'fd'; it prints loss, val_acc"),
         (["--tune", "bs", "--", "python", "weird.py"], "--tune bs: no flag with a number or listed choices"),
         (["--", "nothing-like-it"], "'nothing-like-it' is not found"),
+        (["--", "python", "nope.py"], "failed with exit code 2 before it printed a metric. Its last line is"),
         (["--", "python", "-c", "print(1)"], "has no flag with a number to vary"),
     ],
 )  # fmt: skip

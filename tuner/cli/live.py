@@ -213,7 +213,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(text, style="yellow")
     yield table.best_line(result)
     for text in filter(None, (gain.sentence(result), gain.cost_sentence(result))):
-        yield Text(plain(text))
+        yield Text(plain(text), no_wrap=True, overflow="ignore")  # a wrapped command cannot be copied
 
 
 def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:

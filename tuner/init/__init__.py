@@ -59,16 +59,19 @@ def draft(argv: Sequence[str], options: Options) -> Draft:
         CommandError: The program is not found, fails, or prints no metric.
         UnsupportedError: There is no flag to vary, or no metric to optimise.
     """
-    known = usage.from_help(probe.help_of(argv))
+    usage_text = probe.help_of(argv)
+    known = usage.from_help(usage_text)
     places = usage.given(argv, known)
-    flags = _chosen(places, known, options.tune)
     settings = {
         name.lstrip("-").replace("-", "_").lower()
         for flag in (*known, *(place.flag for place in places))
         for name in flag.names
         if flag.number is not None  # `--loss hinge` does not print `loss=0.7` when it starts
     }
-    metrics = probe.metrics_of(argv, settings, options.seconds)
+    # A program whose --help fails may not run at all, and the run says why.
+    metrics = None if usage_text else probe.metrics_of(argv, settings, options.seconds)
+    flags = _chosen(places, known, options.tune)
+    metrics = metrics or probe.metrics_of(argv, settings, options.seconds)
     metric = options.objective or objective.choose(metrics.names)
     if metric is None or metric not in metrics.names:
         listed = ", ".join(metrics.names)
@@ -77,6 +80,7 @@ def draft(argv: Sequence[str], options: Options) -> Draft:
     space = [ranges.parameter(flag) for flag in flags]
     name = options.name or name_of(argv)
     command, args = _template(argv, places, flags)
+    args += _seed(known, places, flags)
     chosen = {flag.name for flag in flags}
     return Draft(
         name=name,
@@ -163,6 +167,16 @@ def _template(argv: Sequence[str], places: Sequence[Place], flags: Sequence[Flag
         len(made),
     )
     return made[:first], made[first:]
+
+
+def _seed(known: Sequence[Flag], places: Sequence[Place], flags: Sequence[Flag]) -> list[str]:
+    """Return the program's flag for its seed with its default, which `gantune confirm` varies; [] without one."""
+    used = {place.flag.name for place in places} | {flag.name for flag in flags}
+    for flag in known:
+        longest = max(flag.names, key=len)
+        if re.fullmatch(r"--([\w-]+[_-])?seed", longest) and flag.name not in used and flag.value.isdigit():
+            return [f"{longest}={flag.value}"]
+    return []
 
 
 def _algorithm(space: Sequence[Parameter]) -> str:
