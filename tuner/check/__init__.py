@@ -1,10 +1,10 @@
-"""`gantune check`: every rule that a Katib Experiment can break, found before it is submitted.
+"""`gantune check`: finds the rules that a Katib Experiment breaks before it is submitted.
 
     problems = check_file("manifests/bayes.yaml")      # list[Problem], in the order of the file
     explain("parallel-duplicates")                     # why, with the upstream source
 
-A document goes through three sieves: what the YAML itself hides (notes), unknown keys and wrong types (fields), and the
-rules. Katib's defaulting webhook refuses an object with a wrong type, so the rules are not applied until it is fixed.
+A document passes three checks: notes on its YAML, unknown keys and wrong types (fields), and the rules. Katib's
+defaulting webhook refuses an object with a wrong type, so the rules are applied only after the types are fixed.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ _TRIAL: Path = ("spec", "trialTemplate", "trialSpec")
 
 
 def check_file(file: str | FilePath, *, strict: bool = False) -> list[Problem]:
-    """All problems of a file's Experiments, by line; a file that is not YAML is one problem.
+    """Return all problems of a file's Experiments, sorted by line. A file that is not YAML is one problem.
 
-    `strict` applies the rules about style too. Raises ManifestError where the file cannot be read at all.
+    With `strict`, the rules about style apply too. Raises ManifestError if the file cannot be read.
     """
     return check_data(yamlfile.read_bytes(file), str(file), strict=strict)
 
 
 def check_data(data: bytes, file: str, *, strict: bool = False) -> list[Problem]:
-    """`check_file` for what is already in memory; `file` is its name in the problems."""
+    """Do what `check_file` does for data in memory. `file` is its name in the problems."""
     try:
         documents = yamlfile.parse(data, file)
         return check_documents(documents, strict=strict) or missing(documents, file)
@@ -71,7 +71,7 @@ def check_data(data: bytes, file: str, *, strict: bool = False) -> list[Problem]
 
 
 def check_documents(documents: list[Document], *, strict: bool = False) -> list[Problem]:
-    """All problems of the Experiments among `documents`; other kinds are passed over where there is an Experiment."""
+    """Return all problems of the Experiments in `documents`. Other kinds of objects are ignored."""
     found: list[Problem] = []
     names: dict[tuple[str, str], int] = {}
     for document in documents:
@@ -86,7 +86,7 @@ def check_documents(documents: list[Document], *, strict: bool = False) -> list[
 
 
 def missing(documents: list[Document], file: str) -> list[Problem]:
-    """The problem of a file without any Experiment, as a list; empty where it has one."""
+    """Return the problem of a file without an Experiment, as a list; an empty list if it has one."""
     if any(is_experiment(document.value) for document in documents):
         return []
     hint, line = "", 1
@@ -100,7 +100,7 @@ def missing(documents: list[Document], file: str) -> list[Problem]:
 
 
 def _embedded(value: Any, path: Path) -> Iterator[Path]:
-    """Places below a document that hold an Experiment, as an object or as text."""
+    """Yield the paths in a document at which an Experiment is embedded, as an object or as text."""
     if isinstance(value, dict):
         if path and is_experiment(value):
             yield path
@@ -114,7 +114,7 @@ def _embedded(value: Any, path: Path) -> Iterator[Path]:
 
 
 def check_document(document: Document, *, strict: bool = False) -> list[Problem]:
-    """The problems of one document, in no order; none where it is no Experiment."""
+    """Return the problems of one document, unsorted; none if it is not an Experiment."""
     value = document.value
     if not isinstance(value, dict):
         return []
@@ -135,14 +135,14 @@ def check_document(document: Document, *, strict: bool = False) -> list[Problem]
 
 
 def explain(name: str) -> Rule:
-    """The rule of that name; GantuneError, with the nearest one, where there is none."""
+    """Return the rule of that name. Raises GantuneError, with the most similar name, if there is none."""
     if name in RULES:
         return RULES[name]
     raise GantuneError(f"no rule named {name[:60]!r}{nearest(name, RULES)}; `gantune check --explain all` lists them")
 
 
 def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
-    """What is wrong with apiVersion and kind of something that means to be an Experiment."""
+    """Return what is wrong with the apiVersion and kind of an object that looks like an Experiment."""
     kind, version = value.get("kind"), value.get("apiVersion")
     if kind == "Experiment" and version != API_VERSION and (version is None or "kubeflow.org/" in str(version)):
         return ("apiVersion",), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"

@@ -1,8 +1,8 @@
-"""Rules on the primary container's command: what Katib's collector does to it, and what a value can do in it.
+"""Rules on the primary container's command: what Katib's metrics collector changes in it, and what a value can change.
 
 For StdOut, File and TensorFlowEvent the webhook joins command and args with blanks, unquoted, into one `sh -c` text
-and adds `&& echo completed > .../PID.pid`; under StdOut also `1>metrics.log 2>&1`. Only a command that begins with
-exactly `sh -c` or `bash -c` is recognised as a shell's already.
+and adds `&& echo completed > .../PID.pid`; under StdOut also `1>metrics.log 2>&1`. Katib recognises
+only a command that starts with exactly `sh -c` or `bash -c` as a shell.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tuner.yamlfile import Path
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
 _SUBSTITUTED = re.compile(r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
-_TRAINS = re.compile(  # what the last command of a script is where the ones before it only prepare
+_TRAINS = re.compile(  # the last command of a script whose other commands only prepare
     r"\s*(exec\s+)?(\w+=\S*\s+)*(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|mpirun|horovodrun|java|node|go)\b"
 )
 _INTERPRETER = re.compile(r"python[\d.]*|perl|ruby|node|Rscript|julia")
@@ -29,7 +29,7 @@ _SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
 def parts(view: View) -> Iterator[tuple[Path, str]]:
-    """(path, text) of the primary container's command and args where a collector wraps them."""
+    """Yield (path, text) of the primary container's command and args if a collector wraps them."""
     if view.primary and view.collector in WRAPPED_COLLECTORS:
         path, item = view.primary
         for key in ("command", "args"):
@@ -38,7 +38,7 @@ def parts(view: View) -> Iterator[tuple[Path, str]]:
 
 
 def script(view: View) -> tuple[Path, str] | None:
-    """The text after `sh -c`, where the command is one that Katib recognises."""
+    """Return the text after `sh -c` if Katib recognises the command as a shell."""
     found = list(parts(view))
     if len(found) > 2 and found[0][1] in SHELLS and found[1][1] == "-c":
         return found[2]
@@ -46,7 +46,7 @@ def script(view: View) -> tuple[Path, str] | None:
 
 
 def command_missing(view: View) -> Iterator[Finding]:
-    """A command is written out."""
+    """Check that the manifest contains a command."""
     if view.primary and view.collector in WRAPPED_COLLECTORS and not strings(view.primary[1].get("command")):
         path, item = view.primary
         what = f"container {item.get('name')!r} has no command: Katib asks the image's registry for its ENTRYPOINT"
@@ -54,7 +54,7 @@ def command_missing(view: View) -> Iterator[Finding]:
 
 
 def command_shell_path(view: View) -> Iterator[Finding]:
-    """`sh`, not `/bin/sh`."""
+    """Check that the shell is `sh`, not `/bin/sh`."""
     found = list(parts(view))
     if len(found) > 1 and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1]) and found[1][1].startswith("-"):
         shell = found[0][1].rsplit("/", 1)[1]
@@ -63,7 +63,7 @@ def command_shell_path(view: View) -> Iterator[Finding]:
 
 
 def command_newline(view: View) -> Iterator[Finding]:
-    """No newline at the end of the script."""
+    """Check that the script does not end with a newline."""
     for path, text in parts(view):
         if text.endswith("\n"):
             yield (
@@ -73,7 +73,7 @@ def command_newline(view: View) -> Iterator[Finding]:
 
 
 def command_exec(view: View) -> Iterator[Finding]:
-    """No exec."""
+    """Check that the script does not use exec."""
     found = script(view)
     first = found or next(iter(parts(view)), None)
     if first and re.search(r"(^|[;&|]|\n)\s*exec\s+[^<>0-9&\s]", first[1] if found else f"{first[1]} x"):
@@ -84,7 +84,7 @@ def command_exec(view: View) -> Iterator[Finding]:
 
 
 def command_sequence(view: View) -> Iterator[Finding]:
-    """Under StdOut, one command."""
+    """Check that a script under the StdOut collector is one command."""
     found = script(view)
     if view.collector != "StdOut" or not found:
         return
@@ -101,7 +101,7 @@ def command_sequence(view: View) -> Iterator[Finding]:
 
 
 def command_pipeline(view: View) -> Iterator[Finding]:
-    """No pipeline with early stopping."""
+    """Check that there is no pipeline with early stopping."""
     found = script(view)
     if (
         found
@@ -115,7 +115,7 @@ def command_pipeline(view: View) -> Iterator[Finding]:
 
 
 def command_split(view: View) -> Iterator[Finding]:
-    """Without a shell, no argument has blanks or characters that mean something to one."""
+    """Check that a command without a shell has no blanks or shell characters in its arguments."""
     found = list(parts(view))
     if script(view) or (len(found) > 1 and found[1][1] == "-c" and found[0][1].endswith("sh")):
         return
@@ -158,7 +158,7 @@ def _quoted(text: str) -> bool:
 
 
 def value_in_shell(view: View) -> Iterator[Finding]:
-    """Categorical values that mean something to a shell, where a shell sees them."""
+    """Find categorical values with shell characters that a shell reads."""
     command = " ".join(arguments(view))
     used = {view.references.get(name, "") for name in PLACEHOLDER.findall(command)}
     shell = re.match(r"(/\S*/)?(sh|bash|dash|ash|zsh) -\w*c\b", command)
@@ -176,7 +176,7 @@ def value_in_shell(view: View) -> Iterator[Finding]:
 
 
 def value_in_json(view: View) -> Iterator[Finding]:
-    """Values that break the JSON of the template."""
+    """Find values that break the JSON of the template."""
     for path, name, space in view.spaces("categorical", "discrete"):
         for i, value in enumerate(space.get("list", [])):
             if re.search(r"[\"\\\x00-\x1f]", value):

@@ -1,4 +1,4 @@
-"""The rules on annotations of ours (tuner.extensions)."""
+"""The rules on the annotations of this project (tuner.extensions)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuner.space import Categorical, Discrete, Distribution, Double, Int
 
 
 def first_trials(view: View) -> Iterator[Finding]:
-    """Each first trial is a different point of the search space."""
+    """Check that each first trial is a different point of the search space."""
     text = dig(view.metadata, "annotations", FIRST_ANNOTATION)
     dimensions = [_dimension(item) for _, item in view.parameters]
     known = [each for each in dimensions if each is not None]
@@ -33,7 +33,7 @@ def first_trials(view: View) -> Iterator[Finding]:
 
 
 def stopping(view: View) -> Iterator[Finding]:
-    """Stop factors are numbers above 1, for an objective that is minimised without another early stopping."""
+    """Check that stop factors are numbers above 1, with an objective to minimise and no other early stopping."""
     text = dig(view.metadata, "annotations", STOP_ANNOTATION)
     where = ("metadata", "annotations", STOP_ANNOTATION)
     try:

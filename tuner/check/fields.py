@@ -1,7 +1,7 @@
 """The fields of an Experiment and of a Job, and a walk that finds unknown keys and values of the wrong type.
 
-Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so nothing upstream says which keys exist: an unknown
-key of the Experiment is dropped silently, one of the Job is refused by the validating webhook. TYPES transcribes
+Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so Kubernetes does not check its keys. Katib drops an
+unknown key of the Experiment silently, and its validating webhook refuses one of the Job. TYPES transcribes
 experiment_types.go and common_types.go in the notation of assets/job-fields.json (see .ci/job_fields.py).
 """
 
@@ -94,7 +94,7 @@ _WANTED = {
 
 
 def _known_cause(value: Any, path: Path) -> str:
-    """What made a wrong type, where one program is known to do it."""
+    """Return which program is known to write this wrong type, or ""."""
     if path[-2:] == ("feasibleSpace", "distribution") and isinstance(value, list):
         cause = "kubeflow-katib 0.19's search.categorical puts the list there (katib#2625)"
         return f"; {cause}: move it to feasibleSpace.list"
@@ -103,14 +103,14 @@ def _known_cause(value: Any, path: Path) -> str:
 
 @cache
 def table() -> Mapping[str, Mapping[str, str]]:
-    """Every type by name: Katib's, and those of k8s.io/api that a Job reaches."""
+    """Return every type by its name: those of Katib, and those of k8s.io/api that a Job contains."""
     asset = json.loads((files("tuner") / "assets" / "job-fields.json").read_text())
     types: dict[str, dict[str, str]] = asset["types"]
     return {**types, **TYPES}
 
 
 def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
-    """(`unknown-key` | `wrong-type` | `round-trip`, where, what) for everything that does not fit the type `kind`."""
+    """Yield (`unknown-key` | `wrong-type` | `round-trip`, path, message) for each value that is not of type `kind`."""
     lost_if_empty, kind = kind.endswith("-"), kind.rstrip("-")
     if value is None:
         yield "round-trip", path, f"{show(path)} is null, which is lost when Katib writes the Job; leave it out"
@@ -136,7 +136,7 @@ def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
 
 
 def _canonical(value: Any) -> Any:
-    """A whole quantity with the largest suffix that keeps it whole, as Kubernetes writes it: 1024Mi is 1Gi."""
+    """Return a quantity with the largest suffix that keeps it an integer, as Kubernetes writes it: 1024Mi is 1Gi."""
     match = re.fullmatch(r"(\d{1,15})([kMGTPE]|[KMGTPE]i)?", value) if isinstance(value, str) else None
     if match is None:
         return value if isinstance(value, str) and "." not in value else None
@@ -180,7 +180,7 @@ def _walk_fields(value: Any, fields: Mapping[str, str], path: Path) -> Iterator[
 
 
 def nearest(word: str, known: Any) -> str:
-    """`; did you mean 'x'?`, or nothing where no known word is near."""
+    """Return `; did you mean 'x'?`, or "" if no known word is similar."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word[:80].lower(), by_lower, 1, 0.6)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

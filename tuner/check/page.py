@@ -1,4 +1,4 @@
-"""The table of docs/check.md: `python -m tuner.check.page` prints it, and a test holds the page to it."""
+"""The table of docs/check.md: `python -m tuner.check.page` prints it, and a test compares the page with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tuner.check import RULES
 
 
 def rule_table() -> str:
-    """Every rule in Markdown: name, severity, why, source."""
+    """Return every rule in Markdown: name, severity, reason, source."""
     lines = ["| rule | | why | source |", "| --- | --- | --- | --- |"]
     for rule in RULES.values():
         cells = (f"`{rule.name}`", rule.severity.value + " (strict)" * rule.strict, rule.why, rule.source)

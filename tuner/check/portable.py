@@ -1,4 +1,4 @@
-"""Warnings where a manifest means different things to different services, which repeat points or lose state."""
+"""Warnings where suggestion services read a manifest differently, repeat points or lose their state."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LOSES_STATE = {
     "sobol": "goptuna",
     "hyperband": "hyperband",
 }
-STOCK_SERVICE_RULES = (  # they do not hold where our suggestion service answers
+STOCK_SERVICE_RULES = (  # they do not apply to the suggestion service of this project
     "distribution-ignored", "distribution-outside", "skopt-bound", "step-portable", "parallel-duplicates",
     "resume-state", "service-memory",
 )  # fmt: skip
-_MULTIPLE = 1e-6  # how far min / step may be from a whole number
+_MULTIPLE = 1e-6  # how far min / step may be from an integer
 MEMORY_TRIALS = 45  # OOMKilled between 45 and 60 trials under the default 100Mi
 _ROLE = r"g|d|gen|dis|disc|critic|adv|adversarial|gan|generator|discriminator"
 _GAN_LOSS = re.compile(rf"(?:.*[_-])?(?:(?:{_ROLE})[_-]?loss|loss[_-]?(?:{_ROLE}))", re.I)
@@ -31,7 +31,7 @@ _GAN = re.compile(r"(?:^|[^a-z])(?:[a-z]*gans?)(?:[^a-z]|$)|-m trainer\b", re.I)
 
 
 def distribution_ignored(view: View) -> Iterator[Finding]:
-    """The stock service reads the distribution that the manifest states."""
+    """Check that the stock service reads the distribution of the manifest."""
     for kind in NUMERIC:
         for path, name, space in view.spaces(kind):
             stated = space.get("distribution") or "uniform"
@@ -56,7 +56,7 @@ def _instead(algorithm: str, kind: str, stated: str) -> str:
 
 
 def explicit_distribution(view: View) -> Iterator[Finding]:
-    """A distribution written out for doubles."""
+    """Check that the distribution of doubles is explicit."""
     if view.algorithm in ("random", "tpe", "multivariate-tpe"):
         for path, name, space in view.spaces("double"):
             if not space.get("distribution"):
@@ -64,7 +64,7 @@ def explicit_distribution(view: View) -> Iterator[Finding]:
 
 
 def wide_uniform(view: View) -> Iterator[Finding]:
-    """normal and logNormal are not truncated."""
+    """Find normal and logNormal, which some services do not truncate."""
     if view.algorithm in HYPEROPT:
         for path, name, space in view.spaces(*NUMERIC):
             if (stated := space.get("distribution")) in ("normal", "logNormal"):
@@ -73,7 +73,7 @@ def wide_uniform(view: View) -> Iterator[Finding]:
 
 
 def skopt_bound(view: View) -> Iterator[Finding]:
-    """skopt's doubles are log-uniform, so min > 0."""
+    """Check that min > 0 for skopt, whose doubles are log-uniform."""
     if view.algorithm == "bayesianoptimization":
         doubles = {path for path, _, _ in view.spaces("double")}
         for path, name, space, low, _, _ in numeric(view):
@@ -83,7 +83,7 @@ def skopt_bound(view: View) -> Iterator[Finding]:
 
 
 def step(view: View) -> Iterator[Finding]:
-    """A step that the stock service ignores, or turns into values outside the grid."""
+    """Find a step that the stock service ignores, or turns into values outside the grid."""
     for path, name, space, low, _, by in numeric(view):
         if by is None or by <= 0:
             continue
@@ -103,7 +103,7 @@ def step(view: View) -> Iterator[Finding]:
 
 
 def parallel_duplicates(view: View) -> Iterator[Finding]:
-    """Requests for several points at once that are answered with equal ones."""
+    """Find algorithms that answer a request for several points with equal ones."""
     if view.parallel < 2:
         return
     path = ("spec", "parallelTrialCount") if "parallelTrialCount" in view.spec else ("spec",)
@@ -116,7 +116,7 @@ def parallel_duplicates(view: View) -> Iterator[Finding]:
 
 
 def resume_state(view: View) -> Iterator[Finding]:
-    """resumePolicy with a service whose state is lost."""
+    """Check resumePolicy for services that lose their state."""
     policy = view.spec.get("resumePolicy", "Never")
     if policy != "Never" and (service := LOSES_STATE.get(view.algorithm)):
         text = f"resumePolicy {policy} with {view.algorithm}: the {service} service keeps its state in memory alone"
@@ -129,14 +129,14 @@ def resume_state(view: View) -> Iterator[Finding]:
 
 
 def service_memory(view: View) -> Iterator[Finding]:
-    """skopt's memory."""
+    """Find searches that need more memory than skopt has by default."""
     if view.algorithm == "bayesianoptimization" and (view.max_trials or 0) > MEMORY_TRIALS:
         text = f"{view.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
         yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
 
 
 def gan_loss(view: View) -> Iterator[Finding]:
-    """An objective that is a GAN's loss."""
+    """Find an objective that is a GAN's loss."""
     metric = view.objective.get("objectiveMetricName", "")
     about = " ".join([view.metadata.get("name", ""), *arguments(view)])
     if _GAN_LOSS.fullmatch(metric) or (metric.lower() in ("loss", "final_loss", "train_loss") and _GAN.search(about)):

@@ -1,6 +1,6 @@
-"""Rules that hold before a document is an Experiment: its YAML, its kind, its keys and types.
+"""Rules on a document before it is read as an Experiment: its YAML, kind, keys and types.
 
-Their findings are made where the reading is done (tuner.yamlfile, tuner.check.fields, tuner.check).
+The modules that read the document find the problems (tuner.yamlfile, tuner.check.fields, tuner.check).
 """
 
 from __future__ import annotations

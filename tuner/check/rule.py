@@ -1,8 +1,8 @@
-"""What a rule is, and what it finds.
+"""The types of rules and problems.
 
-A rule is a function from a View (one Experiment as written, read safely) to findings, with the reason and the upstream
-source beside it. The tables at the end of spec.py, space.py, template.py, command.py, settings.py, extensions.py and
-portable.py are all there is to registering one.
+A rule has a function from a View (one Experiment as written) to findings, a reason and an upstream source. To register
+a rule, add it to the table at the end of spec.py, space.py, template.py, command.py, settings.py, extensions.py or
+portable.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 from tuner.check.view import View
 from tuner.yamlfile import Path, show
 
-Finding: TypeAlias = tuple[Path, str]  # where, and one line: what holds, what was found, what to write
+Finding: TypeAlias = tuple[Path, str]  # the path, and one line: the rule, the value, the fix
 
 
 class Severity(StrEnum):
-    """An error: Katib refuses the Experiment or fails on it. A warning: it does something else than it seems."""
+    """An error: Katib refuses the Experiment or fails on it. A warning: it does not do what it seems to do."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,9 +27,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `gantune check --explain NAME` prints `why` and `source`.
+    """A rule. `gantune check --explain NAME` prints `why` and `source`.
 
-    A `strict` rule is about style: breaking it does not change the result, so `check` applies it on request only.
+    A `strict` rule is about style. It does not affect the result, so `check` applies it only on request.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A finding with its place in a file. Line 0 where the file has none (it cannot be read)."""
+    """A finding with its place in a file. The line is 0 if the file cannot be read."""
 
     file: str
     line: int
@@ -56,7 +56,7 @@ class Problem:
         return f"{place}: {self.severity}: {self.message} [{self.rule}]"
 
     def to_json(self) -> dict[str, Any]:
-        """The shape of `gantune check --format json`."""
+        """Return what `gantune check --format json` prints."""
         return {
             "file": self.file,
             "line": self.line,
@@ -68,15 +68,15 @@ class Problem:
 
 
 def error(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
-    """A rule whose breach is an error."""
+    """Return a rule that reports errors."""
     return Rule(name, Severity.ERROR, why, source, find)
 
 
 def warning(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
-    """A rule whose breach is a warning."""
+    """Return a rule that reports warnings."""
     return Rule(name, Severity.WARNING, why, source, find)
 
 
 def style(name: str, why: str, source: str, find: Callable[[View], Iterable[Finding]]) -> Rule:
-    """A warning about style, which only `gantune check --strict` prints."""
+    """Return a rule about style, which only `gantune check --strict` prints."""
     return Rule(name, Severity.WARNING, why, source, find, strict=True)

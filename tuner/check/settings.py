@@ -78,11 +78,11 @@ def _own(algorithm: str) -> Mapping[str, Test] | None:
 
 
 def algorithm_setting(view: View) -> Iterator[Finding]:
-    """Names and values of algorithmSettings, of the algorithm and of early stopping."""
+    """Check the names and values of algorithmSettings, of the algorithm and of early stopping."""
     stopping = view.spec.get("earlyStopping", {}).get("algorithmName", "")
     for of, algorithm in (("algorithm", view.algorithm), ("earlyStopping", stopping)):
         known = SETTINGS.get(algorithm) or _own(algorithm)
-        if known is None:  # enas and darts; an unknown algorithm is another rule's
+        if known is None:  # enas and darts; another rule reports an unknown algorithm
             continue
         seen: set[str] = set()
         for path, name, value in view.settings(of):
@@ -99,7 +99,7 @@ def algorithm_setting(view: View) -> Iterator[Finding]:
 
 
 def hyperband(view: View) -> Iterator[Finding]:
-    """hyperband's resource is a parameter, and one bracket fits into parallelTrialCount."""
+    """Check that hyperband's resource is a parameter, and that one bracket fits into parallelTrialCount."""
     if view.algorithm != "hyperband":
         return
     settings = {name: value for _, name, value in view.settings()}
@@ -127,7 +127,7 @@ def hyperband(view: View) -> Iterator[Finding]:
 
 
 def cmaes_dimensions(view: View) -> Iterator[Finding]:
-    """cmaes wants two numeric parameters."""
+    """Check that cmaes has two numeric parameters."""
     count = len(list(view.spaces(*NUMERIC)))
     if view.algorithm == "cmaes" and count < 2:
         yield (
@@ -137,7 +137,7 @@ def cmaes_dimensions(view: View) -> Iterator[Finding]:
 
 
 def nas(view: View) -> Iterator[Finding]:
-    """enas and darts go with nasConfig, the others with parameters."""
+    """Check that enas and darts have nasConfig, and other algorithms have parameters."""
     at = ("spec", "algorithm", "algorithmName")
     if view.algorithm in ("enas", "darts") and "nasConfig" not in view.spec:
         yield (
@@ -147,7 +147,7 @@ def nas(view: View) -> Iterator[Finding]:
 
 
 def pbt(view: View) -> Iterator[Finding]:
-    """pbt of Katib 0.19 fails on resample_probability and on int parameters."""
+    """Find what pbt of Katib 0.19 fails on: resample_probability and on int parameters."""
     if view.algorithm != "pbt":
         return
     for path, name, _ in view.settings():

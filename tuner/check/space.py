@@ -1,4 +1,4 @@
-"""Rules on spec.parameters: what the webhook refuses, and the many things that it lets pass and that fail later."""
+"""Rules on spec.parameters: what the webhook refuses, and what it accepts although it fails later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACCEPTS_SINGLE_VALUE = ("grid", "hyperband", "multivariate-tpe")  # min = max is
 
 
 def parameters(view: View) -> Iterator[Finding]:
-    """parameters xor nasConfig; every parameter named, once."""
+    """Check that there are parameters or a nasConfig, and that each parameter has a name of its own."""
     nas = "nasConfig" in view.spec
     if not view.parameters and not nas:
         yield ("spec", "parameters"), "spec.parameters must hold at least one parameter"
@@ -34,7 +34,7 @@ def parameters(view: View) -> Iterator[Finding]:
 
 
 def parameter_type(view: View) -> Iterator[Finding]:
-    """parameterType."""
+    """Check parameterType."""
     for path, item in view.parameters:
         if (kind := item.get("parameterType", "")) not in PARAMETER_TYPES:
             yield (
@@ -44,7 +44,7 @@ def parameter_type(view: View) -> Iterator[Finding]:
 
 
 def distribution(view: View) -> Iterator[Finding]:
-    """feasibleSpace.distribution."""
+    """Check feasibleSpace.distribution."""
     for path, item in view.parameters:
         value = item.get("feasibleSpace", {}).get("distribution")
         if value and value not in DISTRIBUTIONS:
@@ -53,7 +53,7 @@ def distribution(view: View) -> Iterator[Finding]:
 
 
 def bounds_missing(view: View) -> Iterator[Finding]:
-    """min and max for numbers, a list for the others, and not both."""
+    """Check that numbers have min and max, the others have a list, and none has both."""
     for path, item in view.parameters:
         name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
         at = (*path, "feasibleSpace")
@@ -70,7 +70,7 @@ def bounds_missing(view: View) -> Iterator[Finding]:
 
 
 def list_empty(view: View) -> Iterator[Finding]:
-    """A list must hold something."""
+    """Check that a list is not empty."""
     for path, name, space in view.spaces(*LISTED):
         if not space.get("list"):
             yield (
@@ -80,7 +80,7 @@ def list_empty(view: View) -> Iterator[Finding]:
 
 
 def list_duplicate(view: View) -> Iterator[Finding]:
-    """A list's values differ."""
+    """Check that the values of a list differ."""
     for path, name, space in view.spaces(*LISTED):
         seen: set[str] = set()
         for i, value in enumerate(space.get("list", [])):
@@ -90,7 +90,7 @@ def list_duplicate(view: View) -> Iterator[Finding]:
 
 
 def discrete_number(view: View) -> Iterator[Finding]:
-    """discrete lists hold numbers."""
+    """Check that a discrete list contains numbers."""
     for path, name, space in view.spaces("discrete"):
         for i, value in enumerate(space.get("list", [])):
             if number(value) is None:
@@ -102,7 +102,7 @@ def discrete_number(view: View) -> Iterator[Finding]:
 
 
 def bounds_number(view: View) -> Iterator[Finding]:
-    """min, max and step are finite numbers, whole for int."""
+    """Check that min, max and step are finite numbers, and integers for int."""
     for kind in NUMERIC:
         for path, name, space in view.spaces(kind):
             for key in ("min", "max", "step"):
@@ -113,7 +113,7 @@ def bounds_number(view: View) -> Iterator[Finding]:
 
 
 def whole(text: str) -> int | None:
-    """A whole number from its text, or None; `1.0` is none, as for Go's Atoi and Python's int."""
+    """Return an integer from its text, or None. `1.0` is none, as for Go's Atoi and Python's int."""
     try:
         return int(text) if "_" not in text and text.strip() == text else None
     except ValueError:
@@ -121,7 +121,7 @@ def whole(text: str) -> int | None:
 
 
 def bounds_order(view: View) -> Iterator[Finding]:
-    """min is below max, or equal to it where the algorithm accepts a single value."""
+    """Check that min is below max, or equal to it if the algorithm accepts a single value."""
     single = view.algorithm in ACCEPTS_SINGLE_VALUE
     for path, name, space, low, high, _ in numeric(view):
         if low > high or (low == high and not single):
@@ -130,7 +130,7 @@ def bounds_order(view: View) -> Iterator[Finding]:
 
 
 def step_range(view: View) -> Iterator[Finding]:
-    """step is above 0, and fits the interval unless the algorithm then proposes min alone."""
+    """Check that step is above 0, and that it fits the interval unless the algorithm then proposes min alone."""
     single = view.algorithm in ("grid", "multivariate-tpe")
     for path, name, space, low, high, step in numeric(view):
         if step is not None and step <= 0:
@@ -141,7 +141,7 @@ def step_range(view: View) -> Iterator[Finding]:
 
 
 def log_bound(view: View) -> Iterator[Finding]:
-    """min > 0 for a distribution on a log scale."""
+    """Check that min > 0 for a distribution on a log scale."""
     for path, name, space, low, _, _ in numeric(view):
         if space.get("distribution") in ("logUniform", "logNormal") and low <= 0:
             got = f"got {space['min']}"
@@ -149,7 +149,7 @@ def log_bound(view: View) -> Iterator[Finding]:
 
 
 def grid_step(view: View) -> Iterator[Finding]:
-    """A grid over a double needs a step."""
+    """Check that a double has a step in a grid."""
     if view.algorithm == "grid":
         for path, name, space in view.spaces("double"):
             if not space.get("step"):
@@ -157,7 +157,7 @@ def grid_step(view: View) -> Iterator[Finding]:
 
 
 def grid_size(view: View) -> Iterator[Finding]:
-    """maxTrialCount <= number of grid points."""
+    """Check that maxTrialCount is not above the number of grid points."""
     points = grid_points(view) if view.algorithm == "grid" else None
     if points and view.max_trials is not None and view.max_trials > points:
         got = f"got {view.max_trials}"
@@ -168,7 +168,7 @@ def grid_size(view: View) -> Iterator[Finding]:
 
 
 def grid_end(view: View) -> Iterator[Finding]:
-    """max is a point of a double's grid."""
+    """Check that max is a point of a double's grid."""
     if view.algorithm == "grid":
         for path, name, space, low, high, step in numeric(view):
             if step is None or step <= 0 or low >= high:
@@ -180,7 +180,7 @@ def grid_end(view: View) -> Iterator[Finding]:
 
 
 def grid_points(view: View) -> int | None:
-    """How many points the grid has, or None where a bound says nothing. The end counts when hit within 1e-6 steps."""
+    """Return the number of grid points, or None if a bound is unusable. The end may be missed by 1e-6 steps."""
     total = 1
     for _, _, space in view.spaces(*LISTED):
         total *= len(space.get("list", []))
@@ -197,7 +197,7 @@ def grid_points(view: View) -> int | None:
 
 
 def numeric(view: View) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:
-    """(path, name, feasibleSpace, min, max, step) of numeric parameters whose bounds are numbers."""
+    """Yield (path, name, feasibleSpace, min, max, step) of numeric parameters whose bounds are numbers."""
     for path, name, space in view.spaces(*NUMERIC):
         low, high, step = (number(space.get(key)) for key in ("min", "max", "step"))
         if low is not None and high is not None and (step is not None or not space.get("step")):

@@ -1,4 +1,4 @@
-"""Rules on the Experiment's head: name, counts, objective, algorithm, resume policy (validator.go:69-240)."""
+"""Rules on the first part of an Experiment: name, counts, objective, algorithm, resume policy (validator.go:69-240)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/va
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
 DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/experiment_defaults.go"
 
-ALGORITHMS = tuple(dict.fromkeys((*katib.ALGORITHMS, *samplers.ALGORITHMS)))  # Katib's, and those that we add
+ALGORITHMS = tuple(dict.fromkeys((*katib.ALGORITHMS, *samplers.ALGORITHMS)))  # of Katib, and of this project
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 
 
@@ -33,12 +33,12 @@ _ALIASES = {  # what other tools call an algorithm, or the library that serves i
 
 
 def one_of(value: Any, known: tuple[str, ...]) -> str:
-    """`must be one of a, b, got 'x'; did you mean 'a'?`"""
+    """Return `must be one of a, b, got 'x'; did you mean 'a'?`"""
     return f"must be one of {', '.join(known)}, got {str(value)[:60]!r}{nearest(str(value), known)}"
 
 
 def name(view: View) -> Iterator[Finding]:
-    """metadata.name or generateName, fit for the trials' and the suggestion's names too."""
+    """Check that metadata.name or generateName also suits the names of trials and of the suggestion."""
     given, prefix = view.metadata.get("name"), view.metadata.get("generateName")
     if given:
         if not _NAME.match(given) or len(given) > 40:
@@ -55,14 +55,14 @@ def name(view: View) -> Iterator[Finding]:
 
 
 def count_range(view: View) -> Iterator[Finding]:
-    """Counts must be positive, or 0 for failures."""
+    """Check that counts are positive, or 0 for failures."""
     for key, least in (("maxFailedTrialCount", 0), ("maxTrialCount", 1), ("parallelTrialCount", 1)):
         if (count := view.spec.get(key)) is not None and count < least:
             yield ("spec", key), f"spec.{key} must be at least {least}, got {count}"
 
 
 def failed_above_max(view: View) -> Iterator[Finding]:
-    """maxFailedTrialCount <= maxTrialCount."""
+    """Check that maxFailedTrialCount is at most maxTrialCount."""
     failed, most = view.spec.get("maxFailedTrialCount"), view.max_trials
     if failed is not None and most is not None and failed > most > 0:
         yield (
@@ -72,7 +72,7 @@ def failed_above_max(view: View) -> Iterator[Finding]:
 
 
 def parallel_above_max(view: View) -> Iterator[Finding]:
-    """parallelTrialCount, 3 unless given, <= maxTrialCount."""
+    """Check that parallelTrialCount, 3 by default, is at most maxTrialCount."""
     most, given = view.max_trials, "parallelTrialCount" in view.spec
     if most is not None and view.parallel > most > 0:
         got = f"got {view.parallel}" if given else f"which is {view.parallel} when left out"
@@ -84,7 +84,7 @@ def parallel_above_max(view: View) -> Iterator[Finding]:
 
 
 def objective(view: View) -> Iterator[Finding]:
-    """type and objectiveMetricName."""
+    """Check type and objectiveMetricName."""
     at = ("spec", "objective")
     if "objective" not in view.spec:
         yield at, "spec.objective must be given, with type and objectiveMetricName"
@@ -102,14 +102,14 @@ def objective(view: View) -> Iterator[Finding]:
 
 
 def metric_strategy(view: View) -> Iterator[Finding]:
-    """metricStrategies[] of collected metrics: min, max or latest."""
+    """Check that metricStrategies[] of collected metrics are min, max or latest."""
     for at, metric, value in _strategies(view):
         if metric in view.metrics and value not in ("min", "max", "latest"):
             yield (*at, "value"), f"the strategy of {metric!r} {one_of(value, ('min', 'max', 'latest'))}"
 
 
 def metric_strategy_unused(view: View) -> Iterator[Finding]:
-    """metricStrategies[] of metrics that are not collected."""
+    """Find metricStrategies[] of metrics that are not collected."""
     for at, metric, _ in _strategies(view):
         if metric not in view.metrics:
             known = ", ".join(view.metrics)
@@ -118,14 +118,14 @@ def metric_strategy_unused(view: View) -> Iterator[Finding]:
 
 
 def _strategies(view: View) -> Iterator[tuple[Path, str, str]]:
-    """(path, metric, strategy) of every entry."""
+    """Yield (path, metric, strategy) of every entry."""
     for i, item in enumerate(view.objective.get("metricStrategies", [])):
         at: Path = ("spec", "objective", "metricStrategies", i)
         yield at, dig(item, "name") or "", dig(item, "value") or ""
 
 
 def algorithm(view: View) -> Iterator[Finding]:
-    """algorithmName and earlyStopping.algorithmName must be in katib-config."""
+    """Check that katib-config knows algorithmName and earlyStopping.algorithmName."""
     at = ("spec", "algorithm", "algorithmName")
     if not view.algorithm:
         yield at, f"spec.algorithm.algorithmName must be given, one of {', '.join(ALGORITHMS)}"
@@ -141,14 +141,14 @@ def algorithm(view: View) -> Iterator[Finding]:
 
 
 def resume_policy(view: View) -> Iterator[Finding]:
-    """resumePolicy."""
+    """Check resumePolicy."""
     policy = view.spec.get("resumePolicy")
     if policy and policy not in RESUME_POLICIES:
         yield ("spec", "resumePolicy"), f"spec.resumePolicy {one_of(policy, RESUME_POLICIES)}"
 
 
 def explicit_counts(view: View) -> Iterator[Finding]:
-    """maxTrialCount, maxFailedTrialCount and parallelTrialCount written out."""
+    """Check that maxTrialCount, maxFailedTrialCount and parallelTrialCount are explicit."""
     meaning = {
         "maxTrialCount": "without it the search never ends by itself",
         "maxFailedTrialCount": "without it failing trials continue forever",
@@ -160,7 +160,7 @@ def explicit_counts(view: View) -> Iterator[Finding]:
 
 
 def explicit_strategy(view: View) -> Iterator[Finding]:
-    """A strategy for the objective."""
+    """Check that the objective has a strategy."""
     metric = view.objective.get("objectiveMetricName", "")
     named = [dig(item, "name") for item in view.objective.get("metricStrategies", [])]
     if metric and metric not in named:
@@ -170,7 +170,7 @@ def explicit_strategy(view: View) -> Iterator[Finding]:
 
 
 def explicit_resume_policy(view: View) -> Iterator[Finding]:
-    """resumePolicy written out."""
+    """Check that resumePolicy is explicit."""
     if not view.spec.get("resumePolicy"):
         yield (
             ("spec",),

@@ -25,7 +25,7 @@ TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
 
 
 def template(view: View) -> Iterator[Finding]:
-    """What trialTemplate must hold."""
+    """Check that trialTemplate is complete."""
     if "trialTemplate" not in view.spec:
         yield AT, "spec.trialTemplate must be given"
         return
@@ -49,7 +49,7 @@ def template(view: View) -> Iterator[Finding]:
 
 
 def trial_parameters(view: View) -> Iterator[Finding]:
-    """trialParameters: named, unique, each one reference to a parameter."""
+    """Check that trialParameters have distinct names, and that each references a parameter."""
     names: set[str] = set()
     references: set[str] = set()
     known = [item.get("name", "") for _, item in view.parameters]
@@ -76,7 +76,7 @@ def trial_parameters(view: View) -> Iterator[Finding]:
 
 
 def placeholder(view: View) -> Iterator[Finding]:
-    """Every trialParameter has its placeholder in trialSpec, and the other way round."""
+    """Check that every trialParameter has a placeholder in trialSpec, and every placeholder a trialParameter."""
     if view.job is None:
         return
     used = dict.fromkeys(PLACEHOLDER.findall(view.job_text))
@@ -89,7 +89,7 @@ def placeholder(view: View) -> Iterator[Finding]:
 
 
 def unreferenced(view: View) -> Iterator[Finding]:
-    """Every search parameter is referenced by a trialParameter."""
+    """Check that a trialParameter references every search parameter."""
     if not view.trial_parameters:
         return
     used = set(view.references.values())
@@ -100,7 +100,7 @@ def unreferenced(view: View) -> Iterator[Finding]:
 
 
 def trial_spec(view: View) -> Iterator[Finding]:
-    """apiVersion, kind and metadata of the trial."""
+    """Check apiVersion, kind and metadata of the trial."""
     if view.job is None:
         return
     kind, version = view.job.get("kind"), view.job.get("apiVersion")
@@ -117,7 +117,7 @@ def trial_spec(view: View) -> Iterator[Finding]:
 
 
 def trial_kind(view: View) -> Iterator[Finding]:
-    """A kind that Katib watches as it ships."""
+    """Check that Katib watches this kind by default."""
     kind = dig(view.job, "kind")
     if isinstance(kind, str) and kind and kind not in KINDS:
         known = f"as it ships Katib watches {', '.join(KINDS)}"
@@ -128,7 +128,7 @@ def trial_kind(view: View) -> Iterator[Finding]:
 
 
 def primary_container(view: View) -> Iterator[Finding]:
-    """A pod of a training operator's job has the primary container."""
+    """Check that a pod of a training operator's job has the primary container."""
     wanted = view.template.get("primaryContainerName", "")
     if view.is_batch_job or not wanted or not any(containers for _, _, containers in view.pods):
         return
@@ -141,7 +141,7 @@ def primary_container(view: View) -> Iterator[Finding]:
 
 
 def image(view: View) -> Iterator[Finding]:
-    """Every container has an image."""
+    """Check that every container has an image."""
     for _, _, containers in view.pods:
         for path, item in containers:
             if not item.get("image"):
@@ -152,7 +152,7 @@ def image(view: View) -> Iterator[Finding]:
 
 
 def pod(view: View) -> Iterator[Finding]:
-    """The pod has the primary container and a restartPolicy that a Job may have."""
+    """Check that the pod has the primary container, and a restartPolicy that a Job may have."""
     if not view.is_batch_job:
         return
     at = (*SPEC_AT, "spec", "template", "spec")
@@ -176,7 +176,7 @@ def pod(view: View) -> Iterator[Finding]:
 
 
 def collector(view: View) -> Iterator[Finding]:
-    """The collector's kind, and its file or directory."""
+    """Check the kind of the collector, and its file or directory."""
     at: Path = ("spec", "metricsCollectorSpec")
     if view.collector not in COLLECTORS:
         yield (*at, "collector"), f"the metrics collector's kind {one_of(view.collector, COLLECTORS)}"
@@ -204,7 +204,7 @@ def collector(view: View) -> Iterator[Finding]:
 
 
 def collector_filter(view: View) -> Iterator[Finding]:
-    """Filters compile, have two groups and no semicolon, and do not go with JSON."""
+    """Check that filters compile, have two groups and no semicolon, and are not combined with JSON."""
     at: Path = ("spec", "metricsCollectorSpec", "source", "filter")
     if view.collector == "File" and dig(view.source, "fileSystemPath", "format") == "JSON" and "filter" in view.source:
         yield at, "a filter does not go with format JSON; take it out, or use TEXT"
@@ -222,7 +222,7 @@ def collector_filter(view: View) -> Iterator[Finding]:
 
 
 def metric_name(view: View) -> Iterator[Finding]:
-    """The default filter can read the metrics' names."""
+    """Check that the default filter can read the names of the metrics."""
     if view.collector not in ("StdOut", "File") or dig(view.source, "fileSystemPath", "format") == "JSON":
         return
     if dig(view.source, "filter", "metricsFormat"):
@@ -243,13 +243,13 @@ def metric_name(view: View) -> Iterator[Finding]:
 
 
 def early_stopping_collector(view: View) -> Iterator[Finding]:
-    """Early stopping reads files."""
+    """Check that early stopping has a collector that reads files."""
     if "earlyStopping" in view.spec and view.collector not in ("StdOut", "File"):
         yield ("spec", "earlyStopping"), f"early stopping needs collector StdOut or File, got {view.collector}"
 
 
 def backoff_limit(view: View) -> Iterator[Finding]:
-    """spec.backoffLimit of the Job."""
+    """Check spec.backoffLimit of the Job."""
     if view.is_batch_job and dig(view.job, "spec", "backoffLimit") is None:
         yield (
             (*SPEC_AT, "spec"),
@@ -258,7 +258,7 @@ def backoff_limit(view: View) -> Iterator[Finding]:
 
 
 def deadline(view: View) -> Iterator[Finding]:
-    """activeDeadlineSeconds of the Job."""
+    """Check activeDeadlineSeconds of the Job."""
     places = [dig(view.job, "spec"), dig(view.job, "spec", "template", "spec")]
     if view.is_batch_job and all(dig(place, "activeDeadlineSeconds") is None for place in places):
         yield (
@@ -268,7 +268,7 @@ def deadline(view: View) -> Iterator[Finding]:
 
 
 def arguments(view: View) -> list[str]:
-    """command and args of the primary container, as one list."""
+    """Return command and args of the primary container, as one list."""
     item = view.primary[1] if view.primary else {}
     return strings(item.get("command")) + strings(item.get("args"))
 

@@ -1,7 +1,7 @@
-"""One Experiment as it was written, with safe access to its parts: what the rules read.
+"""An Experiment as it was written, with safe access to its parts. The rules read it.
 
-Empty values (null) are left out, as Go's decoder treats them. Rules run only on documents whose Katib fields have the
-right types (tuner.check.fields); what lies in trialSpec may be anything, so it is reached through `dig` and friends.
+Null values are left out, as Go's decoder ignores them. Rules run only on documents whose Katib fields have the right
+types (tuner.check.fields). The content of trialSpec can have any type, so the rules read it with `dig` and `strings`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ MAPPING: dict[str, Any] = {}
 
 
 def bare(value: Any) -> Any:
-    """A copy without nulls in mappings."""
+    """Return a copy without null values in mappings."""
     if isinstance(value, dict):
         return {key: bare(item) for key, item in value.items() if item is not None}
     return [bare(item) for item in value] if isinstance(value, list) else value
 
 
 def dig(value: Any, *keys: str) -> Any:
-    """The value below some keys, or None where something on the way is missing or no mapping."""
+    """Return the value at a path of keys, or None if a key is missing or a parent is not a mapping."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def strings(value: Any) -> list[str]:
-    """The texts of what should be a list of texts."""
+    """Return the strings in a value that should be a list of strings."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def number(text: Any) -> float | None:
-    """A finite number from its text, as Python's and Go's parsers agree on it; None where it is none."""
+    """Return a finite number that Python's and Go's parsers read equally, or None."""
     try:
         value = float(text)
     except (TypeError, ValueError, OverflowError):
@@ -48,7 +48,7 @@ def number(text: Any) -> float | None:
 
 
 class View:
-    """The parts of one Experiment. Lists of (path, item) keep the place in the file."""
+    """The parts of one Experiment. Lists of (path, item) keep the place in the document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = bare(document)
@@ -67,46 +67,46 @@ class View:
 
     @cached_property
     def parameters(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Every search parameter with its path."""
+        """Return every search parameter with its path."""
         return [(("spec", "parameters", i), item) for i, item in enumerate(self.spec.get("parameters", [])) if item]
 
     def spaces(self, *kinds: str) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-        """(path of feasibleSpace, name, feasibleSpace) of the parameters of some types."""
+        """Yield (path of feasibleSpace, name, feasibleSpace) of the parameters of some types."""
         for path, item in self.parameters:
             if item.get("parameterType") in kinds:
                 yield (*path, "feasibleSpace"), item.get("name", ""), item.get("feasibleSpace", MAPPING)
 
     def settings(self, of: str = "algorithm") -> list[tuple[Path, str, str]]:
-        """(path of the value, name, value) of the settings of `algorithm` or `earlyStopping`."""
+        """Return (path of the value, name, value) of the settings of `algorithm` or `earlyStopping`."""
         items = dig(self.spec, of, "algorithmSettings") or []
         path: Path = ("spec", of, "algorithmSettings")
         return [((*path, i), item.get("name", ""), item.get("value", "")) for i, item in enumerate(items) if item]
 
     @cached_property
     def trial_parameters(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Every trialParameter with its path."""
+        """Return every trialParameter with its path."""
         path: Path = ("spec", "trialTemplate", "trialParameters")
         return [((*path, i), item) for i, item in enumerate(self.template.get("trialParameters", [])) if item]
 
     @cached_property
     def job(self) -> dict[str, Any] | None:
-        """The trialSpec, or None."""
+        """Return the trialSpec, or None."""
         job: dict[str, Any] | None = self.template.get("trialSpec")
         return job
 
     @property
     def is_batch_job(self) -> bool:
-        """True for a Job of batch/v1, the one kind whose fields the webhook knows."""
+        """Whether the trial is a batch/v1 Job. The webhook checks the fields of no other kind."""
         return self.job is not None and (self.job.get("apiVersion"), self.job.get("kind")) == ("batch/v1", "Job")
 
     @cached_property
     def job_text(self) -> str:
-        """The trialSpec as JSON, in which Katib replaces the placeholders."""
+        """Return the trialSpec as JSON, in which Katib replaces the placeholders."""
         return json.dumps(self.job, ensure_ascii=False) if self.job is not None else ""
 
     @cached_property
     def pods(self) -> list[tuple[Path, str, list[tuple[Path, dict[str, Any]]]]]:
-        """(path of the containers, role, containers) of each pod of the trial that has any; role "" for a Job's pod."""
+        """Return (path of the containers, role, containers) of each pod with containers; role "" for a Job's pod."""
         places: list[tuple[Path, str, Any]] = []
         if self.is_batch_job:
             places.append((("spec",), "", dig(self.job, "spec")))
@@ -123,16 +123,16 @@ class View:
 
     @cached_property
     def containers(self) -> list[tuple[Path, dict[str, Any]]]:
-        """The pod's containers, where the trial is a batch/v1 Job."""
+        """Return the pod's containers if the trial is a batch/v1 Job."""
         return self.pods[0][2] if self.is_batch_job else []
 
     @cached_property
     def primary(self) -> tuple[Path, dict[str, Any]] | None:
-        """The container that Katib wraps, or None."""
+        """Return the container whose command Katib wraps, or None."""
         name = self.template.get("primaryContainerName")
         return next(((path, item) for path, item in self.containers if item.get("name") == name), None)
 
     @cached_property
     def references(self) -> dict[str, str]:
-        """trialParameter name -> search parameter name."""
+        """Return a mapping: trialParameter name -> search parameter name."""
         return {item.get("name", ""): item.get("reference", "") for _, item in self.trial_parameters}

@@ -1,7 +1,7 @@
-"""The way to the Kubernetes API: the only package that imports kubernetes.
+"""The connection to the Kubernetes API. No other package imports kubernetes.
 
 Those imports take about half a second, so they are made inside the functions that need them: importing `tuner.kube`
-costs nothing. Objects go in and out as plain dicts; every failure is one of tuner.errors' ClusterError tree.
+costs nothing. Objects are plain dicts. Every failure is a ClusterError (tuner.errors).
 
     cluster = Cluster.connect(context=None)
     cluster.get(EXPERIMENTS, "gan-bayes", namespace="gan-tuner")

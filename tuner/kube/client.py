@@ -1,7 +1,7 @@
-"""One cluster: requests with typed errors, GETs that are tried again, and watch streams as they come over the wire.
+"""A connection to one cluster: requests with typed errors, retries of GETs, and watch streams.
 
-A GET is tried up to four times with a backoff capped at a few seconds; a create, patch or delete once, but for a
-create that a silent webhook stopped (nothing was created then).
+A GET is sent up to four times, with a backoff of a few seconds at most. A create, patch or delete is sent once. Only
+after an admission webhook timed out, a create is sent again, because nothing was created.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tuner.kube.streams import KEEPALIVE, Stop
 Json = dict[str, Any]
 T = TypeVar("T")
 _TRIES = 4
-_PAGE = 250  # objects a page: 2,000 trials are never in memory as JSON at once
+_PAGE = 250  # objects of a page, so that 2,000 trials are never in memory as JSON at once
 _MOST_PAGES = 400  # of one list: 100,000 objects
 _MOST_BYTES = 64 << 20  # of one answer; a page of trials has about 2 MiB
 _MOST_LINE = 16 << 20  # bytes of a watch event or a line of a log
@@ -34,7 +34,7 @@ _POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 class Cluster:
     """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none.
 
-    `in_pod` is True where it was made by a pod's own service account: then the cluster's services have names here.
+    `in_pod` is True if the service account of this pod was used. The names of the cluster's services resolve then.
     """
 
     def __init__(
@@ -47,27 +47,27 @@ class Cluster:
     def connect(cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES) -> Cluster:
         """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
 
-        `timeout` is seconds per request, `tries` how often a GET is sent at most. Sends nothing yet.
+        `timeout` is in seconds per request. A GET is sent up to `tries` times. This method sends no request.
 
-        Raises NoCluster where there is neither, Unreachable where the context or KUBECONFIG is set and cannot be used.
+        Raises NoCluster if there is neither, and Unreachable if the context or KUBECONFIG is set but cannot be used.
         """
         try:
             from kubernetes import client, config
         except ImportError as error:
             raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
         configuration = client.Configuration()
-        configuration.retries = False  # ours alone: urllib3 must not send a create twice
+        configuration.retries = False  # this class retries; urllib3 must not send a create twice
         chosen = os.environ.get("KUBECONFIG")  # the library reads the variable only once, when it is imported
         file = chosen or os.path.expanduser("~/.kube/config")
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
             namespace, in_pod = _context_namespace(config, file, context), False
-        except Exception as error:  # its YAML parser, a certificate's file, a login helper: all say one thing
+        except Exception as error:  # of the YAML parser, a certificate's file or a login helper
             lacks = chosen and not any(os.path.exists(part) for part in file.split(os.pathsep))
             why = "no such file" if lacks else one_line(str(error), 200)
             if context:
                 raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
-            if chosen:  # never the pod's own cluster in the place of the one that was named
+            if chosen:  # the pod's own cluster must not replace the one that the user named
                 raise Unreachable(f"KUBECONFIG={chosen} cannot be used ({why}): fix it, or unset it") from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
@@ -78,27 +78,27 @@ class Cluster:
                 ) from error
             namespace, in_pod = _pod_namespace(), True
         api = client.ApiClient(configuration)
-        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # no setting of kubernetes 35
+        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # kubernetes 35 has no option
         return cls(api, namespace, timeout=timeout, tries=tries, in_pod=in_pod)
 
     @property
     def server(self) -> str:
-        """The API server's URL."""
+        """Return the URL of the API server."""
         return str(self._api.configuration.host)
 
     def new_api(self) -> Any:
-        """Another kubernetes ApiClient of the same cluster: a port-forward replaces its `request` for a while."""
+        """Return another ApiClient for the same cluster. A port-forward temporarily replaces its `request` method."""
         return type(self._api)(self._api.configuration)
 
     def get(self, resource: Resource, name: str, *, namespace: str = "") -> Json:
-        """One object. Raises NotFound, Forbidden, Unreachable, Timeout."""
+        """Return one object. Raises NotFound, Forbidden, Unreachable, Timeout."""
         request = Request("get", resource, namespace, name)
         return self._object(self._read(request, resource.path(namespace, name)), request)
 
     def pages(
         self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
     ) -> Iterator[Json]:
-        """The lists of one LIST, page by page, each with `items` and `metadata.resourceVersion`; limit 0: one page."""
+        """Yield the pages of a list, with `items` and `metadata.resourceVersion`. Limit 0 requests a single page."""
         query = {"limit": str(limit)} | _selectors(labels, fields)
         request, path = Request("list", resource, namespace), resource.path(namespace)
         for _ in range(_MOST_PAGES):
@@ -117,7 +117,7 @@ class Cluster:
     def list(
         self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
     ) -> Iterator[Json]:
-        """The objects of one LIST; a list that expires between two pages is read again once."""
+        """Yield the objects of a list. A list that expires between two pages is read again once."""
         seen: set[str] = set()
         for attempt in range(2):
             try:
@@ -132,7 +132,7 @@ class Cluster:
                     raise
 
     def create(self, resource: Resource, body: Json, *, namespace: str) -> Json:
-        """Create, once. Raises Denied with the webhook's message, Conflict where the name is taken."""
+        """Create an object. Raises Denied with the webhook's message, and Conflict if the name is taken."""
         from kubernetes.client import CustomObjectsApi
 
         request = Request("create", resource, namespace, body.get("metadata", {}).get("name", ""))
@@ -151,12 +151,12 @@ class Cluster:
             return send()
 
     def patch(self, resource: Resource, name: str, body: Json, *, namespace: str, sub: str = "") -> Json:
-        """A merge patch, once."""
+        """Send a merge patch."""
         request = Request("patch", resource, namespace, name, sub)
         return self._json(request, "PATCH", resource.path(namespace, name, sub), body=body, content_type=_MERGE)
 
     def delete(self, resource: Resource, name: str, *, namespace: str) -> None:
-        """Delete, once; what depends on the object goes in the background."""
+        """Delete an object. The server deletes its dependents in the background."""
         request = Request("delete", resource, namespace, name)
         self._json(request, "DELETE", resource.path(namespace, name), query={"propagationPolicy": "Background"})
 
@@ -171,10 +171,10 @@ class Cluster:
         seconds: int = 60,
         stop: Stop | None = None,
     ) -> Iterator[Json]:
-        """Changes since `version` as {"type", "object"}, until the server ends the stream after `seconds`.
+        """Yield the changes since `version` as {"type", "object"}, until the server closes the stream after `seconds`.
 
-        Raises Expired on 410 (an ERROR event in a stream that began with 200), Unreachable when it is cut (also by
-        `stop`), Timeout when the server is silent beyond its time.
+        Raises Expired on 410 (an ERROR event in a stream whose status is 200), Unreachable if the connection breaks or
+        `stop` closes it, and Timeout if the server sends nothing for too long.
         """
         query = _selectors(labels, fields) | {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
         request = Request("watch", resource, namespace)
@@ -192,9 +192,9 @@ class Cluster:
     def log(
         self, pod: str, container: str, *, namespace: str, tail: int | None = None, since: float | None = None
     ) -> str:
-        """A container's log so far: its last `tail` lines, of the last `since` seconds, where given.
+        """Return the log of a container so far; with `tail` its last lines, with `since` the last so many seconds.
 
-        Raises NotFound where the pod is gone, Denied where it has not started.
+        Raises NotFound if the pod is gone, and Denied if the container has not started.
         """
         query = {"container": container} | ({"tailLines": str(tail)} if tail else {})
         if since is not None:
@@ -204,9 +204,9 @@ class Cluster:
         return self._try(lambda: self._text(request, "GET", path, query=query, seconds=seconds))
 
     def log_lines(self, pod: str, container: str, *, namespace: str) -> Iterator[str]:
-        """A container's log, line by line as it is written, until the container ends.
+        """Yield the lines of a container's log as they are written, until the container exits.
 
-        It may be silent for hours, so reading has no timeout: TCP's keepalive notices a connection that is dead.
+        A log may be silent for hours, so reading has no timeout. TCP keepalive detects a dead connection.
         """
         request = Request("get", PODS, namespace, pod, "log")
         query = {"container": container, "follow": "true"}
@@ -215,7 +215,7 @@ class Cluster:
 
     @property
     def _both(self) -> tuple[float, float]:
-        """The timeout to connect and to read: kubernetes 35 passes over a single one that is a float."""
+        """Return the timeouts to connect and to read. kubernetes 35 ignores a single timeout that is a float."""
         return self._timeout, self._timeout
 
     def _read(self, request: Request, path: str, query: Mapping[str, str] | None = None) -> Json:
@@ -242,7 +242,7 @@ class Cluster:
         return answer
 
     def _object(self, item: Any, request: Request) -> Json:
-        """One object as the rest of the client reads it: with a name, and without nulls, which mean nothing."""
+        """Return an object as the other modules expect it: with a name, and without null values."""
         try:
             found = _without_nulls(item)
         except RecursionError:
@@ -319,7 +319,7 @@ class Cluster:
 
 
 def has_katib(context: str | None = None, *, timeout: float = 3.0) -> tuple[bool, str]:
-    """Whether the kubeconfig reaches a cluster that has Katib, and the reason in words. Never raises a ClusterError."""
+    """Return whether the kubeconfig reaches a cluster with Katib, and why. Raises no ClusterError."""
     try:
         cluster = Cluster.connect(context, timeout=timeout)
         root = EXPERIMENTS.path().rsplit("/", 1)[0]
@@ -333,7 +333,7 @@ def has_katib(context: str | None = None, *, timeout: float = 3.0) -> tuple[bool
 
 @contextmanager
 def _translated(request: Request, server: str) -> Iterator[None]:
-    """The kubernetes client's and urllib3's exceptions become ClusterErrors, causes chained."""
+    """Turn the exceptions of the kubernetes client and of urllib3 into ClusterErrors, with their causes."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 

@@ -1,7 +1,7 @@
-"""Katib's DB manager: every value that a trial's collector reported, by gRPC (api.v1.beta1.DBManager, plaintext).
+"""A client of Katib's DB manager, which stores every value that metrics collectors report (gRPC, plaintext).
 
-Inside the cluster it is reached by its service's name; from outside through a port-forward to its pod, bridged to a
-port of this machine's loopback, since gRPC wants an address.
+In the cluster, the client connects to the service. Outside, it uses a port-forward to the pod and a local port, because
+gRPC needs an address.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tuner.result import Observation
 
 PORT = 6789
 _LABEL = f"{COMPONENT_LABEL}=db-manager"
-_TIMEOUT = 10.0  # seconds to connect, and seconds a call
-_LARGEST = 64 << 20  # bytes of a reply: gRPC's own 4 MiB are some 40,000 values
+_TIMEOUT = 10.0  # seconds to connect, and seconds of each call
+_LARGEST = 64 << 20  # bytes of a reply; gRPC's default of 4 MiB holds about 40,000 values
 
 
 class DbManager:
@@ -42,7 +42,7 @@ class DbManager:
     @classmethod
     @contextmanager
     def open(cls, cluster: Cluster, namespace: str = "kubeflow", address: str = "") -> Iterator[DbManager]:
-        """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError where none works."""
+        """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError if none works."""
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
         try:
             import grpc
@@ -71,9 +71,9 @@ class DbManager:
             )
 
     def observations(self, trial: str) -> list[Observation]:
-        """Every value of a trial, oldest first; values that are no number are NaN. Empty for an unknown trial.
+        """Return every value of a trial, oldest first. Text that is not a number is NaN. Empty for an unknown trial.
 
-        Raises Unreachable or Timeout where the DB manager is at fault, a plain ClusterError where this reply alone is.
+        Raises Unreachable or Timeout if the DB manager does not work, and ClusterError if only this reply is unusable.
         """
         import grpc
 
@@ -96,12 +96,12 @@ def _time(text: str) -> datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return time if time.year > 1 else None  # Katib's 0001-01-01: the line bore no time
+    return time if time.year > 1 else None  # Katib writes 0001-01-01 if the line has no time
 
 
 @contextmanager
 def port_forward(cluster: Cluster, namespace: str, port: int = PORT) -> Iterator[str]:
-    """An address on this machine's loopback that leads to the DB manager's pod. Raises NotFound, Forbidden."""
+    """Open a local port that is connected to the pod of the DB manager, and return it. Raises NotFound, Forbidden."""
     pods = [
         item["metadata"]["name"]
         for item in cluster.list(PODS, namespace=namespace, labels=_LABEL)
@@ -125,7 +125,7 @@ def port_forward(cluster: Cluster, namespace: str, port: int = PORT) -> Iterator
 
 
 def _accept(listener: socket.socket, forward: Callable[[], Any], ready: Future[None]) -> None:
-    """Bridge each connection to one of the pod's. The first is made before it is asked for: `ready` has its refusal."""
+    """Connect each local connection to the pod. The first is opened in advance, so that `ready` reports a refusal."""
     try:
         far = forward()
     except ClusterError as error:
@@ -139,7 +139,7 @@ def _accept(listener: socket.socket, forward: Callable[[], Any], ready: Future[N
             break
         try:
             far = far or forward()
-        except ClusterError:  # gRPC sees a closed connection and tries again
+        except ClusterError:  # gRPC notices the closed connection and tries again
             near.close()
             continue
         threading.Thread(target=_bridge, args=(near, far), daemon=True).start()
@@ -149,7 +149,7 @@ def _accept(listener: socket.socket, forward: Callable[[], Any], ready: Future[N
 
 
 def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
-    """A socket that leads to the pod's port. Raises Forbidden with the rule, Unreachable."""
+    """Return a socket that is connected to the pod's port. Raises Forbidden with the RBAC rule, and Unreachable."""
     from kubernetes.client import CoreV1Api
     from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import portforward
@@ -168,7 +168,7 @@ def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
 
 
 def _bridge(near: Any, far: Any) -> None:
-    """Carry bytes both ways until one side ends; then both do."""
+    """Copy bytes in both directions until one side closes, then close the other."""
     back = threading.Thread(target=_pump, args=(far, near), daemon=True)
     back.start()
     _pump(near, far)

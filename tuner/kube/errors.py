@@ -1,7 +1,7 @@
-"""What went wrong, in our words: the kubernetes client's exceptions become tuner.errors' ClusterError tree.
+"""Turns the exceptions of the kubernetes client into ClusterErrors (tuner.errors).
 
-Statuses are those of a real API server (tests/tuner/recordings/responses.json): an admission webhook's refusal is 400,
-the API server's own check of a name 422, and a webhook that does not answer 500.
+The status codes are those of a real API server (tests/tuner/recordings/responses.json): 400 if an admission webhook
+refuses, 422 if the API server itself refuses a name, and 500 if a webhook does not answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSTALL_KATIB = (
 )
 RETRIABLE = frozenset({429, 500, 502, 503, 504})
 _WEBHOOK = re.compile(r'^admission webhook "([^"]+)" denied the request: ')
-# An authorizer's words, with the verb that it asked about; quotas and admission plugins have their own.
+# The message of an authorizer, with the verb that is not allowed. Quotas and admission plugins have other messages.
 _RBAC = re.compile(r"\bcannot ([a-z]+) resource\b")
 
 
@@ -29,12 +29,12 @@ class Expired(ClusterError):
 
 
 class WebhookDown(Unreachable):
-    """An admission webhook did not answer, so nothing was created: the one failed create that is tried again."""
+    """An admission webhook did not answer, so nothing was created. Only this failure of a create is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked, for the message: `create experiments/gan-bayes in namespace gan`."""
+    """A request, as a message shows it: `create experiments/gan-bayes in namespace gan`."""
 
     verb: str
     resource: Resource
@@ -48,7 +48,7 @@ class Request:
 
 
 def from_status(code: int, body: str, request: Request) -> ClusterError:
-    """The error for an answer outside 2xx; `body` is a Status object, or plain text from a proxy in front."""
+    """Return the error for a status outside 2xx. `body` is a Status object, or the plain text of a proxy."""
     message = _message(body)
     webhook = _WEBHOOK.match(message)
     if webhook or code in (400, 422):
@@ -57,7 +57,7 @@ def from_status(code: int, body: str, request: Request) -> ClusterError:
     elif code == 401:
         error = Forbidden("the API server does not accept these credentials (401 Unauthorized): log in again")
     elif code == 403:
-        refused = _RBAC.search(message)  # the verb may be another: a port-forward is a GET and may ask for create
+        refused = _RBAC.search(message)  # a port-forward is a GET that may need the right to create
         rule = f"; the RBAC rule to add: {request.resource.rule(refused[1], request.sub)}" if refused else ""
         error = Forbidden(f"{message or f'not allowed to {request}'}{rule}")
     elif code == 404:
@@ -78,7 +78,7 @@ def from_status(code: int, body: str, request: Request) -> ClusterError:
 
 
 def from_exception(error: Exception, request: Request, server: str) -> ClusterError:
-    """The error for a request that got no answer: refused, reset, wrong certificate, timed out."""
+    """Return the error for a request without an answer: refused, reset, a wrong certificate, or a timeout."""
     name = type(error).__name__
     if "Timeout" in name:
         return Timeout(f"{request}: {server} did not answer in time")
@@ -88,10 +88,10 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
 
 
 def hidden(error: BaseException, kind: type[E]) -> E | None:
-    """The exception of `kind` that led to `error`, or is it.
+    """Return the exception of type `kind` that caused `error`, or `error` itself.
 
-    The kubernetes client decodes the body of each of its ApiExceptions: where there is none (TLS failed, a port-forward
-    was refused), an AttributeError hides it.
+    The kubernetes client decodes the body of each ApiException. Without a body (TLS failed, a port-forward was
+    refused) it raises an AttributeError instead.
     """
     link: BaseException | None = error
     while link is not None and not isinstance(link, kind):
@@ -100,7 +100,7 @@ def hidden(error: BaseException, kind: type[E]) -> E | None:
 
 
 def one_line(text: str, limit: int = 600) -> str:
-    """`text` with its whitespace folded, cut at `limit` characters."""
+    """Return `text` in one line, cut after `limit` characters."""
     folded = " ".join(text.split())
     return folded if len(folded) <= limit else folded[: limit - 3] + "..."
 
@@ -114,7 +114,7 @@ def _not_found(message: str, body: str, request: Request) -> NotFound:
 
 
 def _message(body: str) -> str:
-    """A Status object's message in one line and whole, however long a webhook's is; else the beginning of the text."""
+    """Return the complete message of a Status object in one line, or the start of another text."""
     try:
         status: Any = json.loads(body)
     except ValueError:

@@ -1,7 +1,7 @@
 """Runs a command in a container of a pod and returns what it prints: bounded in size and in time.
 
-The command is a list of arguments and no shell reads it. The answer comes from a container that somebody else controls,
-so it is only bytes here.
+The command is a list of arguments, and no shell is involved. The output comes from a container that this program does
+not control, so it is treated as bytes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _STDOUT, _STDERR, _STATUS = 1, 2, 3  # channels of v4.channel.k8s.io
 _MOST_WORDS = 1 << 16  # bytes of stderr and of the status
-_POLL = 0.5  # seconds between two looks at whether the caller has given up
+_POLL = 0.5  # seconds between two checks whether the caller has given up
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a command printed to stdout, and why it failed; "" if it did not."""
+    """What a command printed to stdout, and why it failed ("" if it succeeded)."""
 
     data: bytes
     failure: str
@@ -68,7 +68,7 @@ def execute(
 
 
 class _Session:
-    """One command, in a thread of its own."""
+    """A command that runs in a separate thread."""
 
     def __init__(self, cluster: Cluster, request: Request, container: str, argv: Sequence[str], most: int) -> None:
         self._cluster, self._request, self._container, self._argv = cluster, request, container, list(argv)
@@ -92,7 +92,7 @@ class _Session:
                 wire.close()
         except ClusterError as error:
             done.set_exception(error)
-        except Exception as error:  # the websocket library raises its own, and those of sockets and TLS
+        except Exception as error:  # the websocket library raises its own exceptions, and those of sockets and TLS
             done.set_exception(Unreachable(f"{self._request}: the connection failed: {one_line(str(error), 200)}"))
 
     def _connected(self) -> Any:
@@ -135,7 +135,7 @@ class _Session:
 
 
 def _failure(status: bytes, stderr: bytes) -> str:
-    """Why the command failed; "" where the status says that it did not."""
+    """Return why the command failed, or "" if its status is a success."""
     try:
         shape: Any = json.loads(status)
     except ValueError:

@@ -1,10 +1,11 @@
-"""List, then watch, then list again when it must be: a kind of object followed for as long as one likes.
+"""Follows the objects of one kind: a list, then a watch, and another list when it is necessary.
 
     for change in follow(cluster, TRIALS, stop, namespace="gan", labels="katib.kubeflow.org/experiment=gan-bayes"): ...
 
-A stream that the server ends in good order continues from the last resourceVersion; one that is cut, or too old (410),
-begins with a new list. Between failures it waits 1, 2, 4 ... 30 seconds. An API server that restarts may refuse good
-credentials for a moment, so once a list has come, a few refusals in a row are failures like any other.
+After the server closes a stream normally, the next one continues from the last resourceVersion. A new list follows a
+broken connection, or a resourceVersion that is too old (410). The delay after a failure is 1, 2, 4 ... 30 seconds. An
+API server that restarts may refuse valid credentials for a moment. So after the first list, up to three consecutive
+401 or 403 responses are retried.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from tuner.kube.resources import Resource
 from tuner.kube.streams import Stop
 
 _LONGEST_WAIT = 30.0
-_REFUSALS = 3  # 401 or 403 in a row that a watch survives
+_REFUSALS = 3  # consecutive 401 or 403 responses that are retried
 
 
 class ChangeKind(StrEnum):
-    """What a change says of its object."""
+    """The kind of a change."""
 
-    LISTING = "listing"  # a list begins; one that was cut off before it was complete counts no more
-    LISTED = "listed"  # it exists, as a list says
-    SYNCED = "synced"  # the list is complete; `object` is empty, what was not listed is gone
+    LISTING = "listing"  # a list starts; what an incomplete list contained is void
+    LISTED = "listed"  # the object is in the list
+    SYNCED = "synced"  # the list is complete; `object` is empty, and objects that were not listed are gone
     PUT = "put"  # added or modified
     DELETED = "deleted"
-    LOST = "lost"  # the connection; `object` holds {"message"}
-    REFUSED = "refused"  # 401 or 403, which is tried again; `object` holds {"message"}
+    LOST = "lost"  # the connection broke; `object` is {"message"}
+    REFUSED = "refused"  # 401 or 403, which is retried; `object` is {"message"}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step in what is known of `resource`."""
+    """A change of the known objects of `resource`."""
 
     kind: ChangeKind
     resource: Resource
@@ -56,7 +57,7 @@ def follow(
     fields: str = "",
     first_wait: float = 1.0,
 ) -> Iterator[Change]:
-    """Changes until `stop` is set. Raises what does not recover by itself: Forbidden, NotFound."""
+    """Yield changes until `stop` is set. Raises Forbidden and NotFound, from which no retry recovers."""
     version, wait, listed, refused = "", first_wait, False, 0
     where: Any = {"namespace": namespace, "labels": labels, "fields": fields}
     while not stop.is_set():
@@ -91,7 +92,7 @@ def follow(
 
 
 def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Generator[Change, None, str]:
-    """What there is now, and the resourceVersion to watch from."""
+    """Yield the objects that exist, and return the resourceVersion to watch from."""
     version = ""
     yield Change(ChangeKind.LISTING, resource, {})
     for page in cluster.pages(resource, **where):

@@ -1,4 +1,4 @@
-"""The kinds of object that the client reads or writes, and where the API server keeps them."""
+"""The kinds of objects that the client reads or writes, and their paths in the API."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind: its API group ("" for the core), version and plural."""
+    """A kind of object: its API group ("" for the core group), version and plural."""
 
     group: str
     version: str
     plural: str
 
     def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
-        """The URL path, for example /apis/kubeflow.org/v1beta1/namespaces/gan/trials/NAME."""
+        """Return the URL path, for example /apis/kubeflow.org/v1beta1/namespaces/gan/trials/NAME."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
         parts = [root + scope, self.plural, *(quote(part, safe="") for part in (name, sub) if part)]
         return "/".join(parts)
 
     def rule(self, verb: str, sub: str = "") -> str:
-        """The RBAC rule that allows `verb`, as YAML in one line."""
+        """Return the RBAC rule that allows `verb`, as YAML in one line."""
         plural = f"{self.plural}/{sub}" if sub else self.plural
         return f'{{apiGroups: ["{self.group}"], resources: ["{plural}"], verbs: ["{verb}"]}}'
 
 
 def quantity(amount: object) -> Decimal:
-    """A Kubernetes quantity (`2`, `65k`, `1Gi`, `500m`) as a number within int64; 0 for what is none."""
+    """Return a Kubernetes quantity (`2`, `65k`, `1Gi`, `500m`) as a number within int64, or 0 for other text."""
     from kubernetes.utils.quantity import parse_quantity
 
     try:

@@ -1,6 +1,6 @@
-"""Streams that may be silent: how a dead connection is noticed, and how a reader is woken that waits for nothing more.
+"""Streams that may be silent for long: how a dead connection is detected, and how a waiting reader is woken.
 
-Closing a socket does not wake the thread that reads from it; shutting it down does.
+To close a socket does not wake the thread that reads from it; to shut it down does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A peer that has gone without a word is noticed within a minute and a half: a probe after 30 s of silence, then five.
+# A peer that disappeared is detected within 90 seconds: a probe after 30 s of silence, then five more.
 KEEPALIVE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
@@ -21,7 +21,7 @@ KEEPALIVE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, so
 
 
 class Stop(threading.Event):
-    """An event that also ends the streams being read under it, so that no thread waits on for the server."""
+    """An event that also shuts down the streams that are read with it, so that no thread waits for the server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Stop(threading.Event):
         self._lock = threading.Lock()
 
     def set(self) -> None:
-        """Set it, and shut the open streams down: their readers see the end at once."""
+        """Set the event and shut down the open streams. Their readers return at once."""
         super().set()
         with self._lock:
             for stream in self._open:
@@ -37,7 +37,7 @@ class Stop(threading.Event):
 
     @contextmanager
     def shuts(self, stream: int) -> Iterator[None]:
-        """Within, the socket of file descriptor `stream` is shut down when the event is set."""
+        """Shut down the socket of file descriptor `stream` if the event is set while the block runs."""
         with self._lock:
             self._open.add(stream)
         if self.is_set():

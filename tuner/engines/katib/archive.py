@@ -39,7 +39,7 @@ class ClusterStudies(Studies):
         return self.submit(experiment, place=asdict(origin))
 
     def save(self, result: Result, uid: str) -> None:
-        """Store a result in the study of the Experiment with this uid; nowhere if that has been removed.
+        """Store a result in the study of the Experiment with this uid. Without such a study, store nothing.
 
         So an old watch never writes into a newer study of the same name.
         """
@@ -47,7 +47,7 @@ class ClusterStudies(Studies):
             self.save_result(replace(result, name=name))
 
     def origin(self, name: str) -> Origin | None:
-        """Where on a cluster the study was submitted or collected; None for a local one, or one not in the store."""
+        """Return where on a cluster the study was submitted or collected; None for an unknown or local study."""
         held = (self.held(name) or {}).get("origin")
         try:
             return Origin(**held) if held else None
@@ -55,7 +55,7 @@ class ClusterStudies(Studies):
             raise StudyDamaged(f"{self.folder(name) / MANIFEST} has a damaged origin: collect it again") from error
 
     def activate(self, name: str, uid: str) -> str:
-        """Let `name` stand for the Experiment of this uid; returns where another one's study was moved, "" if none."""
+        """Make `name` the study of the Experiment with this uid. Returns the archive of the study before it, or ""."""
         folder, back, free = self.folder(name), self.kept(name, uid), ""
         if back == name:
             return ""
@@ -71,7 +71,7 @@ class ClusterStudies(Studies):
         return free
 
     def kept(self, name: str, uid: str) -> str:
-        """The study of this Experiment: `name`, or the archive that it became; "" where there is none."""
+        """Return the study of this Experiment: `name`, or its archive; "" if there is none."""
         if self._is(name, uid):
             return name
         for other in self.names():
@@ -82,7 +82,7 @@ class ClusterStudies(Studies):
         return ""
 
     def archived(self, name: str) -> str:
-        """The Experiment that the study is an archive of; "" for a study that has its Experiment's own name."""
+        """Return the name of the Experiment of an archive; "" for a study that is not an archive."""
         held = self.held(name) or {}
         try:
             own = str(held["document"]["metadata"]["name"]) if held.get("origin") else name

@@ -1,4 +1,4 @@
-"""The trial counts of an Experiment: which of them Katib lets one change (validator.go:104-142)."""
+"""The trial counts of an Experiment: which of them Katib allows to change (validator.go:104-142)."""
 
 from __future__ import annotations
 

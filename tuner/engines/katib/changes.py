@@ -14,7 +14,7 @@ from tuner.kube.streams import Stop
 
 
 class Changes:
-    """The changes of all three kinds, in the order of arrival."""
+    """The changes of all three kinds, in the order in which they arrive."""
 
     def __init__(self, cluster: Cluster, study: LiveExperiment, clock: Clock) -> None:
         self._cluster, self._study, self._clock = cluster, study, clock
@@ -62,7 +62,7 @@ class Changes:
                     return
         except ClusterError as error:
             self._put(_PodsForbidden(str(error)) if isinstance(error, Forbidden) and resource is PODS else error)
-        except Exception as error:  # a thread that dies silently would leave the watch waiting forever
+        except Exception as error:  # if a thread failed silently, the watch would wait forever
             failure = ClusterError(f"the watch of {resource.plural} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._put(failure)

@@ -1,4 +1,4 @@
-"""Learning curves: from Katib's DB manager, and where that is out of reach, from the pods' logs.
+"""Learning curves: from Katib's DB manager, or, if it cannot be reached, from the pods' logs.
 
 `tuner.curves` stores them. The curve of a finished trial is requested once: what the file already holds is not fetched
 again. The file stays open meanwhile, so that writes still reach it after another command has renamed its directory.
@@ -23,7 +23,7 @@ from tuner.result import Observation, Result, Trial, TrialState
 
 _LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs a request
 _LOGGED = (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED)
-_SILENCES = 3  # calls in a row without an answer, until the DB manager is left alone
+_SILENCES = 3  # consecutive calls without an answer after which the DB manager is not asked again
 
 
 def collect(
@@ -38,7 +38,7 @@ def collect(
 ) -> str:
     """Add the curves of the trials that have finished since the last call. Returns what is missing, "" when nothing is.
 
-    Raises StudyError alone, where nothing can be written: a result without curves is still a result.
+    Raises only StudyError, if the file cannot be written, because a result without curves is still useful.
     """
     have = read(folder)
     wanted = [t for t in result.trials if t.state.finished and t.metrics and t.name not in have]
@@ -66,7 +66,7 @@ def running(
     """
     try:
         parse = _parser(experiment)
-    except GantuneError:  # a filter of Go's that Python cannot take
+    except GantuneError:  # a Go regular expression that Python cannot compile
         return {}
     by_trial = _by_trial(pods)
     found: dict[str, ObservationLog] = {}
@@ -88,8 +88,8 @@ def _by_trial(pods: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 def _logged(
     cluster: Cluster, pods: list[dict[str, Any]], namespace: str, parse: Callable[[str], Iterable[Observation]]
 ) -> ObservationLog:
-    """What the log of a trial's metrics collector says. Raises ClusterError where there is no log."""
-    pod = logs.pod_with(SIDECAR, pods)  # it echoes what it reads, under StdOut and File alike
+    """Return the observations in the log of a trial's metrics collector. Raises ClusterError where there is no log."""
+    pod = logs.pod_with(SIDECAR, pods)  # it prints what it reads, under StdOut and File
     lines = logs.read(cluster, pod, SIDECAR, namespace)
     return ObservationLog([seen for line in lines for seen in parse(line) if "metric_logs:" not in line])
 
@@ -113,11 +113,11 @@ def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> 
 
 
 def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, writer: Writer) -> int:
-    """How many curves were had, of the newest trials whose pods are still there: one list, and a log each."""
+    """Return how many curves were read, of the newest trials whose pods still exist: one list, and one log each."""
     try:
         parse = _parser(experiment)
         pods = _by_trial(cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"))
-    except GantuneError:  # no pods available, or a filter of Go's that Python cannot take
+    except GantuneError:  # no pods, or a Go regular expression that Python cannot compile
         return 0
     count = 0
     for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][-_LOG_LIMIT:]:
@@ -130,7 +130,7 @@ def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], na
 
 
 def _parser(experiment: Experiment) -> Callable[[str], Iterable[Observation]]:
-    """What reads one line of the collector's log. Raises ManifestError for a filter that Python cannot take."""
+    """Return a parser of the collector's log. Raises ManifestError for a filter that Python cannot compile."""
     metrics = (experiment.objective.metric, *experiment.additional_metrics)
     if experiment.collector.format is FileFormat.JSON:
         return partial(_json_line, metrics)
@@ -139,7 +139,7 @@ def _parser(experiment: Experiment) -> Callable[[str], Iterable[Observation]]:
 
 
 def _json_line(metrics: tuple[str, ...], line: str) -> list[Observation]:
-    """The observations of a line of the metrics file; none of the collector's own lines, which are not JSON."""
+    """Return the observations of a line of the metrics file. The collector's own lines are not JSON and have none."""
     try:
         return list(parse_json(line, metrics))
     except JsonLineError:

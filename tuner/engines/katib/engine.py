@@ -42,8 +42,8 @@ _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, fo
 class KatibEngine:
     """Searches on one cluster, stored in one store.
 
-    `namespace` overrides the manifest's; `timeout` ends a watch after so many seconds; `notify` hears warnings that
-    come outside a watch; all waits are measured by `clock`.
+    `namespace` overrides the manifest's. `timeout` ends a watch after so many seconds. `notify` receives warnings
+    outside a watch. `clock` measures all waits.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class KatibEngine:
 
     @guarded
     def submit(self, experiment: Experiment, earlier: Result | None = None) -> str:
-        """Create the Experiment, or join the one that is there with the same spec; at most five requests.
+        """Create the Experiment, or join an existing one with the same spec; sends at most five requests.
 
         `earlier` is a study to warm-start from. Raises StudyChanged with the difference; Denied with the webhook's
         message; NotFound without Katib or without the namespace; UnsupportedError for a warm start with a service of
@@ -97,7 +97,7 @@ class KatibEngine:
         The result is stored on the way and at the end, whichever it is.
         """
         study = self._find(name)
-        if study.state is StudyState.RUNNING:  # a finished one is stored once its trials are read
+        if study.state is StudyState.RUNNING:  # a finished study is stored after its trials are read
             self._remember(study)
         known = self._known(study)
         watcher = Watcher(self.cluster, study, known=known, timeout=self.timeout, clock=self.clock)
@@ -119,7 +119,7 @@ class KatibEngine:
             except NotFound:
                 pass
             except ClusterError as error:
-                if not watcher.result().trials:  # nothing was read: the state alone would look like an empty study
+                if not watcher.result().trials:  # no trial was read: the state alone would look like an empty study
                     raise
                 result = seen
                 yield Event(
@@ -139,7 +139,7 @@ class KatibEngine:
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
         """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory.
 
-        `notify` hears where Katib's verdict is doubtful: another best, a goal that was not reached.
+        `notify` receives what is doubtful in Katib's status: another best trial, or a goal that was not reached.
         """
         study = self._find(name)
         result = self._collect(study, with_curves=with_curves)
@@ -149,11 +149,11 @@ class KatibEngine:
 
     @guarded
     def stop(self, name: str) -> None:
-        """End the search and its running trials; the Experiment and every finished trial stay."""
+        """Stop the search and its running trials. The Experiment and every finished trial are kept."""
         study = self._find(name)
         self._remember(study)
         if complete(self.cluster, study):
-            self.clock.sleep(1.0)  # the controller may be at work on the state of before, and make trials
+            self.clock.sleep(1.0)  # the controller may still process the previous state and create trials
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.clock)
         state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
         self.store.save(
@@ -162,7 +162,7 @@ class KatibEngine:
 
     @guarded
     def extend(self, name: str, max_trials: int) -> None:
-        """Raise maxTrialCount. Raises UnsupportedError with Katib's rule where it cannot be done."""
+        """Raise maxTrialCount. Raises UnsupportedError with Katib's rule if it is impossible."""
         study = self._find(name)
         if refused := budget.refused_extension(study.item, max_trials):
             raise UnsupportedError(refused)
@@ -174,7 +174,7 @@ class KatibEngine:
 
     @guarded
     def delete(self, name: str) -> Result:
-        """Collect, then delete: its trials, Jobs and pods go within seconds, and so do Katib's metrics."""
+        """Collect the results and delete the Experiment. Katib then deletes its trials, Jobs, pods and metrics."""
         study = self._find(name)
         result = self._collect(study)
         self.cluster.delete(EXPERIMENTS, name, namespace=study.namespace)
@@ -223,7 +223,7 @@ class KatibEngine:
         body = _body(experiment, namespace)
         try:
             made = self.cluster.create(EXPERIMENTS, body, namespace=namespace)
-        except Conflict:  # someone was quicker, or a create whose answer was lost had arrived
+        except Conflict:  # another client created it, or the answer to the first create was lost
             study = self._joined(experiment, namespace) if experiment.name else None
             if study is None:
                 raise
@@ -248,7 +248,7 @@ class KatibEngine:
         return LiveExperiment(item, replace(experiment, document=_body(experiment, namespace)), namespace)
 
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
-        """The Experiment, or None; one that is being deleted is waited for, since it cannot be joined."""
+        """Return the Experiment, or None. Waits for one that is being deleted, because it cannot be joined."""
         since = ""
         for attempt in range(_DELETE_POLLS):
             self.clock.sleep(1.0 if attempt else 0.0)
@@ -268,7 +268,7 @@ class KatibEngine:
 
     def _collect(self, study: LiveExperiment, *, with_curves: bool = True) -> Result:
         result = read_result(self.cluster, study, self._known(study), self.notify)
-        self._remember(study)  # after the read, so that a refused one leaves no empty study in the store
+        self._remember(study)  # after the read, so that a refusal leaves no empty study in the store
         self.store.save(result, study.uid)
         if with_curves and result.trials:
             self._curves(study, result)
@@ -313,13 +313,15 @@ class KatibEngine:
             raise NotFound(f"{error}; {here}") from error
 
     def _remember(self, study: LiveExperiment) -> None:
-        """Let the store's NAME be this very Experiment; what another one left there is kept next to it."""
+        """Make NAME in the store the study of this Experiment. The study of another one is kept as an archive."""
         origin = Origin(study.uid, study.namespace, self.cluster.server)
         moved = self.store.activate(study.name, study.uid)
         if moved:
             self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
             before, same = self.store.origin(moved), self.store.archived(moved) == study.name
-            if before and same and replace(before, uid=study.uid) == origin:  # its place is taken, so it is gone
+            if (
+                before and same and replace(before, uid=study.uid) == origin
+            ):  # another Experiment has its name, so it is gone
                 with suppress(StudyDamaged):
                     gone = self.store.result(moved).cut_off(StudyState.DELETED, "deleted on the cluster")
                     self.store.save_result(gone)
@@ -328,7 +330,7 @@ class KatibEngine:
         self.store.remember(experiment, origin)
 
     def _known(self, study: LiveExperiment) -> tuple[Trial, ...]:
-        """The trials that the store holds of this very Experiment."""
+        """Return the trials of exactly this Experiment that are in the store."""
         kept = self.store.kept(study.name, study.uid)
         try:
             return self.store.result(kept).trials if kept else ()
@@ -336,7 +338,7 @@ class KatibEngine:
             return ()
 
     def _keep(self, seen: Result, known: tuple[Trial, ...], study: LiveExperiment) -> Result:
-        """Store what a watch has seen, unless it has seen the end of the study but none of its trials."""
+        """Store the result of a watch, unless it knows that the study finished but none of its trials."""
         result = replace(seen, trials=trials.united(seen.trials, known))
         if seen.trials or seen.state is StudyState.RUNNING:
             self.store.save(result, study.uid)

@@ -1,4 +1,4 @@
-"""An Experiment and its trials as the cluster holds them, read in a few lists."""
+"""An Experiment and its trials on the cluster, read with a few lists."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class LiveExperiment:
 
     @property
     def uid(self) -> str:
-        """What tells it from another one of the same name."""
+        """metadata.uid, which differs between Experiments of the same name."""
         return str(self.item["metadata"].get("uid", ""))
 
     @property
     def state(self) -> StudyState:
-        """How it stands."""
+        """The state of the study."""
         return objects.study_state(self.item)[0]
 
     @property
@@ -63,7 +63,7 @@ def fetch_live(cluster: Cluster, name: str, namespace: str) -> LiveExperiment:
 def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
     """The object with the trial template that a ConfigMap holds written out; {} where it cannot be read.
 
-    Only exports need the template: to watch, to stop and to delete work without.
+    Only exports need the template. To watch, to stop and to delete, it is not necessary.
     """
     template = item.get("spec", {}).get("trialTemplate") or {}
     source = template.get("configMap")
@@ -83,7 +83,7 @@ def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
 def read_result(
     cluster: Cluster, study: LiveExperiment, known: Iterable[Trial], notify: Callable[[str], None], *, pods: bool = True
 ) -> Result:
-    """The Experiment and all its trials, with what was `known` of them before."""
+    """Return the Experiment and all its trials, merged with the trials that were `known` before."""
     listed = [
         trials.listed_trial(found, study.experiment)
         for found in cluster.list(TRIALS, namespace=study.namespace, labels=study.label)

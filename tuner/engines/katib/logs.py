@@ -21,12 +21,12 @@ _FAILURE_TAIL = 20  # lines of the collector's log in which its last error is lo
 
 
 def container(experiment: Experiment) -> str:
-    """The container whose log holds what the trainer printed."""
+    """Return the container whose log has the output of the trainer."""
     return SIDECAR if experiment.collector.kind is CollectorKind.STDOUT else experiment.template.primary_container
 
 
 def choose(result: Result, which: str | None, *, best: bool) -> Trial:
-    """The trial of that name or number; the best; else the newest that runs; else the newest."""
+    """Return the trial of that name or number, or the best, or else the newest running one, or else the newest."""
     if best:
         if result.best is None:
             raise NotFound(
@@ -61,7 +61,7 @@ def lines(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str
 
 
 def explained(cluster: Cluster, pod: PodView, namespace: str) -> PodView:
-    """`pod` with the cause from the metrics collector's log, where the collector is what failed; one request."""
+    """Return `pod` with the reason from the metrics collector's log if the collector failed. Sends one request."""
     if pod.culprit != SIDECAR or not (cause := _collector_failure(cluster, pod.name, namespace)):
         return pod
     return replace(pod, reason=f"the metrics collector failed: {cause}")
@@ -83,7 +83,7 @@ def _collector_failure(cluster: Cluster, pod: str, namespace: str) -> str:
 
 
 def pod_with(container: str, pods: Iterable[dict[str, Any]]) -> str:
-    """The youngest of a trial's pods, of those that have the container if any has."""
+    """Return the youngest pod of a trial, if possible one that has the container."""
     created = "creationTimestamp"
     return name_of(max(pods, key=lambda item: (container in containers(item), item["metadata"].get(created, ""))))
 

@@ -1,7 +1,7 @@
-"""Checks, before an Experiment is created, what would make it fail afterwards: three requests, no change.
+"""Checks before an Experiment is created what would make it fail later. Sends three requests and changes nothing.
 
-What Katib would refuse anyway raises; what may yet come right (a node pool that scales up from zero) is a warning. A
-check that RBAC forbids is passed over, since the create itself will tell.
+What Katib would refuse raises an error. What may resolve itself (a node pool that scales up from zero) is a warning. A
+check that RBAC forbids is skipped, because the create reports the problem.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which suggestion service will answer for an Experiment, and what follows for its manifest.
+"""Finds which suggestion service serves an Experiment, and what this means for its manifest.
 
-katib-config maps each algorithm to an image. Ours runs first trials and warm starts, which are algorithm settings that
-Katib's own services refuse; each of those has faults of its own (tuner.check.portable).
+katib-config maps each algorithm to an image. The service of this project runs first trials and warm starts, which are
+algorithm settings that Katib's own services refuse. Each of those has known faults (tuner.check.portable).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Object = Mapping[str, Any]
 
 
 class Kind(Enum):
-    """Whose service it is."""
+    """Who provides the service."""
 
     OURS = "the suggestion service of gan-tuner"
     STOCK = "Katib's own service"

@@ -1,4 +1,4 @@
-"""An Experiment's spec as Katib's webhook would complete it, to compare what is written with what a cluster holds.
+"""Completes a spec as Katib's webhook does, to compare a manifest with an Experiment on a cluster.
 
 Source: experiment_defaults.go. Verified against a real server's answers (tests/tuner/recordings/responses.json).
 """
@@ -14,7 +14,7 @@ from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.first import FIRST_SETTING
 
 Object = Mapping[str, Any]
-_BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib lets one edit, with parallelTrialCount
+_BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib allows to change, with parallelTrialCount
 _CONDITION = 'status.conditions.#(type=="{}")#|#(status=="True")#'
 _DONE = {"Job": "Complete", "TrainJob": "Complete"}  # every other kind that Katib knows: Succeeded
 _PODS = {
@@ -80,7 +80,7 @@ def _without_ours(spec: dict[str, Any]) -> None:
 
 
 def difference(held: Object, written: Object) -> list[str]:
-    """`path: held -> written` for each place where the two specs differ after defaulting, budget apart."""
+    """Yield `path: held -> written` for each difference of two specs after defaulting, without the budget."""
     ours, theirs = defaulted(written), defaulted(held)
     _without_ours(ours)
     _without_ours(theirs)

@@ -19,7 +19,7 @@ from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.result import StudyState, Trial, TrialState
 
 _PATCH_ATTEMPTS = 5  # the controller writes the status too, and a conflict is read and patched again
-_DELETE_ROUNDS = 10  # a second apart; the second round finds the trials that were created meanwhile
+_DELETE_ROUNDS = 10  # one second apart; the second round finds trials that were created during the first
 
 
 def complete(cluster: Cluster, study: LiveExperiment) -> bool:
@@ -42,7 +42,7 @@ def complete(cluster: Cluster, study: LiveExperiment) -> bool:
 
 
 def _least(item: dict[str, Any]) -> int:
-    """The least maxTrialCount that the webhook takes. Without one, Katib restarts whatever has finished.
+    """Return the least maxTrialCount that the webhook accepts. Without one, Katib restarts a finished search.
 
     See experiment_controller.go:201-204 and validator.go:104-136.
     """
@@ -53,7 +53,7 @@ def _least(item: dict[str, Any]) -> int:
 def _patch(
     cluster: Cluster, study: LiveExperiment, item: dict[str, Any], sub: str, body: dict[str, Any]
 ) -> dict[str, Any]:
-    """Patch the very state that was read: Conflict where the controller was quicker."""
+    """Patch the status that was read. Raises Conflict if the controller changed it since."""
     body = body | {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}}
     return cluster.patch(EXPERIMENTS, study.name, body, namespace=study.namespace, sub=sub)
 

@@ -1,4 +1,4 @@
-"""Trials merged from what the cluster lists, what their pods say and what the store knew before. Pure."""
+"""Merges trials from the cluster's list, their pods and the store. Pure functions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Arrivals:
 
 
 class Numbers:
-    """The number of each trial: the one it was known under, or its label's, or the next in the order of creation."""
+    """Return the number of each trial: its known number, that of its label, or the next in the order of creation."""
 
     def __init__(self, known: Iterable[Trial] = ()) -> None:
         self._of = {trial.name: trial.number for trial in known}
@@ -79,13 +79,13 @@ class Numbers:
 
 
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
-    """By label, then creation, then name; the API server lists by name."""
+    """Sort by label, then creation, then name. The API server sorts by name."""
     last = math.inf
     return sorted(listed, key=lambda one: (last if one.number is None else one.number, one.created, one.trial.name))
 
 
 def youngest(pods: Iterable[PodView]) -> dict[str, PodView]:
-    """The pod that represents each trial: a Job that retries has several, a distributed Job has them at once."""
+    """Return the pod that represents each trial. A Job that retries has several pods, and a distributed Job too."""
     return {pod.trial: pod for pod in sorted(pods, key=_age) if pod.trial}
 
 
@@ -94,7 +94,7 @@ def _age(pod: PodView) -> tuple[str, bool, str]:
 
 
 def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found: str = "") -> Trial:
-    """`trial` with its pod's node and reason.
+    """Return `trial` with its pod's node and reason.
 
     Until the trial has finished, only its current pod counts, and what was `found` (a queue, a refusal). A failed pod
     is no reason to wait: Katib marks the trial as failed, or the Job creates another pod. Once the trial has finished,
@@ -108,13 +108,13 @@ def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found:
         return replace(trial, node=node)
     if known and known.state is TrialState.FAILED:
         reason = reason or known.reason
-    if DEADLINE in trial.reason:  # the pods were killed for it: their exit codes say less
+    if DEADLINE in trial.reason:  # the pods were killed because of it, so their exit codes are less useful
         reason = trial.reason
     return replace(trial, node=node, reason=reason or trial.reason)
 
 
 def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterable[Trial]) -> tuple[Trial, ...]:
-    """All trials in the order of their numbers: those listed, and those that were `known` and are gone since."""
+    """Return all trials in the order of their numbers: the listed ones, and the `known` ones that are gone."""
     before = {trial.name: trial for trial in known}
     numbers = Numbers(before.values())
     trials = []
@@ -128,6 +128,6 @@ def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterabl
 
 
 def united(seen: Iterable[Trial], known: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The trials that were `seen`, and those that were `known` and have not been seen yet."""
+    """Return the trials that were `seen`, and those that were `known` and have not been seen yet."""
     by_name = {trial.name: trial for trial in [*known, *seen]}
     return tuple(sorted(by_name.values(), key=lambda trial: trial.number))

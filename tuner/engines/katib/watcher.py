@@ -54,9 +54,9 @@ class Watcher:
         self._pods: dict[str, PodView] = {}
         self._pods_known = True
         self._pods_of: dict[str, dict[str, PodView]] = {}  # by trial
-        self._last_pod: dict[str, PodView] = {}  # by trial: why it failed is asked after its pod is gone
+        self._last_pod: dict[str, PodView] = {}  # by trial: the reason of a failure may be needed after the pod is gone
         self._explanations: dict[PodView, PodView] = {}  # what the collector's log added to a failed pod
-        self._reasons: dict[str, str] = {}  # by trial, from a look: a suspended Job, a refused pod
+        self._reasons: dict[str, str] = {}  # by trial, from a diagnosis: a suspended Job, a refused pod
         self._listing: dict[Resource, dict[str, Listed | None]] = {}  # the names of a list that is under way
         self._lost: set[Resource] = set()  # watches that were cut off and have not listed again
         self._said: set[str] = set()
@@ -101,7 +101,7 @@ class Watcher:
             self._changes.close()
 
     def ends(self, result: Result) -> Iterator[Event]:
-        """The events from the last seen state to `result`: the Experiment may finish before its trials are seen to."""
+        """Yield the events between the last state and `result`. The Experiment may finish before its trials do."""
         self.state, self.reason = result.state, result.reason
         for trial in result.trials:
             yield from self._become(trial)
@@ -117,7 +117,7 @@ class Watcher:
         elif change.kind is ChangeKind.LISTING:
             self._listing[change.resource] = {}
         elif change.kind is ChangeKind.SYNCED:
-            if change.resource in self._lost:  # nothing could move meanwhile: the search gets its full time again
+            if change.resource in self._lost:  # no change could arrive: wait for the full time again
                 self._lost.discard(change.resource)
                 self._progress()
             yield from self._synced(change.resource, self._listing.pop(change.resource, {}))
@@ -234,7 +234,7 @@ class Watcher:
         return trials.placed(trial, pod, known, self._reasons.get(name, ""))
 
     def _explained(self, pod: PodView) -> PodView:
-        """`pod` with the metrics collector's own words where it failed; asked once, before Katib removes the pod."""
+        """Return `pod` with the metrics collector's message if it failed. Asks once, before Katib removes the pod."""
         if pod.culprit != SIDECAR:
             return pod
         if pod not in self._explanations:

@@ -1,4 +1,4 @@
-"""Why a search is stuck, why its trials failed, and where Katib's verdict is doubtful; each with its fix."""
+"""Finds why a search is stuck, why trials failed, and what is doubtful in Katib's status; each with a fix."""
 
 from tuner.engines.katib.diagnose.rules import blocked, diagnose
 from tuner.engines.katib.diagnose.snapshot import Findings, Snapshot

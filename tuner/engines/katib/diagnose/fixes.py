@@ -54,7 +54,7 @@ def suggestion_fix(reason: str, algorithm: str) -> str:
 
 
 def refusal_fix(message: str, *, early_stopping: bool) -> str:
-    """For a pod of the suggestion service that was never made."""
+    """For a pod of the suggestion service that was never created."""
     if "must specify" in message:
         return "set the resources that the quota asks for in katib-config, for the algorithm's suggestion service"
     if "PodSecurity" not in message:

@@ -26,7 +26,7 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments")
 SLOW_SUGGESTION = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
 _NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
 _ERROR = re.compile(r"^(?:ERROR\b|CRITICAL\b|[EF]\d{4} |panic: |[\w.]*(?:Error|Exception)\b)")
-_CONFLICT = "the object has been modified"  # two controllers wrote at once; the next attempt succeeds
+_CONFLICT = "the object has been modified"  # two controllers wrote at the same time; the next attempt succeeds
 _MINIMUM_FAILURES = (
     3  # a controller tries again within seconds: fewer failures may have been a service that was starting
 )
@@ -65,7 +65,7 @@ def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:
 
 def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
     for pod in snapshot.suggestion_pods:
-        recovering = snapshot.at_work and pod.running  # it was killed once; whether it lasts will be seen
+        recovering = snapshot.at_work and pod.running  # it was killed once, and may work now
         if pod.reason and pod.phase != "Succeeded" and not recovering:
             what = suggestion_fix(pod.reason, snapshot.experiment.algorithm.name)
             findings.warnings.append(f"the suggestion service's pod {pod.name} cannot serve: {pod.reason}; {what}")
@@ -80,14 +80,14 @@ def _failed_pods(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
 
 
 def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """Pods that were never made: FailedCreate events of the suggestion's ReplicaSet or of a trial's Job."""
+    """Find pods that were never created: FailedCreate events of the suggestion's ReplicaSet or of a trial's Job."""
     service_waits = not snapshot.suggestion_pods and not snapshot.at_work
     if not service_waits and not snapshot.podless:
         return
     service = f"{snapshot.experiment.name}-{snapshot.experiment.algorithm.name}-"
     for event in _events(cluster, snapshot, "FailedCreate", snapshot.created):
         if event.kind == "ReplicaSet" and event.name.startswith(service) and service_waits:
-            service_waits = False  # said once: each attempt leaves an event with another pod's name
+            service_waits = False  # reported once: each attempt leaves an event with another pod's name
             what = refusal_fix(event.message, early_stopping=snapshot.experiment.early_stopping is not None)
             findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(event.message)}; {what}")
         elif event.name in snapshot.podless and event.kind != "ReplicaSet":
@@ -95,7 +95,7 @@ def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> N
 
 
 def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """Trials whose Job is suspended, as Kueue leaves it while it queues: Katib calls them Running."""
+    """Find trials whose Job is suspended, as in a queue of Kueue. Katib reports them as Running."""
     waiting = snapshot.podless - findings.reasons.keys()
     if not waiting:
         return
@@ -115,14 +115,14 @@ def _resource(template: Mapping[str, Any]) -> Resource:
 
 
 def _unreported(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """Trials whose pod has completed and whom Katib keeps waiting for metrics, without a word."""
+    """Find trials whose pod has completed while Katib silently waits for metrics."""
     findings.reasons |= dict.fromkeys(
         snapshot.unreported, "its pod has completed, but Katib did not record its metrics"
     )
 
 
 def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
-    """What Katib's controllers fail on, over and over: a Job that is refused, a sampler that answers with an error."""
+    """Find what Katib's controllers repeatedly fail on: a refused Job, or an error of the suggestion service."""
     whole = not (findings or snapshot.at_work or snapshot.explained)
     if not whole and not snapshot.jobless | snapshot.unreported:
         return

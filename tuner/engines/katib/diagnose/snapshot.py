@@ -1,4 +1,4 @@
-"""What a watch knows when it looks for the reason of a standstill, and what it finds."""
+"""What a watch knows when it looks for the reason why a search is stuck, and what it finds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tuner.result import Trial, TrialState
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a watch knows when it asks."""
+    """The state of a search on which the rules decide."""
 
     experiment: Experiment
     namespace: str
     created: datetime | None
-    touched: bool  # by Katib's controller: it has a status
+    touched: bool  # whether Katib's controller has written a status
     trials: tuple[Trial, ...]
     pods: tuple[PodView, ...]
     pods_known: bool  # False where RBAC forbids to list them
@@ -31,7 +31,7 @@ class Snapshot:
 
     @property
     def podless(self) -> set[str]:
-        """Trials that Katib calls Running, without a pod; none where pods are not to be seen."""
+        """The trials that Katib calls Running and that have no pod; none if pods may not be listed."""
         have = {pod.trial for pod in self.pods}
         return {name for name in self._running if name not in have} if self.pods_known else set()
 
@@ -58,12 +58,12 @@ class Snapshot:
 
     @property
     def explained(self) -> bool:
-        """Whether it is known of a trial why it waits."""
+        """Whether the reason why a trial waits is known."""
         return any(trial.reason and not trial.state.finished for trial in self.trials)
 
     @property
     def drained(self) -> bool:
-        """Whether it is the sampler's turn: every trial has finished, and there may be more."""
+        """Whether the search waits for the sampler: every trial has finished, and more are allowed."""
         most = self.experiment.max_trials
         return all(trial.state.finished for trial in self.trials) and (most is None or len(self.trials) < most)
 
@@ -75,7 +75,7 @@ class Snapshot:
 
     @property
     def since(self) -> str:
-        """When that was, in words that stay the same while nothing happens."""
+        """That time as text, which stays the same while nothing happens."""
         return f" since {self.changed:%H:%M:%S} UTC" if self.changed else ""
 
 

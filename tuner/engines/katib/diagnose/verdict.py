@@ -1,4 +1,4 @@
-"""Warnings about a result: where Katib's verdict is doubtful, and what a search leaves behind. Pure."""
+"""Warnings about a result: what is doubtful in Katib's status, and which trials are left. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuner.result import Result, StudyState, TrialState
 
 
 def warnings(item: Mapping[str, Any], result: Result) -> Iterator[str]:
-    """Everything below, in the order in which it matters."""
+    """Return all warnings, the most important first."""
     yield from _failures(result)
     yield from _another_best(item, result)
     yield from _no_goal(item, result)
@@ -20,7 +20,7 @@ def warnings(item: Mapping[str, Any], result: Result) -> Iterator[str]:
 
 
 def _failures(result: Result) -> Iterator[str]:
-    """Katib says only that maxFailedTrialCount has been reached."""
+    """Explain a failed search, of which Katib says only that maxFailedTrialCount was reached."""
     failed = [trial for trial in result.trials if trial.state is TrialState.FAILED]
     if result.state is StudyState.FAILED and failed:
         reason, count = Counter(trial.reason for trial in failed).most_common(1)[0]
@@ -35,7 +35,7 @@ def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
         return
     other = next((trial for trial in result.trials if trial.name == theirs), None)
     if result.state is StudyState.RUNNING and other is not None and metric in other.metrics:
-        return  # the Experiment was read before its trials: it has not heard of the newest
+        return  # the Experiment was read before its trials, so it does not know the newest
     if best is None or other is None or other.metrics.get(metric) != best.metrics[metric]:
         ours = f"{best.name} ({metric}={best.metrics[metric]:g})" if best else "none"
         why = _because(item, result)
@@ -43,7 +43,7 @@ def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
 
 
 def _because(item: Mapping[str, Any], result: Result) -> str:
-    """Why Katib sees it otherwise, as far as it can be told."""
+    """Return why Katib has another best trial, as far as that can be known."""
     if any(trial.state is TrialState.METRICS_UNAVAILABLE for trial in result.trials):
         return ": a trial without a finite objective misleads Katib"
     status, best = item.get("status", {}), result.best
@@ -59,8 +59,8 @@ def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
 
 
 def _left_running(result: Result) -> Iterator[str]:
-    """Katib leaves running trials alone when the goal is reached or the search fails."""
+    """Warn about running trials, which Katib does not stop when the goal is reached or the search fails."""
     running = sum(not trial.state.finished for trial in result.trials)
-    if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # what is being stopped goes by itself
+    if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # after a stop, Katib deletes them itself
         what = f"the search has finished, but {running} of its trials still run"
         yield f"{what}: stop them with `gantune stop {result.name}`"
