@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.provenance import line
-from bench.wide_surface import DEFAULT, train
+from bench.wide_surface import scores
 from tuner import curves
 from tuner.api import run
 from tuner.manifest import Experiment, load
@@ -27,34 +28,36 @@ from tuner.result import COST, Result
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 NEW_SEEDS = (101, 102, 103)
-COMPARABLE = ("--epochs=", "--evals=", "--samples=")  # arguments of a manifest without which scores do not compare
+OWN = ("--seed=", "--resume=", "--metrics-file=", "--output-dir=")  # arguments that a new training does not keep
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """Trainings with new seeds. They are kept in a file, so that each is done once."""
+    """Trainings of points of an Experiment with new seeds. They are kept in a file, so that each is done once."""
 
     path: Path
-    budget: tuple[str, ...]
+    arguments: tuple[str, ...]  # of a trial, with placeholders
     workers: int
 
     def fd(self, point: Mapping[str, Any]) -> list[float]:
         """Return the last fd of a point on each new seed."""
         known: dict[str, float] = json.loads(self.path.read_text()) if self.path.exists() else {}
-        keys = {json.dumps([point, self.budget, seed], sort_keys=True): seed for seed in NEW_SEEDS}
-        missing = [key for key in keys if key not in known]
+        values = {f"${{trialParameters.{name}}}": str(value) for name, value in point.items()}
+        flags = [re.sub(r"\$\{.*\}", lambda found: values[found[0]], each) for each in self.arguments]
+        jobs = {" ".join(argv): argv for seed in NEW_SEEDS for argv in [[*flags, f"--seed={seed}"]]}
+        missing = [key for key in jobs if key not in known]
         with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
-            jobs = [(({**DEFAULT, **point}, keys[key]), self.budget) for key in missing]
-            known |= {key: found["fd"][-1] for key, found in zip(missing, pool.starmap(train, jobs), strict=True)}
+            done = pool.map(scores, [jobs[key] for key in missing])
+        known |= {key: found["fd"][-1] for key, found in zip(missing, done, strict=True)}
         self.path.write_text(json.dumps(known))
-        return [known[key] for key in keys]
+        return [known[key] for key in jobs]
 
 
-def budget(experiment: Experiment) -> tuple[str, ...]:
-    """Return the arguments of an Experiment's trials that its scores depend on."""
-    template = experiment.document["spec"]["trialTemplate"]["trialSpec"]
-    [container] = template["spec"]["template"]["spec"]["containers"]
-    return tuple(each for each in container["args"] if each.startswith(COMPARABLE))
+def arguments(experiment: Experiment) -> tuple[str, ...]:
+    """Return the arguments of an Experiment's trials, with placeholders, without those that name one trial."""
+    job = experiment.document["spec"]["trialTemplate"]["trialSpec"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    return tuple(each for each in container["args"] if not each.startswith(OWN))
 
 
 def renamed(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -79,11 +82,11 @@ def main() -> None:
     args = parser.parse_args()
     args.store.mkdir(parents=True, exist_ok=True)
     experiment = load(MANIFESTS / f"{args.manifest}.yaml")
-    again = Retraining(args.store / "retrained.json", budget(experiment), args.workers)
+    again = Retraining(args.store / "retrained.json", arguments(experiment), args.workers)
     print(line("torch", "optuna"))
-    scores = again.fd({})
-    default = statistics.fmean(scores)
-    print(f"defaults: fd {default:.2f}, {min(scores):.2f} to {max(scores):.2f} on {len(NEW_SEEDS)} seeds", flush=True)
+    found = again.fd(experiment.first_trials[0])
+    default = statistics.fmean(found)
+    print(f"defaults: fd {default:.2f}, {min(found):.2f} to {max(found):.2f} on {len(NEW_SEEDS)} seeds", flush=True)
     ratios = []
     for seed in map(int, args.seeds.split(",")):
         name = f"{args.manifest}-{seed}"
@@ -92,12 +95,12 @@ def main() -> None:
         best, first = result.best, result.baseline_trial
         assert best is not None
         assert first is not None
-        scores = again.fd(best.parameters)
-        ratios.append(statistics.fmean(scores) / default)
+        found = again.fd(best.parameters)
+        ratios.append(statistics.fmean(found) / default)
         print(
             f"search {seed}: fd {best.metrics['fd']:.2f} in trial {best.number} of {len(result.trials)} (baseline "
-            f"{first.metrics['fd']:.2f}); trained again {statistics.fmean(scores):.2f} ({min(scores):.2f} to "
-            f"{max(scores):.2f}), {ratios[-1]:.3f} of the defaults; trained "
+            f"{first.metrics['fd']:.2f}); trained again {statistics.fmean(found):.2f} ({min(found):.2f} to "
+            f"{max(found):.2f}), {ratios[-1]:.3f} of the defaults; trained "
             f"{best.metrics[COST] / first.metrics[COST]:.2f} times as long; stopping saved "
             f"{saved(result, args.store / 'local' / name):.0%} of the images; {best.parameters}",
             flush=True,

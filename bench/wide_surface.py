@@ -49,25 +49,27 @@ FLAGS = {
     "lr": "--lr", "bs": "--bs", "beta1": "--beta1", "loss": "--loss", "r1Gamma": "--r1-gamma",
     "emaDecay": "--ema-decay", "nCritic": "--n-critic", "dLrRatio": "--d-lr-ratio", "latentDim": "--latent-dim",
 }  # fmt: skip
-EVALS, DEFAULT_SEEDS = 10, 8
-BUDGET = ("--epochs=100", f"--evals={EVALS}")
+EPOCHS, EVALS, DEFAULT_SEEDS = 100, 10, 8
 
 
-def train(job: tuple[Point, int], budget: Sequence[str] = BUDGET) -> dict[str, Any]:
+def train(job: tuple[Point, int]) -> dict[str, Any]:
     """Train one point with one seed; its fd and training fd at each evaluation."""
-    from trainer.__main__ import main
-
     point, seed = job
     argv = [f"{flag}={point[name]}" for name, flag in FLAGS.items()]
-    argv += [*budget, f"--seed={seed}", "--threads=1"]
+    return {"point": point, "seed": seed, **scores([*argv, f"--epochs={EPOCHS}", f"--evals={EVALS}", f"--seed={seed}"])}
+
+
+def scores(argv: Sequence[str]) -> dict[str, Any]:
+    """Run the trainer with these arguments in this process; its fd and training fd at each evaluation."""
+    from trainer.__main__ import main
+
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main(argv)
+        code = main([*argv, "--threads=1"])
     text = out.getvalue()
     curve = [round(float(value), 4) for value in re.findall(r" fd=(\S+)", text)]
     held = [round(float(value), 4) for value in re.findall(r" train_fd=(\S+)", text)]
-    diverged = " diverged=1" in text or bool(code)
-    return {"point": point, "seed": seed, "fd": curve, "train_fd": held, "diverged": diverged}
+    return {"fd": curve, "train_fd": held, "diverged": " diverged=1" in text or bool(code)}
 
 
 def draw(rng: random.Random, name: str) -> Any:
