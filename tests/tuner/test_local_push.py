@@ -19,6 +19,7 @@ from tests.tuner.experiments import ARGS, LR, TRIALS, document, experiment, run
 from tuner import curves
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.push import server
+from tuner.engines.local.push.sockets import Sockets
 from tuner.errors import StudyError, UnsupportedError
 from tuner.manifest import Experiment
 from tuner.messages import katib_messages
@@ -56,10 +57,6 @@ def check(result: Result, count: int) -> None:
     assert [trial.metrics for trial in result.trials] == [expected(trial) for trial in result.trials]
 
 
-def sockets() -> list[Path]:
-    return [path for base in (Path("/dev/shm"), Path("/tmp")) for path in base.glob("gantune-push-*")]
-
-
 def wait_for(path: Path, text: str) -> None:
     until = time.monotonic() + SECONDS
     while not (path.exists() and text in path.read_text()):
@@ -68,7 +65,6 @@ def wait_for(path: Path, text: str) -> None:
 
 
 def test_each_worker_reports_for_itself(tmp_path: Path) -> None:
-    before = set(sockets())
     result = run(tmp_path, pushing(command=SDK, trials=6), workers=2)
     check(result, 6)
     stored = curves.read(tmp_path / "local" / "study")
@@ -76,7 +72,7 @@ def test_each_worker_reports_for_itself(tmp_path: Path) -> None:
     assert [one.value for one in stored[first.name]["fd"]] == [first.metrics["fd"] / 2, first.metrics["fd"]]
     assert [one.value for one in stored[first.name]["loss"]] == [0, -1]
     assert all(one.time is not None for one in stored[first.name]["fd"])
-    assert set(sockets()) <= before
+    assert not (tmp_path / "local" / "study" / "push-sockets").is_symlink()
 
 
 def test_any_program_with_the_sdk_reports(tmp_path: Path) -> None:
@@ -166,12 +162,47 @@ def test_killed_server_pauses_the_search(tmp_path: Path) -> None:
     engine = LocalEngine(Store(tmp_path), workers=1)
     watched = engine.watch(engine.submit(what))
     next(event for event in watched if event.trial and event.trial.metrics)
+    sockets = (tmp_path / "local" / "study" / "push-sockets").resolve()
+    assert [path.name for path in sockets.iterdir()] == ["0"]
     found = psutil.Process().children(recursive=True)
     next(one for one in found if "push.server" in str(one.cmdline())).kill()
     with pytest.raises(StudyError, match=r"could not run \(the process that receives pushed metrics was killed by SIG"):
         list(watched)
+    assert not sockets.exists()
     gate.touch()
     check(run(tmp_path, what), 3)
+
+
+def test_leftover_sockets_are_removed(tmp_path: Path) -> None:
+    """As after a kill of all processes at once, with somebody else's directory in between."""
+    left, other = Sockets(tmp_path).create(), tmp_path / "other"
+    (left / "0").touch()
+    other.mkdir()
+    fresh = Sockets(tmp_path).create()
+    assert fresh != left
+    assert not left.exists()
+    Sockets(tmp_path).remove()
+    assert not fresh.exists()
+    (tmp_path / "push-sockets").symlink_to(other)
+    Sockets(tmp_path).remove()
+    assert other.exists()
+
+
+def test_script_of_the_katib_sdk_runs_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `KatibClient.tune` makes of a function, with metrics_collector_config={"kind": "Push"}."""
+    from kubeflow.katib.utils import utils
+
+    monkeypatch.setattr("linecache.checkcache", lambda *_: None)
+
+    def objective(parameters: dict[str, str]) -> None:
+        from kubeflow import katib
+
+        for step in range(2):
+            katib.report_metrics({"fd": float(parameters["lr"]) * (step + 1), "loss": -step})
+
+    script = utils.get_exec_script_from_objective(objective, "python -u", {"lr": "${trialParameters.lr}"}, None)
+    what = experiment(command=["bash", "-c"], args=[script], parameters=[LR], trials=1, collector=PUSH)
+    check(run(tmp_path, what), 1)
 
 
 def test_full_disk_pauses_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +221,7 @@ sys.path.append(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 from tuner.engines.local.push.server import main
-main(int(sys.argv[2]))
+main(int(sys.argv[2]), sys.argv[3])
 """
 
 

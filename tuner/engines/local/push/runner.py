@@ -16,13 +16,14 @@ from pathlib import Path
 
 from tuner.engines.local.processes import MARKER
 from tuner.engines.local.push import ADDRESS, FILE, HOOK
+from tuner.engines.local.push.sockets import Sockets
 from tuner.engines.local.runner import Exit, Job, Runner
 from tuner.errors import StudyError, UnsupportedError
 
 _ROOT = str(Path(__file__).resolve().parents[4])
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from tuner.engines.local.push.server import main; sys.exit(main(int(sys.argv[2])))"
+    "from tuner.engines.local.push.server import main; sys.exit(main(int(sys.argv[2]), sys.argv[3]))"
 )
 _ANSWER_SECONDS = 60.0  # the server's first answer comes after its imports
 _CLOSE_SECONDS = 5.0
@@ -56,7 +57,7 @@ class PushRunner:
     """
 
     def __init__(self, runner: Runner, study: Path, *, inside: bool = False) -> None:
-        self._runner, self._study = runner, study
+        self._runner, self._study, self._sockets = runner, study, Sockets(study)
         if inside:
             import_module("tuner.engines.local.push.hook.sitecustomize")
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,6 +127,7 @@ class PushRunner:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self._sockets.remove()
         self._process = self._channel = None
 
     def _closed(self, number: int, end: Exit) -> Exit:
@@ -140,11 +142,12 @@ class PushRunner:
     def _ensure_server(self) -> None:
         if self._process is not None:
             return
+        folder = self._sockets.create()
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(_ANSWER_SECONDS)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-c", _PROGRAM, _ROOT, str(theirs.fileno())],
+                [sys.executable, "-P", "-c", _PROGRAM, _ROOT, str(theirs.fileno()), str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,10 +1,10 @@
 """The process that receives pushed metrics: a DB manager of Katib for each running trial. See the package.
 
-    python -c "...; from tuner.engines.local.push.server import main; main(FD)"                            (see runner)
+    python -c "...; from tuner.engines.local.push.server import main; main(FD, FOLDER)"                    (see runner)
 
-FD is a socket with one JSON object per line. In: {"open": number, "trial": name, "file": path}, {"close": number}.
-Each gets one answer: {"address": text, "error": text}, or {"error": text, "refused": text}. The process exits when the
-socket closes.
+FOLDER gets the trials' sockets. FD is a socket with one JSON object per line. In: {"open": number, "trial": name,
+"file": path}, {"close": number}. Each gets one answer: {"address": text, "error": text}, or {"error": text, "refused":
+text}. The process exits when the socket closes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ LARGEST_REPORT = 4 << 20  # bytes of a request
 LARGEST_FILE = 256 << 20  # bytes that one trial may report
 LONGEST_TEXT = 1024  # characters of a name or a value
 SERVICE = "api.v1.beta1.DBManager"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # below no start directory, so no trial's overlay hides the sockets
 
 
 class Refused(Exception):
@@ -169,14 +167,12 @@ async def serve(control: socket.socket, folder: Path) -> None:
         await writer.drain()
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, folder: str) -> int:
     """Serve until the client has gone; nothing is left of the sockets then."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the client decides
-    place = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-    folder = Path(tempfile.mkdtemp(prefix="gantune-push-", dir=place))  # for this user alone
     try:
-        asyncio.run(serve(socket.socket(fileno=descriptor), folder))
+        asyncio.run(serve(socket.socket(fileno=descriptor), Path(folder)))
     except OSError as error:  # ECONNRESET: the client was killed
         print(error, file=sys.stderr)
     finally:
