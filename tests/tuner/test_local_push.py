@@ -18,6 +18,7 @@ import pytest
 from tests.tuner.experiments import ARGS, LR, TRIALS, document, experiment, run
 from tuner import curves
 from tuner.engines.local import LocalEngine
+from tuner.engines.local.details import running_curves
 from tuner.engines.local.push import server
 from tuner.engines.local.push.sockets import Sockets
 from tuner.errors import StudyError, UnsupportedError
@@ -292,9 +293,14 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_running_trial_shows_its_reports(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+    gate, what = tmp_path / "gate", pushing(f"--gate={tmp_path / 'gate'}")
     engine = LocalEngine(Store(tmp_path))
-    for event in engine.watch(engine.submit(pushing(f"--gate={gate}"))):
+    for event in engine.watch(engine.submit(what)):
         if event.trial and event.trial.state is TrialState.RUNNING and event.trial.metrics:
+            found = running_curves(what, tmp_path / "local" / "study", [event.trial])["study-0"]
+            assert found["fd"][0].value == event.trial.metrics["fd"]
+            followed = LocalEngine(Store(tmp_path)).follow("study", timeout=SECONDS)
+            shown = next(each.trial.metrics for each in followed if each.trial and each.trial.metrics)
+            assert shown == event.trial.metrics
             gate.touch()
     assert gate.exists()
