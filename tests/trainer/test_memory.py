@@ -104,7 +104,7 @@ def peak_over(work) -> int:
     "flags",
     [
         ["--g-hidden=2048,2048,2048", "--d-hidden=2048,2048", "--samples=64"],
-        ["--samples=60000", "--latent-dim=8"],
+        pytest.param(["--samples=60000", "--latent-dim=8"], marks=pytest.mark.slow),
         ["--samples=30000", "--latent-dim=2000"],
         ["--bs=16384", "--samples=64", "--epochs=40"],
     ],

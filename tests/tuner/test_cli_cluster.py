@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.tuner.commandline import gantune
 from tests.tuner.katib import change, names
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.cli import cluster, study
@@ -38,16 +38,8 @@ def invoke(command: Any, *words: str) -> Any:
 
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:
-    """A real `gantune`, with this test's KUBECONFIG and working directory."""
-    path = str(Path(__file__).parents[2])
-    return subprocess.run(
-        [sys.executable, "-m", "tuner", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": path},
-        check=False,
-    )
+    """`gantune` with this test's KUBECONFIG and working directory."""
+    return gantune(Path.cwd(), *words, without=())
 
 
 def test_submit_prints_the_name_and_the_next_command(server: Loopback, folder: Path) -> None:
