@@ -16,13 +16,15 @@ def refused_extension(item: Object, max_trials: int) -> str:
     """Return why Katib would not take `max_trials` as maxTrialCount, or "" if it would."""
     name, policy = name_of(item), item["spec"].get("resumePolicy", "Never")
     state, made = study_state(item)[0], int((item.get("status") or {}).get("trials") or 0)
+    if max_trials <= made:
+        return f"maxTrialCount must exceed the {made} trials made so far, got {max_trials}"
     if state is not StudyState.RUNNING and not restartable(item):
         return (
             f"{name} is {state.value} and Katib restarts only what ended at its maxTrialCount with resumePolicy "
             f"LongRunning or FromVolume (here {policy}): submit it under another name, or continue on this machine "
             f"with `gantune run FILE --local --warm-start {name}`"
         )
-    return f"maxTrialCount must exceed the {made} trials made so far, got {max_trials}" if max_trials <= made else ""
+    return ""
 
 
 def differences(item: Object, experiment: Experiment) -> Iterator[str]:
