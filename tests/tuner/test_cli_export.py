@@ -63,6 +63,19 @@ def test_values_unfit_for_flags_are_refused(command, says):
     assert "--format env or json" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "parameters", "form"),
+    [
+        (["train", "--lr=${trialParameters.lr}", "--bs=${trialParameters.bs}"], BOTH, "args"),
+        (["sh", "-c", "train --lr=${trialParameters.lr} --bs=${trialParameters.bs}"], BOTH, "env"),
+        (["sh", "-c", "train --lr=${trialParameters.lr}"], {"lr": "PATH"}, "json"),
+    ],
+)
+def test_simplest_form_fits_the_command(command, parameters, form):
+    point = dict.fromkeys(parameters.values(), 1)
+    assert export.simplest_form(experiment(command, **parameters), point) == form
+
+
 HOSTILE = ["; rm -rf /", "$(touch pwned)", "`touch pwned`", "a b", "'", '"', "*", "\n", "&& touch pwned", "-", "é"]
 
 
