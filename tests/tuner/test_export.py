@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas
@@ -228,6 +229,17 @@ def test_unwritable_file_is_one_line(home: Path) -> None:
         assert done.returncode == 0, "the link is replaced, not followed"
 
 
+def answered(url: str, until: float) -> Any:
+    """What the dashboard answers, once it listens."""
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                return json.loads(reply.read())
+        except OSError:
+            assert time.monotonic() < until, f"no answer from {url}"
+            time.sleep(0.2)
+
+
 def test_dashboard_shows_the_study(home: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -235,14 +247,15 @@ def test_dashboard_shows_the_study(home: Path) -> None:
     command = [sys.executable, "-m", "tuner", "dashboard", "study", "--port", str(port)]
     server = subprocess.Popen(command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        until, answer = time.monotonic() + 60, ""
-        while not answer and time.monotonic() < until:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as reply:
-                    answer = reply.read().decode()
-            except OSError:
-                time.sleep(0.2)
-        assert json.loads(answer)["study_summaries"][0]["study_name"] == "study"
+        until = time.monotonic() + 60
+        (summary,) = answered(f"http://127.0.0.1:{port}/api/studies", until)["study_summaries"]
+        assert summary["study_name"] == "study"
+        shown = answered(f"http://127.0.0.1:{port}/api/studies/{summary['study_id']}?after=0", until)["trials"]
+        stored = json.loads(gantune(home, "status", "study", "--format", "json").stdout)["trials"]
+        for theirs, ours in zip(shown, stored, strict=True):
+            real = {each["name"]: float(each["param_external_value"]) for each in theirs["params"]}
+            assert real == ours["parameters"]
+            assert len(theirs["intermediate_values"]) == 3
         server.send_signal(signal.SIGINT)
         assert server.wait(30) in (0, 130)
     finally:

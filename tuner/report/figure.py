@@ -40,7 +40,8 @@ def axis(title: str, values: Iterable[float] = (), **settings: Any) -> Axis:
     held = list(values)
     log = bool(held) and min(held) > 0 and max(held) > 10 * min(held)
     scale = {"type": "log", "dtick": "D2" if max(held) < 1000 * min(held) else 1} if log else {}
-    return {"title": {"text": escaped(title)}, "automargin": True} | scale | settings
+    plain = {"exponentformat": "e"}  # plotly would write 0.0001 as 100µ
+    return {"title": {"text": escaped(title)}, "automargin": True} | plain | scale | settings
 
 
 def parameter_axis(parameter: Parameter) -> Axis:
