@@ -2,6 +2,7 @@
 
     python -m bench.wide_search [--repetitions 100] [--trials 40] [--rows random,tpe+first,...] [--space manifest|nine]
         [--noise 0.03]
+    python -m bench.wide_search --times [--space nine]      how long each of our samplers takes for a proposal
 
 The surface is bench.wide_surrogate; each trial adds a seed's noise: by default that of the tabulated trainings, whose
 scores use 2,000 samples. With 10,000 samples, as in the manifest, it is about 0.03 (bench.real_search). The figures are
@@ -35,6 +36,7 @@ from bench.wide_surface import DEFAULT
 from bench.wide_surrogate import GOOD, Surrogate, noises, read
 from tuner.manifest import Algorithm, Experiment, load
 from tuner.samplers import Past, sampler
+from tuner.samplers.base import proposal_of
 from tuner.samplers.first import checked
 from tuner.samplers.transform import dimension
 from tuner.space import Categorical, Distribution, Double, Parameter, text
@@ -213,6 +215,30 @@ def simulate(landscape: Landscape, propose: Propose, trials: int, seed: int) -> 
     return Outcome(tuple(best), tuple(seconds))
 
 
+def proposal_time(row: str, experiment: Experiment, trials: int) -> float:
+    """Return the processor time in seconds of a proposal after `trials` random ones; median of five."""
+    dimensions, seconds = [dimension(parameter) for parameter in experiment.parameters], []
+    for seed in range(6):  # the first one also imports, and does not count
+        rng = random.Random(seed)
+        points = [{each.name: each.at(rng.random()) for each in dimensions} for _ in range(trials)]
+        known = [proposal_of(dimensions, point) for point in points]
+        history = [Past(each.point, each.values, True, rng.lognormvariate(1, 0.3)) for each in known]
+        name, settings = ALGORITHMS[row]
+        search = sampler(replace(experiment, algorithm=Algorithm(name, settings), first_trials=()), seed)
+        begin = time.process_time()
+        search.propose(history)
+        seconds.append(time.process_time() - begin)
+    return statistics.median(seconds[1:])
+
+
+def print_times(experiment: Experiment) -> None:
+    """Print how long each of our samplers takes for a proposal."""
+    print(line("optuna", "torch"), f"{len(experiment.parameters)} parameters", sep="\n")
+    for row in ALGORITHMS:
+        early, late = (f"{1000 * proposal_time(row, experiment, at):.0f} ms after {at} trials" for at in (40, 200))
+        print(f"{row:24} {early}, {late}", flush=True)
+
+
 def report(row: str, landscape: Landscape, outcomes: Sequence[Outcome], trials: int) -> str:
     """One row of the table."""
     ratios = sorted(math.exp(each.best[-1] - landscape.default) for each in outcomes)
@@ -235,6 +261,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--rows", default=",".join([*OURS, *PEERS]))
+    parser.add_argument("--times", action="store_true", help="print the processor time of proposals, and nothing else")
     parser.add_argument("--noise", type=float, help="standard deviation of log fd between seeds (default: tabulated)")
     parser.add_argument("--space", choices=("manifest", "nine"), default="manifest")
     args = parser.parse_args()
@@ -245,6 +272,9 @@ def main() -> None:
     first = {each.name: DEFAULT[each.name] for each in parameters}
     dimensions = [dimension(parameter) for parameter in parameters]
     experiment = replace(experiment, parameters=parameters, first_trials=checked([first], dimensions))
+    if args.times:
+        print_times(experiment)
+        return
     landscape = Landscape.of(experiment)
     if args.noise is not None:
         landscape = replace(landscape, noise=(args.noise, args.noise))
