@@ -11,10 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.tuner import commandline
 from tests.tuner.samples import experiment, search
+from tuner.cli.run import first_trials
 from tuner.result import Result
 
 MANIFEST = """\
@@ -162,6 +164,12 @@ def test_first_option_adds_a_first_trial(home):
         code, _, err = gantune(home, "run", "toy.yaml", "--local", "--first", wrong)
         assert code == 2
         assert reason in err
+
+
+def test_first_trial_values_may_contain_commas():
+    context, option = click.Context(click.Command("run")), click.Option(["--first"])
+    found = first_trials(context, option, ("lr=2e-3,dHidden=512,256,bs=64",))
+    assert found == ({"lr": "2e-3", "dHidden": "512,256", "bs": "64"},)
 
 
 def test_rerun_adds_nothing_and_max_trials_extends(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def first_trials(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 
 
 def _assignments(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",")]
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[^,=]+=)", text)]  # a value may contain commas
     if any(not name.strip() or not value.strip() for name, _, value in pairs):
         raise click.BadParameter(f"a first trial is NAME=VALUE,NAME=VALUE,... and {text!r} is not")
     found = {name.strip(): value.strip() for name, _, value in pairs}
