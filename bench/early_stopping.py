@@ -64,9 +64,9 @@ def _inside(point: Mapping[str, Any]) -> bool:
 
 def searches(store: Path) -> list[list[Curve]]:
     """Return the curves of each search in a store of bench.real_search, in the order of the trials."""
-    found = []
+    found: list[list[Curve]] = []
     for folder in sorted((store / "local").glob("wide-*")):
-        by_trial = {name: [float(each.value) for each in held["fd"]] for name, held in read_curves(folder).items()}
+        by_trial = {name: tuple(float(each.value) for each in held["fd"]) for name, held in read_curves(folder).items()}
         found.append([by_trial[name] for name in sorted(by_trial, key=lambda name: int(name.rpartition("-")[2]))])
     return found
 
