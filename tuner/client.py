@@ -83,7 +83,8 @@ class Client:
         try:
             return self.cluster(timeout=timeout)
         except NoCluster as error:
-            if local is False or self.find(name, local=local) is not None:
+            not_installed = isinstance(error.__cause__, ImportError)  # then it names the extra
+            if not_installed or local is False or self.find(name, local=local) is not None:
                 raise
             raise self.unknown(
                 name, "a study on a cluster needs a kubeconfig (KUBECONFIG), and --context if it has several contexts"

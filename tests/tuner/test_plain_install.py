@@ -74,6 +74,7 @@ def test_curves_without_katibs_messages_name_the_extra(
     from tuner.kube import Cluster
     from tuner.kube.dbmanager import DbManager
 
-    monkeypatch.setitem(sys.modules, "kubeflow.katib", None)
+    monkeypatch.setitem(sys.modules, "kubeflow", None)
+    monkeypatch.delitem(sys.modules, "kubeflow.katib.katib_api_pb2", raising=False)
     with pytest.raises(NoCluster, match=r"gan-tuner\[tune\]"), DbManager.open(Cluster.connect()):
         pass
