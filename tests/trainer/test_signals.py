@@ -36,13 +36,20 @@ def wait_for_import_of_torch(process: "subprocess.Popen[str]") -> None:
     pytest.fail("the process did not import torch")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+TRAINER = ("trainer", ["--epochs=1000"], "trainer: stopped by {}; training had not started\n")
+PREPARE = ("trainer.prepare", ["--dataset=digits", "--data-dir={tmp}"], "nothing was stored\n")
+SAMPLE = ("trainer.sample", ["--from={tmp}"], "nothing was written\n")
+
+
 @pytest.mark.parametrize(
-    ("module", "argv", "outcome"),
+    ("module", "argv", "outcome", "number"),
     [
-        ("trainer", ["--epochs=1000"], "trainer: stopped by {}; training had not started\n"),
-        ("trainer.prepare", ["--dataset=digits", "--data-dir={tmp}"], "nothing was stored\n"),
-        ("trainer.sample", ["--from={tmp}"], "nothing was written\n"),
+        (*TRAINER, signal.SIGINT),
+        (*TRAINER, signal.SIGTERM),
+        (*PREPARE, signal.SIGTERM),
+        (*SAMPLE, signal.SIGINT),
+        pytest.param(*PREPARE, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(*SAMPLE, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_signal_during_import_prints_one_line(module, argv, outcome, number, tmp_path):
