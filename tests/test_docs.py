@@ -184,7 +184,7 @@ def options_of_gantune(words: list[str]) -> None:
 
 
 def read_by_make(argv: list[str]) -> None:
-    """Ask make itself whether it knows the target, without doing anything."""
+    """Return whether make knows the target; a dry run, which executes nothing."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert run.returncode == 0, run.stderr

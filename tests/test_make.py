@@ -1,4 +1,4 @@
-"""`make` on machines that lack something: each time one line with the remedy. Pythons here are small shell scripts."""
+"""`make` on machines that lack something prints one line with the fix. Its Pythons are shell scripts."""
 
 from __future__ import annotations
 

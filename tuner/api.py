@@ -77,11 +77,11 @@ def run(
     max_trials: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Search until it ends and return the Result.
+    """Run a search until it finishes, and return the Result.
 
     `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib. `workers`, `seed` and
-    `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` hears each Event.
-    On a cluster it warns as `submit` does.
+    `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` receives every
+    Event. On a cluster it warns as `submit` does.
 
         result = run("manifests/bayes.yaml", local=True, seed=0)
         print(result.best.parameters, result.best.metrics["fd"])
@@ -139,7 +139,7 @@ def tune(
         packages_to_install: On this machine, they are installed into an environment of their own.
         env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`, `gpu`).
         deadline: Seconds after which a trial is stopped.
-        image: The image that has Python. With it, the search runs on the cluster, otherwise on this machine.
+        image: An image that has Python. With it, the search runs on the cluster, otherwise on this machine.
         workers, seed: As for `run` on this machine.
 
     result = tune(objective, {"lr": search.double(min=1e-4, max=1e-1), "epochs": 5}, n_trials=20)
@@ -300,7 +300,7 @@ def extend(
     context: str | None = None,
     store: str | Path | None = None,
 ) -> None:
-    """Give a study more trials. A local study runs them when it is run again; Katib has rules of its own.
+    """Give a study more trials. A local study runs them in its next run. Katib has other rules.
 
     extend("gan-bayes", 40)
     """

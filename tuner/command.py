@@ -1,7 +1,7 @@
-"""From a trial template and a point to what one trial runs: argv, environment, working directory, deadline.
+"""Builds what one trial runs from a trial template and a point: argv, environment, working directory, timeout.
 
-Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. Here it is replaced inside each string
-of the template, so that a value is data: quotes in it break nothing, and it stays one argument. Then Kubernetes' own
+Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. This module replaces it in each string
+of the template, so that a value is data: quotes break nothing, and a value remains one argument. Then Kubernetes' own
 rules for the primary container apply: `command` and `args` joined, `$(VAR)` expanded from its env, `$$(VAR)` an escape.
 
 Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands mean the same
@@ -9,8 +9,8 @@ without that shell, and an argument list keeps spaces and quotes intact. A comma
 an item, as the template has it, is an operator of the shell or holds a whole command line. It then runs as `sh -c LINE`
 with the parameters' values quoted. A `sh -c` of the manifest stays as it is.
 
-A trial has no container and so no volumes: every emptyDir and PersistentVolumeClaim mount, and the directory of a File
-collector, becomes a directory of the trial's own, wherever its path appears in argv, env or workingDir
+A trial has no container and no volumes. Every emptyDir and PersistentVolumeClaim mount, and the directory of a File
+collector, becomes a directory of the trial, wherever its path appears in argv, env or workingDir
 (`Command.inside`).
 """
 

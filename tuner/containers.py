@@ -77,7 +77,7 @@ def _pod(node: Any, main: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def listed(node: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """The objects of every list called `name` in a template, however deep: kinds differ in where the pod stands."""
+    """Return the objects of every list called `name`, at any depth, because kinds differ in where the pod is."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             if key == name and isinstance(value, list | tuple):

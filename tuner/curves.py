@@ -33,9 +33,9 @@ Curves = Mapping[str, tuple[Observation, ...]]  # by the name of a metric
 
 
 class Writer:
-    """Appends to the curves of one study. The file stays open, so its directory may be renamed meanwhile.
+    """Appends to the curves of one study. The file stays open, so its directory may be renamed.
 
-    Raises StudyError where the file cannot be written.
+    Raises StudyError if the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class Writer:
 
 
 def replace_running(folder: Path, logs: Mapping[str, ObservationLog]) -> None:
-    """Store what running trials have reported so far. Raises StudyError where the file cannot be written."""
+    """Store what running trials have reported so far. Raises StudyError if the file cannot be written."""
     path = folder / RUNNING
     draft = path.with_suffix(f".{os.getpid()}.new")
     try:

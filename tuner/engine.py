@@ -27,7 +27,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `trial` for the trial events; `result` is the whole as it stands after the event."""
+    """An event of a search. Trial events have a `trial`; `result` is the state of the study after the event."""
 
     kind: EventKind
     result: Result
@@ -49,7 +49,7 @@ class Engine(Protocol):
         ...
 
     def watch(self, name: str) -> Iterator[Event]:
-        """Yield events until the study finishes, STUDY_ENDED last. The local engine runs the trials meanwhile."""
+        """Yield events until the study finishes, STUDY_ENDED last. The local engine runs trials in the iteration."""
         ...
 
     def collect(self, name: str) -> Result:

@@ -1,6 +1,6 @@
 """The client's exception tree. Every message is one line: rule, values, fix; the command line prints it and exits.
 
-GantuneError                 exit code 2 unless it says otherwise
+GantuneError                 exit code 2, except where noted
 ├── ManifestError            the manifest cannot be read, or breaks a rule; carries path, line and rule
 ├── UnsupportedError         the manifest is right, but this engine cannot do it (darts, a Custom collector)
 ├── CommandError             a trial's command cannot be built or found
@@ -18,7 +18,7 @@ GantuneError                 exit code 2 unless it says otherwise
     ├── Unreachable
     │   └── NoCluster        nothing to connect to: no kubeconfig, or no client installed
     └── Timeout              of one request
-        └── Deadline         exit code 5: the time that a watch was given has passed
+        └── Deadline         exit code 5: a watch reached its timeout
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class StudyDamaged(StudyError):
 
 
 class ClusterError(GantuneError):
-    """What the Kubernetes API, or the way to it, said."""
+    """The Kubernetes API refused a request, or could not be reached."""
 
     exit_code = 6
 
@@ -95,7 +95,7 @@ class NoKatib(NotFound):
 
 
 class Conflict(ClusterError):
-    """The object exists already, or changed meanwhile."""
+    """The object exists already, or another client changed it."""
 
 
 class Forbidden(ClusterError):

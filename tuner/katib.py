@@ -34,7 +34,7 @@ DEFAULT_PATHS: Mapping[str, tuple[str, str]] = {  # of a collector: the kind of 
 }
 
 # The webhook joins the command into one line of a shell for these collectors (pkg/webhook/v1beta1/pod/utils.go), unless
-# it begins with one of these shells and -c.
+# it starts with one of these shells and -c.
 WRAPPED_COLLECTORS = ("StdOut", "File", "TensorFlowEvent")
 SHELLS = ("sh", "bash")
 

@@ -74,10 +74,10 @@ class Lock:
 
     @staticmethod
     def owner(folder: Path) -> int:
-        """Return the id of the process that works on the study; 0 where there is none, or it is not known.
+        """Return the id of the process that works on the study; 0 if there is none, or if it is unknown.
 
-        The file may still hold the id of a killed process, which another process has now. So what counts is who has
-        the file open.
+        The file may still contain the id of a killed process, which another process has now. So this method checks
+        which process has the file open.
         """
         if not Lock.held(folder):
             return 0

@@ -25,7 +25,7 @@ COST = "train_seconds"  # the metric in which our trainer reports what a trial c
 
 
 class TrialState(StrEnum):
-    """Katib's trial conditions (trial_types.go), and WAITING for a trial that has been asked for but not started."""
+    """Katib's trial conditions (trial_types.go), and WAITING for a trial that was proposed but has not started."""
 
     WAITING = "Waiting"
     RUNNING = "Running"
@@ -129,7 +129,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A search: its name, how it stands, and all its trials in order of their numbers.
+    """A search: its name, its state, and all its trials in the order of their numbers.
 
     `baseline` holds the values of the first trial that the Experiment names; it is empty if it names none.
     """

@@ -1,9 +1,9 @@
-"""A strict JSON Schema for Katib's Experiment, which upstream has none of; made from the fields that `check` knows.
+"""A strict JSON Schema for Katib's Experiment, made from the fields that `check` knows. Katib has no such schema.
 
     python -m tuner.schema > experiment_v1beta1.json
     kubeconform -strict -schema-location default -schema-location '{{.ResourceKind}}_v1beta1.json' manifests/bayes.yaml
 
-It holds the keys, types and fixed words, for editors and kubeconform; `gantune check` knows the rest.
+Editors and kubeconform use it to check keys, types and fixed words. `gantune check` checks the rest.
 """
 
 from __future__ import annotations

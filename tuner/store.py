@@ -122,7 +122,7 @@ class Studies:
         return self.root / name
 
     def ensure_writable(self, name: str) -> None:
-        """Raise StudyError where study `name` cannot be stored; "" stands for a name that is not known yet."""
+        """Raise StudyError if study `name` cannot be stored. Use "" for a name that is not known yet."""
         folder = self.folder(name) if name and self.folder(name).exists() else self.root
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ class Output(StrEnum):
 
     @classmethod
     def choose(cls, form: str) -> Output:
-        """JSON when asked for; the live table on a terminal; lines elsewhere."""
+        """Return JSON if `form` is json, the live table on a terminal, and lines otherwise."""
         if form == "json":
             return cls.JSON
         return cls.LIVE if SafeConsole().is_terminal and not SafeConsole().is_dumb_terminal else cls.LINES

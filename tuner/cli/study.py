@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def refresh(facade: Client, name: str) -> ClusterError | None:
-    """Bring what the store holds of a study on the cluster up to date, where the cluster answers at once.
+    """Update the stored result of a study on the cluster, if the cluster answers at once.
 
-    Where it does not, what was collected last is shown with a warning. For a name that neither knows, the reason is
-    returned for the caller's error. A machine without any cluster gives none.
+    Otherwise a warning says that the stored result is shown. For a name that neither the store nor the cluster has, the
+    reason is returned. Without a cluster, there is no reason.
     """
     from tuner.api import EngineKind
 

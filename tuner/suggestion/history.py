@@ -45,7 +45,7 @@ class Memory:
 
 
 class Memories:
-    """The memory of each search. The search that was not asked for longest is forgotten first."""
+    """The memory of each search. The least recently used one is forgotten first."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, Memory] = OrderedDict()
