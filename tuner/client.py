@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuner.engine import Engine
 from tuner.engines import ENGINES
-from tuner.errors import ClusterError, NoCluster, StudyNotFound
+from tuner.errors import ClusterError, NoCluster, NoKatib
 from tuner.manifest import Experiment
 from tuner.result import Result
 from tuner.store import EngineKind, Store
@@ -86,23 +85,25 @@ class Client:
             not_installed = isinstance(error.__cause__, ImportError)  # then it names the extra
             if not_installed or local is False or self.find(name, local=local) is not None:
                 raise
-            raise self.unknown(
+            raise self.store.unknown(
                 name, "a study on a cluster needs a kubeconfig (KUBECONFIG), and --context if it has several contexts"
             ) from error
-
-    def unknown(self, name: str, cluster: str = "") -> StudyNotFound:
-        """Return the error for a study that is not in the store; `cluster` says what was found there."""
-        names = list(dict.fromkeys(name for name, _ in self.store.all()))
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
-        known = f"there {'is' if len(near) == 1 else 'are'} {', '.join(near)}"
-        hint = known if near else "begin one with `gantune run FILE`"
-        return StudyNotFound(f"no study {name!r} in {self.store.root}: {hint}{f'; {cluster}' if cluster else ''}")
 
     def refresh(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
         """Bring what the store holds of a study on the cluster up to date; returns why the cluster gave nothing."""
         from tuner.engines.katib import refresh
 
         return refresh(self.store, name, **self._cluster, timeout=timeout, notify=self.notify)  # type: ignore[arg-type]
+
+    def update(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
+        """Do what `refresh` does, and warn that the stored result is shown if the cluster does not answer.
+
+        Returns why the cluster gave nothing; None if there is no cluster.
+        """
+        error = self.refresh(name, timeout=timeout)
+        if error and name in self.store.of(EngineKind.KATIB).names():
+            self.notify(f"{name} is shown as it was collected last: {error}")
+        return None if isinstance(error, NoCluster | NoKatib) else error
 
     def look(self, name: str) -> str:
         """Keep what only the cluster has of a study: curves, and images of running trials.
@@ -120,14 +121,12 @@ class Client:
         Raises StudyNotFound, or the cluster's error.
         """
         if local is not True and self.find(name, local=local) is not EngineKind.LOCAL:
-            error = self.refresh(name, timeout=30.0)
+            error = self.update(name, timeout=30.0)
             if error and name not in self.store.of(EngineKind.KATIB).names():
                 raise error
-            if error:
-                self.notify(f"{name} is as it was collected last: {error}")
         kind = self.find(name, local=local)
         if kind is None:
-            raise StudyNotFound(f"no study {name!r} in {self.store.root}: `studies()` lists those that exist")
+            raise self.store.unknown(name)
         return kind
 
     def result(self, name: str, kind: EngineKind) -> Result:
@@ -139,9 +138,11 @@ class Client:
     def earlier(self, reference: str) -> Result:
         """Return the study NAME, local/NAME or katib/NAME; one on the cluster is collected first. Raises StudyError."""
         name, kind = self.store.earlier(reference)
-        if kind is not EngineKind.LOCAL and (problem := self.refresh(name)) is not None:
-            self.notify(f"{name} is as it was collected last: {problem}")
-        return self.result(name, kind or EngineKind.KATIB)
+        why = self.update(name) if kind is not EngineKind.LOCAL else None
+        kind = kind or self.store.find(name)
+        if kind is None:
+            raise self.store.unknown(name, f"nor on the cluster: {why}" if why else "") from why
+        return self.result(name, kind)
 
     def experiment(self, name: str, kind: EngineKind) -> Experiment:
         """Return the Experiment of a study in the store."""

@@ -5,6 +5,8 @@ An engine and a name identify a study, so `local/gan-bayes` and `katib/gan-bayes
 manifest.json   the Experiment as it was submitted, its place on a cluster (tuner.engines.katib.archive), and the id by
                 which a local study recognises its own files
 journal.jsonl   local engine: every trial (tuner.engines.local.journal)
+curves.jsonl    every value that finished trials reported; running-curves.jsonl: of running trials (tuner.curves)
+samples/        Katib engine: thumbnails of the images of trials (tuner.snapshot)
 result.json     the result that the engine saved last
 lock            a process that works on the study holds it (flock); the kernel releases it when the process exits
 trials/NAME/    local engine: one directory for each trial: output.log, and what it wrote under its mounts
@@ -17,7 +19,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -75,6 +77,10 @@ class Store:
                 f"{name} is the name of a local study and of a study on a cluster: choose one with --local or --cluster"
             )
         return found[0] if found else None
+
+    def unknown(self, name: str, cluster: str = "") -> StudyNotFound:
+        """Return the error for a study that no engine has; `cluster` says what was found on a cluster."""
+        return _not_found(self.root, name, dict.fromkeys(name for name, _ in self.all()), cluster)
 
     def earlier(self, reference: str, own: str = "") -> tuple[str, EngineKind | None]:
         """Return the name and the engine of the study to warm-start from, None where no engine has it.
@@ -249,10 +255,16 @@ class Studies:
         held = self.held(name)
         if held is not None:
             return held
-        names = self.names()
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it holds {', '.join(names)}" if names else "it is empty"
-        raise StudyNotFound(f"no study {name!r} in {self.root}: {hint}")
+        raise _not_found(self.root, name, self.names())
+
+
+def _not_found(root: Path, name: str, names: Collection[str], more: str = "") -> StudyNotFound:
+    """Return the error for a study that a directory does not have, with the most similar names or how to begin."""
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "begin one with `gantune run FILE`"
+    if names and not near:
+        hint = f"there {'is' if len(names) == 1 else 'are'} {', '.join(list(names)[:5])}"
+    return StudyNotFound(f"no study {name!r} in {root}: {hint}{f'; {more}' if more else ''}")
 
 
 def _refuse_link(folder: Path) -> None:

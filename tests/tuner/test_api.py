@@ -82,10 +82,10 @@ def test_best_and_status_survive_deletion(server: Loopback) -> None:
     server.replay("gpu-unschedulable")
     assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
     server.remove("experiments", "gan", "gpu-unschedulable")
-    with pytest.warns(UserWarning, match="gpu-unschedulable is as it was collected last: .* not found") as heard:
+    with pytest.warns(UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found") as heard:
         assert len(tuner.status("gpu-unschedulable").trials) == 2
     assert heard[0].filename == __file__
-    with pytest.warns(UserWarning, match="gpu-unschedulable is as it was collected last: .* not found") as heard:
+    with pytest.warns(UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found") as heard:
         assert tuner.best("gpu-unschedulable") is None
     assert heard[0].filename == __file__
     with pytest.raises(NotFound, match="not found in namespace gan"):
@@ -96,9 +96,13 @@ def test_best_works_on_without_any_cluster(server: Loopback, folder: Path, monke
     server.replay("gpu-unschedulable")
     tuner.status("gpu-unschedulable")
     monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
-    with pytest.warns(UserWarning, match="is as it was collected last: KUBECONFIG="):
+    with pytest.warns(UserWarning, match="is shown as it was collected last: KUBECONFIG="):
         assert tuner.best("gpu-unschedulable") is None
     with pytest.raises(Unreachable, match="cannot be used"):
+        tuner.best("nosuch")
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(folder))
+    with pytest.raises(StudyNotFound, match=r"no study 'nosuch' in .*: there is gpu-unschedulable"):
         tuner.best("nosuch")
 
 
@@ -106,7 +110,7 @@ def test_a_cluster_that_refuses_is_told(server: Loopback) -> None:
     server.replay("gpu-unschedulable")
     tuner.status("gpu-unschedulable")
     server.answer("GET", "/experiments/", 403, RESPONSES["forbidden-list-403"]["body"])
-    with pytest.warns(UserWarning, match="is as it was collected last: .*forbidden"):
+    with pytest.warns(UserWarning, match="is shown as it was collected last: .*forbidden"):
         assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
 
 

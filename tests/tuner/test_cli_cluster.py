@@ -268,7 +268,7 @@ def test_local_study_warm_starts_from_cluster(server: Loopback, folder: Path) ->
 
     server.replay("random-ok")
     store = Store(folder / ".gantune")
-    study.refresh(client(folder / ".gantune"), "random-ok")
+    client(folder / ".gantune").update("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     body["metadata"] = {"name": "here"}
     body["spec"]["maxTrialCount"] = body["spec"]["parallelTrialCount"] = 1

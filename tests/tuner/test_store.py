@@ -26,7 +26,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_and_near_names(tmp_path: Path) -> None:
     store = Store(tmp_path).of(EngineKind.KATIB)
     assert store.names() == []
-    with pytest.raises(StudyNotFound, match="it is empty"):
+    with pytest.raises(StudyNotFound, match="begin one with `gantune run FILE`"):
         store.result("study")
     store.submit(experiment(name="gan-bayes"))
     assert store.names() == ["gan-bayes"]

@@ -182,7 +182,7 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
     facade.engine(name, local=local).stop(name)
     kind = facade.find(name, local=local)
     if kind is None:
-        raise facade.unknown(name)
+        raise facade.store.unknown(name)
     state = facade.result(name, kind).state.value.lower()  # a study that had finished before is not stopped
     which = f"{name}{choosing(facade, name, kind)}"
     say(f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True)

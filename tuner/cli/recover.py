@@ -31,7 +31,7 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     if name is not None and name not in studies.names() and store.find(name) is EngineKind.KATIB:
         raise StudyError(f"study {name} runs on a cluster, so it has no journal on this machine")
     if name is not None and not studies.folder(name).exists():
-        raise facade.unknown(name)
+        raise facade.store.unknown(name)
     code = 0
     for each in [name] if name is not None else studies.names():
         try:

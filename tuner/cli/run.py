@@ -173,11 +173,9 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
     from tuner.result import StudyState
 
     if options.warm_start:
-        from tuner.cli.study import refresh
-
         other, kind = facade.store.earlier(options.warm_start, experiment.name)
         if kind is not EngineKind.LOCAL or options.warm_start == experiment.name:
-            refresh(facade, other)
+            facade.update(other)
     engine = facade.local(
         workers=options.workers,
         seed=options.seed,

@@ -13,25 +13,11 @@ import click
 from tuner.cli.console import SafeConsole
 from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
 from tuner.cli.terminal import plain, say
-from tuner.errors import ClusterError, NoCluster, NoKatib, StudyError
+from tuner.errors import StudyError
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind, Experiment
     from tuner.result import Result, Trial
-
-
-def refresh(facade: Client, name: str) -> ClusterError | None:
-    """Update the stored result of a study on the cluster, if the cluster answers at once.
-
-    Otherwise a warning says that the stored result is shown. For a name that neither the store nor the cluster has, the
-    reason is returned. Without a cluster, there is no reason.
-    """
-    from tuner.api import EngineKind
-
-    error = facade.refresh(name)
-    if error and name in facade.store.of(EngineKind.KATIB).names():
-        say(f"warning: {name} is shown as it was collected last: {error}", err=True)
-    return None if isinstance(error, NoCluster | NoKatib) else error
 
 
 def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, EngineKind]:
@@ -49,10 +35,10 @@ def locate(facade: Client, name: str, *, local: bool | None) -> EngineKind:
 
     why = None
     if local is not True and facade.find(name, local=local) is not EngineKind.LOCAL:
-        why = refresh(facade, name)
+        why = facade.update(name)
     if (kind := facade.find(name, local=local)) is not None:
         return kind
-    raise facade.unknown(name, f"nor on the cluster: {why}" if why else "") from why
+    raise facade.store.unknown(name, f"nor on the cluster: {why}" if why else "") from why
 
 
 STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands
@@ -77,7 +63,7 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     for name, kind in facade.store.all():
         try:
             if not away and kind is EngineKind.KATIB and facade.result(name, kind).state is StudyState.RUNNING:
-                away = refresh(facade, name) is not None
+                away = facade.update(name) is not None
             results.append((facade.result(name, kind), kind))
         except StudyError as error:  # one damaged study does not hide the others
             say(f"warning: {' '.join(str(error).split())}", err=True)
