@@ -4,7 +4,10 @@
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 #   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
 #   docker build -t ghcr.io/gan-tuner/suggestion:0.1.0 --target suggestion --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
-# BASE: pin it by digest for reproducible builds (python:3.12.12-slim-bookworm@sha256:...), or name a local image.
+# BASE: pass it with a digest for reproducible builds, or name a local image. The tag alone can be moved to another image.
+#   docker buildx imagetools inspect python:3.12.12-slim-bookworm       prints the digest
+#   docker build --build-arg BASE=python:3.12.12-slim-bookworm@sha256:<digest> .
+# The versions below are exact, but without hashes: TORCH_INDEX may name another index, whose wheels have other hashes.
 # TORCH_INDEX: the default index has wheels that contain CUDA, so no CUDA base image is needed. For the small CPU image, give the
 # index of CPU wheels from PyTorch's installation guide. Without it the CPU image works too, but is 2.6 GB larger.
 # DATASET: the data set that is added to the image as the last, small layer.
