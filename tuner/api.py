@@ -119,7 +119,7 @@ def tune(
     pip_index_urls: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     resources: Mapping[str, object] | None = None,
-    deadline: int | None = None,
+    trial_timeout: int | None = None,
     image: str = "",
     namespace: str = "",
     context: str | None = None,
@@ -138,7 +138,7 @@ def tune(
         metric, direction, goal: The objective: `minimize` or `maximize`, and a value at which the search stops.
         packages_to_install: On this machine, they are installed into an environment of their own.
         env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`, `gpu`).
-        deadline: Seconds after which a trial is stopped.
+        trial_timeout: Seconds after which a trial is stopped.
         image: An image that has Python. With it, the search runs on the cluster, otherwise on this machine.
         workers, seed: As for `run` on this machine.
 
@@ -161,7 +161,7 @@ def tune(
         pip_index_urls=pip_index_urls,
         env=env,
         resources=resources,
-        deadline=deadline,
+        trial_timeout=trial_timeout,
         image=image,
     )
     if image:

@@ -48,7 +48,7 @@ def experiment(
     pip_index_urls: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     resources: Mapping[str, object] | None = None,
-    deadline: int | None = None,
+    trial_timeout: int | None = None,
     image: str = "",
 ) -> Experiment:
     """Return the Experiment that `tuner.tune` runs with the same arguments."""
@@ -67,7 +67,7 @@ def experiment(
     }
     job: dict[str, Any] = {
         "backoffLimit": 0,
-        "activeDeadlineSeconds": deadline,
+        "activeDeadlineSeconds": trial_timeout,
         "template": {"spec": {"restartPolicy": "Never", "containers": [_given(container)]}},
     }
     spec: dict[str, Any] = {

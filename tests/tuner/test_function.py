@@ -127,14 +127,14 @@ def test_ranges_of_both_sdks_are_taken() -> None:
     }
 
 
-def test_experiment_passes_the_check_and_ends_with_a_command() -> None:
+def test_experiment_passes_check_and_has_a_command() -> None:
     """Katib appends a redirection to the script: its last line must be what prints the metrics."""
     made = function.experiment(
         quadratic,
         {"lr": LR},
         image="ghcr.io/team/image:1",
         resources={"cpu": 2, "gpu": 1},
-        deadline=60,
+        trial_timeout=60,
         packages_to_install=["a>=1", "b[c]"],
         pip_index_urls=["one", "two"],
         max_failed_trials=2,

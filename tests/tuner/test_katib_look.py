@@ -107,7 +107,7 @@ def test_shared_volume_has_finished_trials_too(halfway: Loopback, tmp_path: Path
     assert halfway.count("GET", "command=cat") == 6, "images that are up to date are not read again"
 
 
-def test_own_part_of_a_shared_volume_is_the_trials(halfway: Loopback, tmp_path: Path) -> None:
+def test_own_part_of_shared_volume_is_read(halfway: Loopback, tmp_path: Path) -> None:
     mount(halfway, tmp_path / "claim", CLAIM, subPathExpr="$(TRIAL)")
     picture(tmp_path / "claim" / "samples.png")
     study = looked(tmp_path)

@@ -130,7 +130,7 @@ def read(folder: Path, *metrics: str) -> EventFiles:
 @pytest.mark.parametrize(
     ("metric", "count"), [("fd", 2), ("train/fd", 1), ("n/fd", 1), ("test/fd", 1), ("f", 2), ("other/fd", 0), ("d", 0)]
 )
-def test_metric_is_a_directory_and_the_start_of_a_tag(metric: str, count: int, tmp_path: Path) -> None:
+def test_metric_is_directory_and_start_of_tag(metric: str, count: int, tmp_path: Path) -> None:
     """As Katib's _should_consider has it, `n/fd` in `train` included."""
     write(tmp_path / "train", 1)
     write(tmp_path / "deep" / "test", 2, tag="fd_total")
