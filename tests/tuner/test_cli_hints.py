@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from ruamel.yaml import YAML
 
 from tests.tuner import experiments
 from tests.tuner.loopback import Loopback
 from tuner.api import Client
 from tuner.cli import hints, main
+from tuner.cli.console import SafeConsole
 from tuner.store import EngineKind
 
 HINT = re.compile(r"`(gantune [^`]+)`|^(?:next|write the page|interrupted; to continue): (gantune .+)$", re.MULTILINE)
@@ -156,3 +158,12 @@ def test_chosen_number_of_trials_is_stored(gantune: Callable[..., Done], home: P
     assert chosen() == (7, 7)
     study = Client(home / ".gantune").study("study", EngineKind.LOCAL)
     assert dict(study.record)["max trials"] == "7"
+
+
+def test_line_with_a_command_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    console = SafeConsole(width=40)
+    console.show(Text("part of the difference may be seed noise: run `gantune confirm study --top 3`"))
+    console.show(Text("a line of more than forty columns that names no command"))
+    said = capsys.readouterr().out
+    assert "`gantune confirm study --top 3`\n" in said
+    assert max(map(len, said.splitlines()[1:])) <= 40

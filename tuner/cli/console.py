@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from tuner.cli.terminal import clean
 
@@ -22,3 +23,7 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             fine = segment.control or segment.text.isprintable() or segment.text == "\n"  # nearly all of them
             yield segment if fine else Segment(clean(segment.text), segment.style)
+
+    def show(self, part: RenderableType | Segment) -> None:
+        """Print one part. A line that names a command is left to the terminal to wrap, so that it can be copied."""
+        self.print(part, soft_wrap=isinstance(part, Text) and "gantune " in part.plain)

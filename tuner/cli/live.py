@@ -213,7 +213,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
         yield Text(text, style="yellow")
     yield table.best_line(result)
     for text in filter(None, (gain.sentence(result), gain.cost_sentence(result))):
-        yield Text(plain(text), no_wrap=True, overflow="ignore")  # a wrapped command cannot be copied
+        yield Text(plain(text))
 
 
 def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:
@@ -226,8 +226,8 @@ def print_final(result: Result, experiment: Callable[[], Experiment], options: s
     """
     console = SafeConsole(file=sys.stdout, soft_wrap=False)
     for part in final(result, console.size.width):
-        console.print(part)
+        console.show(part)
     if result.best:
         form = simplest_form(experiment(), result.best.parameters)
         best = hints.complete(f"next: gantune best {result.name}{options} --format {form}")
-        console.print(Text(best, style="dim"), soft_wrap=True)
+        console.show(Text(best, style="dim"))

@@ -89,6 +89,6 @@ def _print(studies: list[Study], names: tuple[str, ...]) -> None:
     console = SafeConsole()
     for study in studies:
         for part in summary(study):
-            console.print(part)
+            console.show(part)
         console.print()
     say(f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}", err=True)

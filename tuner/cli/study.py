@@ -162,7 +162,7 @@ def status(name: str, follow_: bool, form: str, local: bool | None, store_dir: P
     console = SafeConsole()
     console.print(f"{result.name}: {table.goal(result)}")
     for part in live.final(result, console.size.width, rows=STATUS_ROWS):
-        console.print(part)
+        console.show(part)
     return None
 
 
@@ -239,7 +239,9 @@ def _print_trial(result: Result, trial: Trial) -> None:
     console.print(grid)
     sentences = gain.sentence(result), gain.runner_up_sentence(result), gain.cost_sentence(result)
     if said := [each for each in sentences if each]:
-        console.print(Text("\n".join(["", *said])))
+        console.print()
+        for each in said:
+            console.show(Text(plain(each)))
     if front := gain.front_lines(result):
         heading = f"{objective} against training time, without the trials that another one beats in both:"
         console.print(Text("\n".join(["", heading, *(f"  {line}" for line in front)])))
