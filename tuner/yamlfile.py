@@ -221,9 +221,7 @@ class _Reader:
         self._count(1)
         if isinstance(event, _Alias):
             if event.anchor not in self._anchors:
-                raise self._fail(
-                    f"alias *{event.anchor} stands before its anchor, or in it; define &{event.anchor} first"
-                )
+                raise self._fail(f"alias *{event.anchor} is before its anchor, or in it; define &{event.anchor} first")
             value, size = self._anchors[event.anchor]
             self._count(size)
             return value

@@ -204,8 +204,8 @@ RULES = (
     ),
     warning(
         "command-newline",
-        "A YAML block `|` ends in a newline; Katib's `1>metrics.log && echo completed` then stands on a line of "
-        "its own, and the metrics file stays empty.",
+        "A YAML block `|` ends in a newline; Katib's `1>metrics.log && echo completed` is then on a "
+        "separate line, and the metrics file stays empty.",
         UTILS,
         command_newline,
     ),

@@ -147,7 +147,7 @@ def nas(view: View) -> Iterator[Finding]:
 
 
 def pbt(view: View) -> Iterator[Finding]:
-    """Find what pbt of Katib 0.19 fails on: resample_probability and on int parameters."""
+    """Find what pbt of Katib 0.19 fails on: resample_probability, and int parameters."""
     if view.algorithm != "pbt":
         return
     for path, name, _ in view.settings():

@@ -358,7 +358,7 @@ RULES = (
     ),
     error(
         "early-stopping-collector",
-        "The stopping watcher lives in the sidecar that reads the metrics file.",
+        "The program that stops trials is in the sidecar that reads the metrics file.",
         "kubeflow/katib 33c8ff4, cmd/metricscollector/v1beta1/file-metricscollector/main.go:336-386",
         early_stopping_collector,
     ),

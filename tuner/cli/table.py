@@ -95,10 +95,9 @@ def best_line(result: Result) -> Text:
     """`best fd 21.4 in trial 7: lr=0.0004 bs=64`, or why there is none."""
     best = result.best
     if best is None:
-        ended = any(trial.state.finished for trial in result.trials)
-        return Text(
-            f"best: no trial has {f'a finite {result.objective.metric}' if ended else 'ended'} yet", style="dim"
-        )
+        finished = any(trial.state.finished for trial in result.trials)
+        lacks = f"has a finite {result.objective.metric}" if finished else "has finished"
+        return Text(f"best: no trial {lacks} yet", style="dim")
     value = number(best.metrics[result.objective.metric])
     return Text.assemble(
         "best ", (f"{result.objective.metric} {value}", "bold green"), f" in trial {best.number}: ", assignments(best)

@@ -319,9 +319,8 @@ class KatibEngine:
         if moved:
             self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
             before, same = self.store.origin(moved), self.store.archived(moved) == study.name
-            if (
-                before and same and replace(before, uid=study.uid) == origin
-            ):  # another Experiment has its name, so it is gone
+            # Another Experiment has the same name in the same place, so the earlier one is gone.
+            if before and same and replace(before, uid=study.uid) == origin:
                 with suppress(StudyDamaged):
                     gone = self.store.result(moved).cut_off(StudyState.DELETED, "deleted on the cluster")
                     self.store.save_result(gone)

@@ -27,9 +27,7 @@ SLOW_SUGGESTION = 40.0  # seconds that a healthy sampler may take: a Gaussian pr
 _NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
 _ERROR = re.compile(r"^(?:ERROR\b|CRITICAL\b|[EF]\d{4} |panic: |[\w.]*(?:Error|Exception)\b)")
 _CONFLICT = "the object has been modified"  # two controllers wrote at the same time; the next attempt succeeds
-_MINIMUM_FAILURES = (
-    3  # a controller tries again within seconds: fewer failures may have been a service that was starting
-)
+_MINIMUM_FAILURES = 3  # a controller tries again within seconds, so fewer may be of a service that was starting
 _LOG_LINES = 60  # of the suggestion service's log, in which its last error is looked for
 
 
