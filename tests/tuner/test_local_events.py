@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.tuner.experiments import LR, TRIALS, document
@@ -160,6 +162,31 @@ def test_not_a_number_is_no_value(tmp_path: Path) -> None:
     reader = read(tmp_path)
     assert list(reader.curve("fd")) == [1]
     assert reader.aggregate(LATEST) == {}
+
+
+@pytest.mark.parametrize("wall", [float("nan"), float("inf"), -1.0, 1.7e12, 1e300])
+def test_odd_time_is_no_time(wall: float, tmp_path: Path) -> None:
+    """A program may pass milliseconds; the value counts, before those with a time."""
+    with SummaryWriter(tmp_path / "events") as writer:
+        writer.add_scalar("fd", 1, 0)
+        writer.add_scalar("fd", 2, 1, walltime=wall)
+    reader = read(tmp_path / "events")
+    assert reader.aggregate(LATEST) == {"fd": 1.0}
+    with curves.Writer(tmp_path) as stored:
+        stored.add("study-0", reader.observations)
+    assert [(one.value, one.time is None) for one in curves.read(tmp_path)["study-0"]["fd"]] == [(1, False), (2, True)]
+
+
+def test_tensor_with_dimensions_is_ignored(tmp_path: Path) -> None:
+    """Whatever size its shape claims, and without hiding the values after it."""
+    tensor = TensorProto(dtype="DT_FLOAT", float_val=[7], tensor_shape={"dim": [{"size": 10**12}]})
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_scalar("fd", 1, 0)
+        writer._get_file_writer().add_summary(Summary(value=[{"tag": "fd_all", "tensor": tensor}]), 1)
+        writer.add_scalar("fd", 2, 2)
+    reader = read(tmp_path)
+    assert list(reader.curve("fd")) == [1, 2]
+    assert reader.aggregate(LATEST) == {"fd": 2.0}
 
 
 def test_too_many_files_are_an_error(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ with one number). A metric `DIR/TAG` is a tag that starts with TAG, in a file wh
 SummaryWriter.add_scalar takes it, names the tag `train` in the directory `Loss`.
 
 TensorBoard's own reader does the work, without TensorFlow. Differences from Katib: times keep their fractions of a
-second, a damaged file counts up to the damage, and files are read in the order of their names.
+second, a value whose time is no date comes before all others, a tensor of one or more dimensions is ignored (its shape
+could claim any amount of memory), a damaged file counts up to the damage, and files are read in the order of their
+names.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuner.errors import UnsupportedError
 from tuner.manifest import Strategy
-from tuner.metrics.observations import ObservationLog
+from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import number
 from tuner.metrics.tail import NAME_LIMIT
 
 FILE_LIMIT = 1000  # files of one trial that are read
+_FIRST_SECOND, _LAST_SECOND = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 9999))
 
 
 def ensure_available() -> None:
@@ -136,21 +140,26 @@ class EventFiles:
     def _take(self, event: Any, path: str) -> None:
         from tensorboard.util.tensor_util import make_ndarray
 
-        folder = os.path.dirname(path)
+        folder, time = os.path.dirname(path), _seconds(event.wall_time)
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 text = str(value.simple_value)
-            elif value.HasField("tensor"):
+            elif value.HasField("tensor") and not value.tensor.tensor_shape.dim:
                 text = str(make_ndarray(value.tensor))
             else:
                 continue
             names = [name for name, wanted in self._wanted.items() if _is_meant(wanted, value.tag, folder)]
             for name in names:
                 self._count += 1
-                self._observations.column(name).extend((number(text),), (event.wall_time,), (self._count,))
+                self._observations.column(name).extend((number(text),), (time,), (self._count,))
             if not names and len(self._other) < NAME_LIMIT and not math.isnan(number(text)):
                 inside = os.path.relpath(folder, self._path)
                 self._other[value.tag if inside == "." else f"{inside}/{value.tag}"] = None
+
+
+def _seconds(wall_time: float) -> float:
+    """Return a time that a date can express. A program may pass any number, such as milliseconds."""
+    return wall_time if _FIRST_SECOND <= wall_time < _LAST_SECOND else UNDATED
 
 
 def _is_meant(metric: PurePosixPath, tag: str, folder: str) -> bool:
