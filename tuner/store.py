@@ -20,6 +20,7 @@ import os
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -137,6 +138,16 @@ class Studies:
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
 
+    def create(self, name: str) -> Path:
+        """Create the directory of study `name`, if it does not exist, and return it. Raises StudyError."""
+        self.ensure_writable(name)
+        folder = self.folder(name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
+        return folder
+
     def submit(
         self,
         experiment: Experiment,
@@ -144,6 +155,7 @@ class Studies:
         fresh: bool = False,
         place: Mapping[str, str] | None = None,
         max_trials: int | None = None,
+        lock: Lock | None = None,
     ) -> Path:
         """Create the study's directory, or join the one that exists.
 
@@ -154,6 +166,7 @@ class Studies:
                 the same one; without a place, a different manifest is refused.
             max_trials: The number of trials instead of the manifest's. Without it, the larger one of the manifest's
                 number and of the one that was chosen before.
+            lock: The study's lock, if the caller holds it.
 
         Returns:
             The study's directory.
@@ -161,17 +174,15 @@ class Studies:
         Raises:
             StudyChanged: The study has another manifest; the message shows the difference.
         """
-        self.ensure_writable(experiment.name)
-        folder = self.folder(experiment.name)
+        folder = self.create(experiment.name)
         try:
-            if fresh and folder.exists():
+            if fresh:
                 _refuse_link(folder)
-                with Lock(folder):
+                with nullcontext() if lock else Lock(folder):
                     _clear(folder)
             held = self.held(experiment.name)
             if held is not None and place is None:
                 _refuse_change(held, experiment)
-            folder.mkdir(parents=True, exist_ok=True)
             shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
             source = {"source": text} if (text := _source(experiment) or (held or {}).get("source")) else {}

@@ -257,6 +257,17 @@ def test_second_process_is_told_of_the_first(tmp_path: Path) -> None:
         LocalEngine(Store(tmp_path)).submit(experiment())
 
 
+def test_refused_second_process_changes_nothing(tmp_path: Path) -> None:
+    """Not the number of trials, and not the study's id, which the first process writes at the same time."""
+    first = LocalEngine(Store(tmp_path))
+    first.submit(experiment())
+    stored = (tmp_path / "local" / "study" / "manifest.json").read_bytes()
+    for options in ({"max_trials": 50}, {"fresh": True}):
+        with pytest.raises(StudyLocked):
+            LocalEngine(Store(tmp_path), **options).submit(experiment())  # type: ignore[arg-type]
+    assert (tmp_path / "local" / "study" / "manifest.json").read_bytes() == stored
+
+
 def test_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
     run(tmp_path, experiment())
     journal = tmp_path / "local" / "study" / "journal.jsonl"

@@ -91,10 +91,10 @@ class LocalEngine:
         experiment = with_first_trials(experiment, added) if added else experiment
         self._refuse(adapt(experiment)[0])
         known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
-        folder = self._store.submit(experiment, fresh=self._fresh, max_trials=self._max_trials)
-        self._fresh = False
-        self._hold(folder)
+        self._hold(self._store.create(experiment.name))  # before anything of it changes: another process may run it
         try:
+            self._store.submit(experiment, fresh=self._fresh, max_trials=self._max_trials, lock=self._lock)
+            self._fresh = False
             journal = self._journal(experiment.name, writable=True)
             try:
                 self._warnings += self._explain(journal) if journal.header else [note] if note else []
