@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -119,6 +121,41 @@ def test_two_searches_make_one_environment() -> None:
     assert (folder / "bin" / "python").exists()
 
 
+def test_changed_requirements_get_another_environment(tmp_path: Path) -> None:
+    """Trials would install them into the first one, all at once."""
+    Path("requirements.txt").write_text(f"{NAME}==1.0\n", encoding="utf-8")
+    script = f'pip install --quiet -r requirements.txt && python -c "{PRINTS}"'
+    assert run(tmp_path / "one", script)[0].trials[0].metrics == {"fd": 1.0}
+    wheel(Path("wheels"), "2.0")
+    Path("requirements.txt").write_text(f"{NAME}==2.0\n", encoding="utf-8")
+    assert run(tmp_path / "two", script)[0].trials[0].metrics == {"fd": 2.0}
+    assert len(environments()) == 2
+
+
+def test_long_argument_is_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL with a token may be longer than a file's name can be."""
+    url = f"https://user:{'token' * 100}@nowhere.invalid/simple"
+    assert packages.environment([["--extra-index-url", url, NAME]], Path.cwd()) in environments()
+
+
+def test_pip_of_a_killed_client_keeps_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    program = "import pathlib, sys; from tuner.engines.local import packages; "
+    program += f"packages.environment([['--index-url', sys.argv[1], {NAME!r}]], pathlib.Path.cwd())"
+    with socket.create_server(("127.0.0.1", 0)) as index:  # it never answers
+        url = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        with subprocess.Popen([sys.executable, "-c", program, url]) as client:
+            connection, _ = index.accept()
+            client.kill()
+        [lock] = packages.cache().glob("*.lock")
+        with lock.open() as file:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            index.close()
+            connection.close()
+            fcntl.flock(file, fcntl.LOCK_EX)  # once pip has given up
+
+
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -149,6 +186,7 @@ SOURCE = "read -r -d '' SCRIPT << EOM\n\n# pip install nothing\nimport os; os.sy
         ("set -e; pip3 install -q a; /usr/bin/python3.12 -m pip install 'b>=2'", (("-q", "a"), ("b>=2",))),
         ("# pip install a\necho pip installs", ()),
         ("pip install a > log 2>&1 || exit 1\npip install a", (("a",),)),
+        ("NOTES=(it's one # part)\npip install a", (("a",),)),
         ("(pip install --user -r requirements.txt)", (("-r", "requirements.txt"),)),
         (SOURCE, ()),
         (
@@ -176,7 +214,16 @@ def test_install_without_a_shell_is_found() -> None:
     assert packages.installed_by(shlex.split("python train.py --note 'use pip'")) == ()
 
 
-@pytest.mark.parametrize("line", ["pip install $WANTED", "pip install `cat wanted`", "pip install 'a"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pip install $WANTED",
+        "pip install `cat wanted`",
+        "pip install 'a",
+        'pip install "${WANTED[@]}"',
+        'WANTED=(it\'s)\npip install "${WANTED[@]}"',
+    ],
+)
 def test_unknown_packages_are_refused(line: str) -> None:
     with pytest.raises(UnsupportedError, match="would change this environment"):
         packages.installed_by(["sh", "-c", line])

@@ -41,7 +41,7 @@ def installed_by(argv: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """
     line = argv[2] if shell.is_shell(argv) else shlex.join(argv)
     line = _HEREDOC.sub("", line.replace("\\\n", " "))
-    arrays = {name: tuple(shlex.split(items)) for name, items in _ARRAY.findall(line)}
+    arrays = dict(_ARRAY.findall(line))
     found = (
         tuple(_arguments(text[match.end() :], arrays))
         for text in line.splitlines()
@@ -51,13 +51,14 @@ def installed_by(argv: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _arguments(text: str, arrays: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _arguments(text: str, arrays: Mapping[str, str]) -> Iterator[str]:
     lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     try:
         words = list(lexer)
-    except ValueError:
-        words = ["$"]
+        elements = {word: shlex.split(arrays[name[1]]) for word in words if (name := _ELEMENTS.fullmatch(word))}
+    except (KeyError, ValueError):  # an array that is not written out, or quotation marks that do not match
+        words, elements = ["$"], {}
     redirected = False
     for at, word in enumerate(words):
         if redirected:
@@ -66,8 +67,8 @@ def _arguments(text: str, arrays: Mapping[str, Sequence[str]]) -> Iterator[str]:
             redirected = True
         elif set(word) <= set("();<>|&"):
             return
-        elif elements := _ELEMENTS.fullmatch(word):
-            yield from arrays.get(elements[1], ())
+        elif word in elements:
+            yield from elements[word]
         elif "$" in word or "`" in word:
             raise UnsupportedError(
                 f"the trial's command installs packages (pip install{text[:80]}), which it names only while it runs, "
@@ -87,7 +88,7 @@ def environment(arguments: Sequence[Sequence[str]], start: Path) -> Path:
     Raises:
         UnsupportedError: The packages cannot be installed; nothing is left then.
     """
-    local = [str(start)] if any((start / word).exists() for words in arguments for word in words) else []
+    local = [entry for words in arguments for word in words for entry in _local(start, word)]
     identity = json.dumps([sys.version, sys.prefix, *local, *arguments])
     folder = cache() / hashlib.sha256(identity.encode()).hexdigest()[:16]
     try:
@@ -95,12 +96,21 @@ def environment(arguments: Sequence[Sequence[str]], start: Path) -> Path:
         with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another search may be making it
             if not (folder / _COMPLETE).exists():
-                _make(folder, arguments, start)
+                _make(folder, arguments, start, lock.fileno())
     except OSError as error:
         raise UnsupportedError(
             f"{folder} cannot be written ({error.strerror}). Set XDG_CACHE_HOME to another directory"
         ) from error
     return folder
+
+
+def _local(start: Path, word: str) -> Iterator[str]:
+    """Yield what identifies an argument that is a path on this machine: its place, and the content of a file."""
+    path = os.path.join(start, word)
+    if os.path.exists(path):  # Path.exists raises where a word is too long for a name, such as a URL with a token
+        yield os.path.abspath(path)
+    if os.path.isfile(path) and os.access(path, os.R_OK):
+        yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def variables(folder: Path, path: str) -> dict[str, str]:
@@ -115,7 +125,7 @@ def cache() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "gantune" / "environments"
 
 
-def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path) -> None:
+def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path, lock: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # one that was interrupted
     try:
         pip = importlib.util.find_spec("pip") is not None
@@ -128,7 +138,7 @@ def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path) -> None
             program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(folder))}/bin/python -m pip "$@"\n', encoding="utf-8")
             program.chmod(0o755)
         for words in arguments:
-            _install(folder, words, start)
+            _install(folder, words, start, lock)
         (folder / _COMPLETE).touch()
     except subprocess.CalledProcessError as error:  # of venv: Debian has ensurepip in a package of its own
         raise UnsupportedError(
@@ -140,11 +150,18 @@ def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path) -> None
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _install(folder: Path, words: Sequence[str], start: Path) -> None:
+def _install(folder: Path, words: Sequence[str], start: Path, lock: int) -> None:
     argv = [str(folder / "bin" / "python"), "-m", "pip", "install", *words]
     env = os.environ | variables(folder, os.environ.get("PATH", os.defpath)) | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(  # noqa: S603 - the manifest's own arguments, without a shell
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=start, env=env, check=False
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=start,
+        env=env,
+        check=False,
+        pass_fds=[lock],  # if the client is killed, pip continues, and keeps other searches out
     )
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
