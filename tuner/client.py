@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tuner.engine import Engine
 from tuner.engines import ENGINES
 from tuner.errors import ClusterError, NoCluster, NoKatib
+from tuner.katib import NAMESPACE
 from tuner.manifest import Experiment
 from tuner.result import Result
 from tuner.store import EngineKind, Store
@@ -46,7 +47,7 @@ class Client:
         *,
         namespace: str = "",
         context: str | None = None,
-        katib_namespace: str = "kubeflow",
+        katib_namespace: str = NAMESPACE,
         notify: Callable[[str], None] = warn,
     ) -> None:
         self.store, self.notify = Store(store), notify

@@ -26,7 +26,7 @@ from typing import Any
 from tuner import shell
 from tuner.containers import init_containers, items, listed, primary_container, replicas, sidecars
 from tuner.errors import CommandError, UnsupportedError
-from tuner.katib import PLACEHOLDER
+from tuner.katib import PLACEHOLDER, WRAPPED_COLLECTORS
 from tuner.manifest import CollectorKind, Experiment
 from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
@@ -115,7 +115,7 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
     as_written = primary_container(template.spec, template.primary_container)
     fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
     mounts = dict(_mounts(spec, container, experiment))
-    wrapped = experiment.collector.kind is not CollectorKind.PUSH  # Katib adds no shell then
+    wrapped = experiment.collector.kind in WRAPPED_COLLECTORS
     main = _command(container, as_written if wrapped else None, fields, values)
     init = []
     for one in init_containers(spec, container):

@@ -1,4 +1,4 @@
-"""Deletes directories, whatever trials left in them."""
+"""The directory of the studies, and how directories are deleted, whatever trials left in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 
 from tuner.errors import StudyError
+
+STORE = Path(".gantune")  # in the current directory, unless another one is chosen
 
 
 def remove(directory: Path) -> None:

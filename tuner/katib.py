@@ -10,7 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-API_VERSION = "kubeflow.org/v1beta1"
+GROUP, VERSION = "kubeflow.org", "v1beta1"
+API_VERSION = f"{GROUP}/{VERSION}"
+NAMESPACE = "kubeflow"  # where Katib is installed by default
+GRPC_PORT = 6789  # of the DB manager and of suggestion services
+DB_MANAGER, SUGGESTION_SERVICE = "api.v1.beta1.DBManager", "api.v1.beta1.Suggestion"  # gRPC services (api.proto)
 KINDS = ("Experiment", "Trial", "Suggestion")
 
 # Names that an Experiment may use: manifests/v1beta1/installs/katib-standalone/katib-config.yaml, and the types below

@@ -28,12 +28,11 @@ from typing import Any
 
 from tuner import manifest, yamlfile
 from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyNotFound
-from tuner.files import remove
+from tuner.files import STORE, remove
 from tuner.lock import LOCK, Lock
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState
 
-DEFAULT_ROOT = Path(".gantune")
 MANIFEST, _RESULT = "manifest.json", "result.json"
 _CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
 _BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
@@ -52,7 +51,7 @@ class Store:
 
     def __init__(self, root: Path | str | None = None) -> None:
         """Open the store at `root`, or else at GANTUNE_STORE, or else at .gantune in the current directory."""
-        self.root = Path(root or os.environ.get("GANTUNE_STORE") or DEFAULT_ROOT)
+        self.root = Path(root or os.environ.get("GANTUNE_STORE") or STORE)
 
     def of(self, engine: EngineKind) -> Studies:
         """Return the studies of one engine."""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.manifests import rendering as k8s
+from tuner.katib import GRPC_PORT
 from tuner.suggestion.request import SERVED
-from tuner.suggestion.server import PORT
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_suggestion_service_is_restricted_and_probed(tmp_path: Path) -> None:
             "seccompProfile": {"type": "RuntimeDefault"},
         }
         for probe in ("readinessProbe", "livenessProbe"):
-            assert container[probe]["grpc"] == {"port": PORT}
+            assert container[probe]["grpc"] == {"port": GRPC_PORT}
         assert "ports" not in container, "Katib adds its own, and refuses the Suggestion if this port is listed"
         pods.append(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}

@@ -22,7 +22,7 @@ from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
-from tuner.katib import API_VERSION, KINDS, is_experiment
+from tuner.katib import API_VERSION, GROUP, KINDS, is_experiment
 from tuner.yamlfile import Document, Path, show
 
 __all__ = [
@@ -144,7 +144,7 @@ def explain(name: str) -> Rule:
 def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
     """Return what is wrong with the apiVersion and kind of an object that looks like an Experiment."""
     kind, version = value.get("kind"), value.get("apiVersion")
-    if kind == "Experiment" and version != API_VERSION and (version is None or "kubeflow.org/" in str(version)):
+    if kind == "Experiment" and version != API_VERSION and (version is None or f"{GROUP}/" in str(version)):
         return ("apiVersion",), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"
     if version == API_VERSION and kind not in (*KINDS, "List", "ExperimentList"):
         return ("kind",), f"{API_VERSION} has no kind {str(kind)[:60]!r}{nearest(str(kind), ['Experiment'])}"

@@ -11,11 +11,12 @@ import click
 
 from tuner.cli import hints
 from tuner.cli.terminal import say
+from tuner.files import STORE
+from tuner.katib import NAMESPACE
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind
 
-DEFAULT_STORE = Path(".gantune")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -52,7 +53,7 @@ def store_option(command: Command) -> Command:
         metavar="DIR",
         envvar="GANTUNE_STORE",
         type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_STORE,
+        default=STORE,
         show_default=True,
         callback=hints.remember,
         help="Keep studies in this directory.",
@@ -76,7 +77,7 @@ def cluster_options(command: Command) -> Command:
         ),
         click.option(
             "--katib-namespace",
-            default="kubeflow",
+            default=NAMESPACE,
             show_default=True,
             callback=hints.remember,
             help="Cluster: expect Katib in this namespace.",

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
-from tuner.katib import COMPONENT_LABEL
+from tuner.katib import COMPONENT_LABEL, DB_MANAGER, GRPC_PORT, NAMESPACE
 from tuner.kube.client import Cluster
 from tuner.kube.errors import Request, from_status, hidden, one_line
 from tuner.kube.resources import PODS
@@ -27,7 +27,6 @@ from tuner.messages import katib_messages
 from tuner.metrics import number
 from tuner.result import Observation
 
-PORT = 6789
 _LABEL = f"{COMPONENT_LABEL}=db-manager"
 _TIMEOUT = 10.0  # seconds to connect, and seconds of each call
 _LARGEST = 64 << 20  # bytes of a reply; gRPC's default of 4 MiB holds about 40,000 values
@@ -41,7 +40,7 @@ class DbManager:
 
     @classmethod
     @contextmanager
-    def open(cls, cluster: Cluster, namespace: str = "kubeflow", address: str = "") -> Iterator[DbManager]:
+    def open(cls, cluster: Cluster, namespace: str = NAMESPACE, address: str = "") -> Iterator[DbManager]:
         """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError if none works."""
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
         try:
@@ -52,7 +51,7 @@ class DbManager:
             raise NoCluster("Katib's messages are not installed: pip install 'gan-tuner[tune]'") from error
         with ExitStack() as stack:
             if not address and cluster.in_pod:
-                address = f"katib-db-manager.{namespace}:{PORT}"
+                address = f"katib-db-manager.{namespace}:{GRPC_PORT}"
             elif not address:
                 address = stack.enter_context(port_forward(cluster, namespace))
             options = [("grpc.max_receive_message_length", _LARGEST)]
@@ -63,7 +62,7 @@ class DbManager:
                 raise Unreachable(f"Katib's DB manager does not answer at {address}") from error
             yield cls(
                 channel.unary_unary(
-                    "/api.v1.beta1.DBManager/GetObservationLog",
+                    f"/{DB_MANAGER}/GetObservationLog",
                     request_serializer=messages.GetObservationLogRequest.SerializeToString,
                     response_deserializer=messages.GetObservationLogReply.FromString,
                 ),
@@ -100,7 +99,7 @@ def _time(text: str) -> datetime | None:
 
 
 @contextmanager
-def port_forward(cluster: Cluster, namespace: str, port: int = PORT) -> Iterator[str]:
+def port_forward(cluster: Cluster, namespace: str, port: int = GRPC_PORT) -> Iterator[str]:
     """Open a local port that is connected to the pod of the DB manager, and return it. Raises NotFound, Forbidden."""
     pods = [
         item["metadata"]["name"]

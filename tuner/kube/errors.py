@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tuner.errors import ClusterError, Conflict, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
+from tuner.katib import GROUP
 from tuner.kube.resources import Resource
 
 E = TypeVar("E", bound=BaseException)
@@ -106,7 +107,7 @@ def one_line(text: str, limit: int = 600) -> str:
 
 
 def _not_found(message: str, body: str, request: Request) -> NotFound:
-    if request.resource.group == "kubeflow.org" and not body.lstrip().startswith("{"):
+    if request.resource.group == GROUP and not body.lstrip().startswith("{"):
         crd = f"{request.resource.plural}.kubeflow.org"
         return NoKatib(f"this cluster has no Katib (no CRD {crd}); install it: {INSTALL_KATIB}")
     where = f" in namespace {request.namespace}" if request.namespace and "namespace" not in message else ""

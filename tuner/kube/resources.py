@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import quote
 
+from tuner.katib import GROUP, VERSION
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -39,9 +41,9 @@ def quantity(amount: object) -> Decimal:
     return min(number, Decimal(2**63 - 1)) if number > 0 else Decimal(0)
 
 
-EXPERIMENTS = Resource("kubeflow.org", "v1beta1", "experiments")
-TRIALS = Resource("kubeflow.org", "v1beta1", "trials")
-SUGGESTIONS = Resource("kubeflow.org", "v1beta1", "suggestions")
+EXPERIMENTS = Resource(GROUP, VERSION, "experiments")
+TRIALS = Resource(GROUP, VERSION, "trials")
+SUGGESTIONS = Resource(GROUP, VERSION, "suggestions")
 JOBS = Resource("batch", "v1", "jobs")
 PODS = Resource("", "v1", "pods")
 EVENTS = Resource("", "v1", "events")

@@ -7,7 +7,8 @@ import logging
 import signal
 import sys
 
-from tuner.suggestion.server import PORT, Server
+from tuner.katib import GRPC_PORT
+from tuner.suggestion.server import Server
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 GRACE = 5.0  # seconds for running requests after SIGTERM
@@ -16,7 +17,7 @@ GRACE = 5.0  # seconds for running requests after SIGTERM
 def main() -> int:
     """Serve; returns the exit code."""
     parser = argparse.ArgumentParser("python -m tuner.suggestion", description="A suggestion service for Katib 0.19.")
-    parser.add_argument("--port", type=int, default=PORT, help=f"Listen on this port. The default is {PORT}.")
+    parser.add_argument("--port", type=int, default=GRPC_PORT, help=f"Listen on this port. The default is {GRPC_PORT}.")
     port = parser.parse_args().port
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Blocked before gRPC starts its threads, which inherit this: a signal that another thread receives would not wake

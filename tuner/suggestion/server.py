@@ -17,11 +17,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tuner.errors import GantuneError
+from tuner.katib import GRPC_PORT, SUGGESTION_SERVICE
 from tuner.messages import katib_messages
 from tuner.suggestion.service import Exhausted, Reply, Suggestions
 
 api = katib_messages()
-PORT = 6789  # Katib's controller connects to this one
 LARGEST_REQUEST = 64 << 20  # bytes
 HANDLERS = 4  # threads: one computes, and the others answer the health check meanwhile
 SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
@@ -32,14 +32,14 @@ Handler = Callable[[bytes, Any], bytes]
 class Server:
     """A running server. `port` is the one that it listens on, which matters if 0 was asked for."""
 
-    def __init__(self, port: int = PORT, host: str = "[::]") -> None:
+    def __init__(self, port: int = GRPC_PORT, host: str = "[::]") -> None:
         self._service = Suggestions()
         self._server = grpc.server(
             ThreadPoolExecutor(HANDLERS, "handler"),
             options=[("grpc.max_receive_message_length", LARGEST_REQUEST), ("grpc.so_reuseport", 0)],
         )
         methods = {"GetSuggestions": self._suggest, "ValidateAlgorithmSettings": self._validate}
-        self._serve("api.v1.beta1.Suggestion", {name: _answering(name, method) for name, method in methods.items()})
+        self._serve(SUGGESTION_SERVICE, {name: _answering(name, method) for name, method in methods.items()})
         self._serve("grpc.health.v1.Health", {"Check": lambda request, context: SERVING})
         self.port = self._server.add_insecure_port(f"{host}:{port}")
         self._server.start()

@@ -29,7 +29,7 @@ from tuner.errors import (
     StudyError,
     UnsupportedError,
 )
-from tuner.katib import API_VERSION
+from tuner.katib import API_VERSION, NAMESPACE
 from tuner.kube import EXPERIMENTS, Cluster
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial
@@ -52,7 +52,7 @@ class KatibEngine:
         store: Store,
         *,
         namespace: str = "",
-        katib_namespace: str = "kubeflow",
+        katib_namespace: str = NAMESPACE,
         timeout: float | None = None,
         notify: Callable[[str], None] = lambda message: None,
         clock: Clock | None = None,

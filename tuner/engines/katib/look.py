@@ -9,7 +9,7 @@ from tuner.engines.katib import images
 from tuner.engines.katib.archive import ClusterStudies
 from tuner.engines.katib.curves import collect, running
 from tuner.errors import ClusterError
-from tuner.katib import EXPERIMENT_LABEL
+from tuner.katib import EXPERIMENT_LABEL, NAMESPACE
 from tuner.kube import PODS, Cluster
 from tuner.result import TrialState
 from tuner.store import Store
@@ -23,7 +23,7 @@ def look(
     samples: Sequence[str],
     real: Sequence[str],
     context: str | None = None,
-    katib_namespace: str = "kubeflow",
+    katib_namespace: str = NAMESPACE,
     timeout: float = 3.0,
 ) -> images.Files:
     """Store the curves of a study, those of running trials included, and return the images that its pods can reach.

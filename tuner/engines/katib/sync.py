@@ -8,6 +8,7 @@ from tuner.engines.katib.archive import ClusterStudies
 from tuner.engines.katib.engine import KatibEngine
 from tuner.engines.katib.experiment import fetch_live
 from tuner.errors import ClusterError, NotFound
+from tuner.katib import NAMESPACE
 from tuner.kube import Cluster
 from tuner.result import StudyState
 from tuner.store import Store
@@ -19,7 +20,7 @@ def refresh(
     *,
     namespace: str = "",
     context: str | None = None,
-    katib_namespace: str = "kubeflow",
+    katib_namespace: str = NAMESPACE,
     timeout: float = 3.0,
     notify: Callable[[str], None] = lambda message: None,
 ) -> ClusterError | None:

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tuner.files import remove
+from tuner.files import STORE, remove
 
 COPY_BYTES = 64 * 2**20
 COPY_FILES = 10_000
 _LOOKED_AT = 10 * COPY_FILES  # files of the start directory: a home directory may hold millions
 FILES, _WORK, _COPIED = "files", ".overlay", ".copied"
-_SKIPPED = (".git", ".hg", ".svn", "__pycache__", "node_modules", ".gantune")
+_SKIPPED = (".git", ".hg", ".svn", "__pycache__", "node_modules", STORE.name)
 _VIRTUAL = frozenset(  # bound as they are, because an overlay of them makes no sense
     ["proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "debugfs", "tracefs", "securityfs", "autofs"]
 )
@@ -205,7 +205,7 @@ def _mount_overlay(directory: Path, start: Path) -> None:
 def _store(directory: Path, start: Path) -> Path:
     """What of `start` no trial sees: `.gantune`, or else the directory of the trials."""
     inside = [path for path in directory.parents if path != start and path.is_relative_to(start)]
-    return next((path for path in inside if path.name == ".gantune"), inside[0] if inside else directory)
+    return next((path for path in inside if path.name == STORE.name), inside[0] if inside else directory)
 
 
 def _mount_points(start: Path) -> list[tuple[Path, str]]:

@@ -23,13 +23,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from tuner.katib import DB_MANAGER
 from tuner.messages import katib_messages
 from tuner.metrics.parsing import time_of
 
 LARGEST_REPORT = 4 << 20  # bytes of a request
 LARGEST_FILE = 256 << 20  # bytes that one trial may report
 LONGEST_TEXT = 1024  # characters of a name or a value
-SERVICE = "api.v1.beta1.DBManager"
 
 
 class Refused(Exception):
@@ -140,7 +140,7 @@ class _Endpoint:
         # Without a maximum of handlers: each runs to its end before the next one starts.
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", LARGEST_REPORT)])
         handler = {"ReportObservationLog": grpc.unary_unary_rpc_method_handler(reports.answer)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handler),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(DB_MANAGER, handler),))
         address = f"unix:{self._folder / str(number)}"
         server.add_insecure_port(address)
         await server.start()
