@@ -57,27 +57,10 @@ def experiment(
         raise GantuneError("no parameter has a range: give one, such as lr=search.double(min=1e-4, max=1e-1)")
     inputs = ", ".join(f"{key!r}: {_value(key, value, ranges.get(key))}" for key, value in parameters.items())
     script = _installation(packages_to_install, pip_index_urls) + _script(objective, inputs, metric)
-    container = {
-        "name": _CONTAINER,
-        "image": image or f"python:{sys.version_info.major}.{sys.version_info.minor}-slim",
-        "command": ["sh", "-c"],
-        "args": [script],
-        "env": [{"name": key, "value": str(value)} for key, value in (env or {}).items()],
-        "resources": {"limits": {"nvidia.com/gpu" if key == "gpu" else key: v for key, v in (resources or {}).items()}},
-    }
-    job: dict[str, Any] = {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": trial_timeout,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [_given(container)]}},
-    }
     spec: dict[str, Any] = {
         "objective": _given(
-            {
-                "type": direction,
-                "goal": goal,
-                "objectiveMetricName": metric,
-                "additionalMetricNames": list(additional_metrics),
-            }
+            {"type": direction, "goal": goal, "objectiveMetricName": metric}
+            | {"additionalMetricNames": list(additional_metrics)}
         ),
         "algorithm": _given(
             {
@@ -89,14 +72,32 @@ def experiment(
         "parallelTrialCount": parallel_trials,
         "maxFailedTrialCount": max_failed_trials,
         "parameters": [{"name": key, **found} for key, found in ranges.items()],
-        "trialTemplate": {
-            "primaryContainerName": _CONTAINER,
-            "trialParameters": [{"name": key, "reference": key} for key in ranges],
-            "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": _given(job)},
-        },
+        "trialTemplate": _template(script, image, env or {}, resources or {}, trial_timeout)
+        | {"trialParameters": [{"name": key, "reference": key} for key in ranges]},
     }
     metadata = {"name": name or objective.__name__.lower().replace("_", "-").strip("-")}
     return from_object({"apiVersion": API_VERSION, "kind": "Experiment", "metadata": metadata, "spec": _given(spec)})
+
+
+def _template(
+    script: str, image: str, env: Mapping[str, str], resources: Mapping[str, object], timeout: int | None
+) -> dict[str, Any]:
+    """Return the trialTemplate of a Job that runs the script, without trialParameters."""
+    container = {
+        "name": _CONTAINER,
+        "image": image or f"python:{sys.version_info.major}.{sys.version_info.minor}-slim",
+        "command": ["sh", "-c"],
+        "args": [script],
+        "env": [{"name": key, "value": str(value)} for key, value in env.items()],
+        "resources": {"limits": {"nvidia.com/gpu" if key == "gpu" else key: v for key, v in resources.items()}},
+    }
+    job: dict[str, Any] = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": timeout,
+        "template": {"spec": {"restartPolicy": "Never", "containers": [_given(container)]}},
+    }
+    spec = {"apiVersion": "batch/v1", "kind": "Job", "spec": _given(job)}
+    return {"primaryContainerName": _CONTAINER, "trialSpec": spec}
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

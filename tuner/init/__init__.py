@@ -74,9 +74,8 @@ def draft(argv: Sequence[str], options: Options) -> Draft:
     metrics = metrics or probe.metrics_of(argv, settings, options.seconds)
     metric = options.objective or objective.choose(metrics.names)
     if metric is None or metric not in metrics.names:
-        listed = ", ".join(metrics.names)
         wanted = f"prints no metric {metric!r}" if metric else "prints only metrics of time and progress"
-        raise UnsupportedError(f"the program {wanted}; it prints {listed}: name one with --objective")
+        raise UnsupportedError(f"the program {wanted}; it prints {', '.join(metrics.names)}: name one with --objective")
     space = [ranges.parameter(flag) for flag in flags]
     name = options.name or name_of(argv)
     command, args = _template(argv, places, flags)

@@ -71,8 +71,7 @@ def fetch(
     Args:
         cluster: Where the pods are.
         experiment: Names the container of the trials.
-        pods: The pods of the Experiment.
-        namespace: Theirs.
+        pods, namespace: The pods of the Experiment, and where they are.
         trials: The names of the trials whose images are wanted.
         samples: The names that such a file may have, preferred first.
         real: The names of a file with real images; () where none is wanted.

@@ -62,12 +62,5 @@ def look(
         return images.Files(missing=str(error))
     curves.replace_running(folder, running(cluster, experiment, result.trials, pods, namespace))
     return images.fetch(
-        cluster,
-        experiment,
-        pods,
-        namespace=namespace,
-        trials=trials,
-        samples=samples,
-        real=real,
-        no_curves=no_curves,
+        cluster, experiment, pods, namespace=namespace, trials=trials, samples=samples, real=real, no_curves=no_curves
     )
