@@ -193,7 +193,10 @@ def test_choices_move_to_a_neighbour() -> None:
     [
         ({"n_population": "4"}, "n_population"),
         ({"truncation_threshold": "2"}, "truncation_threshold"),
-        ({"suggestion_trial_dir": "relative"}, "suggestion_trial_dir: an absolute path of the container"),
+        ({"n_population": "1e9"}, "n_population must be a whole number from 5 to 10000, got '1e9'"),
+        ({"n_population": "5.5"}, "n_population must be a whole number"),
+        ({"suggestion_trial_dir": "relative"}, "suggestion_trial_dir: an absolute path of a directory"),
+        ({"suggestion_trial_dir": "/"}, "suggestion_trial_dir: an absolute path of a directory"),
     ],
 )
 def test_bad_setting_is_named(settings: dict[str, str], text: str, tmp_path: Path) -> None:
@@ -203,6 +206,32 @@ def test_bad_setting_is_named(settings: dict[str, str], text: str, tmp_path: Pat
     changed = replace(what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings}))
     with pytest.raises(UnsupportedError, match=text):
         sampler(changed, 0)
+
+
+def test_absolute_links_lead_into_the_copy(tmp_path: Path) -> None:
+    """A program may name its last checkpoint by a link; no trial sees the directory of another one."""
+    script = f"""
+    step=$(($(cat {CHECKPOINTS}last || echo 0) + 1))
+    echo $step > {CHECKPOINTS}step-$step
+    ln -sfn {CHECKPOINTS}step-$step {CHECKPOINTS}last
+    echo fd=$step
+    """
+    run(tmp_path, experiment("pbt", command=["sh", "-c"], args=[script], trials=7, parallel=1))
+    trials = LocalEngine(Store(tmp_path)).collect("study").trials
+    seen = points(tmp_path)
+    for number in (5, 6):
+        assert trials[number].metrics["fd"] == trials[seen[number][PARENT]].metrics["fd"] + 1
+        folder = tmp_path / "local" / "study" / "trials" / f"study-{number}" / "mounts" / "var-log-katib-checkpoints"
+        assert (folder / "last").readlink().parent == folder
+
+
+def test_checkpoint_that_cannot_be_copied_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("tuner.engines.local.workspace.copy_file", fail)
+    with pytest.raises(StudyError, match=r"lineage cannot be copied for trial \d+: .*No space left on device"):
+        run(tmp_path, population(trials=9))
 
 
 def test_workers_do_not_change_the_table(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from tuner.space import Categorical, Discrete, Value
 
 DIRECTORY_SETTING = "suggestion_trial_dir"
 PARENT, GENERATION = "pbt/parent", "pbt/generation"  # keys of a point; a parent is the number of a trial
+LARGEST_POPULATION = 10_000  # all of its first values are made at once
 _FACTORS = (0.8, 1.2)
 
 
@@ -66,12 +67,15 @@ class Population:
 
     def __init__(self, search: Search) -> None:
         self.dimensions, self._search = search.dimensions, search
-        self._size = int(_setting(search, "n_population", 5, math.inf))
+        self._size = int(_setting(search, "n_population", 5, LARGEST_POPULATION, whole=True))
         self._threshold = _setting(search, "truncation_threshold", 0, 1)
         resamples = "resample_probability" in search.settings
         self._resample = _setting(search, "resample_probability", 0, 1) if resamples else None
-        if not search.settings.get(DIRECTORY_SETTING, "").startswith("/"):
-            raise UnsupportedError(f"pbt needs the setting {DIRECTORY_SETTING}: an absolute path of the container")
+        directory = search.settings.get(DIRECTORY_SETTING, "")
+        if not directory.startswith("/") or not directory.strip("/"):
+            raise UnsupportedError(
+                f"pbt needs the setting {DIRECTORY_SETTING}: an absolute path of a directory in the container"
+            )
 
     def propose(self, history: Sequence[Past]) -> Proposal:
         """Return the values of trial `len(history)`, and its parent."""
@@ -162,13 +166,13 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def _setting(search: Search, name: str, low: float, high: float) -> float:
+def _setting(search: Search, name: str, low: float, high: float, *, whole: bool = False) -> float:
     text = search.settings.get(name, "")
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not low <= number <= high or (high == math.inf and not number.is_integer()):
-        limits = f"a number from {low:g} to {high:g}" if high < math.inf else f"a whole number of at least {low:g}"
-        raise UnsupportedError(f"pbt: {name} must be {limits}, got {text[:40]!r}")
+    if not low <= number <= high or (whole and not number.is_integer()):
+        kind = "whole number" if whole else "number"
+        raise UnsupportedError(f"pbt: {name} must be a {kind} from {low:g} to {high:g}, got {text[:40]!r}")
     return number

@@ -143,7 +143,14 @@ class Launcher:
         draft = own.with_name(f".{own.name}.new")
         remove(draft)
         own.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, draft, symlinks=True, ignore=_special_files, copy_function=_copy)
+        try:
+            shutil.copytree(source, draft, symlinks=True, ignore=_special_files, copy_function=_copy)
+        except shutil.Error as error:  # it has a list of failures, and no strerror
+            path, _, why = error.args[0][0]
+            raise StudyError(
+                f"{path} cannot be copied for trial {entry.number}: {why}. Fix this, and run the same command again"
+            ) from error
+        _lead_links_to(own, draft, source)
         draft.replace(own)
 
     def _step(self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = "") -> Step:
@@ -230,6 +237,15 @@ def _special_files(folder: str, names: list[str]) -> list[str]:
     """Return those of `names` that are no file, directory or link: pipes and sockets cannot be copied."""
     paths = [Path(folder, name) for name in names]
     return [path.name for path in paths if not (path.is_symlink() or path.is_file() or path.is_dir())]
+
+
+def _lead_links_to(own: Path, copied: Path, source: Path) -> None:
+    """Let absolute links into `source` lead to the same place in `own`: in a pod, all trials have the same path."""
+    for folder, folders, names in os.walk(copied):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            if path.is_symlink() and (target := path.readlink()).is_relative_to(source):
+                path.unlink()
+                path.symlink_to(own / target.relative_to(source))
 
 
 def _copy(source: str, target: str) -> None:
