@@ -24,6 +24,7 @@ from tuner.manifest import Experiment, from_object
 
 _CONTAINER = "training-container"  # as in Katib's SDK
 _END = "END_OF_PROGRAM"
+_PLACEHOLDER = "${trialParameters."
 _READERS = {"double": "float({})", "int": "int(float({}))", "discrete": "float({})", "categorical": "{}"}
 _UNQUOTABLE = re.compile(r"['\"\\\n\r]")
 
@@ -143,11 +144,16 @@ def _value(name: str, value: Any, found: Mapping[str, Any] | None) -> str:
             f"parameter {name} is a {type(value).__name__}: a constant must be text, a number, a bool, None, or a "
             "list, tuple, set or dict of these"
         )
+    if _PLACEHOLDER in text:
+        raise GantuneError(f"parameter {name} must not contain {_PLACEHOLDER}, which Katib replaces: {text[:60]}")
     return _escaped(text)
 
 
 def _script(objective: Objective, inputs: str, metric: str) -> str:
-    """Return the line of `sh -c` that writes the program and runs it; its last command prints the metrics."""
+    """Return the line of `sh -c` that writes the program and runs it; its last command prints the metrics.
+
+    An empty line comes first, because a progress bar may have left its last line unfinished.
+    """
     program = f"{objective.__name__}.py"
     return (
         "program=$(mktemp -d)\n"
@@ -156,7 +162,7 @@ def _script(objective: Objective, inputs: str, metric: str) -> str:
         f"{_escaped(_source(objective))}\n"
         f"metrics = {objective.__name__}({{{inputs}}})\n"
         f"if metrics is not None and not isinstance(metrics, dict):\n    metrics = {{{metric!r}: metrics}}\n"
-        "for name, value in (metrics or {}).items():\n    print(f'{name}={float(value)!r}')\n"
+        "print()\nfor name, value in (metrics or {}).items():\n    print(f'{name}={float(value)!r}')\n"
         f"{_END}\n"
         f'PYTHONPATH="$PWD${{PYTHONPATH:+:$PYTHONPATH}}" python -u "$program/{program}"'
     )
@@ -183,8 +189,8 @@ def _source(objective: Objective) -> str:
     except (OSError, TypeError):
         raise GantuneError(f"the source of {name} is not available: define it in a file or in a notebook") from None
     source = f"from __future__ import annotations\n\n{source}"
-    if _END in source or "${trialParameters." in source:
-        raise GantuneError(f"{name} must contain neither {_END} nor ${{trialParameters.")
+    if _END in source or _PLACEHOLDER in source:
+        raise GantuneError(f"{name} must contain neither {_END} nor {_PLACEHOLDER}")
     try:
         missing = _outside(compile(source, f"{name}.py", "exec", dont_inherit=True))
     except SyntaxError as error:

@@ -169,7 +169,8 @@ def _refuse(document: Document) -> None:
     problems = [found for found in check.check_document(document) if found.severity is check.Severity.ERROR]
     if problems:
         first = min(problems, key=lambda problem: problem.line)
-        more = f" (and {len(problems) - 1} more: gantune check {document.file})" if len(problems) > 1 else ""
+        hint = f": gantune check {document.file}" if document.file else ""  # "" for an object of Python
+        more = f" (and {len(problems) - 1} more{hint})" if len(problems) > 1 else ""
         raise ManifestError(
             first.message + more,
             file=first.file,

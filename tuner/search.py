@@ -8,7 +8,8 @@ Each function returns an item of spec.parameters without its name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from operator import index
+from typing import Any, SupportsIndex, TypeAlias
 
 Range: TypeAlias = dict[str, Any]
 _Int: TypeAlias = int  # the name is taken below
@@ -30,6 +31,11 @@ def categorical(list: Sequence[object]) -> Range:  # noqa: A002
 
 
 def _range(kind: str, low: float, high: float, step: float | None, distribution: str) -> Range:
-    space = {"min": repr(low), "max": repr(high), "distribution": distribution}
-    space |= {} if step is None else {"step": repr(step)}
+    space = {"min": _text(low), "max": _text(high), "distribution": distribution}
+    space |= {} if step is None else {"step": _text(step)}
     return {"parameterType": kind, "feasibleSpace": space}
+
+
+def _text(number: float) -> str:
+    """Return a number as a manifest has it; whole numbers of other libraries, such as NumPy, have another repr."""
+    return repr(index(number)) if isinstance(number, SupportsIndex) else repr(number)

@@ -66,6 +66,32 @@ def test_values_keep_their_types_and_source_its_characters(tmp_path: Path) -> No
     assert "name" not in LR
 
 
+def leaves_a_line_unfinished(parameters: dict[str, Any]) -> float:
+    import sys
+
+    print("step 1 of 2", end="")
+    sys.stderr.write("\rtrained_100")
+    return 0.5
+
+
+def test_unfinished_line_does_not_hide_the_metric(tmp_path: Path) -> None:
+    result = tuner.tune(leaves_a_line_unfinished, {"lr": LR}, n_trials=1, store=tmp_path)
+    assert [trial.metrics for trial in result.trials] == [{"loss": 0.5}], result.trials[0].reason
+
+
+def test_bounds_may_be_numbers_of_numpy() -> None:
+    numpy = pytest.importorskip("numpy")
+    found = search.int(min=numpy.int64(1), max=numpy.int32(9), step=numpy.uint8(2))
+    assert found["feasibleSpace"] == {"min": "1", "max": "9", "step": "2", "distribution": "uniform"}
+    found = search.double(min=numpy.float32(0.5), max=numpy.float64(1))
+    assert found["feasibleSpace"] == {"min": "0.5", "max": "1.0", "distribution": "uniform"}
+
+
+def test_problems_of_an_object_name_no_file() -> None:
+    with pytest.raises(ManifestError, match=r"\(and 1 more\)$"):
+        function.experiment(quadratic, {"lr": search.int(min=1.5, max=2.5)})  # type: ignore[arg-type]
+
+
 def prints(parameters: dict[str, Any]) -> None:
     import surface_trial
 
@@ -163,7 +189,7 @@ def test_output_can_be_redirected_as_katib_does(tmp_path: Path) -> None:
     line = f"{argv[2]} 1>{log} 2>&1 && echo completed"
     done = subprocess.run([*argv[:2], line], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("completed\n", "")
-    assert log.read_text() == "loss=0.0625\n"
+    assert log.read_text() == "\nloss=0.0625\n"
 
 
 def test_image_runs_on_the_cluster(
@@ -247,6 +273,7 @@ def test_function_without_source_is_refused() -> None:
         ({"lr": 0.1}, "no parameter has a range"),
         ({"lr": LR, "data": object()}, "parameter data is a object: a constant must be text"),
         ({"opt": search.categorical(["it's"])}, 'value "it\'s" contains a quotation mark'),
+        ({"lr": LR, "text": "${trialParameters.lr}"}, "parameter text must not contain ${trialParameters., which"),
         ({"lr": search.double(min=2, max=1)}, "min"),
     ],
 )
