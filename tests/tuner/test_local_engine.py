@@ -257,6 +257,13 @@ def test_second_process_is_told_of_the_first(tmp_path: Path) -> None:
         LocalEngine(Store(tmp_path)).submit(experiment())
 
 
+@pytest.mark.parametrize("option", ["workers", "max_trials"])
+@pytest.mark.parametrize("count", [0, -1])
+def test_counts_below_one_are_refused(option: str, count: int, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=f"^{option} must be at least 1, got {count}$"):
+        LocalEngine(Store(tmp_path), **{option: count})  # type: ignore[arg-type]
+
+
 def test_refused_second_process_changes_nothing(tmp_path: Path) -> None:
     """Not the number of trials, and not the study's id, which the first process writes at the same time."""
     first = LocalEngine(Store(tmp_path))

@@ -69,6 +69,9 @@ class LocalEngine:
         command: Sequence[str] = (),
         debug: bool = False,
     ) -> None:
+        for option, count in (("workers", workers), ("max_trials", max_trials)):
+            if count is not None and count < 1:
+                raise UnsupportedError(f"{option} must be at least 1, got {count}")
         self._all, self._store = store, store.of(EngineKind.LOCAL)
         self._workers, self._seed = workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
