@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -10,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import click
 
+from tuner.cli.interrupts import STOPPED_BY
 from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
@@ -87,12 +89,11 @@ def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: 
         server.set_app(wsgi(storage))
         address = f"http://127.0.0.1:{server.server_port}/dashboard"
         say(f"{address} shows {', '.join(names)}; Ctrl-C stops it", err=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            thread.join()  # the main thread waits here, so that no request swallows Ctrl-C
-        except KeyboardInterrupt:
-            server.shutdown()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPED_BY)  # threads inherit it: no request swallows Ctrl-C
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        signal.sigwait(STOPPED_BY)
+        server.shutdown()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
