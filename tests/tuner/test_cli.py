@@ -231,7 +231,7 @@ def test_wrong_input_is_one_line_with_exit_code(home, argv, code, says):
 
 def test_a_name_near_the_one_that_was_meant(home):
     gantune(home, "run", "toy.yaml", "--local")
-    assert "there is toy" in gantune(home, "best", "tyo")[2]
+    assert "did you mean toy?" in gantune(home, "best", "tyo")[2]
 
 
 def test_run_without_flag_says_where_and_why(home):
