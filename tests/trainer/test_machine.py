@@ -46,7 +46,7 @@ def test_threads_are_the_smallest_limit(tmp_path, monkeypatch):
 
 def test_small_step_uses_one_thread():
     assert machine.threads_for(112_000, 8) == 1
-    assert machine.threads_for(500_000, 8) == 8
+    assert machine.threads_for(1_000_000, 8) == 8
 
 
 def test_settings_are_restored():
