@@ -18,6 +18,7 @@ from tuner.engine import Event, EventKind
 from tuner.engines.local import LocalEngine, launcher
 from tuner.engines.local.launcher import auto_workers, share
 from tuner.errors import CommandError, StudyChanged, StudyDamaged, StudyLocked, UnsupportedError
+from tuner.lock import Lock
 from tuner.result import StudyState, TrialState
 from tuner.store import Store
 
@@ -213,6 +214,32 @@ def test_finish_lets_running_trials_end_and_resumes(tmp_path: Path) -> None:
     assert event.result.state is StudyState.STOPPED
     assert all(trial.state in (TrialState.SUCCEEDED, TrialState.WAITING) for trial in event.result.trials)
     assert table(run(tmp_path / "cut", experiment(), workers=2)) == table(whole)
+
+
+SLOW_RELEASE = """
+import os, signal, sys, time
+from pathlib import Path
+from tuner.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("held", flush=True)
+signal.pause()
+os.truncate(Path(sys.argv[1]) / "lock", 0)
+time.sleep(0.3)
+"""
+
+
+def test_stop_waits_until_the_lock_is_free(tmp_path: Path) -> None:
+    """The process empties the lock's file first, and releases the lock an instant later."""
+    run(tmp_path, experiment(trials=1))
+    folder = tmp_path / "local" / "study"
+    command = [sys.executable, "-c", SLOW_RELEASE, str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        LocalEngine(Store(tmp_path)).stop("study")
+        assert not Lock.held(folder)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

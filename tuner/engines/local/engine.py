@@ -260,7 +260,7 @@ class LocalEngine:
         except OSError as error:
             raise StudyError(f"process {owner}, which runs {name}, cannot be stopped: {error.strerror}") from error
         deadline = time.monotonic() + STOP_TIMEOUT
-        while Lock.owner(folder) == owner:
+        while Lock.held(folder) and Lock.owner(folder) in (owner, 0):  # 0: it releases the lock at this moment
             if time.monotonic() > deadline:
                 raise StudyError(f"process {owner} did not stop {name} within {STOP_TIMEOUT:.0f} s: run `kill {owner}`")
             time.sleep(0.05)
