@@ -221,9 +221,9 @@ import os, signal, sys, time
 from pathlib import Path
 from tuner.lock import Lock
 lock = Lock(Path(sys.argv[1]))
-signal.signal(signal.SIGTERM, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("held", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
 os.truncate(Path(sys.argv[1]) / "lock", 0)
 time.sleep(0.3)
 """
