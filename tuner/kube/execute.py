@@ -123,11 +123,11 @@ class _Session:
         """Collect the channels until the peer closes the stream."""
         data, words = bytearray(), {_STDERR: b"", _STATUS: b""}
         while not self._stopped.is_set():
-            data += stream.read_channel(_STDOUT)
+            data += stream.read_channel(_STDOUT) or b""  # kubernetes 35 returns "" for an empty channel
             if len(data) > self._most:
                 raise ClusterError(f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes")
             for channel in words:
-                words[channel] = (words[channel] + stream.read_channel(channel))[:_MOST_WORDS]
+                words[channel] = (words[channel] + (stream.read_channel(channel) or b""))[:_MOST_WORDS]
             if not stream.is_open():
                 return Output(bytes(data), _failure(words[_STATUS], words[_STDERR]))
             stream.update(timeout=_POLL)
