@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tuner.engine import Engine
 from tuner.engines import ENGINES
-from tuner.errors import ClusterError, NoCluster, NoKatib
+from tuner.errors import ClusterError, NoCluster, NoKatib, StudyNotFound
 from tuner.katib import NAMESPACE
 from tuner.manifest import Experiment
 from tuner.result import Result
@@ -116,19 +116,29 @@ class Client:
         context, katib_namespace = self._cluster["context"], str(self._cluster["katib_namespace"])
         return take(self.store, name, context=context, katib_namespace=katib_namespace)
 
-    def place(self, name: str, *, local: bool | None = None) -> EngineKind:
+    def locate(self, name: str, *, local: bool | None = None, timeout: float = 3.0) -> EngineKind:
         """Return the engine of a study, which is brought up to date; a warning says where the cluster does not answer.
 
-        Raises StudyNotFound, or the cluster's error.
+        Without `local`, the study is the one that exists.
+
+        Raises:
+            StudyNotFound: It shows similar names, or how to begin. Its cause is why the cluster gave nothing.
+            StudyError: Both engines have such a study.
         """
+        why = None
         if local is not True and self.find(name, local=local) is not EngineKind.LOCAL:
-            error = self.update(name, timeout=30.0)
-            if error and name not in self.store.of(EngineKind.KATIB).names():
-                raise error
-        kind = self.find(name, local=local)
-        if kind is None:
-            raise self.store.unknown(name)
-        return kind
+            why = self.update(name, timeout=timeout)
+        if (kind := self.find(name, local=local)) is not None:
+            return kind
+        raise self.store.unknown(name, f"nor on the cluster: {why}" if why else "") from why
+
+    def place(self, name: str, *, local: bool | None = None) -> EngineKind:
+        """Do what `locate` does, with more patience, and raise the cluster's error where that is why there is none."""
+        try:
+            return self.locate(name, local=local, timeout=30.0)
+        except StudyNotFound as error:
+            missing = error
+        raise missing.__cause__ or missing
 
     def result(self, name: str, kind: EngineKind) -> Result:
         """Return what the store holds of a study: the local engine's journal, or the result collected last."""
@@ -139,11 +149,9 @@ class Client:
     def earlier(self, reference: str) -> Result:
         """Return the study NAME, local/NAME or katib/NAME; one on the cluster is collected first. Raises StudyError."""
         name, kind = self.store.earlier(reference)
-        why = self.update(name) if kind is not EngineKind.LOCAL else None
-        kind = kind or self.store.find(name)
-        if kind is None:
-            raise self.store.unknown(name, f"nor on the cluster: {why}" if why else "") from why
-        return self.result(name, kind)
+        if kind is EngineKind.KATIB:
+            self.update(name)
+        return self.result(name, kind or self.locate(name))
 
     def experiment(self, name: str, kind: EngineKind) -> Experiment:
         """Return the Experiment of a study in the store."""

@@ -21,24 +21,9 @@ if TYPE_CHECKING:
 
 
 def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, EngineKind]:
-    """The study's Result and engine; raises what `locate` raises."""
-    kind = locate(facade, name, local=local)
+    """The study's Result and engine; raises what `Client.locate` raises."""
+    kind = facade.locate(name, local=local)
     return facade.result(name, kind), kind
-
-
-def locate(facade: Client, name: str, *, local: bool | None) -> EngineKind:
-    """The study's engine; StudyNotFound shows similar names, or how to begin, and why the cluster has none.
-
-    Without `local`, the study is the one that exists; StudyError where both engines have one.
-    """
-    from tuner.api import EngineKind
-
-    why = None
-    if local is not True and facade.find(name, local=local) is not EngineKind.LOCAL:
-        why = facade.update(name)
-    if (kind := facade.find(name, local=local)) is not None:
-        return kind
-    raise facade.store.unknown(name, f"nor on the cluster: {why}" if why else "") from why
 
 
 STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands

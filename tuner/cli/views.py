@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 def locate(facade: Client, name: str, *, local: bool | None) -> tuple[str, EngineKind]:
     """Return the name and the engine of a study, brought up to date. Raises StudyNotFound, StudyError if ambiguous."""
     from tuner.api import EngineKind
-    from tuner.cli import study
 
     prefix, _, own = name.rpartition("/")
     if prefix in tuple(EngineKind):
         name, local = own, prefix == EngineKind.LOCAL
-    return name, study.locate(facade, name, local=local)
+    return name, facade.locate(name, local=local)
 
 
 def look(facade: Client, name: str, kind: EngineKind) -> str:
