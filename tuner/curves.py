@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tuner import files
 from tuner.errors import StudyError
 from tuner.metrics import UNDATED, ObservationLog
 from tuner.result import Observation
@@ -78,10 +79,8 @@ class Writer:
 def replace_running(folder: Path, logs: Mapping[str, ObservationLog]) -> None:
     """Store what running trials have reported so far. Raises StudyError if the file cannot be written."""
     path = folder / RUNNING
-    draft = path.with_suffix(f".{os.getpid()}.new")
     try:
-        draft.write_bytes(b"".join(_line(trial, log, None) for trial, log in logs.items()))
-        draft.replace(path)
+        files.replace(path, b"".join(_line(trial, log, None) for trial, log in logs.items()))
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -1,4 +1,4 @@
-"""The directory of the studies, and how directories are deleted, whatever trials left in them."""
+"""The directory of the studies, how its files are replaced, and how directories are deleted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from pathlib import Path
 from tuner.errors import StudyError
 
 STORE = Path(".gantune")  # in the current directory, unless another one is chosen
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace a file as a whole, or not at all. Raises OSError."""
+    draft = path.with_suffix(f".{os.getpid()}.new")  # a watch and a status may write at once
+    draft.write_bytes(data)
+    draft.replace(path)
 
 
 def remove(directory: Path) -> None:

@@ -6,13 +6,13 @@ than the trial's end, unless the trial writes to a volume that the pods of later
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tuner import files
 from tuner.engines.katib import look
 from tuner.engines.katib.archive import ClusterStudies
 from tuner.errors import StudyError
@@ -110,11 +110,9 @@ def _current(folder: Path, trial: Trial) -> bool:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Replace a file as a whole."""
-    draft = path.with_suffix(f".{os.getpid()}.new")
+    """Replace a file. Raises StudyError."""
     try:
         path.parent.mkdir(exist_ok=True)
-        draft.write_bytes(data)
-        draft.replace(path)
+        files.replace(path, data)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from error

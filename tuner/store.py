@@ -26,9 +26,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tuner import manifest, yamlfile
+from tuner import files, manifest, yamlfile
 from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyNotFound
-from tuner.files import STORE, remove
 from tuner.lock import LOCK, Lock
 from tuner.manifest import Experiment
 from tuner.result import Result, StudyState
@@ -51,7 +50,7 @@ class Store:
 
     def __init__(self, root: Path | str | None = None) -> None:
         """Open the store at `root`, or else at GANTUNE_STORE, or else at .gantune in the current directory."""
-        self.root = Path(root or os.environ.get("GANTUNE_STORE") or STORE)
+        self.root = Path(root or os.environ.get("GANTUNE_STORE") or files.STORE)
 
     def of(self, engine: EngineKind) -> Studies:
         """Return the studies of one engine."""
@@ -254,7 +253,7 @@ class Studies:
         _refuse_link(folder)
         with Lock(folder):
             _clear(folder)
-            remove(folder)
+            files.remove(folder)
 
     def held(self, name: str) -> dict[str, Any] | None:
         """Return what manifest.json of a study holds; None where there is no such study."""
@@ -340,7 +339,7 @@ def _clear(folder: Path) -> None:
     """Everything but the lock; the manifest last, so that a removal cut short is still seen as a study."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
         if path.is_dir() and not path.is_symlink():
-            remove(path)
+            files.remove(path)
         elif path.name != LOCK:
             path.unlink()
 
@@ -357,6 +356,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, shape: Mapping[str, Any]) -> None:
     """Replace the file as a whole, or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}.new")  # a watch and a status may write at once
-    draft.write_text(json.dumps(shape, default=str) + "\n", encoding="utf-8")  # indent would cost 20 times as much
-    draft.replace(path)
+    files.replace(path, (json.dumps(shape, default=str) + "\n").encode())  # indent would cost 20 times as much
