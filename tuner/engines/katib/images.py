@@ -64,7 +64,6 @@ def fetch(
     trials: Collection[str],
     samples: Sequence[str],
     real: Sequence[str],
-    no_curves: str = "",
 ) -> Files:
     """Return the images that running pods can reach.
 
@@ -75,9 +74,8 @@ def fetch(
         trials: The names of the trials whose images are wanted.
         samples: The names that such a file may have, preferred first.
         real: The names of a file with real images; () where none is wanted.
-        no_curves: What the answer says about curves.
     """
-    found, until = Files(no_curves=no_curves), time.monotonic() + ALL_SECONDS
+    found, until = Files(), time.monotonic() + ALL_SECONDS
     name = experiment.template.primary_container
     running = [item for item in pods if _runs(item, name)]
     for item in running[:MOST_PODS]:

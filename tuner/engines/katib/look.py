@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from tuner import curves
 from tuner.engines.katib import images
@@ -61,6 +62,5 @@ def look(
     except ClusterError as error:
         return images.Files(missing=str(error))
     curves.replace_running(folder, running(cluster, experiment, result.trials, pods, namespace))
-    return images.fetch(
-        cluster, experiment, pods, namespace=namespace, trials=trials, samples=samples, real=real, no_curves=no_curves
-    )
+    found = images.fetch(cluster, experiment, pods, namespace=namespace, trials=trials, samples=samples, real=real)
+    return replace(found, no_curves=no_curves)
