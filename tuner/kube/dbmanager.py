@@ -21,7 +21,7 @@ from typing import Any
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
 from tuner.katib import COMPONENT_LABEL, DB_MANAGER, GRPC_PORT, NAMESPACE
 from tuner.kube.client import Cluster
-from tuner.kube.errors import Request, from_status, hidden, one_line
+from tuner.kube.errors import Request, from_handshake, hidden, one_line
 from tuner.kube.resources import PODS
 from tuner.messages import katib_messages
 from tuner.metrics import number
@@ -152,18 +152,15 @@ def _forwarded(cluster: Cluster, pod: str, namespace: str, port: int) -> Any:
     from kubernetes.client import CoreV1Api
     from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import portforward
-    from websocket import WebSocketBadStatusException
 
     request = Request("get", PODS, namespace, pod, "portforward")
     connect = CoreV1Api(cluster.new_api()).connect_get_namespaced_pod_portforward
     try:
         return portforward(connect, pod, namespace, ports=str(port)).socket(port)
     except (ApiException, AttributeError) as error:
-        if refused := hidden(error, WebSocketBadStatusException):
-            body = (refused.resp_body or b"").decode("utf-8", "replace")
-            raise from_status(refused.status_code, body, request) from error
         why = one_line(str(hidden(error, ApiException)))
-        raise Unreachable(f"no port-forward to pod {pod} in namespace {namespace}: {why}") from error
+        failed = Unreachable(f"no port-forward to pod {pod} in namespace {namespace}: {why}")
+        raise from_handshake(error, request) or failed from error
 
 
 def _bridge(near: Any, far: Any) -> None:

@@ -88,6 +88,16 @@ def from_exception(error: Exception, request: Request, server: str) -> ClusterEr
     return Unreachable(f"no API server responds at {server} ({one_line(str(error))}): check the kubeconfig's context")
 
 
+def from_handshake(error: BaseException, request: Request) -> ClusterError | None:
+    """Return the error for a websocket that the API server refused to open, None where it did not answer."""
+    from websocket import WebSocketBadStatusException
+
+    refused = hidden(error, WebSocketBadStatusException)
+    if refused is None:
+        return None
+    return from_status(refused.status_code, (refused.resp_body or b"").decode("utf-8", "replace"), request)
+
+
 def hidden(error: BaseException, kind: type[E]) -> E | None:
     """Return the exception of type `kind` that caused `error`, or `error` itself.
 

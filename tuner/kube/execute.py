@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import ClusterError, Timeout, Unreachable
-from tuner.kube.errors import Request, from_status, hidden, one_line
+from tuner.kube.errors import Request, from_handshake, hidden, one_line
 from tuner.kube.resources import PODS
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ class _Session:
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
         from kubernetes.stream import stream
-        from websocket import WebSocketBadStatusException
 
         connect = CoreV1Api(self._cluster.new_api()).connect_get_namespaced_pod_exec
         options = {"stdin": False, "stdout": True, "stderr": True, "tty": False, "binary": True}
@@ -114,10 +113,8 @@ class _Session:
                 **options,
             )
         except (ApiException, AttributeError) as error:
-            if refused := hidden(error, WebSocketBadStatusException):
-                body = (refused.resp_body or b"").decode("utf-8", "replace")
-                raise from_status(refused.status_code, body, self._request) from error
-            raise Unreachable(f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}") from error
+            failed = Unreachable(f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}")
+            raise from_handshake(error, self._request) or failed from error
 
     def _read(self, stream: Any) -> Output:
         """Collect the channels until the peer closes the stream."""
