@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from tuner.cli.options import ensure_free, force_option
 from tuner.cli.terminal import say
-from tuner.errors import UnsupportedError
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -33,7 +33,7 @@ from tuner.errors import UnsupportedError
     metavar="SECONDS",
     help="Wait this long for the first metrics.",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@force_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def init(
     output: Path | None,
@@ -63,8 +63,7 @@ def init(
     if str(path) == "-":
         say(written, nl=False)
         return
-    if path.exists() and not force:
-        raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
+    ensure_free(path, force)
     path.write_text(written, encoding="utf-8")
     varied = ", ".join(parameter.name for parameter in made.parameters)
     say(f"{path}: {made.goal.value} {made.objective} over {varied} in {made.trials} trials", err=True)

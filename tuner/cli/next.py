@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
+from tuner.cli.options import (
+    client,
+    cluster_options,
+    engine_option,
+    ensure_free,
+    force_option,
+    store_option,
+    study_names,
+)
 from tuner.cli.terminal import say
-from tuner.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from tuner.api import EngineKind
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     help="Write to this file; - is stdout. [default: the name of the next study, with .yaml]",
 )
 @click.option("--as", "new_name", metavar="NAME", default="", help="Name the next study. [default: NAME-2]")
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@force_option
 @engine_option
 @cluster_options
 @store_option
@@ -50,8 +57,8 @@ def next_(
     experiment = study.experiment
     new = new_name or next_name(experiment.name)
     path = output or Path(f"{new}.yaml")
-    if str(path) != "-" and path.exists() and not force:
-        raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
+    if str(path) != "-":
+        ensure_free(path, force)
     changes = advice(result, experiment)
     written = revise(study.source, experiment, changes, name=new)
     if str(path) == "-":

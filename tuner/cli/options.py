@@ -11,6 +11,7 @@ import click
 
 from tuner.cli import hints
 from tuner.cli.terminal import say
+from tuner.errors import UnsupportedError
 from tuner.files import STORE
 from tuner.katib import NAMESPACE
 
@@ -58,6 +59,17 @@ def store_option(command: Command) -> Command:
         callback=hints.remember,
         help="Keep studies in this directory.",
     )(command)
+
+
+def force_option(command: Command) -> Command:
+    """`--force` of the commands that write a file; see `ensure_free`."""
+    return click.option("--force", is_flag=True, help="Replace the file if it exists.")(command)
+
+
+def ensure_free(path: Path, force: bool) -> None:
+    """Raise UnsupportedError if a file exists that may not be replaced."""
+    if path.exists() and not force:
+        raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
 
 
 def cluster_options(command: Command) -> Command:

@@ -12,7 +12,15 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import click
 
 from tuner.cli.interrupts import STOPPED_BY
-from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
+from tuner.cli.options import (
+    client,
+    cluster_options,
+    engine_option,
+    ensure_free,
+    force_option,
+    store_option,
+    study_names,
+)
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
 
@@ -28,7 +36,7 @@ FORMATS = ("csv", "json", "parquet", "optuna", "yaml")  # the keys of tuner.expo
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file. [default: NAME with the ending of the format]",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@force_option
 @engine_option
 @cluster_options
 @store_option
@@ -50,9 +58,8 @@ def export(
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)
     path = output or Path(f"{name}{FORMATS[form].suffix}")
+    ensure_free(path, force)
     if path.exists():
-        if not force:
-            raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
         path.unlink()
     study = facade.study(name, kind, images=False)
     write(path, form, study.result, study.experiment, study.curves)
