@@ -31,7 +31,7 @@ from typing import Any
 
 from bench.provenance import line
 from tuner import check, manifest, shell, yamlfile
-from tuner.command import primary_container
+from tuner.containers import primary_container
 from tuner.engine import EventKind
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.adapt import adapt
