@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,16 @@ def run_as(user: int | None, code: str, *args: str) -> subprocess.CompletedProce
     return subprocess.run(line_as(user, code, *args), capture_output=True, text=True, check=False)
 
 
-def overlay_works(user: int | None, folder: Path) -> bool:
-    """True where this kernel lets `user` mount an overlay at `folder`."""
-    folder.mkdir()
-    if user is not None:
-        os.chown(folder, user, user)
-    return run_as(user, PROBE, str(folder)).returncode == 0
+@cache
+def overlay_works(user: int | None) -> bool:
+    """True where this kernel lets `user` mount an overlay on a directory of temporary files."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        probe = Path(folder, "probe")
+        probe.mkdir()
+        if user is not None:
+            os.chown(probe, user, user)
+        return run_as(user, PROBE, str(probe)).returncode == 0
 
 
 @pytest.fixture(params=["overlay", "copy"])
@@ -86,7 +91,7 @@ def start(place: Path, user: int | None, mode: str) -> Path:
     if user is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, user, user)
-    if mode == "overlay" and not overlay_works(user, place / "probe"):
+    if mode == "overlay" and not overlay_works(user):
         pytest.skip("this kernel does not allow an overlay mount")
     return folder
 
@@ -173,7 +178,7 @@ def test_unreadable_directory_stops_nothing(start: Path, user: int | None, mode:
 @pytest.mark.parametrize(("rights", "works"), [(0o644, True), (0o666, False)])
 def test_overlay_needs_own_writable_files(place: Path, rights: int, works: bool) -> None:
     """The kernel cannot copy a file of another user up when a trial of this user writes to it."""
-    if os.geteuid() != 0 or not overlay_works(NOBODY, place / "probe"):
+    if os.geteuid() != 0 or not overlay_works(NOBODY):
         pytest.skip("needs root, and a kernel that lets users mount overlays")
     folder = place / "start"
     (folder / "data").mkdir(parents=True)
