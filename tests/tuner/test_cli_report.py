@@ -30,7 +30,7 @@ FLAGS = ["--lr=${trialParameters.lr}", "--bs", "${trialParameters.bs}", "--loss=
 
 def test_command_of_the_manifest_trains_anywhere() -> None:
     line = training.Trainer(load("manifests/bayes.yaml")).line({"lr": 0.002, "bs": 77})
-    assert line == "python -m trainer --lr=0.002 --bs=77 --epochs=100 --seed=0 --evals=10 --resume=auto"
+    assert line == "python -m trainer --lr=0.002 --bs=77 --epochs=100 --seed=0 --evals=5 --samples=10000 --resume=auto"
 
 
 def test_values_are_quoted_for_the_shell() -> None:

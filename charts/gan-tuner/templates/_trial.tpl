@@ -87,7 +87,8 @@ spec:
         command: [python, -m, trainer]
         args: # the last of two equal flags counts: defaults come first, flags that users must not override come last
         - --seed=0
-        - --evals=10
+        - --evals=5
+        - --samples=10000
         {{- range .e.parameters }}
         - {{ printf "%s=${trialParameters.%s}" (include "gan-tuner.flag" .) .name | quote }}
         {{- end }}
