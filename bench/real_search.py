@@ -2,110 +2,169 @@
 
     python -m bench.real_search [--manifest wide] [--seeds 0,1,2,3,4] [--trials 40] [--workers 2] [--store DIR]
 
-About 12 minutes a search on one idle core. For each search seed, the local engine runs the manifest. The winner is then
-trained on three new seeds, so that its luck does not count, and so are the trainer's defaults, at the same number of
-images. An interrupted run continues.
+About 12 minutes for a search of wide.yaml on one idle core, 4 for one of bayes.yaml. For each search seed, the local
+engine runs the manifest. The winner is then trained on three new seeds, so that its luck does not count, and so are the
+trainer's defaults, at the same number of images. An interrupted run continues. bench.mnist does the same on MNIST.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
+import copy
+import hashlib
+import itertools
 import re
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.provenance import line
-from bench.wide_surface import scores
+from bench.training import ROOT, final
 from tuner import curves
 from tuner.api import run
-from tuner.manifest import Experiment, load
+from tuner.manifest import load
 from tuner.result import COST, Result
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
 NEW_SEEDS = (101, 102, 103)
-OWN = ("--seed=", "--resume=", "--metrics-file=", "--output-dir=")  # arguments that a new training does not keep
+OF_ONE_TRIAL = ("--seed", "--resume", "--metrics-file", "--output-dir")  # flags that a new training does not keep
+SHOWN = (1, 5, 10, 20, 40)  # numbers of trials at which the best value so far is printed
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """Trainings of points of an Experiment with new seeds. They are kept in a file, so that each is done once."""
+    """Trainings with new seeds, several at a time. Each has its folder, so that it is done once."""
 
-    path: Path
-    arguments: tuple[str, ...]  # of a trial, with placeholders
+    folder: Path
     workers: int
 
-    def fd(self, point: Mapping[str, Any]) -> list[float]:
-        """Return the last fd of a point on each new seed."""
-        known: dict[str, float] = json.loads(self.path.read_text()) if self.path.exists() else {}
-        values = {f"${{trialParameters.{name}}}": str(value) for name, value in point.items()}
-        flags = [re.sub(r"\$\{.*\}", lambda found: values[found[0]], each) for each in self.arguments]
-        jobs = {" ".join(argv): argv for seed in NEW_SEEDS for argv in [[*flags, f"--seed={seed}"]]}
-        missing = [key for key in jobs if key not in known]
-        with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
-            done = pool.map(scores, [jobs[key] for key in missing])
-        known |= {key: found["fd"][-1] for key, found in zip(missing, done, strict=True)}
-        self.path.write_text(json.dumps(known))
-        return [known[key] for key in jobs]
+    def finals(self, flags: Sequence[str]) -> list[dict[str, float]]:
+        """Return the final metrics on each new seed."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(lambda seed: final([*flags, f"--seed={seed}"], self.place(flags, seed)), NEW_SEEDS))
+
+    def place(self, flags: Sequence[str], seed: int) -> Path:
+        """Return the folder of a training."""
+        return self.folder / hashlib.sha256(" ".join([*flags, str(seed)]).encode()).hexdigest()[:16]
 
 
-def arguments(experiment: Experiment) -> tuple[str, ...]:
-    """Return the arguments of an Experiment's trials, with placeholders, without those that name one trial."""
-    job = experiment.document["spec"]["trialTemplate"]["trialSpec"]
-    [container] = job["spec"]["template"]["spec"]["containers"]
-    return tuple(each for each in container["args"] if not each.startswith(OWN))
+@dataclass(frozen=True)
+class Search:
+    """One search and its winner, trained again."""
+
+    result: Result
+    flags: list[str]  # of the winner
+    finals: list[dict[str, float]]  # of the winner, on each new seed
+    saved: float  # share of the images that early stopping saved
+
+    @property
+    def fd(self) -> float:
+        """Return the mean fd of the winner on new seeds."""
+        return mean(self.finals)
+
+    @property
+    def best_so_far(self) -> list[float]:
+        """Return the lowest objective after each trial."""
+        values = [self.result.value(trial) for trial in self.result.trials]
+        return list(itertools.accumulate((float("inf") if value is None else value for value in values), min))
+
+    def row(self, seed: int, defaults: float) -> str:
+        """Return a row of the output."""
+        best, first = self.result.best, self.result.baseline_trial
+        assert best is not None
+        assert first is not None
+        return (
+            f"search {seed}: fd {best.metrics['fd']:.2f} in trial {best.number} of {len(self.result.trials)} (baseline "
+            f"{first.metrics['fd']:.2f}); trained again {spread(self.finals)}, {self.fd / defaults:.3f} of the "
+            f"defaults; trained {best.metrics[COST] / first.metrics[COST]:.2f} times as long; stopping saved "
+            f"{self.saved:.0%} of the images; {best.parameters}"
+        )
 
 
-def renamed(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an Experiment's document under another name."""
-    return {**document, "metadata": {**document["metadata"], "name": name}}
+def search(document: Mapping[str, Any], seed: int, trials: int | None, again: Retraining, store: Path) -> Search:
+    """Run an Experiment with a search seed, and train its winner again."""
+    name = f"{document['metadata']['name']}-{seed}"
+    named = {**document, "metadata": {**document["metadata"], "name": name}}
+    result = run(named, local=True, store=store, workers=again.workers, seed=seed, max_trials=trials)
+    assert result.best is not None
+    values = {f"${{trialParameters.{name}}}": str(value) for name, value in result.best.parameters.items()}
+    flags = [re.sub(r"\$\{.*\}", lambda found: values[found[0]], flag) for flag in fixed(document)]
+    reports = [len(curve[result.objective.metric]) for curve in curves.read(store / "local" / name).values()]
+    return Search(result, flags, again.finals(flags), 1 - sum(reports) / (max(reports) * len(reports)))
 
 
-def saved(result: Result, folder: Path) -> float:
-    """Return the share of the images that early stopping saved."""
-    reports = [len(curve[result.objective.metric]) for curve in curves.read(folder).values()]
-    return 1 - sum(reports) / (max(reports) * len(reports))
+def compare(
+    document: Mapping[str, Any], seeds: Sequence[int], trials: int | None, again: Retraining, store: Path
+) -> list[Search]:
+    """Search once per seed, and print each search, the median and the best values so far."""
+    budget = [flag for flag in fixed(document) if "${" not in flag and not flag.startswith("--preset")]
+    found = again.finals(budget)
+    print(f"defaults: fd {spread(found)} on {len(NEW_SEEDS)} seeds", flush=True)
+    searches = []
+    for seed in seeds:
+        searches.append(search(document, seed, trials, again, store))
+        print(searches[-1].row(seed, mean(found)), flush=True)
+    ratios = [each.fd / mean(found) for each in searches]
+    print(f"median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}, n = {len(ratios)} searches")
+    metric = searches[0].result.objective.metric
+    for number in SHOWN:
+        reached = [each.best_so_far[number - 1] for each in searches if number <= len(each.best_so_far)]
+        if reached:
+            low, high = min(reached), max(reached)
+            print(f"best {metric} after {number} trials: {statistics.fmean(reached):.2f} ({low:.2f} to {high:.2f})")
+    return searches
+
+
+def manifest(name: str, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the Experiment of a file of manifests/, with these trainer flags instead of its own."""
+    document = copy.deepcopy(dict(load(ROOT / "manifests" / f"{name}.yaml").document))
+    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+    replaced = {key(flag) for flag in flags}
+    container["args"] = [*(flag for flag in container["args"] if key(flag) not in replaced), *flags]
+    return document
+
+
+def fixed(document: Mapping[str, Any]) -> list[str]:
+    """Return the flags of an Experiment's trials, with placeholders, without those that belong to one trial."""
+    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+    return [flag for flag in container["args"] if key(flag) not in OF_ONE_TRIAL]
+
+
+def key(flag: str) -> str:
+    """Return `--epochs` of `--epochs=10`."""
+    return flag.partition("=")[0]
+
+
+def mean(finals: Sequence[Mapping[str, float]]) -> float:
+    """Return the mean fd."""
+    return statistics.fmean(each["fd"] for each in finals)
+
+
+def spread(finals: Sequence[Mapping[str, float]]) -> str:
+    """Return the mean fd and its range in words."""
+    values = [each["fd"] for each in finals]
+    return f"{mean(finals):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of `1,2,3`."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def main() -> None:
-    """Print a row for each search, and the median."""
+    """Print a row for each search, the median and the best values so far."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--manifest", default="wide", help="the search: a file of manifests/ (default wide)")
-    parser.add_argument("--seeds", default="0,1,2,3,4", help="search seeds (default 0,1,2,3,4)")
+    parser.add_argument("--seeds", type=numbers, default=range(5), help="search seeds (default 0,1,2,3,4)")
     parser.add_argument("--trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--store", type=Path, default=Path(".gantune-bench"))
     args = parser.parse_args()
-    args.store.mkdir(parents=True, exist_ok=True)
-    experiment = load(MANIFESTS / f"{args.manifest}.yaml")
-    again = Retraining(args.store / "retrained.json", arguments(experiment), args.workers)
     print(line("torch", "optuna"))
-    found = again.fd(experiment.first_trials[0])
-    default = statistics.fmean(found)
-    print(f"defaults: fd {default:.2f}, {min(found):.2f} to {max(found):.2f} on {len(NEW_SEEDS)} seeds", flush=True)
-    ratios = []
-    for seed in map(int, args.seeds.split(",")):
-        name = f"{args.manifest}-{seed}"
-        named = replace(experiment, name=name, document=renamed(experiment.document, name))
-        result = run(named, local=True, store=args.store, workers=args.workers, seed=seed, max_trials=args.trials)
-        best, first = result.best, result.baseline_trial
-        assert best is not None
-        assert first is not None
-        found = again.fd(best.parameters)
-        ratios.append(statistics.fmean(found) / default)
-        print(
-            f"search {seed}: fd {best.metrics['fd']:.2f} in trial {best.number} of {len(result.trials)} (baseline "
-            f"{first.metrics['fd']:.2f}); trained again {statistics.fmean(found):.2f} ({min(found):.2f} to "
-            f"{max(found):.2f}), {ratios[-1]:.3f} of the defaults; trained "
-            f"{best.metrics[COST] / first.metrics[COST]:.2f} times as long; stopping saved "
-            f"{saved(result, args.store / 'local' / name):.0%} of the images; {best.parameters}",
-            flush=True,
-        )
-    print(f"median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}, n = {len(ratios)} searches")
+    again = Retraining(args.store.resolve() / "retrained", args.workers)
+    compare(manifest(args.manifest), args.seeds, args.trials, again, args.store)
 
 
 if __name__ == "__main__":
