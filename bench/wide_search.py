@@ -12,7 +12,7 @@ the search paid), as mean and 90th percentile over the repetitions, and its fd o
 runs the trainer's defaults first. Seconds are processor time.
 
 The peers search the same space: Optuna's default sampler, hyperopt's TPE (`pip install hyperopt`; Katib's tpe is this
-one), and Ray Tune's default, which is random search (`pip install ray`).
+one), and Ray Tune's default, which is random search (`pip install ray`). The rows `ei` and `pibo` are bench.prior.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from bench.prior import proposer
 from bench.provenance import line
 from bench.wide_surface import DEFAULT
 from bench.wide_surrogate import GOOD, Surrogate, noises, read
@@ -64,6 +65,7 @@ ALGORITHMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 OURS = [name + extra for name in ALGORITHMS for extra in ("", "+first")]
 PEERS = ("optuna", "hyperopt", "ray")
+PRIOR = ("ei", "pibo")  # bench.prior: expected improvement, and the same with a prior
 Values = Mapping[str, Any]
 Propose = Callable[[Sequence[float]], Values]  # the values of earlier trials -> the next point
 
@@ -134,6 +136,12 @@ def peer(row: str, experiment: Experiment, seed: int) -> Propose:
     """A peer as its users call it."""
     make = {"optuna": _optuna, "hyperopt": _hyperopt, "ray": _ray}[row]
     return make(experiment.parameters, seed)
+
+
+def with_prior(row: str, experiment: Experiment, seed: int) -> Propose:
+    """Expected improvement, with the baseline first and with or without a prior around it."""
+    beta = (experiment.max_trials or 40) / 10 if row == "pibo" else 0.0
+    return proposer(experiment.parameters, experiment.baseline, beta, seed)
 
 
 def _optuna(parameters: Sequence[Parameter], seed: int) -> Propose:
@@ -260,7 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--rows", default=",".join([*OURS, *PEERS]))
+    parser.add_argument("--rows", default=",".join([*OURS, *PRIOR, *PEERS]))
     parser.add_argument("--times", action="store_true", help="print the processor time of proposals, and nothing else")
     parser.add_argument("--noise", type=float, help="standard deviation of log fd between seeds (default: tabulated)")
     parser.add_argument("--space", choices=("manifest", "nine"), default="manifest")
@@ -284,7 +292,7 @@ def main() -> None:
         f"the defaults {math.exp(landscape.default):.2f}, lowest {math.exp(landscape.lowest):.2f}"
     )
     for row in args.rows.split(","):
-        make = peer if row in PEERS else ours
+        make = peer if row in PEERS else with_prior if row in PRIOR else ours
         outcomes = [
             simulate(landscape, make(row, experiment, seed), args.trials, seed) for seed in range(args.repetitions)
         ]
