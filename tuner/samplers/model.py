@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.search_space import IntersectionSearchSpace
 
 GP_TRIALS = 200  # finished trials in a model: half of them the newest, half the best of the others
-GP_START_UP = 5  # random trials before the first model; measured in docs/algorithms.md
+GP_START_UP = 5  # random trials before the first model; measured in docs/search-quality.md
 
 
 class Model:
