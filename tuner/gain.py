@@ -17,6 +17,11 @@ training is unstable: 17 % for the article's network.
 NEAR = 1.25  # a best trial that costs up to this many times as much as the baseline is not called more expensive
 
 
+def sentences(result: Result) -> list[str]:
+    """Return all that is known about the gain: over the baseline, over the second-best trial, and what it cost."""
+    return [text for text in (sentence(result), runner_up_sentence(result), cost_sentence(result)) if text]
+
+
 def sentence(result: Result) -> str:
     """Return what the search gained, such as `fd 3.32, 11 % better than the baseline 3.71`; "" without a baseline."""
     best, baseline, metric = result.best, result.baseline_trial, result.objective.metric

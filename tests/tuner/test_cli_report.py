@@ -77,6 +77,14 @@ def test_summary_names_best_importances_and_page(stored: Path) -> None:
     assert not list(stored.glob("*.html"))
 
 
+def test_summary_says_what_was_gained(stored: Path) -> None:
+    studies = Store(stored / ".gantune").of(EngineKind.KATIB)
+    studies.save_result(replace(search(20), name="gan-random", baseline=search(20).trials[1].parameters))
+    code, out, err = gantune(stored, "report", "gan-random")
+    assert code == 0, err
+    assert "better than the baseline" in " ".join(out.split())
+
+
 def test_writes_page_to_a_file_and_to_stdout(stored: Path) -> None:
     code, out, err = gantune(stored, "report", "gan-random", "-o", "page.html")
     assert (code, out) == (0, ""), err

@@ -212,8 +212,7 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     for text in table.waiting(result):
         yield Text(text, style="yellow")
     yield table.best_line(result)
-    for text in filter(None, (gain.sentence(result), gain.cost_sentence(result))):
-        yield Text(plain(text))
+    yield from (Text(plain(text)) for text in gain.sentences(result))
 
 
 def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:

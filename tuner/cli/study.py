@@ -222,8 +222,7 @@ def _print_trial(result: Result, trial: Trial) -> None:
         grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))
     console = SafeConsole()
     console.print(grid)
-    sentences = gain.sentence(result), gain.runner_up_sentence(result), gain.cost_sentence(result)
-    if said := [each for each in sentences if each]:
+    if said := gain.sentences(result):
         console.print()
         for each in said:
             console.show(Text(plain(each)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from tuner import gain
 from tuner.cli import table
 from tuner.cli.terminal import plain
 
@@ -30,6 +31,7 @@ def summary(study: Study) -> Iterator[RenderableType]:
     yield Text(f"{result.state.value.lower()}, {table.counts(result)}")
     yield from (Text(line, style="red", overflow="ellipsis", no_wrap=True) for line in table.failures(result))
     yield table.best_line(result)
+    yield from (Text(plain(text)) for text in gain.sentences(result))
     yield Text("")
     if study.effects:
         yield Text("parameter importances (share of the total effect, 80 % interval)", style="dim")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from tuner import __version__
+from tuner import __version__, gain
 from tuner.report import data, html
 from tuner.report.advice import advice
 from tuner.report.importance import one_thread
@@ -84,7 +84,8 @@ def _summary(study: Study) -> str:
             f"trial {best.number} ({best.name}): {data.assignments(best)}",
             study.commands.get(best.number, ""),
         )
-    return f"{_progress(study)}{html.facts(_facts(study))}\n{html.best(text, command)}"
+    gained = "".join(map(html.note, gain.sentences(study.result)))
+    return f"{_progress(study)}{html.facts(_facts(study))}\n{html.best(text, command)}{gained}"
 
 
 def _progress(study: Study) -> str:

@@ -61,6 +61,14 @@ def test_page_for_any_number_of_trials(count: int) -> None:
     assert ("nothing to plot" in read.text) == (count == 0)
 
 
+def test_page_compares_the_best_with_the_baseline() -> None:
+    found = replace(search(20), baseline=search(20).trials[1].parameters)
+    assert found.gain
+    said = f"better than the baseline {found.trials[1].metrics['fd']:.3g}; seed noise is about 4 %"
+    assert said in PageReader(of(found)).text
+    assert "baseline" not in PageReader(of(search(20))).text
+
+
 def test_large_page_is_small_and_fast() -> None:
     found = search(2000)
     seen = {

@@ -18,6 +18,7 @@ from tuner.report.plots import (
     Comparison,
     Plot,
     contour,
+    cost,
     curves,
     expected,
     history,
@@ -26,6 +27,7 @@ from tuner.report.plots import (
     slices,
     timeline,
 )
+from tuner.report.plots.drawn import Drawn
 from tuner.result import Goal, Objective, Observation, Result, StudyState, TrialState
 from tuner.space import Categorical, Discrete, Double, Int
 
@@ -56,6 +58,15 @@ def reporting(count: int, reports: int = 6) -> Study:
     return Study(found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))})
 
 
+def costly() -> Study:
+    """A study of trials with training times, whose first one is the baseline."""
+    scores = [(3.7, 8.0), (3.3, 16.0), (4.0, 20.0), (5.0, 4.0)]
+    trials = [replace(trial(n, TrialState.SUCCEEDED, x=n), metrics={"fd": fd, "train_seconds": seconds})
+              for n, (fd, seconds) in enumerate(scores)]  # fmt: skip
+    pruned = replace(trial(4, TrialState.EARLY_STOPPED, x=4), metrics={"fd": 3.0, "train_seconds": 1.0})
+    return study(replace(result(*trials, pruned), baseline={"x": 0}))
+
+
 def one(parameter: Categorical | Discrete | Double | Int, count: int = 8) -> Study:
     """A study with a single parameter."""
     choices = getattr(parameter, "choices", None) or [1 + n for n in range(count)]
@@ -84,6 +95,7 @@ STUDIES = {
                 objective=Objective("fd", Goal.MAXIMIZE)), parameters=PARAMETERS[:2]),
     "waiting": study(result(*(trial(n, TrialState.WAITING) for n in range(3)))),
     "with curves": reporting(12),
+    "with costs": costly(),
 }  # fmt: skip
 
 
@@ -204,6 +216,14 @@ def test_overfitting_compares_both_scores() -> None:
     points, curves_ = overfitting.draw(reporting(12)).figures
     assert points["data"][0]["y"] == pytest.approx([2 * value for value in points["data"][0]["x"]], rel=1e-5)
     assert [trace["name"] for trace in curves_["data"]] == ["fd", "train_fd"]
+
+
+def test_cost_joins_what_no_trial_beats() -> None:
+    [found] = cost.draw(costly()).figures
+    others, baseline, front = found["data"]
+    assert (others["customdata"], baseline["customdata"], baseline["name"]) == ([1, 2, 3], [0], "baseline")
+    assert (front["x"], front["y"]) == ([4.0, 8.0, 16.0], [5.0, 3.7, 3.3])
+    assert cost.draw(study(search(20))) == Drawn("No trial reports train_seconds, the seconds that it trained.")
 
 
 def test_timeline_measures_from_the_first_start() -> None:

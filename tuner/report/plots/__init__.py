@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tuner.report.plots import (
     comparison,
     contour,
+    cost,
     curves,
     expected,
     history,
@@ -49,6 +50,7 @@ class Comparison:
 PLOTS = (
     Plot("Optimisation history", history.draw),
     Plot("Expected best against number of trials", expected.draw),
+    Plot("Objective against training time", cost.draw),
     Plot("Parameter importances", importances.draw),
     Plot("Each parameter", slices.draw),
     Plot("Pairs of parameters", contour.draw),
