@@ -7,13 +7,13 @@ gan-tuner/stop-factors   '{"2": 1.8, "4": 1.5}': at its second report, a trial i
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tuner.errors import ManifestError, UnsupportedError
-from tuner.samplers.first import FIRST_ANNOTATION, parse
+from tuner.samplers.first import FIRST_ANNOTATION, parse, read_json
 from tuner.samplers.transform import Dimension
 from tuner.yamlfile import show
 
@@ -43,14 +43,14 @@ def fields(annotations: Mapping[str, Any], dimensions: Sequence[Dimension]) -> d
 def stop_factors(text: str) -> Factors:
     """Return the stop factors that a text names. Raises UnsupportedError for an invalid one."""
     try:
-        listed = json.loads(text)
+        listed = read_json(text)
     except ValueError as error:
         raise UnsupportedError(f'the stop factors must be a JSON object, such as {{"4": 1.5}}: {error}') from error
     if not isinstance(listed, dict):
         raise UnsupportedError('the stop factors must be a JSON object, such as {"4": 1.5}')
     for report, factor in listed.items():
-        if not (report.isascii() and report.isdigit() and int(report) > 0):
-            raise UnsupportedError(f"a report's number must be a whole number of at least 1, got {report[:20]!r}")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", report):
+            raise UnsupportedError(f"a report's number must be a whole number from 1 to 999999999, got {report[:20]!r}")
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
         if not number or not 1 < factor < math.inf:
             raise UnsupportedError(f"the stop factor of report {report} must be above 1, got {str(factor)[:20]}")

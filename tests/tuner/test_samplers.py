@@ -16,6 +16,7 @@ from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, t
 from tuner.check.settings import SETTINGS
 from tuner.engines.local.early_stopping import rules
 from tuner.errors import UnsupportedError
+from tuner.extensions import stop_factors
 from tuner.manifest import from_document, with_first_trials
 from tuner.result import StudyState, TrialState
 from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, sampler
@@ -156,6 +157,9 @@ def test_models_learn_from_the_first_trials() -> None:
         ('[{"lr": 1e-3, "bs": 64}, {"bs": "64", "lr": "0.001"}]', "first trial 1: it repeats first trial 0"),
         ('{"lr": 1e-3}', "must be a JSON list of objects, one for each trial"),
         ("[lr]", "must be a JSON list of objects: "),
+        ("[" * 100_000, "must be a JSON list of objects: it is nested too deeply"),
+        ('[{"lr": 1, "lr": 2, "bs": 64}]', "lr is listed twice; remove one"),
+        (f'[{{"lr": 1{"0" * 400}, "bs": 64}}]', "first trial 0: lr=inf is not in"),
     ],
 )
 def test_first_trials_outside_the_space_are_refused(text: str, reason: str) -> None:
@@ -294,6 +298,28 @@ def test_stop_factors_compare_with_the_best_so_far() -> None:
 def test_stop_factors_exclude_other_early_stopping(what: Any, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         rules(extended(what, '{"2": 1.5}'))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "must be a JSON object, such as .*: it is nested too deeply"),
+        ('{"4": 1.5, "4": 1.6}', "4 is listed twice; remove one"),
+        ('{"04": 1.5}', "must be a whole number from 1 to 999999999, got '04'"),
+        (f'{{"{"9" * 5000}": 1.5}}', "must be a whole number from 1 to 999999999"),
+        (f'{{"4": 1{"0" * 400}}}', "the stop factor of report 4 must be above 1, got inf"),
+    ],
+)
+def test_unusable_stop_factors_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        stop_factors(text)
+
+
+def test_annotation_wins_over_a_copied_setting() -> None:
+    """A manifest that was read from a cluster holds the setting of its first submit, too."""
+    what = named("random", NAMED, {**NAMED, "bs": "32"})
+    copied = replaced(what, first_trials=to_text([NAMED]))
+    assert played(sampler(copied, 3), 4) == played(sampler(what, 3), 4)
 
 
 def extended(what: Any, factors: str) -> Any:

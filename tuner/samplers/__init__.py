@@ -84,7 +84,7 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
         if setting not in row.settings:
             raise UnsupportedError(f"setting {setting} of {name} is not available locally: leave it out")
     dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
-    first = parse(named, dimensions) if named else experiment.first_trials
+    first = experiment.first_trials or (parse(named, dimensions) if named else ())
     known = [*known, *(parse_earlier(earlier, dimensions) if earlier else ())]
     maximize = experiment.objective.goal_type is Goal.MAXIMIZE
     search = Search(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tuner.errors import UnsupportedError
 from tuner.samplers.base import Past, Proposal, Sampler, Search, proposal_of
@@ -20,6 +21,7 @@ from tuner.space import Value
 
 FIRST_ANNOTATION = "gan-tuner/first-trials"
 FIRST_SETTING = "first_trials"  # of an algorithm, for our suggestion service
+LONGEST_INTEGER = 18  # digits; a longer one becomes a float, since conversions of huge integers fail
 Point = Mapping[str, Value]
 
 
@@ -47,7 +49,7 @@ def parse(text: str, dimensions: Sequence[Dimension]) -> tuple[Point, ...]:
         UnsupportedError: The text is not such a list, or a trial is outside the space or is listed twice.
     """
     try:
-        listed = json.loads(text)
+        listed = read_json(text)
     except ValueError as error:
         raise UnsupportedError(f"the first trials must be a JSON list of objects: {error}") from error
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
@@ -62,11 +64,32 @@ def checked(points: Iterable[Mapping[str, object]], dimensions: Sequence[Dimensi
         try:
             point = _point(values, dimensions)
             if point in found:
-                raise ValueError(f"it repeats first trial {found.index(point)}")
+                raise ValueError(f"it repeats first trial {found.index(point)}; remove it")
         except ValueError as error:
             raise UnsupportedError(f"first trial {number}: {error}") from error
         found.append(point)
     return tuple(found)
+
+
+def read_json(text: str) -> Any:
+    """Return the value of a JSON text that a user wrote. Raises ValueError, also for a name that is listed twice."""
+    try:
+        return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]} is listed twice; remove one")
+    return found
 
 
 def to_text(points: Sequence[Point]) -> str:
