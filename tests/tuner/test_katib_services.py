@@ -126,6 +126,16 @@ def test_first_trials_become_a_setting_of_ours(server: Loopback, engine: KatibEn
     assert any(note.startswith("joined bayes") for note in notes)
 
 
+def test_joined_study_keeps_its_first_trials(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+    configure(server, config("katib-suggestions"))
+    engine.submit(with_first())
+    engine.submit(bayes())  # names none, so nothing is lost
+    assert not any("will not run" in note for note in notes)
+    engine.submit(manifest.with_first_trials(with_first(), [{"lr": "3e-3"}]))
+    assert notes[-1] == "1 of the first trials will not run: bayes was already on the cluster"
+    assert engine.store.experiment("bayes").first_trials == ({"lr": 0.002, "bs": 64},)
+
+
 def test_first_trials_do_not_reach_a_stock_service(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     configure(server, config("katib"))
     engine.submit(with_first())

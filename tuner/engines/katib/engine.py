@@ -245,7 +245,10 @@ class KatibEngine:
         self.notify(f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}")
         for note in budget.differences(item, experiment):
             self.notify(note)
-        return LiveExperiment(item, replace(experiment, document=_body(experiment, namespace)), namespace)
+        held = services.with_first_of(experiment, item)
+        if count := sum(point not in held.first_trials for point in experiment.first_trials):
+            self.notify(f"{count} of the first trials will not run: {experiment.name} was already on the cluster")
+        return LiveExperiment(item, replace(held, document=_body(held, namespace)), namespace)
 
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
         """Return the Experiment, or None. Waits for one that is being deleted, because it cannot be joined."""

@@ -19,7 +19,7 @@ from tuner.manifest import Algorithm, Experiment
 from tuner.result import Goal, Result
 from tuner.samplers.earlier import EARLIER_SETTING, Scored, chosen
 from tuner.samplers.earlier import to_text as earlier_text
-from tuner.samplers.first import FIRST_SETTING
+from tuner.samplers.first import FIRST_ANNOTATION, FIRST_SETTING, parse
 from tuner.samplers.first import to_text as first_text
 from tuner.samplers.transform import dimension
 from tuner.yamlfile import Document
@@ -82,6 +82,16 @@ def prepared(experiment: Experiment, service: Service, earlier: Result | None) -
         settings[EARLIER_SETTING] = earlier_text(known, [parameter.name for parameter in experiment.parameters])
         notes.append(note)
     return _with_settings(experiment, settings) if settings else experiment, notes
+
+
+def with_first_of(experiment: Experiment, item: Object) -> Experiment:
+    """Return the Experiment with the first trials of its object on the cluster, which may name others."""
+    text = str((item["metadata"].get("annotations") or {}).get(FIRST_ANNOTATION) or "")
+    first = parse(text, [dimension(parameter) for parameter in experiment.parameters]) if text else ()
+    metadata = dict(experiment.document.get("metadata") or {})
+    others = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != FIRST_ANNOTATION}
+    metadata["annotations"] = others | ({FIRST_ANNOTATION: text} if text else {})
+    return replace(experiment, first_trials=first, document={**experiment.document, "metadata": metadata})
 
 
 def faults(experiment: Experiment, service: Service) -> Iterator[str]:
