@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from tuner.errors import ManifestError, UnsupportedError
 from tuner.samplers.first import FIRST_ANNOTATION, parse, read_json
-from tuner.samplers.transform import Dimension
+from tuner.samplers.transform import Dimension, clipped
 from tuner.yamlfile import show
 
 STOP_ANNOTATION = "gan-tuner/stop-factors"
@@ -50,8 +50,11 @@ def stop_factors(text: str) -> Factors:
         raise UnsupportedError('the stop factors must be a JSON object, such as {"4": 1.5}')
     for report, factor in listed.items():
         if not re.fullmatch(r"[1-9][0-9]{0,8}", report):
-            raise UnsupportedError(f"a report's number must be a whole number from 1 to 999999999, got {report[:20]!r}")
+            raise UnsupportedError(
+                f"a report's number must be a whole number from 1 to 999999999, got {clipped(report)}"
+            )
+        shown = f"the text {clipped(factor)}" if isinstance(factor, str) else clipped(str(factor))
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
         if not number or not 1 < factor < math.inf:
-            raise UnsupportedError(f"the stop factor of report {report} must be above 1, got {str(factor)[:20]}")
+            raise UnsupportedError(f"the stop factor of report {report} must be a number above 1, got {shown}")
     return tuple(sorted((int(report), float(factor)) for report, factor in listed.items()))

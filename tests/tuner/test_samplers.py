@@ -160,6 +160,10 @@ def test_models_learn_from_the_first_trials() -> None:
         ("[" * 100_000, "must be a JSON list of objects: it is nested too deeply"),
         ('[{"lr": 1, "lr": 2, "bs": 64}]', "lr is listed twice; remove one"),
         (f'[{{"lr": 1{"0" * 400}, "bs": 64}}]', "first trial 0: lr=inf is not in"),
+        (f'[{{"lr": "{"x" * 400}", "bs": 64}}]', r"lr=x{57}\.\.\. is not a number$"),
+        ('[{"lr": 1, "bs": 64, "a\\nb": 1}]', r"'a\\nb' is not a parameter"),
+        ('[{"lr": "\\ud800", "bs": 64}]', r"lr='\\ud800' is not a number"),
+        (" " * 300_000, "it has 300000 characters, and Kubernetes allows 262144"),
     ],
 )
 def test_first_trials_outside_the_space_are_refused(text: str, reason: str) -> None:
@@ -305,9 +309,10 @@ def test_stop_factors_exclude_other_early_stopping(what: Any, reason: str) -> No
     [
         ("[" * 100_000, "must be a JSON object, such as .*: it is nested too deeply"),
         ('{"4": 1.5, "4": 1.6}', "4 is listed twice; remove one"),
-        ('{"04": 1.5}', "must be a whole number from 1 to 999999999, got '04'"),
+        ('{"04": 1.5}', "must be a whole number from 1 to 999999999, got 04"),
         (f'{{"{"9" * 5000}": 1.5}}', "must be a whole number from 1 to 999999999"),
-        (f'{{"4": 1{"0" * 400}}}', "the stop factor of report 4 must be above 1, got inf"),
+        ('{"4": "1.5"}', "must be a number above 1, got the text 1.5"),
+        (f'{{"4": 1{"0" * 400}}}', "must be a number above 1, got inf"),
     ],
 )
 def test_unusable_stop_factors_are_refused(text: str, reason: str) -> None:

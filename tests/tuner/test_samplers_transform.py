@@ -93,3 +93,10 @@ def test_value_outside_is_refused() -> None:
         dimension(Double("x", 0.0, 1.0)).encode(2.0)
     with pytest.raises(ValueError, match="not one of"):
         dimension(Int("x", 0, 10, 5)).encode(3)
+
+
+def test_large_whole_numbers_stay_exact() -> None:
+    seed = dimension(Int("seed", 0, 2**63))
+    for value in (2**53 + 1, str(2**53 + 1)):
+        assert seed.find(value) == 2**53 + 1
+    assert seed.find("64.0") == 64

@@ -16,12 +16,13 @@ from typing import Any
 
 from tuner.errors import UnsupportedError
 from tuner.samplers.base import Past, Proposal, Sampler, Search, proposal_of
-from tuner.samplers.transform import Dimension
+from tuner.samplers.transform import Dimension, clipped
 from tuner.space import Value
 
 FIRST_ANNOTATION = "gan-tuner/first-trials"
 FIRST_SETTING = "first_trials"  # of an algorithm, for our suggestion service
 LONGEST_INTEGER = 18  # digits; a longer one becomes a float, since conversions of huge integers fail
+LONGEST_JSON = 256 * 1024  # characters: the API server refuses annotations of more than 256 KiB
 Point = Mapping[str, Value]
 
 
@@ -59,20 +60,23 @@ def parse(text: str, dimensions: Sequence[Dimension]) -> tuple[Point, ...]:
 
 def checked(points: Iterable[Mapping[str, object]], dimensions: Sequence[Dimension]) -> tuple[Point, ...]:
     """Return `points` with each value as the search space writes it. Raises UnsupportedError like `parse`."""
-    found: list[Point] = []
+    found: dict[tuple[Value, ...], Point] = {}
     for number, values in enumerate(points):
         try:
             point = _point(values, dimensions)
-            if point in found:
-                raise ValueError(f"it repeats first trial {found.index(point)}; remove it")
+            key = tuple(point.values())
+            if key in found:
+                raise ValueError(f"it repeats first trial {list(found).index(key)}; remove it")
         except ValueError as error:
             raise UnsupportedError(f"first trial {number}: {error}") from error
-        found.append(point)
-    return tuple(found)
+        found[key] = point
+    return tuple(found.values())
 
 
 def read_json(text: str) -> Any:
     """Return the value of a JSON text that a user wrote. Raises ValueError, also for a name that is listed twice."""
+    if len(text) > LONGEST_JSON:
+        raise ValueError(f"it has {len(text)} characters, and Kubernetes allows {LONGEST_JSON}; shorten it")
     try:
         return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except RecursionError:
@@ -84,11 +88,11 @@ def _integer(digits: str) -> int | float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:60]} is listed twice; remove one")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{clipped(name)} is listed twice; remove one")
+        found[name] = value
     return found
 
 
@@ -100,13 +104,13 @@ def to_text(points: Sequence[Point]) -> str:
 def _point(values: Mapping[str, object], dimensions: Sequence[Dimension]) -> Point:
     names = [each.name for each in dimensions]
     if unknown := [name for name in values if name not in names]:
-        raise ValueError(f"{unknown[0][:60]} is not a parameter of the search space ({', '.join(names)})")
+        raise ValueError(f"{clipped(unknown[0])} is not a parameter of the search space ({', '.join(names)})")
     if missing := [name for name in names if name not in values]:
         raise ValueError(f"it must name every parameter, and {', '.join(missing)} is missing")
     point: dict[str, Value] = {}
     for each in dimensions:
         value = values[each.name]
         if isinstance(value, bool) or not isinstance(value, float | int | str):
-            raise ValueError(f"{each.name} must be a number or a text, got {str(value)[:60]}")
+            raise ValueError(f"{each.name} must be a number or a text, got {clipped(str(value))}")
         point[each.name] = each.find(value)
     return point

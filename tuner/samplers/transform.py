@@ -22,6 +22,7 @@ from typing import Any
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
 LISTED_VALUES = 12  # of a parameter, that an error lists one by one
+LONGEST_SHOWN = 60  # characters of a value, in an error
 DIGITS = 6  # of a double without a step, in relation to its range
 MOST_DECIMALS = 300  # that round() takes
 LARGEST_GRID = 10**7  # points that a double with a step may have; above, it is continuous
@@ -71,7 +72,7 @@ class Dimension:
         if self.values is None:
             number, (low, high) = _number(self.name, value), (self.parameter.low, self.parameter.high)  # type: ignore[union-attr]
             if not low <= number <= high:
-                raise ValueError(f"{self.name}={value} is not in [{low:g}, {high:g}]")
+                raise ValueError(f"{_assigned(self.name, value)} is not in [{low:g}, {high:g}]")
             return number
         if isinstance(self.parameter, Categorical | Discrete):
             if str(value) in self.values:
@@ -79,10 +80,11 @@ class Dimension:
             equal = [each for each in self.values if same_number(each, value)]
         else:
             number = _number(self.name, value)
-            number = int(number) if isinstance(self.parameter, Int) and number.is_integer() else number
+            if isinstance(self.parameter, Int) and number.is_integer():
+                number = _whole(value, number)
             equal = [number] if number in self.values else []
         if len(equal) != 1:
-            raise ValueError(f"{self.name}={value} is not one of its values: {_listed(self.values)}")
+            raise ValueError(f"{_assigned(self.name, value)} is not one of its values: {_listed(self.values)}")
         return equal[0]
 
     def encode(self, value: Value) -> Any:
@@ -165,15 +167,36 @@ def same_number(one: Value, other: Value) -> bool:
     """Return whether two values, as text or not, are the same number."""
     try:
         return float(one) == float(other)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
 def _number(name: str, value: Value) -> float:
+    """Return a value as a float; infinity for an int that is larger than any."""
     try:
         return float(value)
+    except OverflowError:
+        return math.inf if int(value) > 0 else -math.inf
     except ValueError:
-        raise ValueError(f"{name}={value} is not a number") from None
+        raise ValueError(f"{_assigned(name, value)} is not a number") from None
+
+
+def _whole(value: Value, number: float) -> int:
+    """Return a whole number exactly, also one above 2**53. `number` is the value as a float."""
+    try:
+        return int(number if isinstance(value, float) else value)
+    except ValueError:  # a text such as 64.0
+        return int(number)
+
+
+def _assigned(name: str, value: Value) -> str:
+    return f"{name}={clipped(str(value))}"
+
+
+def clipped(text: str) -> str:
+    """Return a text for an error: on one line, printable, and of at most LONGEST_SHOWN characters."""
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 3]}..."
 
 
 def _listed(values: Sequence[Value]) -> str:
