@@ -105,6 +105,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("objective", [("type: minimize", "type: minimise")], "minimise"),
     ("objective", [("[precision, recall", "[fd, recall"), ("name: precision", "name: recall")], "[fd"),
     ("metric-strategy", [("{name: fd, value: latest}", "{name: fd, value: last}")], "value: last}"),
+    ("cost-strategy", [("[precision, recall", "[train_seconds, precision, recall")], "additionalMetricNames"),
     ("metric-strategy-unused", [("{name: recall, value", "{name: recal, value")], "name: recal,"),
     ("algorithm", [*algorithm("bayesian")], "bayesian"),
     ("algorithm", [("  parallelTrialCount", "  earlyStopping: {algorithmName: hyperband}\n  parallelTrialCount")], "earlyStopping"),
@@ -294,6 +295,16 @@ def test_unknown_strategy_of_unused_metric_warns() -> None:
     text = changed([("{name: recall, value: latest}", "{name: recal, value: last}")])
     found = check_data(text.encode(), "m.yaml")
     assert [(problem.rule, problem.severity) for problem in found] == [("metric-strategy-unused", Severity.WARNING)]
+
+
+@pytest.mark.parametrize(("strategy", "warned"), [("min", True), ("max", False), ("latest", False)])
+def test_training_time_needs_its_last_value(strategy: str, warned: bool) -> None:
+    listed = (
+        "{name: recall, value: latest}",
+        f"{{name: recall, value: latest}}\n      - {{name: train_seconds, value: {strategy}}}",
+    )
+    text = changed([("[precision, recall", "[train_seconds, precision, recall"), listed])
+    assert [problem.rule for problem in check_data(text.encode(), "m.yaml")] == ["cost-strategy"] * warned
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
-"""The rules on the annotations of this project (tuner.extensions)."""
+"""The rules on what this project adds: its annotations (tuner.extensions), and the metric of training time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from tuner.check.rule import Finding, error
+from tuner.check.rule import Finding, error, warning
 from tuner.check.space import whole
 from tuner.check.view import View, dig, number
 from tuner.errors import UnsupportedError
 from tuner.extensions import STOP_ANNOTATION, stop_factors
+from tuner.result import COST
 from tuner.samplers.first import FIRST_ANNOTATION, parse
 from tuner.samplers.transform import Dimension, dimension
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
@@ -47,6 +48,18 @@ def stopping(view: View) -> Iterator[Finding]:
     if "earlyStopping" in view.spec or view.algorithm == "hyperband":
         other = "earlyStopping" if "earlyStopping" in view.spec else "hyperband"
         yield where, f"stop factors and {other} cannot both stop trials; remove one"
+
+
+def cost_strategy(view: View) -> Iterator[Finding]:
+    """Find a training time whose first report counts, because its strategy is min."""
+    listed = view.objective.get("metricStrategies", [])
+    named = {str(dig(item, "name")): (i, dig(item, "value")) for i, item in enumerate(listed)}
+    default = "min" if view.objective.get("type") == "minimize" else ""
+    index, strategy = named.get(COST, (None, default))
+    if COST in view.metrics[1:] and strategy == "min":
+        at = ("metricStrategies", index, "value") if index is not None else ("additionalMetricNames",)
+        says = "is min" if index is not None else "is min by default"
+        yield ("spec", "objective", *at), f"the strategy of {COST} {says}, so its first report counts; set it to latest"
 
 
 def _dimension(item: dict[str, Any]) -> Dimension | None:
@@ -87,5 +100,12 @@ RULES = (
         "report if its best objective so far is more than the report's factor times the best of an earlier trial.",
         "tuner/extensions.py",
         stopping,
+    ),
+    warning(
+        "cost-strategy",
+        f"The metric {COST} grows while a trial trains. gantune compares trials by it, so its last value must count. "
+        "If the objective is minimised, Katib takes the smallest value of each metric that has no strategy.",
+        "tuner/gain.py",
+        cost_strategy,
     ),
 )
