@@ -126,6 +126,12 @@ def test_first_trials_become_a_setting_of_ours(server: Loopback, engine: KatibEn
     assert any(note.startswith("joined bayes") for note in notes)
 
 
+def test_note_names_first_trials_beyond_the_budget(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+    configure(server, config("katib-suggestions"))
+    engine.submit(manifest.with_first_trials(bayes(trials=1), [{"lr": "2e-3", "bs": bs} for bs in ("32", "64")]))
+    assert "only 1 of the 2 first trials run, because maxTrialCount is 1; set it to 2 or more" in notes
+
+
 def test_joined_study_keeps_its_first_trials(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(with_first())

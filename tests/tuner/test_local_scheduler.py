@@ -239,6 +239,18 @@ def test_first_trial_takes_the_rest_from_the_manifest(tmp_path: Path) -> None:
     assert [trial.parameters for trial in trials] == [{"lr": 1e-3, "bs": 64}, {"lr": 1e-3, "bs": 32}]
 
 
+def test_warns_of_first_trials_beyond_the_budget(tmp_path: Path) -> None:
+    what = with_first_trials(experiment(trials=2), [{"lr": "1e-3", "bs": "64"}])
+    engine = LocalEngine(Store(tmp_path), first=[{"bs": "32"}, {"bs": "33"}])
+    assert warnings(engine, what) == [
+        "only 2 of the 3 first trials run, because maxTrialCount is 2; set it to 3 or more (--max-trials)"
+    ]
+    assert warnings(LocalEngine(Store(tmp_path), max_trials=3), what) == [
+        "--max-trials 3: the study has 2 trials and continues"
+    ]
+    assert [trial.parameters["bs"] for trial in LocalEngine(Store(tmp_path)).collect("study").trials] == [64, 32, 33]
+
+
 def test_more_trials_do_not_continue_beyond_a_goal(tmp_path: Path) -> None:
     what = experiment(command=SHELL, args=["echo fd=1"], goal=5, trials=3, parallel=1)
     first = run(tmp_path, what)

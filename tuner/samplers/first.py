@@ -96,6 +96,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def left_out(first: Sequence[Point], most: int | None) -> str:
+    """Return that a search of `most` trials is too short for its first trials; "" if it is not."""
+    if most is None or len(first) <= most:
+        return ""
+    return f"only {most} of the {len(first)} first trials run, because maxTrialCount is {most}; set it to {len(first)}"
+
+
 def to_text(points: Sequence[Point]) -> str:
     """Return the JSON text that `parse` reads."""
     return json.dumps([dict(point) for point in points])

@@ -19,7 +19,7 @@ from tuner.manifest import Algorithm, Experiment
 from tuner.result import Goal, Result
 from tuner.samplers.earlier import EARLIER_SETTING, Scored, chosen
 from tuner.samplers.earlier import to_text as earlier_text
-from tuner.samplers.first import FIRST_ANNOTATION, FIRST_SETTING, parse
+from tuner.samplers.first import FIRST_ANNOTATION, FIRST_SETTING, left_out, parse
 from tuner.samplers.first import to_text as first_text
 from tuner.samplers.transform import dimension
 from tuner.yamlfile import Document
@@ -72,6 +72,8 @@ def prepared(experiment: Experiment, service: Service, earlier: Result | None) -
     if experiment.first_trials:
         if service.kind is Kind.OURS:
             settings[FIRST_SETTING] = first_text(experiment.first_trials)
+            if short := left_out(experiment.first_trials, experiment.max_trials):
+                notes.append(f"{short} or more")
         else:
             count = len(experiment.first_trials)
             notes.append(f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}")

@@ -30,6 +30,7 @@ from tuner.lock import Lock
 from tuner.manifest import Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState
+from tuner.samplers.first import left_out
 from tuner.store import EngineKind, Store
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class LocalEngine:
         """
         experiment, differences = adapt(self._store.experiment(name))
         self._warnings += differences
+        if short := left_out(experiment.first_trials, experiment.max_trials):
+            self._warnings.append(f"{short} or more (--max-trials)")
         self._hold(self._store.folder(name))
         try:
             journal = self._journal(name, writable=True)
