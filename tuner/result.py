@@ -168,7 +168,8 @@ class Result:
         value = self.value(baseline) if baseline else None
         if best is None or not value:
             return None
-        return abs(best.metrics[self.objective.metric] - value) / abs(value)
+        share = abs(best.metrics[self.objective.metric] - value) / abs(value)
+        return share if math.isfinite(share) else None
 
     def front(self, cost: str = COST) -> tuple[Trial, ...]:
         """Return the succeeded trials than which none is both better and cheaper, cheapest first."""

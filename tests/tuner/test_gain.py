@@ -52,6 +52,12 @@ def test_baseline_without_a_score_is_named(first: Trial, said: str) -> None:
     assert (gain.sentence(result), result.gain) == (said, None)
 
 
+def test_gain_over_a_tiny_baseline_is_no_share() -> None:
+    result = study(trial(0, 1e-320), trial(1, 1e300), goal="maximize")
+    assert (result.gain, result.to_json()["gain"]) == (None, None)
+    assert gain.sentence(result).startswith("fd 1e+300, better than the baseline")
+
+
 def test_maximised_objective_gains_upwards() -> None:
     result = study(trial(0, 0.5), trial(1, 0.8), goal="maximize")
     assert result.gain == pytest.approx(0.6)
