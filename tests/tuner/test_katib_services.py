@@ -142,6 +142,22 @@ def test_joined_study_keeps_its_first_trials(server: Loopback, engine: KatibEngi
     assert engine.store.experiment("bayes").first_trials == ({"lr": 0.002, "bs": 64},)
 
 
+def test_unreadable_annotations_of_a_live_search_are_ignored(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    configure(server, config("katib-suggestions"))
+    engine.submit(bayes())
+    [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
+    invalid = {"gan-tuner/first-trials": "lr=2e-3", "gan-tuner/stop-factors": '{"0": 1}', "team": "a"}
+    item["metadata"]["annotations"] = invalid  # Katib does not check them
+    server.put("experiments", item)
+    assert engine.collect("bayes").baseline == {}
+    assert engine.store.experiment("bayes").document["metadata"]["annotations"] == {"team": "a"}
+    engine.submit(with_first())
+    assert notes[-1] == "1 of the first trials will not run: bayes was already on the cluster"
+    assert engine.store.experiment("bayes").first_trials == ()
+
+
 def test_first_trials_do_not_reach_a_stock_service(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     configure(server, config("katib"))
     engine.submit(with_first())

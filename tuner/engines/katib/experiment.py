@@ -55,9 +55,21 @@ def fetch_live(cluster: Cluster, name: str, namespace: str) -> LiveExperiment:
     """Read it. Raises NotFound, and UnsupportedError where the object cannot be understood."""
     item = cluster.get(EXPERIMENTS, name, namespace=namespace)
     try:
-        return LiveExperiment(item, from_document(_with_template(cluster, item)), namespace)
+        return LiveExperiment(item, _read(_with_template(cluster, item)), namespace)
     except ManifestError as error:
         raise UnsupportedError(f"Experiment {name} cannot be read: {error}") from error
+
+
+def _read(document: dict[str, Any]) -> Experiment:
+    """Return the Experiment without those annotations of ours that cannot be read. Katib runs it and ignores them."""
+    try:
+        return from_document(document)
+    except ManifestError as error:
+        if error.where[:2] != ("metadata", "annotations") or len(error.where) < 3:
+            raise
+        metadata = document["metadata"]
+        kept = {key: value for key, value in metadata["annotations"].items() if key != error.where[2]}
+    return _read(document | {"metadata": metadata | {"annotations": kept}})
 
 
 def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:

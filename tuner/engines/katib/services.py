@@ -89,7 +89,10 @@ def prepared(experiment: Experiment, service: Service, earlier: Result | None) -
 def with_first_of(experiment: Experiment, item: Object) -> Experiment:
     """Return the Experiment with the first trials of its object on the cluster, which may name others."""
     text = str((item["metadata"].get("annotations") or {}).get(FIRST_ANNOTATION) or "")
-    first = parse(text, [dimension(parameter) for parameter in experiment.parameters]) if text else ()
+    try:
+        first = parse(text, [dimension(parameter) for parameter in experiment.parameters]) if text else ()
+    except UnsupportedError:  # Katib ignores annotations, so anything may be written there
+        text, first = "", ()
     metadata = dict(experiment.document.get("metadata") or {})
     others = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != FIRST_ANNOTATION}
     metadata["annotations"] = others | ({FIRST_ANNOTATION: text} if text else {})
