@@ -132,10 +132,28 @@
 {{- if and (eq .e.algorithm.name "grid") (gt (int64 .e.budget.trials) $points) -}}
 {{- fail (printf "budget.trials must be at most the grid's %d points for experiment %s, got %d: lower trials" $points .name (int64 .e.budget.trials)) -}}
 {{- end -}}
-{{- range .e.firstTrials -}}
+{{- if gt (len (.e.firstTrials | default list)) (int .e.budget.trials) -}}
+{{- fail (printf "budget.trials must be at least the number of firstTrials for experiment %s, got %d and %d: increase trials" .name (int .e.budget.trials) (len .e.firstTrials)) -}}
+{{- end -}}
+{{- range $place, $point := .e.firstTrials -}}
+{{- if has $point (slice $.e.firstTrials 0 $place) -}}
+{{- fail (printf "each of firstTrials must be another point, but %s is listed twice in experiment %s: remove one" (toJson $point) $.name) -}}
+{{- end -}}
 {{- if ne (keys . | sortAlpha | join ", ") ($names | sortAlpha | join ", ") -}}
 {{- fail (printf "each of firstTrials must name every parameter of experiment %s (%s), got %s: change it, or set firstTrials=null" $.name ($names | sortAlpha | join ", ") (keys . | sortAlpha | join ", ")) -}}
 {{- end -}}
+{{- range $.e.parameters -}}
+{{- $value := get $point .name -}}
+{{- if and .list (not (has $value .list)) -}}
+{{- fail (printf "firstTrials must use values of the lists, but %s=%s of experiment %s is not one of %s: change it, or set firstTrials=null" .name $value $.name (join ", " .list)) -}}
+{{- end -}}
+{{- if and .min (or (lt (float64 $value) (float64 .min)) (gt (float64 $value) (float64 .max))) -}}
+{{- fail (printf "firstTrials must lie between min and max, but %s=%s of experiment %s is not in [%s, %s]: change it, or set firstTrials=null" .name $value $.name .min .max) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .e.stopFactors (eq .e.algorithm.name "hyperband") -}}
+{{- fail (printf "hyperband stops trials itself, but experiment %s has stopFactors: remove stopFactors" .name) -}}
 {{- end -}}
 {{- if and .e.stopFactors (ne .e.objective.type "minimize") -}}
 {{- fail (printf "stopFactors of experiment %s need objective.type=minimize, got %s: remove stopFactors" .name .e.objective.type) -}}
