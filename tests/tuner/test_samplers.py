@@ -139,6 +139,19 @@ def test_finite_space_does_not_repeat_first_trials() -> None:
         assert len({tuple(proposal.values.values()) for proposal, _ in trials}) == len(trials) == 6, algorithm
 
 
+def test_model_does_not_repeat_a_corner() -> None:
+    """The best value is at a bound, which the Gaussian process would propose again and again."""
+    lr = {"name": "lr", "parameterType": "double", "feasibleSpace": {"min": "0.1", "max": "1"}}
+    bs = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64"]}}
+    search = sampler(experiment("bayesianoptimization", parameters=[lr, bs]), 1)
+    history: list[Past] = []
+    for _ in range(14):
+        proposal = search.propose(history)
+        assert proposal is not None
+        history.append(Past(proposal.point, proposal.values, True, float(proposal.values["lr"])))
+    assert len({tuple(past.values.values()) for past in history}) == 14
+
+
 def test_models_learn_from_the_first_trials() -> None:
     points = ({"lr": lr} for lr in ("1e-4", "3e-4", "7e-4", "1e-3", "2e-3"))  # the optimum is 5e-4
     trials = played(sampler(named("bayesianoptimization", *points, parameters=[LR]), 0), 9)

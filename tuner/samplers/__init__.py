@@ -7,8 +7,8 @@
 add an algorithm, write one module with a factory and add one row.
 
 A proposal is a function of the seed, the trial's number and the history. No sampler keeps a state that cannot be
-rebuilt from these, so an interrupted search continues with the same proposals. In a finite space, no point is proposed
-twice, except by pbt, whose trials continue earlier ones. To a model-based sampler, a failed trial counts as the worst
+rebuilt from these, so an interrupted search continues with the same proposals. No point is proposed twice, except by
+cmaes, and by pbt, whose trials continue earlier ones. To a model-based sampler, a failed trial counts as the worst
 value that was observed.
 """
 

@@ -77,9 +77,11 @@ def proposal_of(dimensions: Sequence[Dimension], values: Mapping[str, Value]) ->
 
 
 def unseen_point(dimensions: Sequence[Dimension], seen: set[tuple[Value, ...]], seed: int) -> dict[str, Value] | None:
-    """Return a random point of a finite space that is not in `seen`, or None if there is none."""
-    count = size(dimensions) or 0
-    start = random.Random(seed).randrange(max(count, 1))
+    """Return a random point that is not in `seen`, or None if a finite space has none left."""
+    count, rng = size(dimensions), random.Random(seed)
+    if count is None:
+        return {each.name: each.at(rng.random()) for each in dimensions}
+    start = rng.randrange(max(count, 1))
     for offset in range(count):
         values = point(dimensions, (start + offset) % count)
         if tuple(values.values()) not in seen:

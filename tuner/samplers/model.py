@@ -54,17 +54,15 @@ class Model:
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Ask Optuna for the next point. Told trials are complete, all others are running."""
-        finite = size(self.dimensions)
-        held = () if finite is None else history  # in an infinite space, no point comes twice
-        seen = {tuple(past.values.values()) for past in held if past.values}
-        if finite == len(seen):
+        seen = {tuple(past.values.values()) for past in history if past.values}
+        if size(self.dimensions) == len(seen):
             return None
         kept = self._kept(history)
         if len(kept) < len(history):
             self._study = None  # its trials have other places
         self._update(kept)
         proposal = self._ask(len(history))
-        if finite is not None and not self._replayed and tuple(proposal.values.values()) in seen:
+        if not self._replayed and tuple(proposal.values.values()) in seen:  # a model repeats a corner of the space, too
             self._study = None
             unseen = unseen_point(self.dimensions, seen, derive_seed(self._seed, len(history), "unseen"))
             return proposal_of(self.dimensions, unseen) if unseen else None
