@@ -93,6 +93,10 @@ def test_value_outside_is_refused() -> None:
         dimension(Double("x", 0.0, 1.0)).encode(2.0)
     with pytest.raises(ValueError, match="not one of"):
         dimension(Int("x", 0, 10, 5)).encode(3)
+    with pytest.raises(ValueError, match="x='' is not one of"):
+        dimension(Categorical("x", ("a", "b"))).find("")
+    with pytest.raises(ValueError, match=r"x=0.1 equals several values: write one of 1e-1, 0.10"):
+        dimension(Categorical("x", ("1e-1", "0.10"))).find(0.1)
 
 
 def test_large_whole_numbers_stay_exact() -> None:

@@ -83,7 +83,9 @@ class Dimension:
             if isinstance(self.parameter, Int) and number.is_integer():
                 number = _whole(value, number)
             equal = [number] if number in self.values else []
-        if len(equal) != 1:
+        if len(equal) > 1:
+            raise ValueError(f"{_assigned(self.name, value)} equals several values: write one of {_listed(equal)}")
+        if not equal:
             raise ValueError(f"{_assigned(self.name, value)} is not one of its values: {_listed(self.values)}")
         return equal[0]
 
@@ -195,7 +197,7 @@ def _assigned(name: str, value: Value) -> str:
 
 def clipped(text: str) -> str:
     """Return a text for an error: on one line, printable, and of at most LONGEST_SHOWN characters."""
-    shown = text if text.isprintable() else ascii(text)
+    shown = text if text and text.isprintable() else ascii(text)
     return shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 3]}..."
 
 
