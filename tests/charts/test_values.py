@@ -123,7 +123,7 @@ def test_null_search_is_disabled(rendering: Rendering) -> None:
 def nullable() -> dict[str, Any]:
     """The values that may be null, each with the empty value that means the same."""
     found = {path: held for path, held in keys(values()) if held in ("", [], {}, None) and not path.startswith(GIVEN)}
-    return found | {"experiments.bayes.firstTrials": []}
+    return found | {"experiments.bayes.firstTrials": [], "experiments.bayes.runFirstTrials": False}
 
 
 def test_null_equals_an_empty_value(rendering: Rendering) -> None:
@@ -152,7 +152,7 @@ def test_null_is_refused_elsewhere(rendering: Rendering) -> None:
 @pytest.mark.parametrize("name", ["random", "sobol"])
 def test_own_search_needs_all_other_fields(name: str, tmp_path: Path) -> None:
     bayes = values()["experiments"]["bayes"]
-    optional = ("firstTrials", "stopFactors")
+    optional = ("firstTrials", "runFirstTrials", "stopFactors")
     own = {k: v for k, v in bayes.items() if k not in optional} | {
         "algorithm": {"name": name},
         "objective": {k: v for k, v in bayes["objective"].items() if k != "goal"},

@@ -124,6 +124,8 @@ def test_first_trials_become_a_setting_of_ours(server: Loopback, engine: KatibEn
     assert json.loads(sent(server)[FIRST_SETTING]) == [{"lr": 0.002, "bs": 64}]
     engine.submit(with_first())  # joined: the added setting is no difference
     assert any(note.startswith("joined bayes") for note in notes)
+    [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
+    assert manifest.from_object(item).first_trials == with_first().first_trials  # what was read back is valid
 
 
 def test_note_names_first_trials_beyond_the_budget(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:

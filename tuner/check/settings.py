@@ -86,6 +86,8 @@ def algorithm_setting(view: View) -> Iterator[Finding]:
             continue
         seen: set[str] = set()
         for path, name, value in view.settings(of):
+            if name in samplers.SUBMITTED_SETTINGS and of == "algorithm":  # it may have been read from a cluster
+                continue
             if name not in known:
                 takes = ", ".join(known) or "none"
                 yield path, f"{algorithm} has no setting {name[:60]!r} (it takes {takes}){nearest(name, known)}"

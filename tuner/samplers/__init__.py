@@ -30,8 +30,19 @@ from tuner.samplers.transform import dimension
 if TYPE_CHECKING:  # the manifest's module imports check, which reads ALGORITHMS
     from tuner.manifest import Experiment
 
-__all__ = ["ALGORITHMS", "SEED_SETTING", "Algorithm", "Past", "Proposal", "Sampler", "Search", "sampler"]
+__all__ = [
+    "ALGORITHMS",
+    "SEED_SETTING",
+    "SUBMITTED_SETTINGS",
+    "Algorithm",
+    "Past",
+    "Proposal",
+    "Sampler",
+    "Search",
+    "sampler",
+]
 
+SUBMITTED_SETTINGS = (FIRST_SETTING, EARLIER_SETTING)  # of any algorithm; `gantune submit` adds them for our service
 SEED_SETTING = "random_state"  # every algorithm takes it; the local engine reads the study's seed from it
 
 

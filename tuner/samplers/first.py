@@ -3,9 +3,9 @@
     annotations:
       gan-tuner/first-trials: '[{"lr": "2e-3", "bs": "64"}]'
 
-Every algorithm receives their results like those of its own trials. The first of them is the baseline that a search is
-compared with (tuner.gain). Katib ignores the annotation. Our suggestion service receives the same text as the algorithm
-setting `first_trials`.
+Every algorithm except cmaes learns from their results as from those of its own trials. The first of them is the
+baseline that a search is compared with (tuner.gain). Katib ignores the annotation. Our suggestion service receives the
+same text as the algorithm setting `first_trials`.
 """
 
 from __future__ import annotations

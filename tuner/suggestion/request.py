@@ -17,19 +17,12 @@ from tuner.errors import GantuneError, ManifestError
 from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
 from tuner.result import Goal, Objective
 from tuner.samplers import ALGORITHMS
-from tuner.samplers.earlier import EARLIER_SETTING
-from tuner.samplers.first import FIRST_SETTING
 from tuner.samplers.labels import ISSUED_SETTING, LONGEST_NUMBER, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
 SERVED = tuple(name for name in ALGORITHMS if name not in ("hyperband", "pbt"))  # they need the local engine
-KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies
-OUR_SETTINGS = (
-    *KEPT_SETTINGS,
-    FIRST_SETTING,
-    EARLIER_SETTING,
-)  # the rules on Katib's services do not know them
+KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies, which no rule knows
 MOST_TRIALS = 10_000  # in one request
 MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request
@@ -132,7 +125,7 @@ _DISTRIBUTIONS = {"UNIFORM": "uniform", "LOG_UNIFORM": "logUniform", "NORMAL": "
 def _check(document: dict[str, Any]) -> None:
     """Raise BadRequest for the first error that the rules find."""
     listed = document["spec"]["algorithm"]["algorithmSettings"]
-    judged = [setting for setting in listed if setting["name"] not in OUR_SETTINGS]
+    judged = [setting for setting in listed if setting["name"] not in KEPT_SETTINGS]
     algorithm = document["spec"]["algorithm"] | {"algorithmSettings": judged}
     view = View(document | {"spec": document["spec"] | {"algorithm": algorithm}})
     for rule in _RULES:

@@ -17,7 +17,11 @@ objective:
   {{- end }}
 algorithm:
   algorithmName: {{ .e.algorithm.name }}
-  {{- with .e.algorithm.settings }}
+  {{- $settings := deepCopy (.e.algorithm.settings | default dict) }}
+  {{- if and .e.runFirstTrials .e.firstTrials }}
+  {{- $_ := set $settings "first_trials" (toJson .e.firstTrials) }}
+  {{- end }}
+  {{- with $settings }}
   algorithmSettings:
   {{- range $name, $value := . }}
   {{- if not (kindIs "invalid" $value) }}

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner.katib import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
-from tuner.samplers.earlier import EARLIER_SETTING
-from tuner.samplers.first import FIRST_SETTING
+from tuner.samplers import SUBMITTED_SETTINGS
 
 Object = Mapping[str, Any]
 _BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib allows to change, with parallelTrialCount
@@ -74,9 +73,8 @@ def _collector(collector: dict[str, Any]) -> None:
 def _without_ours(spec: dict[str, Any]) -> None:
     """Remove the settings that `gantune submit` adds, so that the manifest is recognized when it is submitted again."""
     algorithm = spec.get("algorithm") or {}
-    ours = (FIRST_SETTING, EARLIER_SETTING)
-    kept = [setting for setting in algorithm.get("algorithmSettings") or () if setting.get("name") not in ours]
-    algorithm["algorithmSettings"] = kept
+    listed = algorithm.get("algorithmSettings") or ()
+    algorithm["algorithmSettings"] = [item for item in listed if item.get("name") not in SUBMITTED_SETTINGS]
 
 
 def difference(held: Object, written: Object) -> list[str]:
