@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from statistics import NormalDist
-from typing import Any
+from typing import Any, overload
 
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
@@ -36,6 +36,43 @@ class Coordinate(Enum):
     NUMBER = "a number in [low, high]"
     LOG_NUMBER = "a number in [low, high], on a logarithmic scale"
     QUANTILE = "a quantile in [0, 1]"
+
+
+@dataclass(frozen=True)
+class Steps(Sequence[float]):
+    """The numbers low, low + step, ... as floats. Each is computed when it is needed: there may be millions."""
+
+    low: Decimal
+    step: Decimal
+    length: int
+
+    def __len__(self) -> int:
+        """Return how many numbers these are."""
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[float, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> float | tuple[float, ...]:
+        """Return the number, or the numbers, at a place."""
+        places = range(self.length)[index]
+        return float(self.low + self.step * places) if isinstance(places, int) else tuple(self[p] for p in places)
+
+    def __contains__(self, value: object) -> bool:
+        """Return whether a number is one of these."""
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        place = round((Decimal(repr(float(value))) - self.low) / self.step)
+        return 0 <= place < self.length and self[place] == value
+
+    def index(self, value: float, start: int = 0, stop: int | None = None) -> int:
+        """Return the place of a number. Raises ValueError if it is none of these."""
+        if value not in self:
+            raise ValueError(f"{value} is none of these numbers")
+        return range(self.length).index(round((Decimal(repr(float(value))) - self.low) / self.step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +259,7 @@ def _grid(parameter: Double | Int) -> Sequence[Value] | None:
         return None
     low, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.step))
     count = int((Decimal(repr(parameter.high)) - low) / step) + 1
-    return tuple(float(low + step * index) for index in range(count)) if count <= LARGEST_GRID else None
+    return Steps(low, step, count) if count <= LARGEST_GRID else None
 
 
 def _reach(parameter: Double | Int) -> tuple[float, float]:
