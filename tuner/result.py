@@ -192,6 +192,21 @@ class Result:
         able = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) and math.isfinite(value)
         return value if able else None
 
+    @property
+    def comparable(self) -> list[tuple[Trial, float]]:
+        """The trials that can be best, by number, each with the objective that a model of the search may use.
+
+        A trial that was stopped early has the objective of a shorter training, which mostly tells when it was stopped.
+        It counts as no worse than the worst trial that finished by itself.
+        """
+        scored = [(trial, value) for trial in self.trials if (value := self.value(trial)) is not None]
+        whole = [value for trial, value in scored if trial.state is TrialState.SUCCEEDED]
+        if not whole:
+            return scored
+        limit = max if self.objective.goal_type is Goal.MAXIMIZE else min
+        worst = min(whole) if self.objective.goal_type is Goal.MAXIMIZE else max(whole)
+        return [(trial, limit(value, worst)) for trial, value in scored]
+
     def cut_off(self, state: StudyState, reason: str) -> Result:
         """This result where nothing can follow: what had not ended is KILLED, a search that had keeps its end."""
         trials = (t if t.state.finished else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)

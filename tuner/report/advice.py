@@ -127,8 +127,7 @@ def advice(result: Result, experiment: Experiment) -> list[Change]:
 
 def _look(result: Result, experiment: Experiment) -> _View | None:
     parameters = experiment.parameters
-    able = [(trial, value) for trial in result.trials if (value := result.value(trial)) is not None]
-    held = [(trial, value) for trial, value in able if all(_has(trial, parameter) for parameter in parameters)]
+    held = [each for each in result.comparable if all(_has(each[0], parameter) for parameter in parameters)]
     if len(held) <= len(parameters):
         return None
     sign = 1.0 if result.objective.goal_type is Goal.MINIMIZE else -1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,14 +54,20 @@ class Study:
     @cached_property
     def scored(self) -> list[tuple[Trial, float]]:
         """The trials that can be the best one, by number, with their objective: finished well, and finite."""
-        able = [t for t in self.result.trials if t.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)]
-        return [(t, t.metrics[self.metric]) for t in able if math.isfinite(t.metrics.get(self.metric, math.nan))]
+        return [(t, value) for t in self.result.trials if (value := self.result.value(t)) is not None]
 
     @cached_property
     def complete(self) -> list[tuple[Trial, float]]:
-        """The scored trials that have a value for each parameter of the search space."""
+        """The scored trials that have a value for each parameter, with the objective that the model uses."""
         names = [parameter.name for parameter in self.experiment.parameters]
-        return [(trial, value) for trial, value in self.scored if all(name in trial.parameters for name in names)]
+        return [each for each in self.result.comparable if all(name in each[0].parameters for name in names)]
+
+    @property
+    def caution(self) -> str:
+        """What a reader of the model must know if trials were stopped early; "" otherwise."""
+        if all(trial.state is TrialState.SUCCEEDED for trial, _ in self.complete):
+            return ""
+        return " For the model, a trial that was stopped early is at most as bad as the worst one that was not."
 
     @cached_property
     def surface(self) -> Surface | None:

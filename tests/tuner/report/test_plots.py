@@ -22,6 +22,7 @@ from tuner.report.plots import (
     curves,
     expected,
     history,
+    importances,
     overfitting,
     parallel,
     slices,
@@ -162,6 +163,47 @@ def test_slices_begin_with_the_most_important() -> None:
     drawn = slices.draw(study(search(60)))
     assert drawn.figures[0]["layout"]["xaxis"]["title"]["text"] == "lr"
     assert len(drawn.figures) == len(PARAMETERS)
+
+
+def stopped_by_bs() -> Result:
+    """lr alone matters; trials with a large bs were stopped early, so they have the fd of a short training."""
+    trials = [
+        replace(each, state=TrialState.EARLY_STOPPED, metrics={"fd": 50 * each.metrics["fd"]})
+        if int(each.parameters["bs"]) > 90 and each.metrics["fd"] > 4
+        else each
+        for each in search(60, failing=1000).trials
+    ]
+    return result(*trials)
+
+
+def test_early_stopping_makes_no_parameter_important() -> None:
+    found = study(stopped_by_bs())
+    assert next(iter(found.effects)) == "lr"
+    assert found.effects["bs"].value < 0.1
+    whole = max(value for each, value in found.scored if each.state is TrialState.SUCCEEDED)
+    assert max(value for _, value in found.complete) == whole
+    assert "stopped early is at most as bad" in importances.draw(found).text
+
+
+def test_slices_show_stopped_trials_apart() -> None:
+    drawn = slices.draw(study(stopped_by_bs()))
+    names = [trace["name"] for trace in drawn.figures[0]["data"]]
+    assert names == ["stopped early", "trial", "model"]
+    assert "orange" in drawn.text
+    assert "orange" not in slices.draw(study(search(30))).text
+
+
+def test_stopped_trials_stay_within_a_maximised_objective() -> None:
+    objective = Objective("acc", Goal.MAXIMIZE)
+    states = [TrialState.SUCCEEDED, TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.EARLY_STOPPED]
+    trials = [
+        replace(trial(number, state, 1.0), metrics={"acc": value})
+        for number, (state, value) in enumerate(zip(states, [0.8, 0.5, 0.1, 0.6], strict=True))
+    ]
+    search = Result("x", StudyState.SUCCEEDED, objective, tuple(trials))
+    assert [value for _, value in search.comparable] == [0.8, 0.5, 0.5, 0.6]
+    only_stopped = replace(search, trials=tuple(trials[2:]))
+    assert [value for _, value in only_stopped.comparable] == [0.1, 0.6]
 
 
 def test_slices_of_many_trials_are_thinned() -> None:

@@ -10,6 +10,7 @@ from tuner.result import Trial, TrialState
 
 MOST = 100  # curves: the best half of them, a sample of the rest, and those of running trials
 POINTS = 200  # of one curve
+FEW = 12  # reports, up to which each has its tick
 
 
 def draw(study: Study) -> Drawn:
@@ -53,7 +54,10 @@ def draw(study: Study) -> Drawn:
     )
     if rule:
         text += " Red marks: a trial is stopped at this report if its best value is worse."
-    drawn = figure(traces, axis("number of the report"), axis(study.metric, values), height=380, showlegend=False)
+    reports = axis("number of the report")
+    if max(len(trace["x"]) for trace in traces) <= FEW:
+        reports["dtick"] = 1  # no ticks between reports
+    drawn = figure(traces, reports, axis(study.metric, values), height=380, showlegend=False)
     return Drawn(text, (drawn,))
 
 

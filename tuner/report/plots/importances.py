@@ -26,7 +26,7 @@ def draw(study: Study) -> Drawn:
     bars = [bar(list(reversed(names)), study.effects, "share", BLUE)]
     x = axis(f"share of the total effect on {study.metric}", range=[0, 1.04])
     drawn = figure(bars, x, axis("", ticksuffix=" "), height=80 + ROW_HEIGHT * len(names))
-    return Drawn(METHOD.format(n=count) + caution, (drawn,))
+    return Drawn(METHOD.format(n=count) + caution + study.caution, (drawn,))
 
 
 def bar(names: list[str], effects: dict[str, Interval], label: str, colour: str) -> dict[str, object]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tuner.report import importance
 from tuner.report.data import ranked, sample
-from tuner.report.figure import GREEN, Figure, axis, figure, line, markers, parameter_axis, rounded, shown
+from tuner.report.figure import AMBER, GREEN, Figure, axis, figure, line, markers, parameter_axis, rounded, shown
 from tuner.report.importance import Surface
 from tuner.report.plots.drawn import Drawn, nothing
 from tuner.report.study import Study
-from tuner.result import Trial
+from tuner.result import Trial, TrialState
 from tuner.space import Parameter, Value
 
 MOST = 12  # parameters; those that matter most
@@ -32,7 +33,8 @@ def draw(study: Study) -> Drawn:
     chosen = _chosen(study)
     if len(chosen) < len(study.complete):
         left += f" {len(chosen)} of {len(study.complete)} trials are drawn: the best, and a sample of the rest."
-    text = f"The {study.metric} of each scored trial against one parameter{model}. Late trials are darker.{left}"
+    late = " Late trials are darker." + (" Trials that were stopped early are orange." if study.caution else "")
+    text = f"The {study.metric} of each scored trial against one parameter{model}.{late}{study.caution}{left}"
     return Drawn(text, tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST]))
 
 
@@ -44,23 +46,33 @@ def _chosen(study: Study) -> list[tuple[Trial, float]]:
 
 
 def _slice(study: Study, parameter: Parameter, drawn: Sequence[tuple[Trial, float]]) -> Figure:
-    trials = [trial for trial, _ in drawn]
-    values = rounded(value for _, value in drawn)
-    chosen = shown(trial.parameters[parameter.name] for trial in trials)
-    look = {
-        "color": [trial.number for trial in trials],
+    stopped = [each for each in drawn if each[0].state is TrialState.EARLY_STOPPED]
+    others = [each for each in drawn if each[0].state is not TrialState.EARLY_STOPPED]
+    by_age = {
+        "color": [t.number for t, _ in others],
         "colorscale": [[0, "#a5c8f5"], [1, "#1b56ab"]],
         "showscale": False,
     }
-    hover = {
-        "customdata": [t.number for t in trials],
-        "hovertemplate": "trial %{customdata}<br>%{x}<br>%{y}<extra></extra>",
-    }
-    traces = [markers(chosen, values, "trial", marker=look, **hover)]
+    traces = [_points(parameter, stopped, "stopped early", {"color": AMBER})] if stopped else []
+    traces.append(_points(parameter, others, "trial", by_age))
+    values = rounded(value for _, value in drawn)
     if study.surface:
         at, mean = dependence(study.surface, parameter)
         traces.append(line(shown(at), rounded(mean), "model", GREEN, hoverinfo="skip"))
     return figure(traces, parameter_axis(parameter), axis(study.metric, values), height=280, showlegend=False)
+
+
+def _points(
+    parameter: Parameter, drawn: Sequence[tuple[Trial, float]], name: str, look: Mapping[str, Any]
+) -> dict[str, Any]:
+    return markers(
+        shown(trial.parameters[parameter.name] for trial, _ in drawn),
+        rounded(value for _, value in drawn),
+        name,
+        marker=look,
+        customdata=[trial.number for trial, _ in drawn],
+        hovertemplate="trial %{customdata}<br>%{x}<br>%{y}<extra></extra>",
+    )
 
 
 def dependence(surface: Surface, parameter: Parameter) -> tuple[list[Value], list[float]]:
