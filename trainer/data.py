@@ -167,6 +167,12 @@ def from_unit(images: Tensor) -> Tensor:
     return ((images.float().nan_to_num(0.0) + 1.0) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def spread(images: Tensor, count: int) -> Tensor:
+    """Return at most `count` of the images [N, C, H, W], evenly chosen, because data sets are often sorted by class."""
+    chosen = torch.linspace(0, len(images) - 1, min(count, len(images)), dtype=torch.float64)
+    return images[chosen.long()]
+
+
 def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Write uint8 [N, C, H, W], with C of 1 or 3, as one PNG, row by row and atomically. The default is nearly square.
 

@@ -168,7 +168,7 @@ class RunDirectory:
             noise = torch.randn(GRID_IMAGES, self.config.latent_dim, generator=torch.Generator().manual_seed(0))
             samples = self.training.step.sample(0, noise.to(self.training.step.device))
             data.write_grid(samples, self.folder / SAMPLES_PNG)
-            data.write_grid(self.training.images.held_out[:GRID_IMAGES], self.folder / REAL_PNG)
+            data.write_grid(data.spread(self.training.images.held_out, GRID_IMAGES), self.folder / REAL_PNG)
         self._write_json(record | {"finished": True, "final": last.values})
 
     def _write_json(self, record: dict[str, Any]) -> None:

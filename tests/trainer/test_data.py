@@ -135,3 +135,9 @@ def test_grid_keeps_colours(tmp_path):
     data.write_grid(image, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
         assert (picture.mode, picture.size, picture.getpixel((101, 81))) == ("RGB", (102, 82), (10, 20, 30))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(10, [0, 3, 6, 9]), (3, [0, 1, 2]), (1, [0])])
+def test_spread_reaches_every_class(size: int, expected: list[int]) -> None:
+    images = torch.arange(size, dtype=torch.uint8).reshape(size, 1, 1, 1)
+    assert data.spread(images, 4).flatten().tolist() == expected
