@@ -160,6 +160,14 @@ def test_unreadable_annotations_of_a_live_search_are_ignored(
     assert engine.store.experiment("bayes").first_trials == ()
 
 
+@pytest.mark.parametrize("factors", [(), ((1, 2.0),)])
+def test_note_says_that_stop_factors_are_local(
+    factors: tuple[tuple[int, float], ...], server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    engine.submit(replace(bayes(), stop_factors=factors))
+    assert any(note.startswith("the stop factors stop no trial on a cluster") for note in notes) is bool(factors)
+
+
 def test_first_trials_do_not_reach_a_stock_service(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
     configure(server, config("katib"))
     engine.submit(with_first())

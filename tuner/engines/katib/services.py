@@ -27,6 +27,9 @@ from tuner.yamlfile import Document
 OVERLAY = "manifests/overlays/katib-suggestions"
 DEFAULT_MEMORY = "100Mi"  # pkg/apis/config/v1beta1/defaults.go
 SKOPT_TRIALS = ((256 << 20, 45), (512 << 20, 90))  # bytes of memory, and how many trials less than that was enough for
+STOP_FACTORS = (
+    "the stop factors stop no trial on a cluster: Katib ignores them. To stop trials there, use earlyStopping instead"
+)
 _STOCK = re.compile(r"suggestion-(hyperopt|optuna|skopt|goptuna|hyperband|pbt|enas|darts)\b")
 _OURS = re.compile(r"(?:^|/)suggestion(?:[:@]|$)")
 Object = Mapping[str, Any]
@@ -77,6 +80,8 @@ def prepared(experiment: Experiment, service: Service, earlier: Result | None) -
         else:
             count = len(experiment.first_trials)
             notes.append(f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}")
+    if experiment.stop_factors:
+        notes.append(STOP_FACTORS)
     if earlier is not None:
         if service.kind is Kind.STOCK:
             raise UnsupportedError(f"--warm-start is not possible: {_only_ours(experiment, service)}")
