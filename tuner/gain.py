@@ -11,8 +11,9 @@ SEED_NOISE = {"fd": 0.04}
 """By objective: the median difference between two trainings that differ only in their seed, as a share of the smaller.
 
 fd: 47 trainings of 16 good points on digits, those with at most 1.1 times the fd of the trainer's defaults
-(`python -m bench.wide_surrogate`). They were scored with 2,000 generated images, which adds noise; the manifests use
-10,000. It is more where training is unstable: 17 % for the article's network.
+(`python -m bench.wide_surrogate`), scored with 2,000 generated images. With 10,000, as in the manifests, it is 3.8 %
+(73 trainings of 31 points; docs/search-quality.md). It is more where training is unstable: 17 % for the article's
+network.
 """
 NEAR = 1.25  # a best trial that costs up to this many times as much as the baseline is not called more expensive
 
