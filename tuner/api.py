@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tuner import function
 from tuner.checked import Checked, read
-from tuner.client import Client
-from tuner.engine import Engine, Event
+from tuner.client import Client, warn
+from tuner.engine import Engine, Event, EventKind
 from tuner.errors import GantuneError
 from tuner.manifest import Experiment, from_object, load
 from tuner.result import Result, StudyState, Trial
@@ -81,7 +81,7 @@ def run(
 
     `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib. `workers`, `seed` and
     `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` receives every
-    Event. On a cluster it warns as `submit` does.
+    Event; without it, warnings are Python's. On a cluster it warns as `submit` does.
 
         result = run("manifests/bayes.yaml", local=True, seed=0)
         print(result.best.parameters, result.best.metrics["fd"])
@@ -375,6 +375,8 @@ def _follow(engine: Engine, name: str, on_event: Callable[[Event], None] | None)
         result = event.result
         if on_event:
             on_event(event)
+        elif event.kind is EventKind.WARNING:
+            warn(event.message)
     if result is None:
         raise GantuneError(f"{name} finished without an event")
     return result

@@ -74,7 +74,7 @@ def test_submit_and_run_warn_of_what_preflight_finds(server: Loopback, folder: P
     assert heard[0].filename == __file__
     server.controller = lambda item: [*server.steps("failing", uid=item["metadata"]["uid"])]
     body["metadata"]["name"] = "failing"
-    with pytest.warns(UserWarning, match=words):
+    with pytest.warns(UserWarning, match=words), pytest.warns(UserWarning, match="2 of 2 trials failed"):
         assert tuner.run(from_document(body), local=False).state is StudyState.FAILED
 
 
@@ -162,6 +162,18 @@ def test_advice_and_table_of_a_local_study(tmp_path: Path) -> None:
     assert list(table["parameters.lr"]) == [trial.parameters["lr"] for trial in result.trials]
     assert str(table["started"].dtype).startswith("datetime64")
     assert len(table) == 12
+
+
+def test_ignored_options_are_python_warnings(tmp_path: Path) -> None:
+    script = "echo fd=1 # ${trialParameters.lr} ${trialParameters.bs}"
+    (tmp_path / "local.yaml").write_text(json.dumps(document(command=["sh", "-c"], args=[script], trials=3)))
+    first = tuner.run("local.yaml", local=True, seed=1)
+    with pytest.warns(UserWarning, match="seed") as caught:
+        assert tuner.run("local.yaml", local=True, seed=2) == first
+    assert {warning.filename for warning in caught} == {__file__}
+    seen: list[Event] = []
+    tuner.run("local.yaml", local=True, seed=2, on_event=seen.append)
+    assert any("seed" in event.message for event in seen)
 
 
 def test_local_study_is_retried_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

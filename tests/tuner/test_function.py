@@ -205,7 +205,8 @@ def test_image_runs_on_the_cluster(
 
     server.controller = controller
     options: dict[str, Any] = {"name": "failing", "image": "python:3.12-slim", "store": tmp_path}
-    assert tuner.tune(quadratic, {"lr": LR}, **options).state is StudyState.FAILED
+    with pytest.warns(UserWarning, match="2 of 2 trials failed"):
+        assert tuner.tune(quadratic, {"lr": LR}, **options).state is StudyState.FAILED
     script = sent[0]["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
     assert "def quadratic(parameters: dict[str, Any]) -> float:" in script
 
@@ -224,7 +225,8 @@ def test_packages_stay_out_of_this_environment(tmp_path: Path, monkeypatch: pyte
         value: float = gantune_fixture_package.VALUE
         return value
 
-    result = tuner.tune(uses_package, {"lr": LR}, n_trials=1, packages_to_install=[NAME], store=tmp_path / "store")
+    with pytest.warns(UserWarning, match="an environment of their own"):
+        result = tuner.tune(uses_package, {"lr": LR}, n_trials=1, packages_to_install=[NAME], store=tmp_path / "store")
     assert result.trials[0].metrics == {"loss": 1.0}
     assert missing_here()
 
