@@ -137,6 +137,9 @@ def test_run_then_every_way_to_read_it(home):
     code, _, err = gantune(home, "best", "toy", "--format", "args")
     assert code == 2
     assert "shell script" in err
+    line = gantune(home, "best", "toy", "--format", "command")[1]
+    again = subprocess.run(["sh", "-c", line], cwd=home, capture_output=True, text=True, check=True)
+    assert again.stdout.split()[-1] == f"fd={best.metrics['fd']!r}"
     line = gantune(home, "best", "toy", "--format", "env")[1]
     script = f'{line}printf "%s|%s" "$lr" "$act"'
     shell = subprocess.run(["sh", "-c", script], cwd=home, capture_output=True, text=True, check=True)

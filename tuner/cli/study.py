@@ -13,7 +13,7 @@ import click
 from tuner.cli.console import SafeConsole
 from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
 from tuner.cli.terminal import plain, say
-from tuner.errors import StudyError
+from tuner.errors import CommandError, StudyError
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind, Experiment
@@ -153,7 +153,7 @@ def status(name: str, follow_: bool, form: str, local: bool | None, store_dir: P
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@format_option("table", "json", "yaml", "args", "env")
+@format_option("table", "json", "yaml", "command", "args", "env")
 @engine_option
 @cluster_options
 @store_option
@@ -161,8 +161,9 @@ def best(name: str, form: str, local: bool | None, store_dir: Path, **where: Any
     """Print the best trial of the study NAME.
 
     \b
-    args  flags of the trial's own command:  python -m trainer $(gantune best NAME --format args) --epochs 200
-    env   shell variables:                   eval "$(gantune best NAME --format env)"
+    command  the trial's own command:    eval "$(gantune best NAME --format command) --epochs 200"
+    args     its flags with parameters:  python -m trainer $(gantune best NAME --format args)
+    env      shell variables:            eval "$(gantune best NAME --format env)"
     """
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)
@@ -171,6 +172,8 @@ def best(name: str, form: str, local: bool | None, store_dir: Path, **where: Any
         say(json.dumps(trial.to_json(), indent=2))
     elif form == "yaml":
         say(_yaml(trial.to_json()), nl=False)
+    elif form == "command":
+        say(_command(facade.experiment(name, kind), trial))
     elif form == "args":
         _print_args(facade.experiment(name, kind), trial)
     elif form == "env":
@@ -192,6 +195,14 @@ def _best_of(result: Result) -> Trial:
     raise StudyError(
         f"{result.name} has no trial with a finite {result.objective.metric}: {table.counts(result)}{last}"
     )
+
+
+def _command(experiment: Experiment, trial: Trial) -> str:
+    from tuner.cli.training import Trainer
+
+    if line := Trainer(experiment).line(trial.parameters):
+        return line
+    raise CommandError(f"the command of {experiment.name}'s trials does not carry all parameters: use --format json")
 
 
 def _print_args(experiment: Experiment, trial: Trial) -> None:
