@@ -105,7 +105,7 @@ def peak_over(work) -> int:
     [
         ["--g-hidden=2048,2048,2048", "--d-hidden=2048,2048", "--samples=64"],
         pytest.param(["--samples=60000", "--latent-dim=8"], marks=pytest.mark.slow),
-        ["--samples=30000", "--latent-dim=2000"],
+        ["--samples=20000", "--latent-dim=2000"],
         ["--bs=16384", "--samples=64", "--epochs=40"],
     ],
 )

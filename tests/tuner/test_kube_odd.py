@@ -160,7 +160,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(item)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_mutated_objects_are_read_or_refused(seed: int, server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
     generator = random.Random(seed)
     originals = [(plural, copy.deepcopy(item)) for plural, item in many(2)]
