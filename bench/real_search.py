@@ -14,7 +14,6 @@ import argparse
 import copy
 import hashlib
 import itertools
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,10 @@ from bench.provenance import line
 from bench.training import ROOT, final
 from tuner import curves
 from tuner.api import run
+from tuner.katib import PLACEHOLDER
 from tuner.manifest import load
 from tuner.result import COST, Result, Trial
+from tuner.space import text
 
 NEW_SEEDS = (101, 102, 103)
 CONFIRM_SEEDS = (201, 202, 203)
@@ -124,8 +125,7 @@ def confirmed(document: Mapping[str, Any], result: Result, plan: Plan) -> Trial:
 
 def flags_of(document: Mapping[str, Any], trial: Trial) -> list[str]:
     """Return the trainer's flags of a trial, without those that belong to one trial."""
-    values = {f"${{trialParameters.{name}}}": str(value) for name, value in trial.parameters.items()}
-    return [re.sub(r"\$\{.*\}", lambda found: values[found[0]], flag) for flag in fixed(document)]
+    return [PLACEHOLDER.sub(lambda found: text(trial.parameters[found[1]]), flag) for flag in fixed(document)]
 
 
 def compare(document: Mapping[str, Any], seeds: Sequence[int], plan: Plan) -> list[Search]:
