@@ -19,7 +19,7 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from tuner.samplers.transform import dimension
+from tuner.samplers.transform import Dimension, dimension, random_point
 from tuner.space import Categorical, Discrete, Double, Parameter
 
 Values = Mapping[str, Any]
@@ -33,20 +33,15 @@ def proposer(
     rng, dimensions = random.Random(seed), [dimension(parameter) for parameter in parameters]
     asked: list[Values] = []
 
-    def drawn() -> Values:
-        return {each.name: each.at(rng.random()) for each in dimensions}
-
-    def near(point: Values) -> Values:
-        return {each.name: each.at(rng.random()) if rng.random() < 0.4 else point[each.name] for each in dimensions}
-
     def propose(values: Sequence[float]) -> Values:
         if not asked:
             asked.append(first)
         elif len(asked) < START:
-            asked.append(drawn())
+            asked.append(random_point(dimensions, rng))
         else:
             best = asked[int(np.argmin(values))]
-            points = [drawn() for _ in range(CANDIDATES)] + [near(best) for _ in range(CANDIDATES // 4)]
+            points = [random_point(dimensions, rng) for _ in range(CANDIDATES)]
+            points += [neighbour(best, 0.4, dimensions, rng) for _ in range(CANDIDATES // 4)]
             points = [point for point in points if point not in asked] or points
             gain = log_improvement(coded(parameters, asked), np.log(values), coded(parameters, points))
             weight = np.array([log_prior(parameters, first, point) for point in points])
@@ -54,6 +49,11 @@ def proposer(
         return asked[-1]
 
     return propose
+
+
+def neighbour(point: Values, share: float, dimensions: Sequence[Dimension], rng: random.Random) -> dict[str, Any]:
+    """Return a point of which about this share of the values is drawn anew."""
+    return {each.name: each.at(rng.random()) if rng.random() < share else point[each.name] for each in dimensions}
 
 
 def log_improvement(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from bench.prior import proposer
+from bench.prior import neighbour, proposer
 from bench.provenance import line
 from bench.wide_surface import DEFAULT
 from bench.wide_surrogate import GOOD, Surrogate, noises, read
@@ -39,7 +39,7 @@ from tuner.manifest import Algorithm, Experiment, load
 from tuner.samplers import Past, sampler
 from tuner.samplers.base import proposal_of
 from tuner.samplers.first import checked
-from tuner.samplers.transform import dimension
+from tuner.samplers.transform import dimension, random_point
 from tuner.space import Categorical, Distribution, Double, Parameter, text
 
 WIDE = Path(__file__).parents[1] / "manifests" / "wide.yaml"
@@ -86,17 +86,13 @@ class Landscape:
         surrogate = Surrogate(runs)
         default = float(surrogate.log_fd([DEFAULT])[0])
         rng, dimensions = random.Random(0), [dimension(parameter) for parameter in experiment.parameters]
-        points = [{each.name: each.at(rng.random()) for each in dimensions} for _ in range(20000)]
+        points: list[Values] = [random_point(dimensions, rng) for _ in range(20000)]
         best: list[tuple[float, Values]] = []
         for _ in range(40):
             scores = surrogate.log_fd(map(complete, points))
             ranked = sorted([*best, *zip(scores, points, strict=True)], key=lambda pair: float(pair[0]))
             best = [(float(score), point) for score, point in ranked[:30]]
-            points = [
-                {each.name: each.at(rng.random()) if rng.random() < 0.3 else point[each.name] for each in dimensions}
-                for _, point in best
-                for _ in range(20)
-            ]
+            points = [neighbour(point, 0.3, dimensions, rng) for _, point in best for _ in range(20)]
         return cls(surrogate, noises(runs), default, best[0][0])
 
     def log_fd(self, values: Values) -> float:
@@ -228,7 +224,7 @@ def proposal_time(row: str, experiment: Experiment, trials: int) -> float:
     dimensions, seconds = [dimension(parameter) for parameter in experiment.parameters], []
     for seed in range(6):  # the first one also imports, and does not count
         rng = random.Random(seed)
-        points = [{each.name: each.at(rng.random()) for each in dimensions} for _ in range(trials)]
+        points = [random_point(dimensions, rng) for _ in range(trials)]
         known = [proposal_of(dimensions, point) for point in points]
         history = [Past(each.point, each.values, True, rng.lognormvariate(1, 0.3)) for each in known]
         name, settings = ALGORITHMS[row]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tuner.samplers.transform import Dimension, point, size
+from tuner.samplers.transform import Dimension, point, random_point, size
 from tuner.space import Value
 
 
@@ -80,7 +80,7 @@ def unseen_point(dimensions: Sequence[Dimension], seen: set[tuple[Value, ...]], 
     """Return a random point that is not in `seen`, or None if a finite space has none left."""
     count, rng = size(dimensions), random.Random(seed)
     if count is None:
-        return {each.name: each.at(rng.random()) for each in dimensions}
+        return random_point(dimensions, rng)
     start = rng.randrange(max(count, 1))
     for offset in range(count):
         values = point(dimensions, (start + offset) % count)

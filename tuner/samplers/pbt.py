@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from tuner.errors import UnsupportedError
 from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, proposal_of
-from tuner.samplers.transform import Dimension
+from tuner.samplers.transform import Dimension, random_point
 from tuner.space import Categorical, Discrete, Value
 
 DIRECTORY_SETTING = "suggestion_trial_dir"
@@ -136,7 +136,7 @@ class Population:
         return jobs
 
     def _random(self, rng: random.Random) -> _Job:
-        return _Job({each.name: each.at(rng.random()) for each in self.dimensions})
+        return _Job(random_point(self.dimensions, rng))
 
     def _explored(self, dimension: Dimension, value: Value, rng: random.Random) -> Value:
         """Return a value for a trial that continues one with `value`."""

@@ -12,6 +12,7 @@ distributions), the ends of a grid are as likely as its middle, and a grid is co
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -166,6 +167,11 @@ def size(dimensions: Sequence[Dimension]) -> int | None:
         if any(each.values is None for each in dimensions)
         else math.prod(len(each.values or ()) for each in dimensions)
     )
+
+
+def random_point(dimensions: Sequence[Dimension], rng: random.Random) -> dict[str, Value]:
+    """Return a point that is drawn from the distributions of the parameters."""
+    return {each.name: each.at(rng.random()) for each in dimensions}
 
 
 def point(dimensions: Sequence[Dimension], index: int) -> dict[str, Value]:
