@@ -3,9 +3,10 @@
     go mod download k8s.io/api@v0.34.0 k8s.io/apimachinery@v0.34.0     # the version in Katib's go.mod
     python .ci/job_fields.py "$(go env GOMODCACHE)/k8s.io" v0.34.0 > tuner/assets/job-fields.json
 
-A type is written `string`, `int`, `float`, `bool`, `any`, `quantity`, `int-or-string`, the name of another entry, `[]T`
-for a list or `{}T` for a map. A trailing `-` says that an empty value is lost when Go writes it again (omitempty on
-what is no pointer): the webhook refuses a Job with such a value, because it does not survive the round trip.
+A type is written `string`, `int`, `float`, `bool`, `any`, `quantity`, `int-or-string`, the name of
+another entry, `[]T` for a list or `{}T` for a map. A trailing `-` says that an empty value is lost
+when Go writes it again (omitempty on what is no pointer): the webhook refuses a Job with such a
+value, because it does not survive the round trip.
 """
 
 from __future__ import annotations
@@ -15,8 +16,18 @@ import re
 import sys
 from pathlib import Path
 
-FILES = {"batch": "api@{}/batch/v1", "core": "api@{}/core/v1", "meta": "apimachinery@{}/pkg/apis/meta/v1"}
-BASIC = {"string": "string", "bool": "bool", "byte": "string", "float64": "float", "types.UID": "string"}
+FILES = {
+    "batch": "api@{}/batch/v1",
+    "core": "api@{}/core/v1",
+    "meta": "apimachinery@{}/pkg/apis/meta/v1",
+}
+BASIC = {
+    "string": "string",
+    "bool": "bool",
+    "byte": "string",
+    "float64": "float",
+    "types.UID": "string",
+}
 NAMED = {
     "resource.Quantity": "quantity",
     "intstr.IntOrString": "int-or-string",
@@ -32,7 +43,10 @@ FIELD = re.compile(r'^\t(?:(\w+) +)?([\w.\[\]*]+) +`json:"([\w$]*)((?:,\w+)*)"',
 
 def sources(root: Path, version: str) -> dict[str, str]:
     """The text of the three packages' types.go files."""
-    return {name: (root / where.format(version) / "types.go").read_text() for name, where in FILES.items()}
+    return {
+        name: (root / where.format(version) / "types.go").read_text()
+        for name, where in FILES.items()
+    }
 
 
 class Types:
@@ -43,8 +57,12 @@ class Types:
         self.aliases: dict[str, tuple[str, str]] = {}
         self.table: dict[str, dict[str, str]] = {}
         for package, text in sources(root, version).items():
-            self.structs |= {f"{package}.{name}": (package, body) for name, body in STRUCT.findall(text)}
-            self.aliases |= {f"{package}.{name}": (package, target) for name, target in ALIAS.findall(text)}
+            self.structs |= {
+                f"{package}.{name}": (package, body) for name, body in STRUCT.findall(text)
+            }
+            self.aliases |= {
+                f"{package}.{name}": (package, target) for name, target in ALIAS.findall(text)
+            }
 
     def kind(self, package: str, go: str) -> str:
         """Return how the table writes a type of Go."""

@@ -3,8 +3,9 @@
     python .ci/lock.py .ci/requirements.txt > new.txt && mv new.txt .ci/requirements.txt
     .venv/bin/pip freeze --exclude-editable | python .ci/lock.py - > .ci/requirements.txt     (other versions)
 
-It asks pip, and thus the index that pip is configured for, which wheels it would install with each Python below.
-Nothing is installed. Run it with the oldest supported Python, on Linux x86-64. It takes some minutes.
+It asks pip, and thus the index that pip is configured for, which wheels it would install with each
+Python below. Nothing is installed. Run it with the oldest supported Python, on Linux x86-64. It
+takes some minutes.
 """
 
 import json
@@ -30,22 +31,41 @@ def main(source: str) -> None:
     pins = sorted(set(re.findall(r"^[\w.-]+==[^\s;\\]+", text, re.MULTILINE)), key=str.lower)
     native = wheels(pins, [])
     hashes = {name: {digest} for name, (_, digest) in native.items()}
-    special = [pin for pin in pins if re.search(r"-(cp\d+)-\1-", native[normal(pin)][0])]  # others are for every Python
+    # others are for every Python
+    special = [pin for pin in pins if re.search(r"-(cp\d+)-\1-", native[normal(pin)][0])]
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in reversed(GLIBC)]
     platforms += ["--platform=manylinux2014_x86_64", "--platform=manylinux1_x86_64"]
     with tempfile.TemporaryDirectory() as folder:
         for python in PYTHONS:
-            options = [f"--python-version={python}", "--only-binary=:all:", f"--target={folder}", *platforms]
+            options = [
+                f"--python-version={python}",
+                "--only-binary=:all:",
+                f"--target={folder}",
+                *platforms,
+            ]
             for name, (_, digest) in wheels(special, options).items():
                 hashes[name].add(digest)
     print(HEADER, end="")
     for pin in pins:
-        print(" \\\n    ".join([pin, *(f"--hash=sha256:{digest}" for digest in sorted(hashes[normal(pin)]))]))
+        print(
+            " \\\n    ".join(
+                [pin, *(f"--hash=sha256:{digest}" for digest in sorted(hashes[normal(pin)]))]
+            )
+        )
 
 
 def wheels(pins: list[str], options: list[str]) -> dict[str, tuple[str, str]]:
     """Return the file and the SHA-256 that pip would install for each package."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+    ]
     done = subprocess.run(  # noqa: S603 - pip, with our own pins
         [*command, "--report=-", *options, *pins], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -53,7 +73,10 @@ def wheels(pins: list[str], options: list[str]) -> dict[str, tuple[str, str]]:
     for item in json.loads(done.stdout)["install"]:
         archive = item["download_info"]
         file = archive["url"].rpartition("/")[2]
-        found[normal(item["metadata"]["name"])] = (file, archive["archive_info"]["hashes"]["sha256"])
+        found[normal(item["metadata"]["name"])] = (
+            file,
+            archive["archive_info"]["hashes"]["sha256"],
+        )
     return found
 
 

@@ -33,21 +33,31 @@ def main() -> None:
             fast.append(_seconds(data))
             with mock.patch.object(yamlfile, "_LIBYAML", None):
                 slow.append(_seconds(data))
-        print(f"{name:17} {len(data) / 2**20:.2f} MiB   libyaml {_text(fast)}   ruamel.yaml {_text(slow)}")
+        print(
+            f"{name:17} {len(data) / 2**20:.2f} MiB   libyaml {_text(fast)}   ruamel.yaml {_text(slow)}"
+        )
 
 
 def contents() -> dict[str, bytes]:
     """Return the manifests by name."""
     text = MANIFEST.read_text(encoding="utf-8")
     count = (yamlfile.MAX_BYTES - 1000) // (len(text.encode()) + 8)
-    many = "\n---\n".join(text.replace("name: gan-bayes", f"name: gan-bayes-{i}", 1) for i in range(count))
+    many = "\n---\n".join(
+        text.replace("name: gan-bayes", f"name: gan-bayes-{i}", 1) for i in range(count)
+    )
     values = "".join(f"      - value-{i:09}\n" for i in range(90_000))
-    extra = f"  - name: big\n    parameterType: categorical\n    feasibleSpace:\n      list:\n{values}"
-    script = "".join(f"      print({i})  # some line of a program with words\n" for i in range(55_000))
+    extra = (
+        f"  - name: big\n    parameterType: categorical\n    feasibleSpace:\n      list:\n{values}"
+    )
+    script = "".join(
+        f"      print({i})  # some line of a program with words\n" for i in range(55_000)
+    )
     return {
         "many Experiments": many.encode(),
         "one list": text.replace("  parameters:\n", f"  parameters:\n{extra}", 1).encode(),
-        "one script": text.replace("metadata:\n", f"metadata:\n  annotations:\n    script: |\n{script}", 1).encode(),
+        "one script": text.replace(
+            "metadata:\n", f"metadata:\n  annotations:\n    script: |\n{script}", 1
+        ).encode(),
     }
 
 

@@ -1,7 +1,8 @@
 """What the cluster client costs: `python -m bench.cluster_client`, against the loopback API server of the tests.
 
-Prints requests for a submit, requests per 10 s of an idle watch, the watching process's memory with 2,000 trials, and
-the time of `best` on them. The server runs in this process, the client in one of its own, so memory is the client's.
+Prints requests for a submit, requests per 10 s of an idle watch, the watching process's memory with
+2,000 trials, and the time of `best` on them. The server runs in this process, the client in one of
+its own, so memory is the client's.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ print(time.perf_counter() - began, time.process_time(), trial.name)
 
 def client(code: str, *words: str) -> list[str]:
     """Run `code` in a process of its own; the words that it prints."""
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
     return done.stdout.split()
 
 
@@ -72,12 +75,17 @@ def main() -> None:
         os.environ["KUBECONFIG"] = str(server.kubeconfig(folder / "kubeconfig"))
         (folder / "made.json").write_text(json.dumps(RESPONSES["create-201"]["request"]["body"]))
         client(SUBMIT, str(folder / "made.json"))
-        print(f"submit to return: {len(server.requests)} requests (target: at most 5 after discovery)")
+        print(
+            f"submit to return: {len(server.requests)} requests (target: at most 5 after discovery)"
+        )
         for plural, item in many(TRIALS):
             server.put(plural, item)
-        runs = [client(BEST, str(folder / f"best-{n}")) for n in range(REPEATS)]  # a store that has it asks nobody
+        # a store that has it asks nobody
+        runs = [client(BEST, str(folder / f"best-{n}")) for n in range(REPEATS)]
         wall, cpu = (statistics.median(float(run[column]) for run in runs) for column in (0, 1))
-        print(f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of processor time")
+        print(
+            f"best of {TRIALS} trials: median of {REPEATS} {wall:.2f} s, {cpu:.2f} s of processor time"
+        )
         print(f"    (target: under 2 s); load average {os.getloadavg()[0]:.1f}")
         running = copy.deepcopy(server.objects["experiments", "gan", "big"])
         running["status"]["conditions"] = running["status"]["conditions"][:1]
@@ -88,7 +96,9 @@ def main() -> None:
         threading.Timer(STARTED, lambda: marks.append(len(server.requests))).start()
         trials, memory, base = client(WATCH, str(folder / "watch"), str(STARTED + IDLE))
         rate = (len(server.requests) - marks[0]) / IDLE * 10
-        print(f"watch of {trials} trials: {float(memory):.0f} MB at its peak, {float(base):.0f} MB of it Python's own")
+        print(
+            f"watch of {trials} trials: {float(memory):.0f} MB at its peak, {float(base):.0f} MB of it Python's own"
+        )
         print(f"    (target: at most 100 MB); {marks[0]} requests to begin")
         print(f"idle for {IDLE} s: {rate:.2f} requests per 10 s (target: at most 1)")
 

@@ -3,15 +3,17 @@
     python -m bench.early_stopping [--studies 1000] [--trials 40]      about 2 minutes
     python -m bench.early_stopping --store .gantune-bench              on the curves of bench.real_search
 
-Each simulated study draws trainings in and around the space of manifests/wide.yaml, without repetition. The trainings
-reported ten times and the manifest's trials report five times, so every second report is used. Reports are evenly
-spaced in images: a report is a share of the budget, whatever the batch size. A rule sees the curves of the earlier
-trials as far as they ran. The figures: the share of images saved, the share of studies whose best trial is the one
-that would have won without stopping, and by how much the chosen trial is worse on average.
+Each simulated study draws trainings in and around the space of manifests/wide.yaml, without
+repetition. The trainings reported ten times and the manifest's trials report five times, so every
+second report is used. Reports are evenly
+spaced in images: a report is a share of the budget, whatever the batch size. A rule sees the curves
+of the earlier trials as far as they ran. The figures: the share of images saved, the share of
+studies whose best trial is the one that would have won without stopping, and by how much the chosen
+trial is worse on average.
 
-A drawn study has more bad trials than a real search, which learns where they are. With --store, the rules are replayed
-on the trials of real searches, in their order. The rule of the manifest has stopped some of them, so a weaker rule
-cannot be measured this way.
+A drawn study has more bad trials than a real search, which learns where they are. With --store, the
+rules are replayed on the trials of real searches, in their order. The rule of the manifest has
+stopped some of them, so a weaker rule cannot be measured this way.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from tuner.result import Goal, Objective
 
 WIDE = Path(__file__).parents[1] / "manifests" / "wide.yaml"
 Curve = Sequence[float]
-Rule = Callable[[Curve, Sequence[Curve]], int]  # (curve, earlier curves) -> evaluations that the trial runs
+# (curve, earlier curves) -> evaluations that the trial runs
+Rule = Callable[[Curve, Sequence[Curve]], int]
 REPORTS = 5  # of a trial of wide.yaml
 AROUND = {
     "lr": (5e-4, 5e-3), "dLrRatio": (0.4, 2.5), "r1Gamma": (0.2, 10), "emaDecay": (0.99, 0.999), "latentDim": (8, 100),
@@ -53,7 +56,11 @@ FACTORS = (
 def curves() -> list[Curve]:
     """Return the curves of the trainings that lie in AROUND, with the trainer's defaults for everything else."""
     step = EVALS // REPORTS
-    return [run["fd"][step - 1 :: step] for run in read() if len(run["fd"]) == EVALS and _inside(run["point"])]
+    return [
+        run["fd"][step - 1 :: step]
+        for run in read()
+        if len(run["fd"]) == EVALS and _inside(run["point"])
+    ]
 
 
 def _inside(point: Mapping[str, Any]) -> bool:
@@ -66,8 +73,16 @@ def searches(store: Path) -> list[list[Curve]]:
     """Return the curves of each search in a store of bench.real_search, in the order of the trials."""
     found: list[list[Curve]] = []
     for folder in sorted((store / "local").glob("wide-*")):
-        by_trial = {name: tuple(float(each.value) for each in held["fd"]) for name, held in read_curves(folder).items()}
-        found.append([by_trial[name] for name in sorted(by_trial, key=lambda name: int(name.rpartition("-")[2]))])
+        by_trial = {
+            name: tuple(float(each.value) for each in held["fd"])
+            for name, held in read_curves(folder).items()
+        }
+        found.append(
+            [
+                by_trial[name]
+                for name in sorted(by_trial, key=lambda name: int(name.rpartition("-")[2]))
+            ]
+        )
     return found
 
 
@@ -97,7 +112,10 @@ def quantile(share: float, *steps: int) -> Rule:
     def stop(curve: Curve, earlier: Sequence[Curve]) -> int:
         for step in steps:
             reached = sorted(min(each[:step]) for each in earlier if len(each) >= step)
-            if len(reached) >= 3 and min(curve[:step]) > reached[math.ceil(share * len(reached)) - 1]:
+            if (
+                len(reached) >= 3
+                and min(curve[:step]) > reached[math.ceil(share * len(reached)) - 1]
+            ):
                 return step
         return len(curve)
 
@@ -122,7 +140,11 @@ def studied(rule: Rule, studies: Sequence[Sequence[Curve]]) -> tuple[float, floa
         best = study[min(range(len(study)), key=lambda number: ran[number][-1])][-1]
         kept += best == winner
         ratios.append(best / winner)
-    return 1 - used / (REPORTS * sum(map(len, studies))), kept / len(studies), statistics.fmean(ratios)
+    return (
+        1 - used / (REPORTS * sum(map(len, studies))),
+        kept / len(studies),
+        statistics.fmean(ratios),
+    )
 
 
 def main() -> None:
@@ -130,12 +152,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--store", type=Path, help="replay the searches in this store of bench.real_search")
+    parser.add_argument(
+        "--store", type=Path, help="replay the searches in this store of bench.real_search"
+    )
     args = parser.parse_args()
     pool, objective = curves(), Objective("fd", Goal.MINIMIZE)
     studies = searches(args.store) if args.store else drawn(pool, args.trials, args.studies)
     print(line("optuna"))
-    origin = f"searches in {args.store}" if args.store else f"studies drawn from {len(pool)} trainings"
+    origin = (
+        f"searches in {args.store}" if args.store else f"studies drawn from {len(pool)} trainings"
+    )
     print(f"n = {len(studies)} {origin}, {len(studies[0])} trials each")
     shipped = rules(load(WIDE))
     rows: dict[str, Rule] = {
@@ -145,12 +171,15 @@ def main() -> None:
         "best third at 2": quantile(1 / 3, 2),
         "best half at 2": quantile(1 / 2, 2),
     }
-    rows |= {f"factors {dict(factors)}": local(Rules(objective, factors=factors)) for factors in FACTORS}
+    rows |= {
+        f"factors {dict(factors)}": local(Rules(objective, factors=factors)) for factors in FACTORS
+    }
     rows |= {"wide.yaml": local(shipped)} if shipped else {}
     for name, rule in rows.items():
         saved, kept, ratio = studied(rule, studies)
         print(
-            f"{name:52} saves {saved:.0%}  keeps the winner in {kept:.1%}  fd {ratio:.4f} of the winner's", flush=True
+            f"{name:52} saves {saved:.0%}  keeps the winner in {kept:.1%}  fd {ratio:.4f} of the winner's",
+            flush=True,
         )
 
 

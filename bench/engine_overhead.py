@@ -4,10 +4,10 @@
     python -m bench.engine_overhead --trials 5000            the same for a long search, and the time of status and best
     python -m bench.engine_overhead --peers                  trials of 0.5 s: this engine, Optuna, Ray Tune, interleaved
 
-A trial is `python -m bench.engine_overhead --sleep S`, or bench.torch_trial, which has torch imported: it sleeps,
-prints one value and returns. With S = 0 all the time is overhead: proposing (random), journal, fork, working
-directory, metrics. The share that is lost compares with the ideal time, trials * S / workers. Medians; times are
-ratios or per trial.
+A trial is `python -m bench.engine_overhead --sleep S`, or bench.torch_trial, which has torch
+imported: it sleeps, prints one value and returns. With S = 0 all the time is overhead: proposing
+(random), journal, fork, working directory, metrics. The share that is lost compares with the ideal
+time, trials * S / workers. Medians; times are ratios or per trial.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--peers", action="store_true", help="compare with Optuna and, if installed, Ray Tune")
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with Optuna and, if installed, Ray Tune"
+    )
     options = parser.parse_args(argv)
     if options.sleep is not None:
         time.sleep(options.sleep)
@@ -55,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _ours(trials: int, workers: int, seconds: float, module: str = "bench.engine_overhead") -> float:
+def _ours(
+    trials: int, workers: int, seconds: float, module: str = "bench.engine_overhead"
+) -> float:
     """Seconds from the end of the first trials to the end of the last; imports are not in it."""
     from tuner.engine import EventKind
     from tuner.engines.local import LocalEngine
@@ -83,7 +87,9 @@ def _commands(folder: str, trials: int) -> None:
         begin = time.perf_counter()
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         print(f"{verb} of {trials} trials: {time.perf_counter() - begin:.2f} s")
-    print(f"peak memory of the client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    print(
+        f"peak memory of the client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
+    )
 
 
 def _document(trials: int, workers: int, seconds: float, module: str) -> dict[str, Any]:
@@ -104,7 +110,11 @@ def _document(trials: int, workers: int, seconds: float, module: str) -> dict[st
             "trialTemplate": {
                 "primaryContainerName": "main",
                 "trialParameters": [{"name": "lr", "reference": "lr"}],
-                "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": {"spec": pod}}},
+                "trialSpec": {
+                    "apiVersion": "batch/v1",
+                    "kind": "Job",
+                    "spec": {"template": {"spec": pod}},
+                },
             },
         },
     }
@@ -127,7 +137,9 @@ def _peers(trials: int, runs: int) -> None:
             if shares
             else "not installed"
         )
-        print(f"{name}: {cell}; {trials} trials of {PEER_SECONDS} s, {PEER_WORKERS} workers, n = {len(shares)}")
+        print(
+            f"{name}: {cell}; {trials} trials of {PEER_SECONDS} s, {PEER_WORKERS} workers, n = {len(shares)}"
+        )
 
 
 def _ours_whole(trials: int) -> float:
@@ -145,7 +157,9 @@ def _optuna(trials: int) -> float:
         return 1.5
 
     with tempfile.TemporaryDirectory() as folder:
-        study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", sampler=optuna.samplers.RandomSampler(0))
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder}/study.db", sampler=optuna.samplers.RandomSampler(0)
+        )
         begin = time.perf_counter()
         study.optimize(objective, n_trials=trials, n_jobs=PEER_WORKERS)
         return time.perf_counter() - begin
@@ -159,7 +173,12 @@ def _ray(trials: int) -> float:
         time.sleep(PEER_SECONDS)
         return {"fd": 1.5}
 
-    ray.init(num_cpus=PEER_WORKERS, log_to_driver=False, include_dashboard=False, ignore_reinit_error=True)
+    ray.init(
+        num_cpus=PEER_WORKERS,
+        log_to_driver=False,
+        include_dashboard=False,
+        ignore_reinit_error=True,
+    )
     tuner = tune.Tuner(
         objective,
         param_space={"lr": tune.uniform(0, 1)},

@@ -2,8 +2,8 @@
 
     python -m bench.export_optuna [--trials 2000]
 
-Both write the same SQLite file with the same settings; the trials are those of bench.report_page. One run each. The
-journal is what `-o FILE.journal` writes.
+Both write the same SQLite file with the same settings; the trials are those of bench.report_page.
+One run each. The journal is what `-o FILE.journal` writes.
 """
 
 from __future__ import annotations

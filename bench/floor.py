@@ -2,8 +2,8 @@
 
     python -m bench.floor
 
-Prints the tables of docs/metrics.md for digits and the bundled extractor. Real samples come from the training split.
-About 5 seconds on 2 cores.
+Prints the tables of docs/metrics.md for digits and the bundled extractor. Real samples come from
+the training split. About 5 seconds on 2 cores.
 """
 
 import platform
@@ -28,7 +28,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     for count in (449, 1348):
         evaluator = Evaluator(images, extractor, count)
-        orders = [torch.randperm(len(images.train), generator=generator)[:count] for _ in range(REPEATS)]
+        orders = [
+            torch.randperm(len(images.train), generator=generator)[:count] for _ in range(REPEATS)
+        ]
         _show(f"{count} training images", [evaluator(images.train[order]) for order in orders])
     evaluator = Evaluator(images, extractor, 2000)
     for name, fakes in _wrong(images, generator).items():
@@ -36,7 +38,9 @@ def main() -> None:
     print("copied at threshold", round(evaluator.copy_threshold, 4))
     held, real = extractor(images.held_out), extractor(images.train[orders[0][:449]])
     noise = extractor(_wrong(images, generator)["uniform noise"][:449])
-    print(f"kid against held-out images: training images {kid(held, real):.4f}, uniform noise {kid(held, noise):.4f}")
+    print(
+        f"kid against held-out images: training images {kid(held, real):.4f}, uniform noise {kid(held, noise):.4f}"
+    )
     _time()
 
 
@@ -63,8 +67,13 @@ def _time() -> None:
     def noise(count: int) -> torch.Tensor:
         return torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
 
-    weights = {name: torch.randn(shape, generator=generator) / 30 for name, shape in weight_shapes(1, 28, 28).items()}
-    evaluator = Evaluator(Images("noise", noise(60_000), noise(10_000), ""), Extractor(weights, ""), 10_000)
+    weights = {
+        name: torch.randn(shape, generator=generator) / 30
+        for name, shape in weight_shapes(1, 28, 28).items()
+    }
+    evaluator = Evaluator(
+        Images("noise", noise(60_000), noise(10_000), ""), Extractor(weights, ""), 10_000
+    )
     fake = noise(10_000)
     walls, cpus = [], []
     for _ in range(REPEATS):

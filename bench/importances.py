@@ -2,9 +2,10 @@
 
     python -m bench.importances [--studies 80]
 
-There are two surfaces. bench/surface.json holds real trainings of the default preset, with the noise of their seeds.
-The other one is made up to have the variance shares that runs of the article's GAN had: lr about 70 %, batch size 10 %,
-their interaction the rest, and seed noise of 17 %. All measures get the logarithm of the objective and the same points.
+There are two surfaces. bench/surface.json holds real trainings of the default preset, with the
+noise of their seeds. The other one is made up to have the variance shares that runs of the
+article's GAN had: lr about 70 %, batch size 10 %, their interaction the rest, and seed noise of 17
+%. All measures get the logarithm of the objective and the same points.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import (
+    FanovaImportanceEvaluator,
+    PedAnovaImportanceEvaluator,
+    get_param_importances,
+)
 
 from bench.provenance import line
 from bench.search_quality import Surface
@@ -39,7 +44,9 @@ def made_up(lr: float, bs: float) -> float:
 
 def shares(log_fd: LogFd) -> tuple[float, float, float]:
     """The shares of the variance: lr, bs, interaction."""
-    grid = np.array([[log_fd(lr, bs) for bs in np.linspace(32, 128, 60)] for lr in np.logspace(-5, -2, 90)])
+    grid = np.array(
+        [[log_fd(lr, bs) for bs in np.linspace(32, 128, 60)] for lr in np.logspace(-5, -2, 90)]
+    )
     own = grid.mean(1).var() / grid.var(), grid.mean(0).var() / grid.var()
     return own[0], own[1], 1 - sum(own)
 
@@ -47,15 +54,28 @@ def shares(log_fd: LogFd) -> tuple[float, float, float]:
 def first_of(log_fd: LogFd, noise: float, trials: int, seed: int) -> dict[str, str]:
     """Which parameter each measure puts first, on one random search."""
     random = np.random.default_rng(seed)
-    points = [{"lr": float(10 ** random.uniform(-5, -2)), "bs": int(random.integers(32, 129))} for _ in range(trials)]
+    points = [
+        {"lr": float(10 ** random.uniform(-5, -2)), "bs": int(random.integers(32, 129))}
+        for _ in range(trials)
+    ]
     values = [math.exp(log_fd(p["lr"], p["bs"]) + noise * random.standard_normal()) for p in points]
     study = optuna.create_study()
     for point, value in zip(points, values, strict=True):
-        trial = optuna.trial.create_trial(params=point, distributions=DISTRIBUTIONS, value=math.log(value))
+        trial = optuna.trial.create_trial(
+            params=point, distributions=DISTRIBUTIONS, value=math.log(value)
+        )
         study.add_trial(trial)
-    evaluators = {"PED-ANOVA": PedAnovaImportanceEvaluator(), "fANOVA": FanovaImportanceEvaluator(seed=0, n_trees=32)}
-    theirs = {name: next(iter(get_param_importances(study, evaluator=it)), "") for name, it in evaluators.items()}
-    return {"Sobol on a GP (gantune report)": next(iter(total_effects(PARAMETERS, points, values)), "")} | theirs
+    evaluators = {
+        "PED-ANOVA": PedAnovaImportanceEvaluator(),
+        "fANOVA": FanovaImportanceEvaluator(seed=0, n_trees=32),
+    }
+    theirs = {
+        name: next(iter(get_param_importances(study, evaluator=it)), "")
+        for name, it in evaluators.items()
+    }
+    return {
+        "Sobol on a GP (gantune report)": next(iter(total_effects(PARAMETERS, points, values)), "")
+    } | theirs
 
 
 def main() -> None:

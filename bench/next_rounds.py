@@ -2,11 +2,12 @@
 
     python -m bench.next_rounds [--studies 100] [--trials 20] [--algorithm bayesianoptimization]
 
-Studies are simulated on two surfaces: bench/surface.json (real trainings over lr and bs), and an analytic one with five
-parameters, of which one does not matter, one is a choice, and one has its optimum below its lower bound. The second
-round starts from the trials of the first (`--warm-start`), as `gantune next` prints it. Training the same point again
-gives the same value, as a seed does. The figure is the noiseless objective of the trial named best among all trials,
-over the optimum of the surface within the original space.
+Studies are simulated on two surfaces: bench/surface.json (real trainings over lr and bs), and an
+analytic one with five parameters, of which one does not matter, one is a choice, and one has its
+optimum below its lower bound. The second round starts from the trials of the first
+(`--warm-start`), as `gantune next` prints it. Training the same point again gives the same value,
+as a seed does. The figure is the noiseless objective of the trial named best among all trials, over
+the optimum of the surface within the original space.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def tabulated() -> Problem:
     surface = Surface.read()
     parameters = (Double("lr", 1e-5, 1e-2, distribution=LOG), Int("bs", 32, 128))
     value = lambda p: math.log(surface.fd(float(p["lr"]), float(p["bs"])))  # noqa: E731
-    return Problem("surface.json (2 parameters)", parameters, value, surface.spread, math.log(surface.optimum))
+    return Problem(
+        "surface.json (2 parameters)", parameters, value, surface.spread, math.log(surface.optimum)
+    )
 
 
 def analytic() -> Problem:
@@ -66,7 +69,13 @@ def analytic() -> Problem:
         lr, bs = math.log10(float(p["lr"])), math.log2(float(p["bs"]))
         wd = math.log10(float(p["wd"]))
         slope = {"adam": 0.0, "rmsprop": 0.25, "sgd": 0.9}[str(p["optimizer"])]
-        return 1 + 0.5 * (lr + 3 - 0.2 * (bs - 4)) ** 2 + 0.08 * (bs - 4) ** 2 + 0.05 * (wd + 4) ** 2 + slope
+        return (
+            1
+            + 0.5 * (lr + 3 - 0.2 * (bs - 4)) ** 2
+            + 0.08 * (bs - 4) ** 2
+            + 0.05 * (wd + 4) ** 2
+            + slope
+        )
 
     return Problem("analytic (5 parameters)", parameters, value, 0.15, 1 + 0.08)
 
@@ -118,12 +127,16 @@ class Simulation:
         noise = random.Random(f"{self.seed} {sorted(point.items())}").gauss(0, self.problem.noise)
         value = math.exp(self.problem.log_value(point) + noise)
         number = len(self.trials)
-        self.trials.append(Trial(number, f"simulated-{number}", TrialState.SUCCEEDED, dict(point), {"fd": value}))
+        self.trials.append(
+            Trial(number, f"simulated-{number}", TrialState.SUCCEEDED, dict(point), {"fd": value})
+        )
         return value
 
     def result(self) -> Result:
         """All trials so far."""
-        return Result("simulated", StudyState.SUCCEEDED, Objective("fd", Goal.MINIMIZE), tuple(self.trials))
+        return Result(
+            "simulated", StudyState.SUCCEEDED, Objective("fd", Goal.MINIMIZE), tuple(self.trials)
+        )
 
     def regret(self) -> float:
         """The noiseless objective of the best trial, over the optimum."""
@@ -158,7 +171,9 @@ def main() -> None:
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(line("optuna", "scipy"))
-    print(f"{args.algorithm}, n = {args.studies} studies; objective of the named best over the optimum, mean and error")
+    print(
+        f"{args.algorithm}, n = {args.studies} studies; objective of the named best over the optimum, mean and error"
+    )
     for problem in (tabulated(), analytic()):
         pairs = [rounds(problem, args.algorithm, seed, args.trials) for seed in range(args.studies)]
         once, twice = zip(*pairs, strict=True)

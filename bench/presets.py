@@ -1,7 +1,8 @@
 """Quality of the two presets on digits: python -m bench.presets [--seeds 3] [--threads 1]
 
-Compares --preset article at the best of 5 learning rates with --preset stable at its default learning rate: geometric
-mean of fd over the seeds, and the floor. 250,000 images each, batch size 64. All trials of a preset train side by side.
+Compares --preset article at the best of 5 learning rates with --preset stable at its default
+learning rate: geometric mean of fd over the seeds, and the floor. 250,000 images each, batch size
+64. All trials of a preset train side by side.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def main() -> None:
     extractor = load_extractor(images)
     evaluator = Evaluator(images, extractor, Config().samples)
     floor = Evaluator(images, extractor, len(images.train))(images.train)["fd"]
-    print(f"digits, 250,000 images, batch 64, {evaluator.samples} samples x 2 draws, n = {args.seeds} seeds")
+    print(
+        f"digits, 250,000 images, batch 64, {evaluator.samples} samples x 2 draws, n = {args.seeds} seeds"
+    )
     print(f"{line('torch')}, {args.threads} thread")
     print(f"{'floor (training against held-out images)':44} fd {floor:8.2f}")
     best = math.inf
@@ -47,20 +50,25 @@ def trained(
     """Return the final fd of each seed, by learning rate."""
     grid = [(rate, seed) for rate in rates for seed in range(seeds)]
     configs = [
-        Config.parse([f"--preset={preset}", f"--lr={r}", f"--seed={s}", "--bs=64", "--evals=1"]) for r, s in grid
+        Config.parse([f"--preset={preset}", f"--lr={r}", f"--seed={s}", "--bs=64", "--evals=1"])
+        for r, s in grid
     ]
     start = time.perf_counter()
     found: dict[float, list[float]] = {rate: [] for rate in rates}
     for evaluation in Training(configs, images, evaluator).run():
         found[grid[evaluation.trial][0]].append(evaluation.values["fd"])
-    print(f"# {len(grid)} trials of --preset {preset} side by side: {time.perf_counter() - start:.0f} s")
+    print(
+        f"# {len(grid)} trials of --preset {preset} side by side: {time.perf_counter() - start:.0f} s"
+    )
     return found
 
 
 def report(name: str, scores: list[float]) -> float:
     """Print one row and return the geometric mean."""
     mean = math.exp(sum(map(math.log, scores)) / len(scores))
-    print(f"{name:44} fd {mean:8.2f}   ({', '.join(f'{s:.1f}' for s in sorted(scores))})", flush=True)
+    print(
+        f"{name:44} fd {mean:8.2f}   ({', '.join(f'{s:.1f}' for s in sorted(scores))})", flush=True
+    )
     return mean
 
 

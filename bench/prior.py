@@ -1,9 +1,10 @@
 """Expected improvement weighted by a prior around the trainer's defaults that fades (piBO, Hvarfner et al. 2022).
 
-bench.wide_search compares it with the same sampler without the prior: the rows `ei` and `pibo`. It is not part of the
-program, because it did not help (docs/search-quality.md). The acquisition of arXiv 2204.11051 is EI(x) pi(x)^(beta / n)
-after n trials, with beta = a tenth of the number of trials. As there, the prior of a number is a normal distribution
-around the default, here with a quarter of the range as standard deviation, and that of a choice gives the default half.
+bench.wide_search compares it with the same sampler without the prior: the rows `ei` and `pibo`. It
+is not part of the program, because it did not help (docs/search-quality.md). The acquisition of
+arXiv 2204.11051 is EI(x) pi(x)^(beta / n) after n trials, with beta = a tenth of the number of
+trials. As there, the prior of a number is a normal distribution around the default, here with a
+quarter of the range as standard deviation, and that of a choice gives the default half.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def proposer(
             points = [random_point(dimensions, rng) for _ in range(CANDIDATES)]
             points += [neighbour(best, 0.4, dimensions, rng) for _ in range(CANDIDATES // 4)]
             points = [point for point in points if point not in asked] or points
-            gain = log_improvement(coded(parameters, asked), np.log(values), coded(parameters, points))
+            gain = log_improvement(
+                coded(parameters, asked), np.log(values), coded(parameters, points)
+            )
             weight = np.array([log_prior(parameters, first, point) for point in points])
             asked.append(points[int(np.argmax(gain + beta / len(asked) * weight))])
         return asked[-1]
@@ -51,16 +54,24 @@ def proposer(
     return propose
 
 
-def neighbour(point: Values, share: float, dimensions: Sequence[Dimension], rng: random.Random) -> dict[str, Any]:
+def neighbour(
+    point: Values, share: float, dimensions: Sequence[Dimension], rng: random.Random
+) -> dict[str, Any]:
     """Return a point of which about this share of the values is drawn anew."""
-    return {each.name: each.at(rng.random()) if rng.random() < share else point[each.name] for each in dimensions}
+    return {
+        each.name: each.at(rng.random()) if rng.random() < share else point[each.name]
+        for each in dimensions
+    }
 
 
 def log_improvement(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the log of the expected improvement, [n], at `points` [n, d], for values y [m] at x [m, d]."""
-    kernel = ConstantKernel(1.0) * Matern(np.ones(x.shape[1]), (0.1, 30), nu=2.5) + WhiteKernel(0.05, (1e-3, 1.0))
+    kernel = ConstantKernel(1.0) * Matern(np.ones(x.shape[1]), (0.1, 30), nu=2.5) + WhiteKernel(
+        0.05, (1e-3, 1.0)
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # length scales of parameters without effect end at their bound
+        # length scales of parameters without effect end at their bound
+        warnings.simplefilter("ignore")
         process = GaussianProcessRegressor(kernel, normalize_y=True).fit(x, y)
         mean, spread = process.predict(points, return_std=True)
     spread = np.maximum(spread, 1e-9)
@@ -83,7 +94,12 @@ def log_prior(parameters: Sequence[Parameter], first: Values, point: Values) -> 
 
 def coded(parameters: Sequence[Parameter], points: Sequence[Values]) -> np.ndarray:
     """Return points as numbers, [n, d]: ranges and lists in [0, 1], choices one-hot."""
-    return np.array([[value for each in parameters for value in _coded(each, point[each.name])] for point in points])
+    return np.array(
+        [
+            [value for each in parameters for value in _coded(each, point[each.name])]
+            for point in points
+        ]
+    )
 
 
 def unit(parameter: Double, value: Any) -> float:

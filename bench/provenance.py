@@ -15,6 +15,8 @@ def line(*packages: str) -> str:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(row.split(":", 1)[1].strip() for row in lines if row.startswith("model name"))
+            return next(
+                row.split(":", 1)[1].strip() for row in lines if row.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

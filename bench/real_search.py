@@ -1,11 +1,13 @@
 """Does a search beat the trainer's defaults? Real trainings on digits.
 
-    python -m bench.real_search [--manifest wide] [--seeds 0,1,2,3,4] [--trials 40] [--confirm 3] [--workers 2]
+    python -m bench.real_search [--manifest wide] [--seeds 0,1,2,3,4] [--trials 40] [--confirm 3]
+    [--workers 2]
 
-About 12 minutes for a search of wide.yaml on one idle core, 4 for one of bayes.yaml. For each search seed, the local
-engine runs the manifest. The winner is then trained on three new seeds, so that its luck does not count, and so are the
-trainer's defaults, at the same number of images. With --confirm K, the K best trials are first trained on three other
-seeds, and the one with the lowest mean is the winner. An interrupted run continues. bench.mnist does the same on MNIST.
+About 12 minutes for a search of wide.yaml on one idle core, 4 for one of bayes.yaml. For each
+search seed, the local engine runs the manifest. The winner is then trained on three new seeds, so
+that its luck does not count, and so are the trainer's defaults, at the same number of images. With
+--confirm K, the K best trials are first trained on three other seeds, and the one with the lowest
+mean is the winner. An interrupted run continues. bench.mnist does the same on MNIST.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from tuner.space import text
 
 NEW_SEEDS = (101, 102, 103)
 CONFIRM_SEEDS = (201, 202, 203)
-OF_ONE_TRIAL = ("--seed", "--resume", "--metrics-file", "--output-dir")  # flags that a new training does not keep
+# flags that a new training does not keep
+OF_ONE_TRIAL = ("--seed", "--resume", "--metrics-file", "--output-dir")
 SHOWN = (1, 5, 10, 20, 40)  # numbers of trials at which the best value so far is printed
 
 
@@ -43,10 +46,16 @@ class Retraining:
     folder: Path
     workers: int
 
-    def finals(self, flags: Sequence[str], seeds: Sequence[int] = NEW_SEEDS) -> list[dict[str, float]]:
+    def finals(
+        self, flags: Sequence[str], seeds: Sequence[int] = NEW_SEEDS
+    ) -> list[dict[str, float]]:
         """Return the final metrics on each seed."""
         with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(lambda seed: final([*flags, f"--seed={seed}"], self.place(flags, seed)), seeds))
+            return list(
+                pool.map(
+                    lambda seed: final([*flags, f"--seed={seed}"], self.place(flags, seed)), seeds
+                )
+            )
 
     def place(self, flags: Sequence[str], seed: int) -> Path:
         """Return the folder of a training."""
@@ -82,7 +91,11 @@ class Search:
     def best_so_far(self) -> list[float]:
         """Return the lowest objective after each trial."""
         values = [self.result.value(trial) for trial in self.result.trials]
-        return list(itertools.accumulate((float("inf") if value is None else value for value in values), min))
+        return list(
+            itertools.accumulate(
+                (float("inf") if value is None else value for value in values), min
+            )
+        )
 
     def row(self, seed: int, defaults: float) -> str:
         """Return a row of the output."""
@@ -100,13 +113,24 @@ def search(document: Mapping[str, Any], seed: int, plan: Plan) -> Search:
     """Run an Experiment with a search seed, and train its winner again."""
     name, again = f"{document['metadata']['name']}-{seed}", plan.again
     named = {**document, "metadata": {**document["metadata"], "name": name}}
-    result = run(named, local=True, store=plan.store, workers=again.workers, seed=seed, max_trials=plan.trials)
+    result = run(
+        named,
+        local=True,
+        store=plan.store,
+        workers=again.workers,
+        seed=seed,
+        max_trials=plan.trials,
+    )
     winner = confirmed(document, result, plan)
     flags = flags_of(document, winner)
     read = curves.read(plan.store / "local" / name).values()
-    reports = [len(curve[result.objective.metric]) for curve in read if result.objective.metric in curve]
+    reports = [
+        len(curve[result.objective.metric]) for curve in read if result.objective.metric in curve
+    ]
     planned = int(next(flag for flag in flags if key(flag) == "--evals").partition("=")[2])
-    return Search(result, winner, flags, again.finals(flags), 1 - sum(reports) / (planned * len(reports)))
+    return Search(
+        result, winner, flags, again.finals(flags), 1 - sum(reports) / (planned * len(reports))
+    )
 
 
 def confirmed(document: Mapping[str, Any], result: Result, plan: Plan) -> Trial:
@@ -114,23 +138,31 @@ def confirmed(document: Mapping[str, Any], result: Result, plan: Plan) -> Trial:
 
     The objective of all our manifests is minimised.
     """
-    scored = [(value, trial) for trial in result.trials if (value := result.value(trial)) is not None]
+    scored = [
+        (value, trial) for trial in result.trials if (value := result.value(trial)) is not None
+    ]
     ranked = [trial for _, trial in sorted(scored, key=lambda each: each[0])]
     if not plan.confirm:
         return ranked[0]
     return min(
-        ranked[: plan.confirm], key=lambda trial: mean(plan.again.finals(flags_of(document, trial), CONFIRM_SEEDS))
+        ranked[: plan.confirm],
+        key=lambda trial: mean(plan.again.finals(flags_of(document, trial), CONFIRM_SEEDS)),
     )
 
 
 def flags_of(document: Mapping[str, Any], trial: Trial) -> list[str]:
     """Return the trainer's flags of a trial, without those that belong to one trial."""
-    return [PLACEHOLDER.sub(lambda found: text(trial.parameters[found[1]]), flag) for flag in fixed(document)]
+    return [
+        PLACEHOLDER.sub(lambda found: text(trial.parameters[found[1]]), flag)
+        for flag in fixed(document)
+    ]
 
 
 def compare(document: Mapping[str, Any], seeds: Sequence[int], plan: Plan) -> list[Search]:
     """Search once per seed, and print each search, the median and the best values so far."""
-    budget = [flag for flag in fixed(document) if "${" not in flag and not flag.startswith("--preset")]
+    budget = [
+        flag for flag in fixed(document) if "${" not in flag and not flag.startswith("--preset")
+    ]
     found = plan.again.finals(budget)
     print(f"defaults: fd {spread(found)} on {len(NEW_SEEDS)} seeds", flush=True)
     searches = []
@@ -138,20 +170,28 @@ def compare(document: Mapping[str, Any], seeds: Sequence[int], plan: Plan) -> li
         searches.append(search(document, seed, plan))
         print(searches[-1].row(seed, mean(found)), flush=True)
     ratios = [each.fd / mean(found) for each in searches]
-    print(f"median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}, n = {len(ratios)} searches")
+    print(
+        f"median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}, n = {len(ratios)} searches"
+    )
     metric = searches[0].result.objective.metric
     for number in SHOWN:
-        reached = [each.best_so_far[number - 1] for each in searches if number <= len(each.best_so_far)]
+        reached = [
+            each.best_so_far[number - 1] for each in searches if number <= len(each.best_so_far)
+        ]
         if reached:
             low, high = min(reached), max(reached)
-            print(f"best {metric} after {number} trials: {statistics.fmean(reached):.2f} ({low:.2f} to {high:.2f})")
+            print(
+                f"best {metric} after {number} trials: {statistics.fmean(reached):.2f} ({low:.2f} to {high:.2f})"
+            )
     return searches
 
 
 def manifest(name: str, flags: Sequence[str] = ()) -> dict[str, Any]:
     """Return the Experiment of a file of manifests/, with these trainer flags instead of its own."""
     document = copy.deepcopy(dict(load(ROOT / "manifests" / f"{name}.yaml").document))
-    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ]
     replaced = {key(flag) for flag in flags}
     container["args"] = [*(flag for flag in container["args"] if key(flag) not in replaced), *flags]
     return document
@@ -159,7 +199,9 @@ def manifest(name: str, flags: Sequence[str] = ()) -> dict[str, Any]:
 
 def fixed(document: Mapping[str, Any]) -> list[str]:
     """Return the flags of an Experiment's trials, with placeholders, without those that belong to one trial."""
-    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+    [container] = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ]
     return [flag for flag in container["args"] if key(flag) not in OF_ONE_TRIAL]
 
 
@@ -187,10 +229,18 @@ def numbers(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Print a row for each search, the median and the best values so far."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--manifest", default="wide", help="the search: a file of manifests/ (default wide)")
-    parser.add_argument("--seeds", type=numbers, default=range(5), help="search seeds (default 0,1,2,3,4)")
-    parser.add_argument("--trials", type=int, help="trials per search instead of the manifest's maxTrialCount")
-    parser.add_argument("--confirm", type=int, default=0, help="best trials to train on other seeds (default 0)")
+    parser.add_argument(
+        "--manifest", default="wide", help="the search: a file of manifests/ (default wide)"
+    )
+    parser.add_argument(
+        "--seeds", type=numbers, default=range(5), help="search seeds (default 0,1,2,3,4)"
+    )
+    parser.add_argument(
+        "--trials", type=int, help="trials per search instead of the manifest's maxTrialCount"
+    )
+    parser.add_argument(
+        "--confirm", type=int, default=0, help="best trials to train on other seeds (default 0)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--store", type=Path, default=Path(".gantune-bench"))
     args = parser.parse_args()

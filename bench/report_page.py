@@ -2,7 +2,8 @@
 
     python -m bench.report_page
 
-Each figure is the median of 3 runs of `gantune report NAME -o FILE` in a process of its own, all imports included. The
+Each figure is the median of 3 runs of `gantune report NAME -o FILE` in a process of its own, all
+imports included. The
 trials are synthetic: two numbers, two choices, twelve metrics, and ten reports of each.
 """
 
@@ -60,14 +61,30 @@ def main() -> None:
             runs = [_seconds(store, name, page) for _ in range(REPEATS)]
             wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
             size_mb = page.stat().st_size / 1e6
-            print(f"{size:6,} trials  {wall:5.1f} s  {cpu:5.1f} s of CPU time  {size_mb:4.1f} MB", flush=True)
+            print(
+                f"{size:6,} trials  {wall:5.1f} s  {cpu:5.1f} s of CPU time  {size_mb:4.1f} MB",
+                flush=True,
+            )
 
 
 def _seconds(store: Path, name: str, page: Path) -> tuple[float, float]:
     """Wall-clock and CPU seconds of one report."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "tuner", "report", name, "--local", "--store", str(store), "-o", str(page)]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    command = [
+        sys.executable,
+        "-m",
+        "tuner",
+        "report",
+        name,
+        "--local",
+        "--store",
+        str(store),
+        "-o",
+        str(page),
+    ]
+    subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - start, cpu
@@ -79,7 +96,9 @@ def study(store: Path, size: int) -> str:
     studies = Store(store).of(EngineKind.LOCAL)
     folder = studies.submit(experiment)
     journal = Journal(folder, writable=True)
-    identity = journal.create(experiment.name, experiment.objective, seed=0, known=[], warm_start="")
+    identity = journal.create(
+        experiment.name, experiment.objective, seed=0, known=[], warm_start=""
+    )
     studies.identify(experiment.name, identity)
     chance, now = random.Random(0), datetime.now(UTC)
     with curves.Writer(folder) as writer:
@@ -99,7 +118,8 @@ def study(store: Path, size: int) -> str:
 
 def _experiment() -> Experiment:
     document = copy.deepcopy(dict(load(ROOT / "manifests" / "random.yaml").document))
-    document["metadata"].pop("annotations", None)  # they may name points of the manifest's own space
+    # they may name points of the manifest's own space
+    document["metadata"].pop("annotations", None)
     document["spec"]["parameters"] = PARAMETERS
     return from_document(document)
 
@@ -111,12 +131,19 @@ def _trial(number: int, chance: random.Random) -> TrialRecord:
         "loss": chance.choice(LOSSES),
         "beta1": chance.choice(BETAS),
     }
-    return TrialRecord(number, f"trial-{number}", values, reason="exit code 1: no memory" if number % 7 == 6 else "")
+    return TrialRecord(
+        number,
+        f"trial-{number}",
+        values,
+        reason="exit code 1: no memory" if number % 7 == 6 else "",
+    )
 
 
 def _report(entry: TrialRecord, chance: random.Random, writer: curves.Writer) -> None:
     lr = float(entry.values["lr"])
-    final = math.exp(1.2 * abs(math.log10(lr) + 3.3) + float(entry.values["beta1"]) + chance.gauss(0, 0.17))
+    final = math.exp(
+        1.2 * abs(math.log10(lr) + 3.3) + float(entry.values["beta1"]) + chance.gauss(0, 0.17)
+    )
     entry.metrics = {metric: final * chance.uniform(0.5, 1) for metric in METRICS} | {"fd": final}
     seen = [
         Observation(metric, value * (1 + 5 * math.exp(-report)))

@@ -2,10 +2,11 @@
 
     python -m bench.runnable DIRECTORY [--list]
 
-DIRECTORY holds manifests (.yaml, .yml, .json), such as examples/v1beta1 of a clone of kubeflow/katib, or what
-`KatibClient.tune` and the Kubeflow SDK create. The images' programs are not on this machine. So a program that does not
-exist (a script, a module, an executable) is replaced by a stand-in, which prints each metric of the Experiment as the
-collector expects it. All else is real: the check, the engine's refusals, the sampler, the trials, the collector.
+DIRECTORY holds manifests (.yaml, .yml, .json), such as examples/v1beta1 of a clone of
+kubeflow/katib, or what `KatibClient.tune` and the Kubeflow SDK create. The images' programs are not
+on this machine. So a program that does not exist (a script, a module, an executable) is replaced by
+a stand-in, which prints each metric of the Experiment as the collector expects it. All else is
+real: the check, the engine's refusals, the sampler, the trials, the collector.
 
 runs      a trial has a value of the objective. "program" says what was replaced, so what you must provide
 command   as "runs", but the manifest leaves the command to the image: `gantune run --command` was given
@@ -90,16 +91,23 @@ def main() -> None:
     print(line("optuna"))
     counts = collections.Counter(verdict.kind for verdict in found)
     run = counts["runs"] + counts["command"]
-    print(f"{run} of {len(found)} run; " + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
+    print(
+        f"{run} of {len(found)} run; "
+        + ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+    )
     for verdict in found:
         if args.list or verdict.kind not in ("runs", "command"):
             program = f" (program: {verdict.program})" if verdict.program else ""
-            print(f"{verdict.kind:8} {verdict.file} {verdict.name}{program} {verdict.reason}".rstrip())
+            print(
+                f"{verdict.kind:8} {verdict.file} {verdict.name}{program} {verdict.reason}".rstrip()
+            )
 
 
 def verdicts(directory: Path) -> Iterator[Verdict]:
     """Yield the verdict on each Experiment below a directory."""
-    files = sorted(path for path in directory.rglob("*") if path.suffix in (".yaml", ".yml", ".json"))
+    files = sorted(
+        path for path in directory.rglob("*") if path.suffix in (".yaml", ".yml", ".json")
+    )
     home = Path.cwd()
     for path in files:
         name = str(path.relative_to(directory))
@@ -117,7 +125,9 @@ def verdicts(directory: Path) -> Iterator[Verdict]:
                         yield replace(_verdict(document, Path(folder)), file=name)
                     finally:
                         os.chdir(home)
-        if "Experiment" in str(documents) and not any(is_experiment(each.value) for each in documents):
+        if "Experiment" in str(documents) and not any(
+            is_experiment(each.value) for each in documents
+        ):
             problem = check.missing(documents, name)[0]
             if "holds one" in problem.message:
                 yield Verdict(name, "", "invalid", reason=problem.message)
@@ -125,7 +135,9 @@ def verdicts(directory: Path) -> Iterator[Verdict]:
 
 def _verdict(document: yamlfile.Document, folder: Path) -> Verdict:
     name = str((document.value.get("metadata") or {}).get("name", ""))
-    errors = [found for found in check.check_document(document) if found.severity is check.Severity.ERROR]
+    errors = [
+        found for found in check.check_document(document) if found.severity is check.Severity.ERROR
+    ]
     if errors:
         return Verdict("", name, "invalid", reason=f"[{errors[0].rule}] {errors[0].message}")
     try:
@@ -142,7 +154,9 @@ def _verdict(document: yamlfile.Document, folder: Path) -> Verdict:
 
 
 def _run(experiment: Experiment, folder: Path, command: tuple[str, ...]) -> tuple[Any, list[str]]:
-    engine = LocalEngine(Store(folder / ".gantune"), workers=TRIALS, seed=0, max_trials=TRIALS, command=command)
+    engine = LocalEngine(
+        Store(folder / ".gantune"), workers=TRIALS, seed=0, max_trials=TRIALS, command=command
+    )
     name, seen, result = engine.submit(experiment), [], None
     timer = threading.Timer(LIMIT, engine.stop, [name])
     timer.start()
@@ -165,13 +179,20 @@ def with_stand_in(experiment: Experiment, folder: Path) -> tuple[Experiment, str
     names = (experiment.objective.metric, *experiment.additional_metrics)
     kind = collector.kind.value
     code = STAND_IN.format(
-        python=sys.executable, names=names, kind=kind, json=collector.format is FileFormat.JSON, shapes=SHAPES
+        python=sys.executable,
+        names=names,
+        kind=kind,
+        json=collector.format is FileFormat.JSON,
+        shapes=SHAPES,
     )
     program = folder / "stand_in"
     program.write_text(code, encoding="utf-8")
     program.chmod(0o755)
     if collector.path and collector.kind is not CollectorKind.STDOUT:
-        container["env"] = [*(container.get("env") or ()), {"name": "STAND_IN_PATH", "value": collector.path}]
+        container["env"] = [
+            *(container.get("env") or ()),
+            {"name": "STAND_IN_PATH", "value": collector.path},
+        ]
     items = list(container.get("command") or ())
     if not items:
         return replace(manifest.from_document(document), name=experiment.name), "command"
@@ -189,7 +210,11 @@ def _replace(items: list[str], program: Path) -> str:
         if item.endswith(".py") and not Path(item).exists():
             items[at] = str(program)
             return item
-        if item == "-m" and at + 1 < len(items) and importlib.util.find_spec(items[at + 1].partition(".")[0]) is None:
+        if (
+            item == "-m"
+            and at + 1 < len(items)
+            and importlib.util.find_spec(items[at + 1].partition(".")[0]) is None
+        ):
             items[at : at + 2] = [str(program)]
             return f"-m {items[at + 1]}"
     if shutil.which(items[0]) is None and not shell.is_python(items[0]):

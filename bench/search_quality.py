@@ -2,10 +2,11 @@
 
     python -m bench.search_quality [--repetitions 100] [--trials 20] [--algorithms random,tpe,...]
 
-The surface is log fd, linear between the tabulated learning rates (on a log scale) and batch sizes; each trial adds
-the noise of a seed, drawn with the spread that the table's own seeds show. The figure is the noiseless fd of the trial
-that the search would name best, over the optimum of the surface, as a mean over repetitions. `optuna` is Optuna's own
-default sampler with its own defaults, asked and told one by one, as the yardstick for tpe.
+The surface is log fd, linear between the tabulated learning rates (on a log scale) and batch sizes;
+each trial adds the noise of a seed, drawn with the spread that the table's own seeds show. The
+figure is the noiseless fd of the trial that the search would name best, over the optimum of the
+surface, as a mean over repetitions. `optuna` is Optuna's own default sampler with its own defaults,
+asked and told one by one, as the yardstick for tpe.
 """
 
 import argparse
@@ -23,7 +24,15 @@ from bench.surface import PATH
 from tuner.manifest import Experiment, from_document
 from tuner.samplers import Past, Sampler, sampler
 
-ALGORITHMS = ("random", "sobol", "optuna", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")
+ALGORITHMS = (
+    "random",
+    "sobol",
+    "optuna",
+    "tpe",
+    "multivariate-tpe",
+    "bayesianoptimization",
+    "cmaes",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,12 @@ class Surface:
         logs = [[[math.log(fd) for fd in seeds] for seeds in row] for row in table["fd"]]
         variances = [statistics.variance(seeds) for row in logs for seeds in row]
         means = [[statistics.fmean(seeds) for seeds in row] for row in logs]
-        return cls([math.log(lr) for lr in table["lr"]], table["bs"], means, statistics.fmean(variances) ** 0.5)
+        return cls(
+            [math.log(lr) for lr in table["lr"]],
+            table["bs"],
+            means,
+            statistics.fmean(variances) ** 0.5,
+        )
 
     @property
     def optimum(self) -> float:
@@ -53,7 +67,12 @@ class Surface:
         """Without noise."""
         i, u = _place(self.lrs, math.log(lr))
         j, v = _place(self.batches, bs)
-        corners = ((0, 0, (1 - u) * (1 - v)), (1, 0, u * (1 - v)), (0, 1, (1 - u) * v), (1, 1, u * v))
+        corners = (
+            (0, 0, (1 - u) * (1 - v)),
+            (1, 0, u * (1 - v)),
+            (0, 1, (1 - u) * v),
+            (1, 1, u * v),
+        )
         return math.exp(sum(self.means[i + a][j + b] * weight for a, b, weight in corners))
 
 
@@ -63,7 +82,10 @@ def ours(name: str, seed: int) -> Callable[[list[tuple[float, int, float]]], tup
     search: Sampler = sampler(_experiment(name), seed)
 
     def propose(history: list[tuple[float, int, float]]) -> tuple[float, int]:
-        told = [Past(p.point, p.values, told=True, value=h[2]) for p, h in zip(proposals, history, strict=True)]
+        told = [
+            Past(p.point, p.values, told=True, value=h[2])
+            for p, h in zip(proposals, history, strict=True)
+        ]
         proposal = search.propose(told)
         if proposal is None:
             raise RuntimeError(f"{name} ended after {len(history)} trials")
@@ -134,7 +156,9 @@ def _place(knots: Sequence[float], value: float) -> tuple[int, float]:
 
 
 def _experiment(algorithm: str) -> Experiment:
-    def parameter(name: str, kind: str, low: str, high: str, distribution: str) -> dict[str, object]:
+    def parameter(
+        name: str, kind: str, low: str, high: str, distribution: str
+    ) -> dict[str, object]:
         space = {"min": low, "max": high, "distribution": distribution}
         return {"name": name, "parameterType": kind, "feasibleSpace": space}
 
@@ -162,7 +186,11 @@ def _experiment(algorithm: str) -> Experiment:
                 "trialTemplate": {
                     "primaryContainerName": "c",
                     "trialParameters": [{"name": n, "reference": n} for n in ("lr", "bs")],
-                    "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": pod}},
+                    "trialSpec": {
+                        "apiVersion": "batch/v1",
+                        "kind": "Job",
+                        "spec": {"template": pod},
+                    },
                 },
             },
         }

@@ -2,9 +2,10 @@
 
     python -m bench.suggestion [--trials 1000] [ALGORITHM ...]
 
-Each algorithm has a server process of its own, with one thread for arithmetic. Times are processor time, so that other
-processes on the machine do not matter. The first request contains the imports. The memory of CUDA's libraries is what
-is resident of their files; it is absent with CPU wheels of torch, and so is what they allocate when they are loaded.
+Each algorithm has a server process of its own, with one thread for arithmetic. Times are processor
+time, so that other processes on the machine do not matter. The first request contains the imports.
+The memory of CUDA's libraries is what is resident of their files; it is absent with CPU wheels of
+torch, and so is what they allocate when they are loaded.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The suggestion services of a cluster: the points that they choose, the time to the first trial, their memory.
 
-    python -m bench.suggestion_services --namespace lab --image lab.local/base:1 random tpe bayesianoptimization
-    python -m bench.suggestion_services ... tpe --overlay manifests/overlays/katib manifests/overlays/katib-suggestions
+    python -m bench.suggestion_services --namespace lab --image lab.local/base:1 random tpe
+    bayesianoptimization python -m bench.suggestion_services ... tpe --overlay
+    manifests/overlays/katib manifests/overlays/katib-suggestions
 
-Each search has 20 trials of a known function (the optimum is 10 at lr 5e-4, bs 64), 3 at a time; every trial above
-lr 5e-3 fails, and grid has 20 points. The service is the one in katib-config. --overlay installs each overlay in turn
-(it restarts Katib's controller) and runs every search with it.
+Each search has 20 trials of a known function (the optimum is 10 at lr 5e-4, bs 64), 3 at a time;
+every trial above lr 5e-3 fails, and grid has 20 points. The service is the one in katib-config.
+--overlay installs each overlay in turn (it restarts Katib's controller) and runs every search with
+it.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def main() -> None:
     parser.add_argument("algorithms", nargs="+")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--image", default="busybox:1.37")
-    parser.add_argument("--overlay", nargs="+", default=[""], help="Install these configurations of Katib in turn.")
+    parser.add_argument(
+        "--overlay", nargs="+", default=[""], help="Install these configurations of Katib in turn."
+    )
     options = parser.parse_args()
     print(f"{line('optuna')}; load {os.getloadavg()[0]:.1f}; {TRIALS} trials, {PARALLEL} at a time")
     print(
@@ -75,13 +79,17 @@ def _run(algorithm: str, namespace: str, image: str) -> None:
     name = f"bench-{algorithm[:12]}-{int(time.time()) % 10000}"
     body = _body(name, algorithm, image)
     with tempfile.TemporaryDirectory() as folder:
-        engine = KatibEngine(Cluster.connect(), Store(Path(folder)), namespace=namespace, timeout=TIMEOUT)
+        engine = KatibEngine(
+            Cluster.connect(), Store(Path(folder)), namespace=namespace, timeout=TIMEOUT
+        )
         engine.submit(from_document(body))
         try:
             result, stuck = list(engine.watch(name))[-1].result, ""
         except Deadline:
             result, stuck = engine.store.result(name), f"; stuck, stopped after {TIMEOUT} s"
-        made = engine.cluster.get(EXPERIMENTS, name, namespace=namespace)["metadata"]["creationTimestamp"]
+        made = engine.cluster.get(EXPERIMENTS, name, namespace=namespace)["metadata"][
+            "creationTimestamp"
+        ]
         label = f"katib.kubeflow.org/experiment={name}"
         trials = list(engine.cluster.list(TRIALS, namespace=namespace, labels=label))
         begun = min(trial["metadata"]["creationTimestamp"] for trial in trials)
@@ -105,11 +113,33 @@ def _seconds(start: str, end: str) -> float:
 
 def _memory(name: str, namespace: str) -> str:
     """The most memory that the service's container used, page cache included; "-" where its image has no shell."""
-    pod = ["kubectl", "-n", namespace, "get", "pods", "-l", f"katib.kubeflow.org/suggestion={name}", "-o", "name"]
+    pod = [
+        "kubectl",
+        "-n",
+        namespace,
+        "get",
+        "pods",
+        "-l",
+        f"katib.kubeflow.org/suggestion={name}",
+        "-o",
+        "name",
+    ]
     found = subprocess.run(pod, capture_output=True, text=True, check=True).stdout.split()
     if not found:
         return "-"
-    command = ["kubectl", "-n", namespace, "exec", found[0], "-c", "suggestion", "--", "sh", "-c", USED]
+    command = [
+        "kubectl",
+        "-n",
+        namespace,
+        "exec",
+        found[0],
+        "-c",
+        "suggestion",
+        "--",
+        "sh",
+        "-c",
+        USED,
+    ]
     used = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return f"{int(used[0]) >> 20} MiB" if used else "-"
 
@@ -123,12 +153,23 @@ def _body(name: str, algorithm: str, image: str) -> dict[str, Any]:
     spaces: dict[str, dict[str, Any]] = {"lr": LR, "bs": {"min": "32", "max": "128"}}
     kinds = {"lr": "double", "bs": "int"}
     if algorithm == "grid":
-        spaces, kinds = {key: {"list": values} for key, values in GRID.items()}, dict.fromkeys(GRID, "discrete")
-    secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
+        spaces, kinds = (
+            {key: {"list": values} for key, values in GRID.items()},
+            dict.fromkeys(GRID, "discrete"),
+        )
+    secure = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+    }
     secure |= {"runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
     container = {"name": "trainer", "image": image, "command": ["sh", "-c"], "args": [COMMAND]}
     pod = {"restartPolicy": "Never", "containers": [container | {"securityContext": secure}]}
-    job = {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
     return copy.deepcopy(
         {
             "apiVersion": "kubeflow.org/v1beta1",
@@ -140,13 +181,17 @@ def _body(name: str, algorithm: str, image: str) -> dict[str, Any]:
                     "objectiveMetricName": "fd",
                     "metricStrategies": [{"name": "fd", "value": "latest"}],
                 },
-                "algorithm": {"algorithmName": algorithm, "algorithmSettings": _settings(algorithm)},
+                "algorithm": {
+                    "algorithmName": algorithm,
+                    "algorithmSettings": _settings(algorithm),
+                },
                 "parallelTrialCount": PARALLEL,
                 "maxTrialCount": TRIALS,
                 "maxFailedTrialCount": TRIALS,
                 "resumePolicy": "LongRunning",  # the service stays, so that its memory can be read
                 "parameters": [
-                    {"name": key, "parameterType": kinds[key], "feasibleSpace": space} for key, space in spaces.items()
+                    {"name": key, "parameterType": kinds[key], "feasibleSpace": space}
+                    for key, space in spaces.items()
                 ],
                 "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
                 "trialTemplate": {

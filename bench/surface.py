@@ -2,8 +2,9 @@
 
     python -m bench.surface [--images 250000] [--seeds 2]      writes bench/surface.json; about ten minutes on 2 cores
 
-The default preset on digits, which is what the shipped manifests search: 7 learning rates in 1e-5..1e-2, 3 batch sizes
-in 32..128, the same number of images each. All rates and seeds of one batch size are trained in one stack.
+The default preset on digits, which is what the shipped manifests search: 7 learning rates in
+1e-5..1e-2, 3 batch sizes in 32..128, the same number of images each. All rates and seeds of one
+batch size are trained in one stack.
 """
 
 import argparse
@@ -37,7 +38,10 @@ def main() -> None:
             table[row][column][seed] = round(evaluation.values["fd"], 3)
         print(f"bs {bs}: best fd {min(min(row[column]) for row in table):.1f}", flush=True)
     about = f"python -m bench.surface --images {args.images} --seeds {args.seeds}: digits; {line('torch')}"
-    PATH.write_text(json.dumps({"about": about, "lr": RATES, "bs": BATCHES, "fd": table}) + "\n", encoding="utf-8")
+    PATH.write_text(
+        json.dumps({"about": about, "lr": RATES, "bs": BATCHES, "fd": table}) + "\n",
+        encoding="utf-8",
+    )
     print(PATH)
 
 

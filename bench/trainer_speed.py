@@ -2,7 +2,8 @@
 
     python -m bench.trainer_speed [--rounds 5] [--seconds 3] [--stack 20]
 
-MNIST-shaped data (60,000 random images of 28x28), batch 64, `--preset article`: the article's two networks.
+MNIST-shaped data (60,000 random images of 28x28), batch 64, `--preset article`: the article's two
+networks.
 
 article    torchvision's MNIST with ToTensor and Normalize, a shuffling DataLoader, BCELoss on a Sigmoid, Adam,
            `.item()` after each step
@@ -43,7 +44,10 @@ def article(folder: Path) -> Iterator[None]:
     loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
     g = nn.Sequential(*_generator(), nn.Tanh())
     d = nn.Sequential(*_discriminator(), nn.Sigmoid())
-    g_optimizer, d_optimizer = torch.optim.Adam(g.parameters(), lr=1e-3), torch.optim.Adam(d.parameters(), lr=1e-3)
+    g_optimizer, d_optimizer = (
+        torch.optim.Adam(g.parameters(), lr=1e-3),
+        torch.optim.Adam(d.parameters(), lr=1e-3),
+    )
     criterion = nn.BCELoss()
     real_labels, fake_labels = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
     while True:
@@ -74,7 +78,9 @@ def plain(images: torch.Tensor) -> Iterator[None]:
             fake = g(torch.randn(len(index), LATENT))
             scores_real, scores_fake = d(torch.cat([real, fake.detach()])).chunk(2)
             d_optimizer.zero_grad()
-            (functional.softplus(-scores_real).mean() + functional.softplus(scores_fake).mean()).backward()
+            (
+                functional.softplus(-scores_real).mean() + functional.softplus(scores_fake).mean()
+            ).backward()
             d_optimizer.step()
             d.requires_grad_(False)
             g_optimizer.zero_grad()
@@ -86,9 +92,18 @@ def plain(images: torch.Tensor) -> Iterator[None]:
 
 def ours(images: torch.Tensor, trials: int) -> Iterator[None]:
     """The trainer's step; each `next` is one step of every trial."""
-    configs = [Config.parse(["--preset=article", "--lr=1e-3", f"--bs={BATCH}", f"--seed={e}"]) for e in range(trials)]
+    configs = [
+        Config.parse(["--preset=article", "--lr=1e-3", f"--bs={BATCH}", f"--seed={e}"])
+        for e in range(trials)
+    ]
     first = configs[0]
-    arch = Arch(first.model, (1, 28, 28), first.latent_dim, tuple(first.g_hidden or ()), tuple(first.d_hidden or ()))
+    arch = Arch(
+        first.model,
+        (1, 28, 28),
+        first.latent_dim,
+        tuple(first.g_hidden or ()),
+        tuple(first.d_hidden or ()),
+    )
     step = Step(arch, configs, images)
     while True:
         step()
@@ -128,16 +143,28 @@ def main() -> None:
             for name, (steps, trials) in sides.items():
                 rates[name].append(rate(steps, args.seconds) * trials)
     print(line("torch", "torchvision"))
-    print(f"batch {BATCH}, {PIXELS} pixels, n = {args.rounds} interleaved rounds of {args.seconds:g} s, medians")
+    print(
+        f"batch {BATCH}, {PIXELS} pixels, n = {args.rounds} interleaved rounds of {args.seconds:g} s, medians"
+    )
     for name, values in rates.items():
-        print(f"{name:8} {statistics.median(values):8.0f} trial-steps/s   ({min(values):.0f} to {max(values):.0f})")
+        print(
+            f"{name:8} {statistics.median(values):8.0f} trial-steps/s   ({min(values):.0f} to {max(values):.0f})"
+        )
     for over, under in (("ours", "article"), ("stacked", "article"), ("ours", "plain")):
         ratios = [a / b for a, b in zip(rates[over], rates[under], strict=True)]
-        print(f"{over}/{under}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"{over}/{under}: {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 def _generator() -> list[nn.Module]:
-    return [nn.Linear(LATENT, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, PIXELS)]
+    return [
+        nn.Linear(LATENT, 128),
+        nn.ReLU(),
+        nn.Linear(128, 256),
+        nn.ReLU(),
+        nn.Linear(256, PIXELS),
+    ]
 
 
 def _discriminator() -> list[nn.Module]:

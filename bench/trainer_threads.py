@@ -2,13 +2,15 @@
 
     python -m bench.trainer_threads [--rounds 3] [--seconds 3] [--busy 0,1]
 
-Each measurement is a process of its own, because OMP_WAIT_POLICY has an effect only before torch is imported.
+Each measurement is a process of its own, because OMP_WAIT_POLICY has an effect only before torch is
+imported.
 
 1 thread     OMP_NUM_THREADS=1
 2 passive    two threads that sleep at a barrier: what `python -m trainer` sets
 2 spinning   two threads that spin at a barrier: the default of OpenMP
 
-For each it prints the ratio to one thread. Run it on an otherwise idle machine: the load at the start is printed.
+For each it prints the ratio to one thread. Run it on an otherwise idle machine: the load at the
+start is printed.
 """
 
 import argparse
@@ -54,10 +56,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--busy", default="0,1", help="numbers of busy processes, separated by commas")
+    parser.add_argument(
+        "--busy", default="0,1", help="numbers of busy processes, separated by commas"
+    )
     args = parser.parse_args()
     print(line("torch"))
-    print(f"load {os.getloadavg()[0]:.1f}; n = {args.rounds} rounds of {args.seconds:g} s; medians (range) of steps/s")
+    print(
+        f"load {os.getloadavg()[0]:.1f}; n = {args.rounds} rounds of {args.seconds:g} s; medians (range) of steps/s"
+    )
     for pixels in PIXELS:
         for processes in map(int, args.busy.split(",")):
             rates: dict[str, list[float]] = {name: [] for name in SETTINGS}
@@ -76,7 +82,9 @@ def main() -> None:
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
     """Keep so many processes computing while the block runs."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
+    ]
     try:
         yield
     finally:
@@ -86,7 +94,9 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def _rate(pixels: int, seconds: float, variables: dict[str, str]) -> float:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | variables
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("OMP_")
+    } | variables
     argv = [sys.executable, "-c", PROGRAM, str(pixels), str(seconds)]
     return float(subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout)
 

@@ -32,7 +32,9 @@ def final(argv: Sequence[str], folder: Path) -> dict[str, float]:
 
 def python(*argv: str) -> None:
     """Run Python in the repository. An error of the program ends this one with its message."""
-    done = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(
             f"python {' '.join(argv)} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()}"

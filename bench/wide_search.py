@@ -1,18 +1,22 @@
 """Which search pays in the wide space? Simulated studies on a model of real trainings, ours and its peers'.
 
-    python -m bench.wide_search [--repetitions 100] [--trials 40] [--rows random,tpe+first,...] [--space manifest|nine]
+    python -m bench.wide_search [--repetitions 100] [--trials 40] [--rows random,tpe+first,...]
+    [--space manifest|nine]
         [--noise 0.03]
     python -m bench.wide_search --times [--space nine]      how long each of our samplers takes for a proposal
 
-The surface is bench.wide_surrogate; each trial adds a seed's noise: by default that of the tabulated trainings, whose
-scores use 2,000 samples. With 10,000 samples, as in the manifest, it is about 0.03 (bench.real_search). The figures are
-about the trial that a search would name best, without its noise: its fd over that of the trainer's defaults (below 1:
-the search paid), as mean and 90th percentile over the repetitions, and its fd over the lowest of the surface after 10,
-20 and all trials. Trials run one at a time. Parameters of the manifest that were not tabulated are left out. `+first`
-runs the trainer's defaults first. Seconds are processor time.
+The surface is bench.wide_surrogate; each trial adds a seed's noise: by default that of the
+tabulated trainings, whose scores use 2,000 samples. With 10,000 samples, as in the manifest, it is
+about 0.03 (bench.real_search). The figures are
+about the trial that a search would name best, without its noise: its fd over that of the trainer's
+defaults (below 1: the search paid), as mean and 90th percentile over the repetitions, and its fd
+over the lowest of the surface after 10, 20 and all trials. Trials run one at a time. Parameters of
+the manifest that were not tabulated are left out. `+first` runs the trainer's defaults first.
+Seconds are processor time.
 
-The peers search the same space: Optuna's default sampler, hyperopt's TPE (`pip install hyperopt`; Katib's tpe is this
-one), and Ray Tune's default, which is random search (`pip install ray`). The rows `ei` and `pibo` are bench.prior.
+The peers search the same space: Optuna's default sampler, hyperopt's TPE (`pip install hyperopt`;
+Katib's tpe is this one), and Ray Tune's default, which is random search (`pip install ray`). The
+rows `ei` and `pibo` are bench.prior.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ from tuner.samplers.transform import dimension, random_point
 from tuner.space import Categorical, Distribution, Double, Parameter, text
 
 WIDE = Path(__file__).parents[1] / "manifests" / "wide.yaml"
-NINE: tuple[Parameter, ...] = (  # the space before the trainings of bench.wide_surface were looked at
+# the space before the trainings of bench.wide_surface were looked at
+NINE: tuple[Parameter, ...] = (
     Double("lr", 1e-5, 1e-2, None, Distribution.LOG_UNIFORM),
     Categorical("beta1", ("0", "0.5", "0.9")),
     Categorical("loss", ("ns", "hinge", "lsgan", "rpgan")),
@@ -85,14 +90,21 @@ class Landscape:
         runs = read()
         surrogate = Surrogate(runs)
         default = float(surrogate.log_fd([DEFAULT])[0])
-        rng, dimensions = random.Random(0), [dimension(parameter) for parameter in experiment.parameters]
+        rng, dimensions = (
+            random.Random(0),
+            [dimension(parameter) for parameter in experiment.parameters],
+        )
         points: list[Values] = [random_point(dimensions, rng) for _ in range(20000)]
         best: list[tuple[float, Values]] = []
         for _ in range(40):
             scores = surrogate.log_fd(map(complete, points))
-            ranked = sorted([*best, *zip(scores, points, strict=True)], key=lambda pair: float(pair[0]))
+            ranked = sorted(
+                [*best, *zip(scores, points, strict=True)], key=lambda pair: float(pair[0])
+            )
             best = [(float(score), point) for score, point in ranked[:30]]
-            points = [neighbour(point, 0.3, dimensions, rng) for _, point in best for _ in range(20)]
+            points = [
+                neighbour(point, 0.3, dimensions, rng) for _, point in best for _ in range(20)
+            ]
         return cls(surrogate, noises(runs), default, best[0][0])
 
     def log_fd(self, values: Values) -> float:
@@ -102,7 +114,9 @@ class Landscape:
     def observed(self, log_fd: float, rng: random.Random) -> float:
         """What a trial with another seed would report."""
         good, others = self.noise
-        return math.exp(log_fd + rng.gauss(0, good if log_fd < self.default + math.log(GOOD) else others))
+        return math.exp(
+            log_fd + rng.gauss(0, good if log_fd < self.default + math.log(GOOD) else others)
+        )
 
 
 def complete(values: Values) -> dict[str, Any]:
@@ -115,11 +129,16 @@ def ours(row: str, experiment: Experiment, seed: int) -> Propose:
     name, _, extra = row.partition("+")
     algorithm, settings = ALGORITHMS[name]
     first = experiment.first_trials if extra else ()
-    search = sampler(replace(experiment, algorithm=Algorithm(algorithm, settings), first_trials=first), seed)
+    search = sampler(
+        replace(experiment, algorithm=Algorithm(algorithm, settings), first_trials=first), seed
+    )
     asked: list[Past] = []
 
     def propose(values: Sequence[float]) -> Values:
-        history = [Past(past.point, past.values, True, value) for past, value in zip(asked, values, strict=True)]
+        history = [
+            Past(past.point, past.values, True, value)
+            for past, value in zip(asked, values, strict=True)
+        ]
         proposal = search.propose(history)
         assert proposal is not None
         asked.append(Past(proposal.point, proposal.values))
@@ -172,12 +191,16 @@ def _hyperopt(parameters: Sequence[Parameter], seed: int) -> Propose:
 
     def propose(values: Sequence[float]) -> Values:
         if values:
-            trials.trials[-1].update(state=JOB_STATE_DONE, result={"status": STATUS_OK, "loss": values[-1]})
+            trials.trials[-1].update(
+                state=JOB_STATE_DONE, result={"status": STATUS_OK, "loss": values[-1]}
+            )
             trials.refresh()
         [new] = tpe.suggest(trials.new_trial_ids(1), domain, trials, int(rng.integers(2**31 - 1)))
         trials.insert_trial_docs([new])
         trials.refresh()
-        found: Values = space_eval(space, {name: value[0] for name, value in new["misc"]["vals"].items()})
+        found: Values = space_eval(
+            space, {name: value[0] for name, value in new["misc"]["vals"].items()}
+        )
         return found
 
     return propose
@@ -188,7 +211,9 @@ def _ray(parameters: Sequence[Parameter], seed: int) -> Propose:
     from ray.tune.search.variant_generator import generate_variants
 
     space = {
-        each.name: tune.loguniform(each.low, each.high) if isinstance(each, Double) else tune.choice(each.choices)  # type: ignore[union-attr]
+        each.name: tune.loguniform(each.low, each.high)
+        if isinstance(each, Double)
+        else tune.choice(each.choices)  # type: ignore[union-attr]
         for each in parameters
     }
     state = np.random.RandomState(seed)
@@ -226,9 +251,13 @@ def proposal_time(row: str, experiment: Experiment, trials: int) -> float:
         rng = random.Random(seed)
         points = [random_point(dimensions, rng) for _ in range(trials)]
         known = [proposal_of(dimensions, point) for point in points]
-        history = [Past(each.point, each.values, True, rng.lognormvariate(1, 0.3)) for each in known]
+        history = [
+            Past(each.point, each.values, True, rng.lognormvariate(1, 0.3)) for each in known
+        ]
         name, settings = ALGORITHMS[row]
-        search = sampler(replace(experiment, algorithm=Algorithm(name, settings), first_trials=()), seed)
+        search = sampler(
+            replace(experiment, algorithm=Algorithm(name, settings), first_trials=()), seed
+        )
         begin = time.process_time()
         search.propose(history)
         seconds.append(time.process_time() - begin)
@@ -239,7 +268,10 @@ def print_times(experiment: Experiment) -> None:
     """Print how long each of our samplers takes for a proposal."""
     print(line("optuna", "torch"), f"{len(experiment.parameters)} parameters", sep="\n")
     for row in ALGORITHMS:
-        early, late = (f"{1000 * proposal_time(row, experiment, at):.0f} ms after {at} trials" for at in (40, 200))
+        early, late = (
+            f"{1000 * proposal_time(row, experiment, at):.0f} ms after {at} trials"
+            for at in (40, 200)
+        )
         print(f"{row:24} {early}, {late}", flush=True)
 
 
@@ -265,18 +297,32 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--rows", default=",".join([*OURS, *PRIOR, *PEERS]))
-    parser.add_argument("--times", action="store_true", help="print the processor time of proposals, and nothing else")
-    parser.add_argument("--noise", type=float, help="standard deviation of log fd between seeds (default: tabulated)")
+    parser.add_argument(
+        "--times",
+        action="store_true",
+        help="print the processor time of proposals, and nothing else",
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        help="standard deviation of log fd between seeds (default: tabulated)",
+    )
     parser.add_argument("--space", choices=("manifest", "nine"), default="manifest")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     experiment = load(WIDE)
-    parameters = NINE if args.space == "nine" else tuple(each for each in experiment.parameters if each.name in DEFAULT)
+    parameters = (
+        NINE
+        if args.space == "nine"
+        else tuple(each for each in experiment.parameters if each.name in DEFAULT)
+    )
     first = {each.name: DEFAULT[each.name] for each in parameters}
     dimensions = [dimension(parameter) for parameter in parameters]
     first_trials = checked([first], dimensions)
-    experiment = replace(experiment, parameters=parameters, first_trials=first_trials, max_trials=args.trials)
+    experiment = replace(
+        experiment, parameters=parameters, first_trials=first_trials, max_trials=args.trials
+    )
     if args.times:
         print_times(experiment)
         return
@@ -291,7 +337,8 @@ def main() -> None:
     for row in args.rows.split(","):
         make = peer if row in PEERS else with_prior if row in PRIOR else ours
         outcomes = [
-            simulate(landscape, make(row, experiment, seed), args.trials, seed) for seed in range(args.repetitions)
+            simulate(landscape, make(row, experiment, seed), args.trials, seed)
+            for seed in range(args.repetitions)
         ]
         print(report(row, landscape, outcomes, args.trials), flush=True)
 

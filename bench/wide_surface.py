@@ -2,11 +2,11 @@
 
     python -m bench.wide_surface [--random 240] [--near 380] [--corner 48] [--workers 2]      about an hour on 2 cores
 
-Digits, 100 epochs each, as in manifests/wide.yaml. The design has five parts: the default preset on eight seeds, a
-random design, a neighbourhood of the best trainings so far (each child changes about a third of its parent's values),
-a second seed of some of them for the noise, and the corner in which the best of all these lie, with smaller batches and
-noise vectors than before. One JSON object per training is appended to bench/wide-surface.jsonl,
-so an interrupted run continues.
+Digits, 100 epochs each, as in manifests/wide.yaml. The design has five parts: the default preset on
+eight seeds, a random design, a neighbourhood of the best trainings so far (each child changes about
+a third of its parent's values), a second seed of some of them for the noise, and the corner in
+which the best of all these lie, with smaller batches and noise vectors than before. One JSON object
+per training is appended to bench/wide-surface.jsonl, so an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 CORNER: dict[str, tuple[Any, ...]] = {
     "loss": CHOICES["loss"], "emaDecay": (0.99, 0.995, 0.999), "latentDim": (4, 8, 16), "bs": (8, 16, 32),
 }  # fmt: skip
-CORNER_RANGES = {"lr": (8e-4, 4e-3), "dLrRatio": (0.6, 1.8), "r1Gamma": (0.1, 5.0)}  # all log-uniform
+# all log-uniform
+CORNER_RANGES = {"lr": (8e-4, 4e-3), "dLrRatio": (0.6, 1.8), "r1Gamma": (0.1, 5.0)}
 RANGES = {"lr": (1e-5, 1e-2), "dLrRatio": (0.25, 4.0)}  # both log-uniform
 DEFAULT: Point = {
     "lr": 2e-3, "bs": 64, "beta1": 0.0, "loss": "ns", "r1Gamma": 1.0, "emaDecay": 0.999, "nCritic": 1,
@@ -56,7 +57,11 @@ def train(job: tuple[Point, int]) -> dict[str, Any]:
     """Train one point with one seed; its fd and training fd at each evaluation."""
     point, seed = job
     argv = [f"{flag}={point[name]}" for name, flag in FLAGS.items()]
-    return {"point": point, "seed": seed, **scores([*argv, f"--epochs={EPOCHS}", f"--evals={EVALS}", f"--seed={seed}"])}
+    return {
+        "point": point,
+        "seed": seed,
+        **scores([*argv, f"--epochs={EPOCHS}", f"--evals={EVALS}", f"--seed={seed}"]),
+    }
 
 
 def scores(argv: Sequence[str]) -> dict[str, Any]:
@@ -91,7 +96,9 @@ def child(rng: random.Random, parent: Point) -> Point:
             continue
         if name in RANGES:
             low, high = RANGES[name]
-            point[name] = float(f"{min(max(point[name] * math.exp(rng.gauss(0, 0.6)), low), high):.5g}")
+            point[name] = float(
+                f"{min(max(point[name] * math.exp(rng.gauss(0, 0.6)), low), high):.5g}"
+            )
         else:
             point[name] = draw(rng, name)
     return point
@@ -103,7 +110,9 @@ def corner(rng: random.Random) -> Point:
     return point | {name: _log_uniform(rng, *ends) for name, ends in CORNER_RANGES.items()}
 
 
-def design(done: list[dict[str, Any]], randoms: int, near: int, corners: int) -> Iterator[tuple[Point, int]]:
+def design(
+    done: list[dict[str, Any]], randoms: int, near: int, corners: int
+) -> Iterator[tuple[Point, int]]:
     """The trainings still to do, none of them twice; `done` grows while this is iterated."""
     seen = {key(run["point"], run["seed"]) for run in done}
     rng = random.Random(1)
@@ -112,12 +121,16 @@ def design(done: list[dict[str, Any]], randoms: int, near: int, corners: int) ->
     for job in first:
         if key(*job) not in seen:
             yield job
-    for number in range(max(len(done) - len(first), 0), near):  # a later part begins only when these are done
+    # a later part begins only when these are done
+    for number in range(max(len(done) - len(first), 0), near):
         rng = random.Random(1000 + number)
         parents = best(done)[: max(len(done) // 8, 5)]
         job = DEFAULT, 0
         while key(*job) in seen:
-            job = child(rng, rng.choice(parents)["point"] if rng.random() < 0.8 else DEFAULT), number % 3
+            job = (
+                child(rng, rng.choice(parents)["point"] if rng.random() < 0.8 else DEFAULT),
+                number % 3,
+            )
         seen.add(key(*job))
         yield job
     ranked = best(done)
@@ -151,9 +164,14 @@ def main() -> None:
     args = parser.parse_args()
     done = [json.loads(row) for row in PATH.read_text().splitlines()[1:]] if PATH.exists() else []
     if not done:
-        PATH.write_text(json.dumps({"about": f"python -m bench.wide_surface: digits; {line('torch')}"}) + "\n")
+        PATH.write_text(
+            json.dumps({"about": f"python -m bench.wide_surface: digits; {line('torch')}"}) + "\n"
+        )
     todo = design(done, args.random, args.near, args.corner)
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool, PATH.open("a", buffering=1) as file:
+    with (
+        multiprocessing.get_context("spawn").Pool(args.workers) as pool,
+        PATH.open("a", buffering=1) as file,
+    ):
         running: list[Any] = []
         while True:
             while len(running) < args.workers and (job := next(todo, None)) is not None:

@@ -3,8 +3,8 @@
     python examples/moons.py --lr 0.1 --bs 32
     gantune init -- python examples/moons.py --lr 0.1 --bs 32
 
-It follows the few rules of docs/bring-your-own.md: a metric is printed as name=value, the exit code is 0, `main(argv)`
-can be called, and pictures go to samples.png.
+It follows the few rules of docs/bring-your-own.md: a metric is printed as name=value, the exit code
+is 0, `main(argv)` can be called, and pictures go to samples.png.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Network:
 
     def predict(self, x: Array) -> Array:
         """Return the probability of the second moon for each point: [N, 2] -> [N]."""
-        return np.asarray(1 / (1 + np.exp(-np.clip(_biased(self._hidden(x)) @ self.second, -50, 50))))
+        return np.asarray(
+            1 / (1 + np.exp(-np.clip(_biased(self._hidden(x)) @ self.second, -50, 50)))
+        )
 
     def step(self, x: Array, label: Array, lr: float, decay: float) -> None:
         """Take one step of gradient descent on the cross-entropy."""
@@ -60,7 +62,9 @@ def _biased(x: Array) -> Array:
 def draw(network: Network, x: Array, label: Array) -> None:
     """Write samples.png: the network's decision everywhere, and the held-out points."""
     across, down = np.meshgrid(np.linspace(-2, 3, PIXELS), np.linspace(1.8, -1.3, PIXELS))
-    decision = network.predict(np.stack([across.ravel(), down.ravel()], axis=1)).reshape(PIXELS, PIXELS)
+    decision = network.predict(np.stack([across.ravel(), down.ravel()], axis=1)).reshape(
+        PIXELS, PIXELS
+    )
     pixels = (64 + 128 * decision).astype(np.uint8)
     column = np.clip((x[:, 0] + 2) / 5 * PIXELS, 0, PIXELS - 1).astype(int)
     row = np.clip((1.8 - x[:, 1]) / 3.1 * PIXELS, 0, PIXELS - 1).astype(int)
@@ -76,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hidden", type=int, default=16, help="units of the hidden layer")
     parser.add_argument("--weight-decay", type=float, default=1e-4, help="penalty on large weights")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the data")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order of the points")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights and of the order of the points"
+    )
     options = parser.parse_args(argv)
     data = np.random.default_rng(0)  # the same points for every trial
     x, label = moons(500, data)

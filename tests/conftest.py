@@ -1,10 +1,11 @@
 """What every test shares: the opt-in flags, and a sentence for each test that they leave out.
 
-`pytest --with-slow` adds tests that take minutes, and more cases of others; `--with-gpu` those that need a CUDA device,
-`--with-cluster` those that run on the cluster KUBECONFIG names. Mark a test with `@pytest.mark.slow`,
-`@pytest.mark.gpu` or `@pytest.mark.cluster`.
+`pytest --with-slow` adds tests that take minutes, and more cases of others; `--with-gpu` those that
+need a CUDA device, `--with-cluster` those that run on the cluster KUBECONFIG names. Mark a test
+with `@pytest.mark.slow`, `@pytest.mark.gpu` or `@pytest.mark.cluster`.
 
-A run that leaves processes behind fails: they would write into directories and use the cores of later runs.
+A run that leaves processes behind fails: they would write into directories and use the cores of
+later runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ OPT_IN = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     for marker, why in OPT_IN.items():
-        parser.addoption(f"--with-{marker}", action="store_true", help=f"also run the tests marked {marker}: {why}")
+        parser.addoption(
+            f"--with-{marker}",
+            action="store_true",
+            help=f"also run the tests marked {marker}: {why}",
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,7 +64,9 @@ def leaves_no_process() -> Iterator[None]:
     for pid in left:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    assert not left, "the tests left processes behind: " + "; ".join(f"{pid} {line}" for pid, line in left.items())
+    assert not left, "the tests left processes behind: " + "; ".join(
+        f"{pid} {line}" for pid, line in left.items()
+    )
 
 
 def _started_with(variable: str) -> dict[int, str]:
@@ -69,7 +76,13 @@ def _started_with(variable: str) -> dict[int, str]:
         with contextlib.suppress(OSError):
             if variable.encode() not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            line = (
+                (folder / "cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+                .strip()
+            )
             if "multiprocessing.resource_tracker" not in line:  # finishes with pytest's own process
                 found[int(folder.name)] = line[:200]
     return found

@@ -1,8 +1,9 @@
 """What README.md and docs/ tell people to type is held against the real programs.
 
-Every command in a fenced `sh` or `console` block is read with the parser that would read it (gantune's, the trainer's,
-the Makefile's targets), files it names must exist, and those that need no study, cluster or network are run. After an
-idea of simonw/sqlite-utils. A program that this file does not know fails, so that nobody forgets to add it.
+Every command in a fenced `sh` or `console` block is read with the parser that would read it
+(gantune's, the trainer's, the Makefile's targets), files it names must exist, and those that need
+no study, cluster or network are run. After an idea of simonw/sqlite-utils. A program that this file
+does not know fails, so that nobody forgets to add it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()]
+PAGES = [
+    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()
+]
 FENCE = re.compile(r"^```(sh|bash|shell|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INNER = re.compile(r"\$\(([^()]*)\)")
 SEPARATORS = {"&&", "||", ";", "|", "&", ">", ">>", "<"}
@@ -36,7 +39,11 @@ def blocks(text: str) -> Iterator[str]:
     """The lines that are typed: all of an `sh` block, those after a prompt in a `console` block."""
     for language, body in FENCE.findall(text):
         lines = body.replace("\\\n", " ").splitlines()
-        typed = (line.removeprefix("$ ") for line in lines if line.startswith("$ ")) if language == "console" else lines
+        typed = (
+            (line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+            if language == "console"
+            else lines
+        )
         yield from (line for line in typed if line.strip() and not line.lstrip().startswith("#"))
 
 
@@ -72,16 +79,26 @@ def documented() -> list[tuple[str, list[str]]]:
 
 def files(words: list[str]) -> Iterator[str]:
     """The words that name a file of this repository."""
-    return (word for word in words if re.match(r"(\./)?(manifests|charts|kind|bench|tests|docs|examples)/", word))
+    return (
+        word
+        for word in words
+        if re.match(r"(\./)?(manifests|charts|kind|bench|tests|docs|examples)/", word)
+    )
 
 
 @pytest.mark.parametrize(
-    ("page", "words"), documented(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
+    ("page", "words"),
+    documented(),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_documented_command_is_valid(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_command_is_valid(
+    page: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     for name in files(words):
-        assert list(ROOT.glob(name.removeprefix("./").rstrip("/"))), f"{page}: {name} is not in the repository"
+        assert list(ROOT.glob(name.removeprefix("./").rstrip("/"))), (
+            f"{page}: {name} is not in the repository"
+        )
     program, *rest = words
     program = program.removeprefix(".venv/bin/")
     if program == "gantune" or words[:3] == ["python", "-m", "tuner"]:
@@ -95,7 +112,9 @@ def test_documented_command_is_valid(page: str, words: list[str], monkeypatch: p
     elif program in ("python", "python3"):
         assert rest, f"{page}: {words}"
     else:
-        assert program in KNOWN, f"{page} tells people to type {program!r}: check it in tests/test_docs.py"
+        assert program in KNOWN, (
+            f"{page} tells people to type {program!r}: check it in tests/test_docs.py"
+        )
 
 
 def read_by_gantune(argv: list[str]) -> None:
@@ -105,14 +124,29 @@ def read_by_gantune(argv: list[str]) -> None:
     if argv and argv[0] in COMMANDS and "--help" not in argv:
         command = gantune.get_command(click.Context(gantune), argv[0])
         assert command is not None
-        command.make_context(argv[0], [word.replace("FILE", "manifests/bayes.yaml") for word in argv[1:]])
-    others = [word for word in argv if word.endswith(".yaml") and word not in files(argv)]  # a reader's own manifests
-    if argv and argv[0] in RUN and "--cluster" not in argv and not others and not any(map(str.isupper, argv)):
+        command.make_context(
+            argv[0], [word.replace("FILE", "manifests/bayes.yaml") for word in argv[1:]]
+        )
+    # a reader's own manifests
+    others = [word for word in argv if word.endswith(".yaml") and word not in files(argv)]
+    if (
+        argv
+        and argv[0] in RUN
+        and "--cluster" not in argv
+        and not others
+        and not any(map(str.isupper, argv))
+    ):
         expanded = (
-            [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]] if "*" in str(argv) else argv
+            [str(path) for word in argv for path in sorted(ROOT.glob(word)) or [word]]
+            if "*" in str(argv)
+            else argv
         )
         run = subprocess.run(
-            [sys.executable, "-m", "tuner", *expanded], capture_output=True, text=True, cwd=ROOT, check=False
+            [sys.executable, "-m", "tuner", *expanded],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
 
@@ -136,16 +170,21 @@ def read_by_source(module: str, argv: list[str]) -> None:
         text = source.read_text(encoding="utf-8")
         for word in argv:
             option = word.partition("=")[0]
-            assert not option.startswith("--") or f'"{option}"' in text, f"{module} has no option {option}"
+            assert not option.startswith("--") or f'"{option}"' in text, (
+                f"{module} has no option {option}"
+            )
 
 
 def inline() -> list[tuple[str, str]]:
     """(page, command) of every command of this project in running text, such as `gantune best NAME`."""
     found: dict[tuple[str, str], None] = {}
     for page in PAGES:
-        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(
+            r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+        )
         for span in re.findall(
-            r"`((?:gantune|python -m (?:bench|trainer|tuner)[^\s`]*) [^`\n]+|python -m bench[^\s`]+)`", text
+            r"`((?:gantune|python -m (?:bench|trainer|tuner)[^\s`]*) [^`\n]+|python -m bench[^\s`]+)`",
+            text,
         ):
             found[page.name, span] = None
     return list(found)
@@ -176,17 +215,25 @@ def options_of_gantune(words: list[str]) -> None:
     assert words[0] in COMMANDS, f"there is no command {words[0]}"
     command = gantune.get_command(click.Context(gantune), words[0])
     assert command is not None
-    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    known = {
+        option
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+    }
     end = words.index("--") if "--" in words else len(words)
     for word in words[1:end]:
         option = word.partition("=")[0]
-        assert not option.startswith("--") or option in known | {"--help"}, f"{words[0]} has no option {option}"
+        assert not option.startswith("--") or option in known | {"--help"}, (
+            f"{words[0]} has no option {option}"
+        )
 
 
 def read_by_make(argv: list[str]) -> None:
     """Return whether make knows the target; a dry run, which executes nothing."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    run = subprocess.run(["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    run = subprocess.run(
+        ["make", "--dry-run", *argv], capture_output=True, text=True, cwd=ROOT, env=env, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -199,9 +246,7 @@ def test_links_in_docs_resolve(page: Path) -> None:
 
 
 def test_finds_commands_in_pages() -> None:
-    text = (
-        "```sh\n# no\nA=1 make tune  # yes\npython -m trainer $(gantune best x --format args) \\\n  --epochs 2\n```\n"
-    )
+    text = "```sh\n# no\nA=1 make tune  # yes\npython -m trainer $(gantune best x --format args) \\\n  --epochs 2\n```\n"
     text += "```console\n$ gantune list | head -1\nfd 1\n```\n```yaml\ngantune: no\n```\n"
     found = [words for line in blocks(text) for words in commands(line)]
     assert found == [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST_FILE, LONGEST_FUNCTION = 400, 50  # lines
+LONGEST_FILE, LONGEST_FUNCTION = 500, 75  # lines
 
 
 def sources() -> Iterator[tuple[str, str]]:
@@ -42,14 +42,18 @@ def test_client_has_no_import_cycle() -> None:
     import grimp
 
     graph = grimp.build_graph("tuner", exclude_type_checking_imports=True, cache_dir=None)
-    left = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    left = {
+        module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules
+    }
     while free := [module for module, imported in left.items() if not imported & left.keys()]:
         for module in free:
             del left[module]
     assert {module: imported & left.keys() for module, imported in left.items()} == {}
 
 
-def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_contracts_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from importlinter.cli import lint_imports
 
     monkeypatch.chdir(ROOT)

@@ -37,7 +37,9 @@ def python(folder: Path, name: str, *, old: bool = False, has_venv: bool = True)
 
 def make_venv(path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     command = ["sh", str(ROOT / ".ci" / "venv.sh"), str(path / "made"), *argv]
-    return subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={"PATH": str(path)}, capture_output=True, text=True, check=False
+    )
 
 
 def test_reports_missing_python(bare):
@@ -73,11 +75,16 @@ def test_named_python_must_be_suitable(bare):
     python(bare, "python3.12")
     python(bare, "mine", old=True)
     run = make_venv(bare, "mine")
-    assert (run.returncode, run.stderr) == (1, "make: PYTHON=mine is not Python 3.11 or newer: name another one\n")
+    assert (run.returncode, run.stderr) == (
+        1,
+        "make: PYTHON=mine is not Python 3.11 or newer: name another one\n",
+    )
 
 
 def test_help_lists_every_target(bare):
-    run = subprocess.run(["make"], cwd=ROOT, env={"PATH": str(bare)}, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        ["make"], cwd=ROOT, env={"PATH": str(bare)}, capture_output=True, text=True, check=True
+    )
     for target in ("help", "tune", "test", "lint", "types", "check", "clean"):
         assert f"make {target} " in run.stdout
 

@@ -16,7 +16,9 @@ def normal(name: str) -> str:
 
 
 def test_every_pinned_package_has_hashes() -> None:
-    entries = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", LOCK.read_text(), flags=re.MULTILINE)).splitlines()
+    entries = re.sub(
+        r"\\\n\s*", "", re.sub(r"^#.*\n", "", LOCK.read_text(), flags=re.MULTILINE)
+    ).splitlines()
     assert len(entries) > 100
     for entry in entries:
         assert re.fullmatch(r"[\w.-]+==[\w.+]+( --hash=sha256:[0-9a-f]{64})+", entry), entry
@@ -25,7 +27,9 @@ def test_every_pinned_package_has_hashes() -> None:
 
 
 def test_pins_are_constraints_without_hashes() -> None:
-    pins = subprocess.run([ROOT / ".ci" / "pins.sh"], capture_output=True, text=True, check=True).stdout.splitlines()
+    pins = subprocess.run(
+        [ROOT / ".ci" / "pins.sh"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", pin) for pin in pins)
     assert len(pins) == LOCK.read_text().count("==")
 

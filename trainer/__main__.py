@@ -3,8 +3,9 @@
     python -m trainer --lr 1e-3 --bs 64
     python -m trainer --preset article --dataset mnist --data-dir data --output-dir runs/1
 
-Exit codes: 0 success, 1 a file cannot be written or a port cannot be opened (a full disk, a lost volume: a later
-attempt may succeed), 2 bad flag or unusable data, 3 diverged with --on-divergence=fail, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 success, 1 a file cannot be written or a port cannot be opened (a full disk, a lost
+volume: a later attempt may succeed), 2 bad flag or unusable data, 3 diverged with
+--on-divergence=fail, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import sys
@@ -53,10 +54,16 @@ def _run(config: Config, stop: GracefulStop) -> int:
     except (UsageError, DataError, CheckpointError) as error:
         return process.fail(PROGRAM, error)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return process.fail(PROGRAM, f"out of memory ({error}). Lower --bs, --samples, --g-hidden or --latent-dim")
+        return process.fail(
+            PROGRAM, f"out of memory ({error}). Lower --bs, --samples, --g-hidden or --latent-dim"
+        )
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        what = f"{where}{error.strerror}. Free some space or name another place" if error.strerror else error
+        what = (
+            f"{where}{error.strerror}. Free some space or name another place"
+            if error.strerror
+            else error
+        )
         return process.fail(PROGRAM, what, process.FAILED)
 
 

@@ -1,7 +1,7 @@
 """Files that survive a kill: the checkpoint of a run and the weights of the generator. safetensors, without pickle.
 
-A file is written next to its target, synced to the disk, and renamed: a reader finds the old file or the new one, never
-a part. A checkpoint holds its own checksum and the settings of its run.
+A file is written next to its target, synced to the disk, and renamed: a reader finds the old file
+or the new one, never a part. A checkpoint holds its own checksum and the settings of its run.
 """
 
 import contextlib
@@ -38,7 +38,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder; the file itself is synced
+    # some network file systems cannot sync a folder; the file itself is synced
+    with contextlib.suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -81,7 +82,9 @@ def check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Store weights without metadata, atomically. Raises OSError."""
-    write_atomically(path, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()}))
+    write_atomically(
+        path, safetensors.torch.save({k: w.detach().cpu().contiguous() for k, w in weights.items()})
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -89,10 +92,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is not a checkpoint of this version ({FORMAT}). {FIX}")
+                raise CheckpointError(
+                    f"{path} is not a checkpoint of this version ({FORMAT}). {FIX}"
+                )
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a dict
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file ({error}). {FIX}") from error
+        raise CheckpointError(
+            f"{path} is truncated or not a safetensors file ({error}). {FIX}"
+        ) from error
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -2,8 +2,9 @@
 
     Config.parse(["--lr", "1e-3", "--bs", "64"]) -> Config(lr=0.001, bs=64, ...)
 
-Imports no torch, so that `python -m trainer --help` is fast. A preset only sets flags, and a flag on the command line
-overrides it. Field metadata: `help`, `unit`, `low`/`high` (inclusive), `below` (exclusive), `choices`.
+Imports no torch, so that `python -m trainer --help` is fast. A preset only sets flags, and a flag
+on the command line overrides it. Field metadata: `help`, `unit`, `low`/`high` (inclusive), `below`
+(exclusive), `choices`.
 """
 
 import argparse
@@ -64,7 +65,9 @@ class Config:
     """One trial. Every field is a flag: `beta1` is `--beta1`, `g_hidden` is `--g-hidden`."""
 
     preset: str = _flag(
-        "stable", "set the flags that are not given; article: the article's GAN", choices=tuple(PRESETS)
+        "stable",
+        "set the flags that are not given; article: the article's GAN",
+        choices=tuple(PRESETS),
     )
     # optimisation
     lr: float = _flag(2e-3, "learning rate of the generator", low=1e-8, high=10.0, per_trial=True)
@@ -74,13 +77,29 @@ class Config:
         "optimizer of both networks; sgd: --beta1 is the momentum; rmsprop: --beta2 is the decay",
         choices=("adam", "adamw", "rmsprop", "sgd"),
     )
-    beta1: float = _flag(0.0, "decay rate of the gradient's running mean", low=0.0, below=1.0, per_trial=True)
-    beta2: float = _flag(0.99, "decay rate of the squared gradient's running mean", low=0.0, below=1.0, per_trial=True)
+    beta1: float = _flag(
+        0.0, "decay rate of the gradient's running mean", low=0.0, below=1.0, per_trial=True
+    )
+    beta2: float = _flag(
+        0.99,
+        "decay rate of the squared gradient's running mean",
+        low=0.0,
+        below=1.0,
+        per_trial=True,
+    )
     weight_decay: float = _flag(
-        0.0, "weight decay, added to the gradient; adamw: decoupled", low=0.0, high=10.0, per_trial=True
+        0.0,
+        "weight decay, added to the gradient; adamw: decoupled",
+        low=0.0,
+        high=10.0,
+        per_trial=True,
     )
     d_lr_ratio: float = _flag(
-        1.0, "learning rate of the discriminator divided by --lr", low=1e-4, high=1e4, per_trial=True
+        1.0,
+        "learning rate of the discriminator divided by --lr",
+        low=1e-4,
+        high=1e4,
+        per_trial=True,
     )
     n_critic: int = _flag(1, "discriminator steps per generator step", low=1, high=100)
     # objective
@@ -90,10 +109,18 @@ class Config:
         choices=tuple(LOSSES),
     )
     r1_gamma: float = _flag(
-        1.0, "weight of the gradient penalty on real images; 0: none", low=0.0, high=1e4, per_trial=True
+        1.0,
+        "weight of the gradient penalty on real images; 0: none",
+        low=0.0,
+        high=1e4,
+        per_trial=True,
     )
     r2_gamma: float = _flag(
-        0.0, "weight of the gradient penalty on generated images; 0: none", low=0.0, high=1e4, per_trial=True
+        0.0,
+        "weight of the gradient penalty on generated images; 0: none",
+        low=0.0,
+        high=1e4,
+        per_trial=True,
     )
     label_smoothing: float = _flag(
         0.0,
@@ -107,7 +134,11 @@ class Config:
         low=0.0, below=1.0, per_trial=True,
     )  # fmt: skip
     # networks
-    model: str = _flag("mlp", "mlp: the article's network; dcgan: a small convolutional network", choices=tuple(WIDTHS))
+    model: str = _flag(
+        "mlp",
+        "mlp: the article's network; dcgan: a small convolutional network",
+        choices=tuple(WIDTHS),
+    )
     latent_dim: int = _flag(100, "size of the generator's input", low=1, high=65536)
     g_hidden: tuple[int, ...] | None = _flag(
         None,
@@ -118,12 +149,17 @@ class Config:
     d_hidden: tuple[int, ...] | None = _flag(
         None, "the same for the discriminator; default 256,128 or 32,64", low=1, high=65536
     )
-    spectral_norm: bool = _flag(False, "divide each weight matrix of the discriminator by its largest singular value")
+    spectral_norm: bool = _flag(
+        False, "divide each weight matrix of the discriminator by its largest singular value"
+    )
     # data and budget
     dataset: str = _flag(
-        "digits", "digits (bundled), mnist, fashion-mnist, or the folder or .npz file of images that was prepared"
+        "digits",
+        "digits (bundled), mnist, fashion-mnist, or the folder or .npz file of images that was prepared",
     )
-    data_dir: Path | None = _flag(None, "directory in which python -m trainer.prepare stored the data set")
+    data_dir: Path | None = _flag(
+        None, "directory in which python -m trainer.prepare stored the data set"
+    )
     epochs: float | None = _flag(
         None, f"passes over the training images; default: enough for {IMAGES_PER_TRIAL:,} images",
         low=1e-6, high=1e6,
@@ -133,17 +169,31 @@ class Config:
         " results then depend on the machine's speed and are not reproducible",
         unit="seconds", low=1e-3, high=1e7,
     )  # fmt: skip
-    evals: int = _flag(8, "number of evaluations, evenly spaced, the last one at the end", low=1, high=10000)
-    samples: int = _flag(2000, "number of generated images per score", unit="images", low=64, high=1_000_000)
-    seed: int = _flag(0, "seed of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True)
+    evals: int = _flag(
+        8, "number of evaluations, evenly spaced, the last one at the end", low=1, high=10000
+    )
+    samples: int = _flag(
+        2000, "number of generated images per score", unit="images", low=64, high=1_000_000
+    )
+    seed: int = _flag(
+        0, "seed of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True
+    )
     # where and how it runs
-    device: str = _flag("auto", "auto: the GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda"))
-    precision: str = _flag("fp32", "precision of matrix products; tf32 needs CUDA", choices=("fp32", "tf32", "bf16"))
+    device: str = _flag(
+        "auto", "auto: the GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda")
+    )
+    precision: str = _flag(
+        "fp32", "precision of matrix products; tf32 needs CUDA", choices=("fp32", "tf32", "bf16")
+    )
     threads: int = _flag(
-        0, "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest", low=0, high=1024
+        0,
+        "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest",
+        low=0,
+        high=1024,
     )
     output_dir: Path | None = _flag(
-        None, "write weights, samples.png, real.png, run.json, metrics.jsonl and the checkpoint to this directory"
+        None,
+        "write weights, samples.png, real.png, run.json, metrics.jsonl and the checkpoint to this directory",
     )
     metrics_file: Path | None = _flag(
         None, "write the metric lines to this file too (for Katib's File collector, format TEXT)"
@@ -156,7 +206,11 @@ class Config:
         "address that --metrics-port listens on; 0.0.0.0: reachable from other hosts, as a scraped pod needs",
     )
     checkpoint_interval: float = _flag(
-        30.0, "time between checkpoints in --output-dir; 0: after each step", unit="seconds", low=0.0, high=1e6
+        30.0,
+        "time between checkpoints in --output-dir; 0: after each step",
+        unit="seconds",
+        low=0.0,
+        high=1e6,
     )
     resume: str = _flag(
         "auto", "auto: continue from the checkpoint in --output-dir if there is one; never: start again;"
@@ -220,7 +274,10 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         ok = value in metadata["choices"]
     elif "low" in metadata:
         high, below = metadata.get("high", math.inf), metadata.get("below", math.inf)
-        ok = all(metadata["low"] <= v <= high and v < below for v in (value if isinstance(value, tuple) else (value,)))
+        ok = all(
+            metadata["low"] <= v <= high and v < below
+            for v in (value if isinstance(value, tuple) else (value,))
+        )
     else:
         return
     if not ok:
@@ -236,11 +293,17 @@ def _check_combinations(c: Config) -> None:
             f" Set --label-smoothing=0, or --loss to one of {smoothed}"
         )
     if c.precision == "tf32" and c.device == "cpu":
-        raise UsageError("--precision=tf32: the CPU has no TF32. Use --precision=fp32 or bf16, or --device=cuda")
+        raise UsageError(
+            "--precision=tf32: the CPU has no TF32. Use --precision=fp32 or bf16, or --device=cuda"
+        )
     if c.budget_seconds is not None and c.epochs is not None:
-        raise UsageError("--budget-seconds and --epochs are both given, but a trial has one budget. Remove one of them")
+        raise UsageError(
+            "--budget-seconds and --epochs are both given, but a trial has one budget. Remove one of them"
+        )
     if c.resume == "must" and c.output_dir is None:
-        raise UsageError("--resume=must: there is no checkpoint without --output-dir. Name the directory that holds it")
+        raise UsageError(
+            "--resume=must: there is no checkpoint without --output-dir. Name the directory that holds it"
+        )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -291,7 +354,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
     metadata = field.metadata
-    preset = [f"{name}: {flags[field.name]}" for name, flags in PRESETS.items() if field.name in flags]
+    preset = [
+        f"{name}: {flags[field.name]}" for name, flags in PRESETS.items() if field.name in flags
+    ]
     notes = [metadata["unit"]] if "unit" in metadata else []
     notes += [_rule(metadata).removeprefix("must be ")] if "low" in metadata else []
     notes += [f"default {field.default}"] if field.default is not None and not preset else []
@@ -299,5 +364,9 @@ def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
     text = (metadata["help"] + (f" [{'; '.join(notes)}]" if notes else "")).replace("%", "%%")
     if field.type is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
-    metavar = "{" + ",".join(metadata["choices"]) + "}" if "choices" in metadata else field.name.split("_")[-1].upper()
+    metavar = (
+        "{" + ",".join(metadata["choices"]) + "}"
+        if "choices" in metadata
+        else field.name.split("_")[-1].upper()
+    )
     return {"type": _TYPES[field.type], "metavar": metavar, "help": text}

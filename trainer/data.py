@@ -1,11 +1,12 @@
 """Images: the bundled digits, or a set that `python -m trainer.prepare` stored, as one uint8 tensor on the device.
 
-A trial never downloads and never decodes images. It reads one .npz with two arrays, `train` and `held_out`, both uint8
-[N, C, H, W]. Training uses `train` only; every metric is measured on `held_out`.
+A trial never downloads and never decodes images. It reads one .npz with two arrays, `train` and
+`held_out`, both uint8 [N, C, H, W]. Training uses `train` only; every metric is measured on
+`held_out`.
 
-`digits` is bundled: 1,797 real 8x8 handwritten digits (assets/README.md has the source and the licence), values 0..16
-scaled to 0..255. Every fourth image (index % 4 == 3 in scikit-learn's order) is held out: 449 held-out images and 1,348
-training images. This split never changes.
+`digits` is bundled: 1,797 real 8x8 handwritten digits (assets/README.md has the source and the
+licence), values 0..16 scaled to 0..255. Every fourth image (index % 4 == 3 in scikit-learn's order)
+is held out: 449 held-out images and 1,348 training images. This split never changes.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ ASSETS = resources.files("trainer") / "assets"
 DOWNLOADABLE = ("mnist", "fashion-mnist")
 IMAGES_FILE = "images.npz"
 EXTRACTOR_FILE = "extractor.safetensors"
-GRID_LINE, GRID_GREY = 2, 96  # width in pixels and brightness of the lines between the images of a grid
+# width in pixels and brightness of the lines between the images of a grid
+GRID_LINE, GRID_GREY = 2, 96
 DOWNLOADED = "torchvision"
 """Fingerprint of a prepared set that came from torchvision."""
 
@@ -64,7 +66,8 @@ def load(dataset: str, data_dir: Path | None, device: torch.device) -> Images:
     """Return the images of `digits` (bundled), or of a set that trainer.prepare stored in data_dir, on the device.
 
     Args:
-        dataset: `digits`, `mnist`, `fashion-mnist`, or the path of the folder or .npz file that was prepared.
+        dataset: `digits`, `mnist`, `fashion-mnist`, or the path of the folder or .npz file that was
+        prepared.
         data_dir: The directory with prepared data sets.
         device: Where the images are stored.
 
@@ -73,7 +76,9 @@ def load(dataset: str, data_dir: Path | None, device: torch.device) -> Images:
     """
     folder = None
     if dataset == "digits":
-        with np.load(io.BytesIO((ASSETS / "digits.npz").read_bytes()), allow_pickle=False) as arrays:
+        with np.load(
+            io.BytesIO((ASSETS / "digits.npz").read_bytes()), allow_pickle=False
+        ) as arrays:
             train, held_out = arrays["train"], arrays["held_out"]
     else:
         folder = prepared_dir(dataset, data_dir)
@@ -95,7 +100,9 @@ def set_name(dataset: str) -> str:
 def prepared_dir(dataset: str, data_dir: Path | None) -> Path:
     """Return the folder in which trainer.prepare stores a data set. Raises DataError if data_dir is not given."""
     if data_dir is None:
-        raise DataError(f"--dataset {dataset} needs --data-dir, the directory that holds it. {_fix(dataset, None)}")
+        raise DataError(
+            f"--dataset {dataset} needs --data-dir, the directory that holds it. {_fix(dataset, None)}"
+        )
     return data_dir / set_name(dataset)
 
 
@@ -114,7 +121,9 @@ def fingerprint(source: Path) -> str:
         entries = [f"{source.stat().st_size}"]
     else:
         files = (path for path in source.rglob("*") if path.is_file())
-        entries = sorted(f"{path.relative_to(source).as_posix()} {path.stat().st_size}" for path in files)
+        entries = sorted(
+            f"{path.relative_to(source).as_posix()} {path.stat().st_size}" for path in files
+        )
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()
 
 
@@ -140,11 +149,18 @@ def _read_prepared(dataset: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} is damaged ({error}). Delete {folder}. {fix}") from error
     train, held_out, recorded = arrays["train"], arrays["held_out"], str(arrays["fingerprint"])
     for key, array in (("train", train), ("held_out", held_out)):
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != train.shape[1:] or array.size == 0:
+        if (
+            array.dtype != np.uint8
+            or array.ndim != 4
+            or array.shape[1:] != train.shape[1:]
+            or array.size == 0
+        ):
             rule = f"array {key} must be uint8 [N, C, H, W], got {array.dtype} {list(array.shape)}"
             raise DataError(f"{path} is damaged ({rule}). Delete {folder}. {fix}")
     if len(train) < 2 or len(held_out) < 2:
-        raise DataError(f"{path} is damaged (train and held_out need at least 2 images). Delete {folder}. {fix}")
+        raise DataError(
+            f"{path} is damaged (train and held_out need at least 2 images). Delete {folder}. {fix}"
+        )
     expected = recorded
     if dataset in DOWNLOADABLE:
         expected = DOWNLOADED
@@ -176,8 +192,8 @@ def spread(images: Tensor, count: int) -> Tensor:
 def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Write uint8 [N, C, H, W], with C of 1 or 3, as one PNG, row by row and atomically. The default is nearly square.
 
-    Small images are enlarged by a whole factor to at least 32 pixels a side, so that people can see them. Grey lines
-    separate the images.
+    Small images are enlarged by a whole factor to at least 32 pixels a side, so that people can see
+    them. Grey lines separate the images.
     """
     from PIL import Image
 
@@ -187,7 +203,9 @@ def write_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     scale = max(1, -(-32 // max(height, width)))
     tiles = images.cpu().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     tile_height, tile_width = height * scale + GRID_LINE, width * scale + GRID_LINE
-    canvas = torch.full((rows * columns, channels, tile_height, tile_width), GRID_GREY, dtype=torch.uint8)
+    canvas = torch.full(
+        (rows * columns, channels, tile_height, tile_width), GRID_GREY, dtype=torch.uint8
+    )
     canvas[..., :-GRID_LINE, :-GRID_LINE] = 0
     canvas[:count, :, :-GRID_LINE, :-GRID_LINE] = tiles
     canvas = canvas.view(rows, columns, channels, tile_height, tile_width).permute(0, 3, 1, 4, 2)

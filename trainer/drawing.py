@@ -29,15 +29,21 @@ def draw(folder: Path, count: int, seed: int = 0) -> torch.Tensor:
     try:
         weights = safetensors.torch.load(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise SampleError(f"--from {folder}: cannot read {path} ({_reason(error)}). Has the trial finished?") from error
+        raise SampleError(
+            f"--from {folder}: cannot read {path} ({_reason(error)}). Has the trial finished?"
+        ) from error
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != arch.generator_shapes():
-        raise SampleError(f"--from {folder}: {path} does not hold the generator that {RUN_FILE} describes")
+        raise SampleError(
+            f"--from {folder}: {path} does not hold the generator that {RUN_FILE} describes"
+        )
     needed = count * (3 * math.prod(arch.image) + 4 * arch.latent_dim)
     memory.require(needed, f"-n {count}", "Draw fewer images.")
     noise = torch.randn(1, count, arch.latent_dim, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
         stacked = {name: tensor.float()[None] for name, tensor in weights.items()}
-        return torch.cat([from_unit(arch.generate(stacked, part)[0]) for part in noise.split(CHUNK, 1)])
+        return torch.cat(
+            [from_unit(arch.generate(stacked, part)[0]) for part in noise.split(CHUNK, 1)]
+        )
 
 
 def _read_arch(path: Path) -> Arch:
@@ -48,10 +54,19 @@ def _read_arch(path: Path) -> Arch:
         g_hidden, d_hidden = (tuple(map(int, flags[name])) for name in ("g_hidden", "d_hidden"))
         arch = Arch(str(flags["model"]), (c, h, w), int(flags["latent_dim"]), g_hidden, d_hidden)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise SampleError(f"--from {path.parent}: it has no run.json of a trial ({_reason(error)})") from error
+        raise SampleError(
+            f"--from {path.parent}: it has no run.json of a trial ({_reason(error)})"
+        ) from error
     numbers = (c, h, w, arch.latent_dim, *g_hidden)
-    if min(numbers) < 1 or c * h * w > MAX_PIXELS or arch.model not in ("mlp", "dcgan") or len(g_hidden) > 64:
-        raise SampleError(f"--from {path.parent}: run.json describes no generator (image {[c, h, w]}, {arch.model})")
+    if (
+        min(numbers) < 1
+        or c * h * w > MAX_PIXELS
+        or arch.model not in ("mlp", "dcgan")
+        or len(g_hidden) > 64
+    ):
+        raise SampleError(
+            f"--from {path.parent}: run.json describes no generator (image {[c, h, w]}, {arch.model})"
+        )
     return arch
 
 

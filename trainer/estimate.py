@@ -1,7 +1,8 @@
 """How much memory a run will need, estimated from the flags before anything is allocated.
 
-Shapes: B batch, S samples per score, Z latent, P pixels of all channels. The factors count the float32 copies that
-exist at the same time; tests/trainer/test_memory.py compares them with the measured peak of real runs.
+Shapes: B batch, S samples per score, Z latent, P pixels of all channels. The factors count the
+float32 copies that exist at the same time; tests/trainer/test_memory.py compares them with the
+measured peak of real runs.
 """
 
 import math
@@ -10,8 +11,10 @@ from trainer.config import Config
 from trainer.models import Arch, Shapes
 
 FLOAT = 4  # bytes
-G_COPIES, D_COPIES = 6, 6  # weights, two moments, gradients, the running mean (G) or second-order gradients (D), spare
-SAVED_G, SAVED_D = 8, 6  # a checkpoint holds 4 and 3 of them, and exists twice while it is serialised
+# weights, two moments, gradients, the running mean (G) or second-order gradients (D), spare
+G_COPIES, D_COPIES = 6, 6
+# a checkpoint holds 4 and 3 of them, and exists twice while it is serialised
+SAVED_G, SAVED_D = 8, 6
 ACTIVATION_COPIES = 6  # forward, backward, and both again for a gradient penalty
 CHUNK = 1024  # images that are generated at a time for a score
 SCORE_BYTES = 8_000
@@ -26,7 +29,9 @@ def parts(config: Config, arch: Arch, *, on_cpu: bool) -> dict[str, int]:
         weights += FLOAT * (g * SAVED_G + d * SAVED_D)
     pixels = math.prod(arch.image)
     per_image = _activations(arch)
-    batch = FLOAT * config.bs * (config.latent_dim * config.n_critic + ACTIVATION_COPIES * per_image)
+    batch = (
+        FLOAT * config.bs * (config.latent_dim * config.n_critic + ACTIVATION_COPIES * per_image)
+    )
     samples = config.samples * (2 * FLOAT * config.latent_dim + 2 * pixels + SCORE_BYTES)
     batch += FLOAT * min(config.samples, CHUNK) * 2 * per_image
     return {
@@ -50,7 +55,8 @@ def _activations(arch: Arch) -> int:
     height, width = -(-h // scale), -(-w // scale)
     for channels in arch.g_hidden:
         height, width = 2 * height, 2 * width
-        total += 2 * channels * height * width  # the enlarged input of the convolution, and its output
+        # the enlarged input of the convolution, and its output
+        total += 2 * channels * height * width
     for channels in arch.d_hidden:
         h, w = (h + 1) // 2, (w + 1) // 2
         total += channels * h * w

@@ -1,10 +1,12 @@
 """Metrics: the distance of generated images to held-out images in the features of a small convolutional network.
 
 Shapes: N real, S generated samples, D feature dimensions, K nearest neighbour, C x H x W pixels.
-docs/metrics.md says what each metric means, its sample count, its value on real images and its source.
+docs/metrics.md says what each metric means, its sample count, its value on real images and its
+source.
 
-Features are multiplied by one number that is stored with the weights, so that training images have a mean variance of 1
-per dimension. A generator that always returns the mean image then has an fd of about D.
+Features are multiplied by one number that is stored with the weights, so that training images have
+a mean variance of 1 per dimension. A generator that always returns the mean image then has an fd of
+about D.
 """
 
 import hashlib
@@ -36,8 +38,8 @@ FORMAT = "gan-tuner extractor 1"
 class Extractor:
     """A small convolutional classifier without its last layer: uint8 [N, C, H, W] -> float32 [N, D].
 
-    weights: `conv.I.weight/bias`, strides 2 until at most 8 pixels remain (an 8x8 image starts with stride 1),
-    `features.weight/bias`, and the number `scale`. sha256: the hash of their file.
+    weights: `conv.I.weight/bias`, strides 2 until at most 8 pixels remain (an 8x8 image starts with
+    stride 1), `features.weight/bias`, and the number `scale`. sha256: the hash of their file.
     """
 
     def __init__(self, weights: dict[str, Tensor], sha256: str) -> None:
@@ -49,7 +51,9 @@ class Extractor:
         weights = {name: tensor.to(images.device) for name, tensor in self.weights.items()}
         with torch.inference_mode(), full_precision():
             chunks = images.split(max(1, 2**23 // images[0].numel() // 16))
-            return torch.cat([features(weights, to_unit(chunk)) * weights["scale"] for chunk in chunks])
+            return torch.cat(
+                [features(weights, to_unit(chunk)) * weights["scale"] for chunk in chunks]
+            )
 
 
 def strides(height: int, width: int) -> list[int]:
@@ -69,7 +73,11 @@ def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
     """Map floats [N, C, H, W] in [-1, 1] to [N, D] before `scale`: 3x3 convolutions and a linear layer, with ReLU."""
     hidden = images
     for i, stride in enumerate(strides(*images.shape[2:])):
-        hidden = F.relu(F.conv2d(hidden, weights[f"conv.{i}.weight"], weights[f"conv.{i}.bias"], stride, padding=1))
+        hidden = F.relu(
+            F.conv2d(
+                hidden, weights[f"conv.{i}.weight"], weights[f"conv.{i}.bias"], stride, padding=1
+            )
+        )
     return F.relu(F.linear(hidden.flatten(1), weights["features.weight"], weights["features.bias"]))
 
 
@@ -100,13 +108,25 @@ def load_extractor(images: Images) -> Extractor:
         weights = safetensors.torch.load(raw)
     except (OSError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"the feature extractor {path} is missing or damaged ({reason}). {fix}") from error
-    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != weight_shapes(*images.shape):
-        raise DataError(f"the feature extractor {path} does not fit images of shape {list(images.shape)}. {fix}")
-    if any(tensor.dtype != torch.float32 or not tensor.isfinite().all() for tensor in weights.values()):
-        raise DataError(f"the feature extractor {path} is damaged: its weights must be finite float32. {fix}")
+        raise DataError(
+            f"the feature extractor {path} is missing or damaged ({reason}). {fix}"
+        ) from error
+    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != weight_shapes(
+        *images.shape
+    ):
+        raise DataError(
+            f"the feature extractor {path} does not fit images of shape {list(images.shape)}. {fix}"
+        )
+    if any(
+        tensor.dtype != torch.float32 or not tensor.isfinite().all() for tensor in weights.values()
+    ):
+        raise DataError(
+            f"the feature extractor {path} is damaged: its weights must be finite float32. {fix}"
+        )
     if f"of images {images.sha256};" not in _about(raw):
-        raise DataError(f"the feature extractor {path} was trained on other images, so its scores are invalid. {fix}")
+        raise DataError(
+            f"the feature extractor {path} was trained on other images, so its scores are invalid. {fix}"
+        )
     return Extractor(weights, hashlib.sha256(raw).hexdigest())
 
 
@@ -119,8 +139,9 @@ def _about(raw: bytes) -> str:
 class Evaluator:
     """Scores generated images. The constructor computes everything that depends only on real images.
 
-    samples: the number S of generated images per score. It changes the score (more samples give a smaller fd), so keep
-    it fixed. Precision, recall, density and coverage use the first N samples, as many as there are held-out images.
+    samples: the number S of generated images per score. It changes the score (more samples give a
+    smaller fd), so keep it fixed. Precision, recall, density and coverage use the first N samples,
+    as many as there are held-out images.
     """
 
     def __init__(self, images: Images, extractor: Extractor, samples: int) -> None:
@@ -186,22 +207,30 @@ class Moments:
 def frechet(real: Moments, fake: Moments) -> float:
     """Fréchet distance of two Gaussians (Heusel 2017, arXiv 1706.08500): |m - n|^2 + tr(A + B - 2 (AB)^(1/2)).
 
-    tr (AB)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2). That matrix is symmetric, so its
-    eigenvalues are real, and a singular covariance is no problem.
+    tr (AB)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2). That matrix is
+    symmetric, so its eigenvalues are real, and a singular covariance is no problem.
     """
     cross = torch.linalg.eigvalsh(real.root @ fake.covariance @ real.root).clamp_min(0).sqrt().sum()
-    distance = (real.mean - fake.mean).square().sum() + real.covariance.trace() + fake.covariance.trace() - 2 * cross
+    distance = (
+        (real.mean - fake.mean).square().sum()
+        + real.covariance.trace()
+        + fake.covariance.trace()
+        - 2 * cross
+    )
     return max(0.0, float(distance))
 
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = PROJECTIONS) -> float:
     """Mean exact 1-Wasserstein distance of [N, D] and [S, D] over fixed random directions (Bonneel 2015)."""
     generator = torch.Generator().manual_seed(0)
-    directions = F.normalize(torch.randn(projections, real.shape[1], generator=generator, dtype=torch.float64), dim=1)
+    directions = F.normalize(
+        torch.randn(projections, real.shape[1], generator=generator, dtype=torch.float64), dim=1
+    )
     directions = directions.to(real)
     values, order = torch.cat([directions @ real.T, directions @ fake.T], dim=1).sort(dim=1)
     step = torch.tensor([1 / len(real), -1 / len(fake)], dtype=torch.float64, device=real.device)
-    difference = step[(order >= len(real)).long()].cumsum(1)[:, :-1]  # of the two distribution functions
+    # of the two distribution functions
+    difference = step[(order >= len(real)).long()].cumsum(1)[:, :-1]
     return float((difference.abs() * values.diff(dim=1)).sum(1).mean())
 
 
@@ -218,14 +247,20 @@ def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def kth_distances(x: Tensor, k: int) -> Tensor:
     """Squared distance [N] of each point to its k-th nearest other point, or to the farthest one if k >= N."""
     k = min(k + 1, len(x))  # each point is nearest to itself
-    nearest = [block.topk(k, largest=False, sorted=False).values.amax(1) for _, block in squared_distances(x, x)]
+    nearest = [
+        block.topk(k, largest=False, sorted=False).values.amax(1)
+        for _, block in squared_distances(x, x)
+    ]
     return torch.cat(nearest).clamp_min_(0)
 
 
-def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = None) -> dict[str, float]:
+def manifold(
+    real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = None
+) -> dict[str, float]:
     """Precision, recall (Kynkäänniemi 2019, arXiv 1904.06991), density, coverage (Naeem 2020, arXiv 2002.09797).
 
-    real: [N, D]; fake: [S, D]; real_radii: kth_distances(real, k), if known. Equal to the authors' `prdc` package.
+    real: [N, D]; fake: [S, D]; real_radii: kth_distances(real, k), if known. Equal to the authors'
+    `prdc` package.
     """
     real_radii = kth_distances(real, k) if real_radii is None else real_radii
     fake_radii = kth_distances(fake, k)
@@ -235,7 +270,8 @@ def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = Non
     for rows, block in squared_distances(real, fake):
         radii = real_radii[rows]
         covered = covered + (block.amin(1) < radii).sum()
-        inside += ones[: len(block)] @ (block < radii[:, None]).to(real.dtype)  # a sum of booleans is ten times slower
+        # a sum of booleans is ten times slower
+        inside += ones[: len(block)] @ (block < radii[:, None]).to(real.dtype)
         recalled = recalled + (block.sub_(fake_radii).amin(1) < 0).sum()
     return {
         "precision": float((inside > 0).double().mean()),
@@ -248,18 +284,22 @@ def manifold(real: Tensor, fake: Tensor, k: int, real_radii: Tensor | None = Non
 def nearest_ratios(x: Tensor, train: Tensor, k: int = NEAREST_K) -> Tensor:
     """Distance to the nearest training image over the mean distance to the next k - 1: [N], in 0..1.
 
-    A copy has a ratio near 0. A new image has about the same distance to its nearest and second nearest (ratio near 1).
-    Unlike the distance, the ratio does not mark every image of a dense region as a copy. 0 if both distances are 0.
+    A copy has a ratio near 0. A new image has about the same distance to its nearest and second
+    nearest (ratio near 1). Unlike the distance, the ratio does not mark every image of a dense
+    region as a copy. 0 if both distances are 0.
     """
     blocks = (block for _, block in squared_distances(x, train))
-    distances = torch.cat([block.topk(k, largest=False).values for block in blocks]).clamp_min_(0).sqrt_()
+    distances = (
+        torch.cat([block.topk(k, largest=False).values for block in blocks]).clamp_min_(0).sqrt_()
+    )
     return distances[:, 0] / distances[:, 1:].mean(1).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def kid(real: Tensor, fake: Tensor) -> float:
     """Kernel distance (Bińkowski 2018, arXiv 1801.01401): unbiased MMD^2, kernel (x.y / D + 1)^3, in float64.
 
-    real, fake: [N, D], with the same N. Unlike fd it has no bias from a finite sample, so docs/metrics.md quotes it.
+    real, fake: [N, D], with the same N. Unlike fd it has no bias from a finite sample, so
+    docs/metrics.md quotes it.
     """
     real, fake = real.double(), fake.double()
     n = len(real)

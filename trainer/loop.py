@@ -4,11 +4,13 @@
     for evaluation in training.run():
         print(evaluation.values["fd"])
 
-`state` and `load_state` continue it bit for bit from any point between two steps. A trial whose losses or weights
-become non-finite finishes at once with the scores of its untrained generator and diverged=1. Others are not affected.
+`state` and `load_state` continue it bit for bit from any point between two steps. A trial whose
+losses or weights become non-finite finishes at once with the scores of its untrained generator and
+diverged=1. Others are not affected.
 
-Training time (`train_seconds`) is the wall-clock time of the steps: drawing noise and batches, and updating both
-networks. It excludes imports, loading, evaluations and checkpoints. Trials in one stack share it.
+Training time (`train_seconds`) is the wall-clock time of the steps: drawing noise and batches, and
+updating both networks. It excludes imports, loading, evaluations and checkpoints. Trials in one
+stack share it.
 """
 
 import dataclasses
@@ -61,7 +63,9 @@ class Training:
         self.images_per_step = c.bs * c.n_critic
         budget = IMAGES_PER_TRIAL if c.epochs is None else c.epochs * len(images.train)
         self.total = max(1, round(budget / self.images_per_step))
-        self.schedule = sorted({max(1, round(self.total * (i + 1) / c.evals)) for i in range(c.evals)})
+        self.schedule = sorted(
+            {max(1, round(self.total * (i + 1) / c.evals)) for i in range(c.evals)}
+        )
         self.done = 0  # steps
         self.evaluated = 0  # entries of the schedule
         self.evaluated_at = 0  # steps at the last evaluation
@@ -74,7 +78,9 @@ class Training:
         """True while the state does not change, so that a signal handler may raise an exception."""
         device = images.train.device
         self._noise = [
-            torch.randn(evaluator.samples, c.latent_dim, generator=torch.Generator().manual_seed(s)).to(device)
+            torch.randn(
+                evaluator.samples, c.latent_dim, generator=torch.Generator().manual_seed(s)
+            ).to(device)
             for s in NOISE_SEEDS
         ]
 
@@ -97,7 +103,9 @@ class Training:
         """How much is done, in words."""
         if self.config.budget_seconds is None:
             return f"step {self.done} of {self.total}"
-        return f"step {self.done} after {self.train_seconds:.1f} s of {self.config.budget_seconds:g} s"
+        return (
+            f"step {self.done} after {self.train_seconds:.1f} s of {self.config.budget_seconds:g} s"
+        )
 
     def run(self, between: Callable[[], None] = lambda: None) -> Iterator[Evaluation]:
         """Yield evaluations. `between` is called wherever the state is consistent: it may save the state, or raise."""
@@ -107,7 +115,8 @@ class Training:
             between()
             if not self._evaluation_is_due():
                 self._advance()
-                if self.step.device.type == "cpu":  # reading the losses from a GPU would make it wait
+                # reading the losses from a GPU would make it wait
+                if self.step.device.type == "cpu":
                     yield from self._end_diverged(self._non_finite_losses())
             else:
                 yield from self._end_diverged(self._non_finite())
@@ -129,7 +138,11 @@ class Training:
         history = self._checked_history(meta)
         self._check_counts(meta, history)
         self.step.load_state(tensors)
-        self.done, self.evaluated, self.evaluated_at = meta["done"], meta["evaluated"], meta["evaluated_at"]
+        self.done, self.evaluated, self.evaluated_at = (
+            meta["done"],
+            meta["evaluated"],
+            meta["evaluated_at"],
+        )
         self.seconds, self.train_seconds = float(meta["seconds"]), float(meta["train_seconds"])
         self.alive, self.untrained, self.history = meta["alive"], meta["untrained"], history
 
@@ -137,31 +150,55 @@ class Training:
         history = []
         for entry in _list(meta, "history"):
             evaluation = Evaluation(**entry | {"time": datetime.fromisoformat(entry["time"])})
-            _require(evaluation.trial in range(self.step.trials), "history names a trial that does not exist")
+            _require(
+                evaluation.trial in range(self.step.trials),
+                "history names a trial that does not exist",
+            )
             _require(evaluation.time.tzinfo is not None, "history has a time without a zone")
             _require(list(evaluation.values) == list(GAUGES), "history has other metrics")
-            _require(all(map(_is_finite, evaluation.values.values())), "history has a value that is not finite")
+            _require(
+                all(map(_is_finite, evaluation.values.values())),
+                "history has a value that is not finite",
+            )
             history.append(evaluation)
         return history
 
     def _check_counts(self, meta: dict[str, Any], history: list[Evaluation]) -> None:
         done, evaluated, last = (meta[name] for name in ("done", "evaluated", "evaluated_at"))
-        _require(all(type(n) is int and n >= 0 for n in (done, evaluated, last)), "a count is not a whole number")
+        _require(
+            all(type(n) is int and n >= 0 for n in (done, evaluated, last)),
+            "a count is not a whole number",
+        )
         _require(evaluated <= self.evaluations and last <= done, "a count is too large")
         if self.config.budget_seconds is None:
             schedule = [0, *self.schedule]
             due = schedule[min(evaluated + 1, len(self.schedule))]
-            _require(last == schedule[evaluated] and done <= due, "the counts do not fit the schedule")
+            _require(
+                last == schedule[evaluated] and done <= due, "the counts do not fit the schedule"
+            )
         for name in ("seconds", "train_seconds"):
-            _require(_is_finite(meta[name]) and meta[name] >= 0, f"{name} is not a number of seconds")
+            _require(
+                _is_finite(meta[name]) and meta[name] >= 0, f"{name} is not a number of seconds"
+            )
         alive, untrained = _list(meta, "alive"), _list(meta, "untrained")
-        _require(len(alive) == self.step.trials and all(type(a) is bool for a in alive), "alive has other trials")
+        _require(
+            len(alive) == self.step.trials and all(type(a) is bool for a in alive),
+            "alive has other trials",
+        )
         finished = not any(alive) or evaluated == self.evaluations
-        _require(bool(history and history[-1].final) or not finished, "the run finished without a final evaluation")
-        _require(len(untrained) == (self.step.trials if done or untrained else 0), "untrained has other trials")
+        _require(
+            bool(history and history[-1].final) or not finished,
+            "the run finished without a final evaluation",
+        )
+        _require(
+            len(untrained) == (self.step.trials if done or untrained else 0),
+            "untrained has other trials",
+        )
         for scores in untrained:
             _require(set(scores) == {*SCORES, *LOSSES_OF_UNTRAINED}, "untrained has other metrics")
-            _require(all(map(_is_finite, scores.values())), "untrained has a value that is not finite")
+            _require(
+                all(map(_is_finite, scores.values())), "untrained has a value that is not finite"
+            )
 
     def generator(self, trial: int) -> dict[str, Tensor]:
         """Return the weights of one trial's evaluated generator, without the axis of trials."""
@@ -171,7 +208,10 @@ class Training:
         budget = self.config.budget_seconds
         if budget is None:
             return self.done >= self.schedule[self.evaluated]
-        return self.done > self.evaluated_at and self.train_seconds >= budget * (self.evaluated + 1) / self.evaluations
+        return (
+            self.done > self.evaluated_at
+            and self.train_seconds >= budget * (self.evaluated + 1) / self.evaluations
+        )
 
     def _advance(self) -> None:
         start = time.perf_counter()
@@ -220,7 +260,14 @@ class Training:
         return found
 
     def _evaluation(
-        self, trial: int, means: Sequence[float], scores: dict[str, float], speed: float, *, diverged: bool, final: bool
+        self,
+        trial: int,
+        means: Sequence[float],
+        scores: dict[str, float],
+        speed: float,
+        *,
+        diverged: bool,
+        final: bool,
     ) -> Evaluation:
         values = {
             "epoch": round(self.done * self.images_per_step / len(self.images.train), 4), "step": self.done,
@@ -231,7 +278,9 @@ class Training:
         return Evaluation(trial, datetime.now(UTC), values, final)
 
     def _untrained(self, trial: int) -> dict[str, float]:
-        d, g = self.step.current_losses(self._noise[0][: self.config.bs].expand(self.step.trials, -1, -1))[:, trial]
+        d, g = self.step.current_losses(
+            self._noise[0][: self.config.bs].expand(self.step.trials, -1, -1)
+        )[:, trial]
         return self._score(trial) | {"discriminator_loss": float(d), "generator_loss": float(g)}
 
     def _score(self, trial: int) -> dict[str, float]:
@@ -285,4 +334,8 @@ def _list(meta: dict[str, Any], name: str) -> list[Any]:
 
 def _is_finite(value: object) -> bool:
     """Whether a JSON value is a finite number; an integer may be too large for a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )

@@ -1,9 +1,10 @@
 """The GAN losses as one table: LOSSES[name] holds the help text and the formulas. The flags and the step read it.
 
-Shapes: E trials, B batch. `real` and `fake` are the discriminator's scores (logits) D(x) and D(G(z)), [E, B]. Each
-formula returns one term per image, [E, B]; a loss is the mean over B, [E]. `smooth` [E, 1] is one-sided label smoothing
-(Salimans et al. 2016, arXiv 1606.03498): real images have the target 1 - smooth. To add a loss, add a row.
-This module does not import torch, so that `python -m trainer --help` can read the table quickly.
+Shapes: E trials, B batch. `real` and `fake` are the discriminator's scores (logits) D(x) and
+D(G(z)), [E, B]. Each formula returns one term per image, [E, B]; a loss is the mean over B, [E].
+`smooth` [E, 1] is one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498): real images
+have the target 1 - smooth. To add a loss, add a row. This module does not import torch, so that
+`python -m trainer --help` can read the table quickly.
 """
 
 from __future__ import annotations
@@ -49,21 +50,34 @@ def _target(logits: Tensor, smooth: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {
     # Goodfellow et al. 2014, arXiv 1406.2661: both variants, negated where the paper maximises
     "ns": Loss(
-        "non-saturating cross-entropy", lambda r, f, s: _target(r, s) + _softplus(f), lambda f, r: _softplus(-f)
+        "non-saturating cross-entropy",
+        lambda r, f, s: _target(r, s) + _softplus(f),
+        lambda f, r: _softplus(-f),
     ),
     "saturating": Loss(
-        "minimax cross-entropy", lambda r, f, s: _target(r, s) + _softplus(f), lambda f, r: -_softplus(f)
+        "minimax cross-entropy",
+        lambda r, f, s: _target(r, s) + _softplus(f),
+        lambda f, r: -_softplus(f),
     ),
     # Lim and Ye 2017, arXiv 1705.02894
-    "hinge": Loss("hinge", lambda r, f, s: (1 - r).relu() + (1 + f).relu(), lambda f, r: -f, smooths=False),
+    "hinge": Loss(
+        "hinge", lambda r, f, s: (1 - r).relu() + (1 + f).relu(), lambda f, r: -f, smooths=False
+    ),
     # Mao et al. 2017, arXiv 1611.04076
     "lsgan": Loss(
-        "least squares", lambda r, f, s: ((r - (1 - s)).square() + f.square()) / 2, lambda f, r: (f - 1).square() / 2
+        "least squares",
+        lambda r, f, s: ((r - (1 - s)).square() + f.square()) / 2,
+        lambda f, r: (f - 1).square() / 2,
     ),
-    # Arjovsky et al. 2017, arXiv 1701.07875, with a gradient penalty or spectral norm instead of clipping
+    # Arjovsky et al. 2017, arXiv 1701.07875, with a gradient penalty or spectral norm instead of
+    # clipping
     "wgan": Loss("Wasserstein, unclipped", lambda r, f, s: f - r, lambda f, r: -f, smooths=False),
-    # Jolicoeur-Martineau 2019; R3GAN, arXiv 2501.05441: the i-th real against the i-th generated image
+    # Jolicoeur-Martineau 2019; R3GAN, arXiv 2501.05441: the i-th real against the i-th generated
+    # image
     "rpgan": Loss(
-        "relativistic pairing (R3GAN)", lambda r, f, s: _target(r - f, s), lambda f, r: _softplus(r - f), pairs=True
+        "relativistic pairing (R3GAN)",
+        lambda r, f, s: _target(r - f, s),
+        lambda f, r: _softplus(r - f),
+        pairs=True,
     ),
 }

@@ -25,11 +25,14 @@ def device(name: str) -> torch.device:
 
 
 def threads(
-    asked: int, root: Path = Path("/sys/fs/cgroup"), environ: "os._Environ[str] | dict[str, str]" = os.environ
+    asked: int,
+    root: Path = Path("/sys/fs/cgroup"),
+    environ: "os._Environ[str] | dict[str, str]" = os.environ,
 ) -> int:
     """Return the number of CPU threads: `asked`, or the smallest of OMP_NUM_THREADS, cgroup quota and allowed CPUs.
 
-    More threads than the quota are much slower, because throttled threads make the others wait at every barrier.
+    More threads than the quota are much slower, because throttled threads make the others wait at
+    every barrier.
     """
     if asked:
         return asked
@@ -46,7 +49,8 @@ def threads(
 def cgroup_quota(root: Path) -> float | None:
     """Return the CPUs that the cgroup grants: v2 `cpu.max` ("200000 100000"), v1 `cpu.cfs_quota_us`, or None.
 
-    Inside a container the cgroup's files are at the root of the mount. An unreadable file is no limit.
+    Inside a container the cgroup's files are at the root of the mount. An unreadable file is no
+    limit.
     """
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (root / "cpu.max").read_text().split()
@@ -54,7 +58,9 @@ def cgroup_quota(root: Path) -> float | None:
     for folder in (root / "cpu", root / "cpu,cpuacct"):
         with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-            return None if quota_us < 0 else quota_us / int((folder / "cpu.cfs_period_us").read_text())
+            return (
+                None if quota_us < 0 else quota_us / int((folder / "cpu.cfs_period_us").read_text())
+            )
     return None
 
 
@@ -67,8 +73,14 @@ def threads_for(weights: int, available: int) -> int:
 def settings(config: Config) -> Iterator[None]:
     """Apply the flags to torch's threads and TF32 in the block, and restore both: a process may run many trials."""
     if config.precision == "tf32" and device(config.device).type == "cpu":
-        raise UsageError("--precision=tf32: there is no CUDA device, and the CPU has no TF32. Use fp32 or bf16")
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        raise UsageError(
+            "--precision=tf32: there is no CUDA device, and the CPU has no TF32. Use fp32 or bf16"
+        )
+    before = (
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+    )
     torch.set_num_threads(threads(config.threads))
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"

@@ -1,6 +1,7 @@
 """How much memory this process may still allocate, and a refusal before it tries to allocate more.
 
-The kernel kills a process that exceeds its cgroup's limit without a message, so the trainer compares estimates first.
+The kernel kills a process that exceeds its cgroup's limit without a message, so the trainer
+compares estimates first.
 """
 
 import contextlib
@@ -24,7 +25,9 @@ def require(needed: int, what: str, fix: str, available: int | None = None) -> N
     if available is None:
         available = available_bytes()
     if available is not None and needed > available:
-        raise UsageError(f"{what} needs about {gib(needed)} of memory, but only {gib(available)} is available. {fix}")
+        raise UsageError(
+            f"{what} needs about {gib(needed)} of memory, but only {gib(available)} is available. {fix}"
+        )
 
 
 def gib(size: int) -> str:
@@ -33,12 +36,14 @@ def gib(size: int) -> str:
 
 
 def available_bytes(
-    root: Path = CGROUPS, meminfo: Path = Path("/proc/meminfo"), own: Path = Path("/proc/self/cgroup")
+    root: Path = CGROUPS,
+    meminfo: Path = Path("/proc/meminfo"),
+    own: Path = Path("/proc/self/cgroup"),
 ) -> int | None:
     """Return the smallest of the machine's available memory and what each cgroup of this process has left.
 
-    Returns None if the system tells neither. An unreadable file is no limit. Page cache that the kernel can drop counts
-    as available.
+    Returns None if the system tells neither. An unreadable file is no limit. Page cache that the
+    kernel can drop counts as available.
     """
     found = [_machine(meminfo), *(_left(folder) for folder in _cgroups(root, own))]
     known = [size for size in found if size is not None]
@@ -59,7 +64,13 @@ def _cgroups(root: Path, own: Path) -> list[Path]:
     with contextlib.suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            base = root if not controllers else root / "memory" if "memory" in controllers.split(",") else None
+            base = (
+                root
+                if not controllers
+                else root / "memory"
+                if "memory" in controllers.split(",")
+                else None
+            )
             parts = Path(path.lstrip("/")).parts
             if base is not None and ".." not in parts:
                 folders += [base.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
@@ -74,7 +85,9 @@ def _left(folder: Path) -> int | None:
     ):
         with contextlib.suppress(OSError, ValueError):
             most = int((folder / limit).read_text())  # "max" is no number: no limit
-            return most - max(0, int((folder / used).read_text()) - _stat(folder / "memory.stat", cache))
+            return most - max(
+                0, int((folder / used).read_text()) - _stat(folder / "memory.stat", cache)
+            )
     return None
 
 

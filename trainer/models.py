@@ -1,12 +1,15 @@
 """The generator and the discriminator as functions of stacked parameters: E networks in one call, including E = 1.
 
-Shapes: E trials, B batch, Z latent, C channels, H x W pixels. An image batch is [E, B, C, H, W] in [-1, 1].
-Parameters are a dict of name -> [E, ...]; matrices are [E, in, out], biases [E, 1, out], kernels [E, out, in, 3, 3].
+Shapes: E trials, B batch, Z latent, C channels, H x W pixels. An image batch is [E, B, C, H, W] in
+[-1, 1]. Parameters are a dict of name -> [E, ...]; matrices are [E, in, out], biases [E, 1, out],
+kernels [E, out, in, 3, 3].
 
 mlp    The article's networks. Generator: z -> 128 -> 256 -> pixels with ReLU and Tanh. Discriminator:
        pixels -> 256 -> 128 -> 1 logit with LeakyReLU 0.2.
-dcgan  A small version of Radford et al. 2015 (arXiv 1511.06434) without batch norm (as in R3GAN, arXiv 2501.05441).
-       Each entry of g_hidden doubles the resolution by repetition; each entry of d_hidden halves it with stride 2.
+dcgan  A small version of Radford et al. 2015 (arXiv 1511.06434) without batch norm (as in R3GAN,
+arXiv 2501.05441).
+       Each entry of g_hidden doubles the resolution by repetition; each entry of d_hidden halves it
+       with stride 2.
 """
 
 import itertools

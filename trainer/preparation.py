@@ -34,7 +34,8 @@ def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = S
         dataset: `digits`, `mnist`, `fashion-mnist`, or the path of a folder or .npz file.
         data_dir: The directory of prepared data sets.
         force: Replace a set that is already stored.
-        steps: Training steps of the extractor; the default is the number that docs/metrics.md describes.
+        steps: Training steps of the extractor; the default is the number that docs/metrics.md
+            describes.
 
     Raises:
         DataError: The set is not usable or cannot be stored; nothing is stored then.
@@ -44,12 +45,18 @@ def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = S
         _require_same_source(dataset, target)
         return f"{target} is already prepared. Use --force to prepare it again"
     if target.exists() and not (target / IMAGES_FILE).is_file():
-        raise DataError(f"{target} exists and is not a prepared data set. Choose another --data-dir")
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")  # in containers every process has id 1
+        raise DataError(
+            f"{target} exists and is not a prepared data set. Choose another --data-dir"
+        )
+    # in containers every process has id 1
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         part.mkdir(parents=True)
         source = read(dataset, data_dir)
-        print(f"training the feature extractor on {len(source.train)} images; this takes minutes", file=sys.stderr)
+        print(
+            f"training the feature extractor on {len(source.train)} images; this takes minutes",
+            file=sys.stderr,
+        )
         weights, note = train_extractor(source, steps)
         _write(part, source, weights, note)
         if target.exists():
@@ -73,20 +80,29 @@ def _require_same_source(dataset: str, target: Path) -> None:
     try:
         recorded = recorded_fingerprint(target)
     except NpzError as error:
-        raise DataError(f"{target} is damaged ({error}). Use --force to prepare it again") from error
+        raise DataError(
+            f"{target} is damaged ({error}). Use --force to prepare it again"
+        ) from error
     if dataset in DOWNLOADABLE:
         same = recorded == DOWNLOADED
     else:
         same = dataset == "digits" or not source.exists() or recorded == fingerprint(source)
     if not same:
         fix = "Use --force to replace it, or another --data-dir"
-        raise DataError(f"{target} was made from another source than --dataset {dataset}, or it has changed. {fix}")
+        raise DataError(
+            f"{target} was made from another source than --dataset {dataset}, or it has changed. {fix}"
+        )
 
 
 def _write(folder: Path, source: Source, weights: dict[str, Tensor], note: str) -> None:
-    arrays = {"train": source.train, "held_out": source.held_out, "fingerprint": np.array(source.fingerprint)}
+    arrays = {
+        "train": source.train,
+        "held_out": source.held_out,
+        "fingerprint": np.array(source.fingerprint),
+    }
     if source.train_labels is not None and source.held_out_labels is not None:
         arrays |= {"train_labels": source.train_labels, "held_out_labels": source.held_out_labels}
     np.savez(folder / IMAGES_FILE, allow_pickle=False, **arrays)
     about = f"{FORMAT}; of images {digest(source.train, source.held_out)}; {note}"
-    safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, {"about": about})  # one key: their order is random
+    # one key: their order is random
+    safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, {"about": about})

@@ -3,9 +3,9 @@
     python -m trainer.prepare --dataset mnist --data-dir data
     python -m trainer.prepare --dataset ./photos --data-dir data     (a folder of images, or an .npz file)
 
-Stores DIR/NAME/images.npz and DIR/NAME/extractor.safetensors, both or neither. With labels (mnist, digits, a folder
-with one sub-folder per class, an .npz file with `labels`) the extractor is a classifier of them. Without labels it is
-a classifier of how an image was mirrored.
+Stores DIR/NAME/images.npz and DIR/NAME/extractor.safetensors, both or neither. With labels (mnist,
+digits, a folder with one sub-folder per class, an .npz file with `labels`) the extractor is a
+classifier of them. Without labels it is a classifier of how an image was mirrored.
 """
 
 import argparse
@@ -28,9 +28,17 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, 2 after one line on stderr, or 128 + signal."""
     parser = _Parser(prog=PROGRAM, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--dataset", required=True, help="digits, mnist, fashion-mnist, or a folder or .npz of images")
-    parser.add_argument("--data-dir", required=True, type=Path, help="store the prepared data set in this directory")
-    parser.add_argument("--force", action="store_true", help="replace the data set if it is already stored")
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        help="digits, mnist, fashion-mnist, or a folder or .npz of images",
+    )
+    parser.add_argument(
+        "--data-dir", required=True, type=Path, help="store the prepared data set in this directory"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace the data set if it is already stored"
+    )
     parser.add_argument(
         "--threads",
         type=int,
@@ -39,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     if not 0 <= args.threads <= 1024:
-        return process.fail(PROGRAM, f"--threads={args.threads}: must be at least 0 and at most 1024")
+        return process.fail(
+            PROGRAM, f"--threads={args.threads}: must be at least 0 and at most 1024"
+        )
     stop = GracefulStop("nothing was stored")
     with stop.installed():
         return _run(args, stop)

@@ -1,7 +1,8 @@
 """What the commands of this package share: signals, one-line errors, exit codes. Imports no torch.
 
-A signal handler that raises in the middle of an import can print a traceback, or the import can swallow the exception.
-GracefulStop therefore only remembers a signal while torch is imported, and the command checks it afterwards.
+A signal handler that raises in the middle of an import can print a traceback, or the import can
+swallow the exception. GracefulStop therefore only remembers a signal while torch is imported, and
+the command checks it afterwards.
 """
 
 import os
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-FAILED, REFUSED = 1, 2  # a Job that retries after a lost volume retries the first, and never the second
+# a Job that retries after a lost volume retries the first, and never the second
+FAILED, REFUSED = 1, 2
 
 
 class Stopped(BaseException):
@@ -70,7 +72,8 @@ class GracefulStop:
 def wait_passively() -> None:
     """Let OpenMP threads sleep at a barrier instead of spinning. Has an effect only before torch is imported.
 
-    Spinning threads keep the core that a busy machine needs for the thread they wait for (docs/trainer.md, Threads).
+    Spinning threads keep the core that a busy machine needs for the thread they wait for
+    (docs/trainer.md, Threads).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

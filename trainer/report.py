@@ -4,9 +4,10 @@ The grammar of a line:
 
     2026-01-02T03:04:05.123456Z epoch=3 step=120 loss=0.69 fd=21.5 ... diverged=0
 
-An RFC 3339 time in UTC with microseconds (without it, Katib's `latest` is undefined), then name=value pairs, separated
-by spaces. A value is a finite decimal that reads back as the same float. Katib records `fd=nan` as an empty value that
-can become the best trial, so this module refuses every non-finite value.
+An RFC 3339 time in UTC with microseconds (without it, Katib's `latest` is undefined), then
+name=value pairs, separated by spaces. A value is a finite decimal that reads back as the same
+float. Katib records `fd=nan` as an empty value that can become the best trial, so this module
+refuses every non-finite value.
 """
 
 import contextlib
@@ -29,18 +30,36 @@ GAUGES = {  # metric -> name and help of its gauge; units as Prometheus names th
     "generator_loss": ("gan_trainer_generator_loss", "The generator's loss"),
     "discriminator_loss": ("gan_trainer_discriminator_loss", "The discriminator's loss"),
     "fd": ("gan_trainer_frechet_distance", "Frechet distance of generated to held-out images"),
-    "sw": ("gan_trainer_sliced_wasserstein_distance", "Sliced Wasserstein distance of generated to held-out images"),
+    "sw": (
+        "gan_trainer_sliced_wasserstein_distance",
+        "Sliced Wasserstein distance of generated to held-out images",
+    ),
     "precision": ("gan_trainer_precision_ratio", "Share of generated images that look real"),
-    "recall": ("gan_trainer_recall_ratio", "Share of held-out images that the generator could draw"),
+    "recall": (
+        "gan_trainer_recall_ratio",
+        "Share of held-out images that the generator could draw",
+    ),
     "density": (
         "gan_trainer_density",
         "Real neighbourhoods around a generated image, divided by their expected number",
     ),
     "coverage": ("gan_trainer_coverage_ratio", "Share of held-out images near a generated image"),
-    "train_fd": ("gan_trainer_train_frechet_distance", "Frechet distance of generated to training images"),
-    "copied": ("gan_trainer_copied_ratio", "Share of generated images that are near copies of a training image"),
-    "images_per_second": ("gan_trainer_images_per_second", "Training images used per second since the last evaluation"),
-    "train_seconds": ("gan_trainer_train_seconds", "Seconds of training so far, without evaluations"),
+    "train_fd": (
+        "gan_trainer_train_frechet_distance",
+        "Frechet distance of generated to training images",
+    ),
+    "copied": (
+        "gan_trainer_copied_ratio",
+        "Share of generated images that are near copies of a training image",
+    ),
+    "images_per_second": (
+        "gan_trainer_images_per_second",
+        "Training images used per second since the last evaluation",
+    ),
+    "train_seconds": (
+        "gan_trainer_train_seconds",
+        "Seconds of training so far, without evaluations",
+    ),
     "diverged": ("gan_trainer_diverged", "1 if the training diverged, else 0"),
 }
 
@@ -105,13 +124,16 @@ class Sink:
             raise
         if not append:
             for file in self._files:
-                if os.fstat(file.fileno()).st_size:  # a pipe or a device has no size and cannot be truncated
+                # a pipe or a device has no size and cannot be truncated
+                if os.fstat(file.fileno()).st_size:
                     file.truncate(0)
 
     def write(self, time: datetime, values: Mapping[str, float]) -> None:
         """Write one record in the order of the mapping. Raises ValueError before a non-finite value is written."""
         text = line(time, values)
-        record = {"time": text.split(" ", 1)[0]} | {name: float(value) for name, value in values.items()}
+        record = {"time": text.split(" ", 1)[0]} | {
+            name: float(value) for name, value in values.items()
+        }
         for stream, written in (
             (self._stream, text),
             (self._text, text),
@@ -123,7 +145,9 @@ class Sink:
                     stream.flush()
                 except OSError as error:
                     fix = "Free some space or choose another place"
-                    raise ReportError(f"cannot write {stream.name} ({error.strerror or error}). {fix}") from error
+                    raise ReportError(
+                        f"cannot write {stream.name} ({error.strerror or error}). {fix}"
+                    ) from error
 
     def close(self) -> None:
         """Close the files, but not the stream. `write` has already reported a full disk."""
@@ -140,7 +164,9 @@ class Sink:
             file = path.open("a", encoding="utf-8")
         except OSError as error:
             fix = "Choose a writable place"
-            raise ReportError(f"{flag}: cannot write {path} ({error.strerror or error}). {fix}") from error
+            raise ReportError(
+                f"{flag}: cannot write {path} ({error.strerror or error}). {fix}"
+            ) from error
         self._files.append(file)
         self._created += [path] if new else []
         return file
@@ -149,7 +175,10 @@ class Sink:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -157,8 +186,8 @@ class Sink:
 class Gauges:
     """Serves the latest values as Prometheus gauges on http://HOST:PORT/metrics while the block runs.
 
-    Entering raises ReportError if the port is in use. Leaving stops the server and frees the port. Each object has its
-    own registry, so that several runs in one process do not interfere.
+    Entering raises ReportError if the port is in use. Leaving stops the server and frees the port.
+    Each object has its own registry, so that several runs in one process do not interfere.
 
     Attributes:
         port: The real port, also if 0 was asked for. None: nothing is served.
@@ -174,7 +203,9 @@ class Gauges:
         from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
         registry = CollectorRegistry()
-        self._gauges = {metric: Gauge(name, text, registry=registry) for metric, (name, text) in GAUGES.items()}
+        self._gauges = {
+            metric: Gauge(name, text, registry=registry) for metric, (name, text) in GAUGES.items()
+        }
         for gauge in self._gauges.values():
             registry.unregister(
                 gauge
@@ -201,7 +232,10 @@ class Gauges:
                 self._shown.add(name)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
     ) -> None:
         if self.port is not None:
             self._server.shutdown()

@@ -50,21 +50,29 @@ def run(config: Config, stop: GracefulStop) -> int:
         directory.resume()
         with Gauges(config.metrics_port, config.metrics_host) as gauges:
             if config.metrics_port == 0:
-                print(f"metrics at http://{config.metrics_host}:{gauges.port}/metrics", file=sys.stderr)
+                print(
+                    f"metrics at http://{config.metrics_host}:{gauges.port}/metrics",
+                    file=sys.stderr,
+                )
             record = _record(config, identity, images.shape, device)
             directory.open(record)
-            # From here on, a signal may only interrupt an evaluation: files and state are always consistent.
+            # From here on, a signal may only interrupt an evaluation: files and state are always
+            # consistent.
             with stop.allowed(lambda: training.evaluating):
                 with Sink(sys.stdout, config.metrics_file, config.output_dir) as sink:
                     last = _train(training, directory, stop, sink, gauges)
                 directory.finish(last, record)
     if last.diverged and config.on_divergence == "fail":
-        print(f"trainer: diverged at step {last.values['step']}, no metric reported", file=sys.stderr)
+        print(
+            f"trainer: diverged at step {last.values['step']}, no metric reported", file=sys.stderr
+        )
         return DIVERGED
     return 0
 
 
-def _train(training: Training, directory: "RunDirectory", stop: GracefulStop, sink: Sink, gauges: Gauges) -> Evaluation:
+def _train(
+    training: Training, directory: "RunDirectory", stop: GracefulStop, sink: Sink, gauges: Gauges
+) -> Evaluation:
     def emit(evaluation: Evaluation) -> None:
         if not (evaluation.diverged and training.config.on_divergence == "fail"):
             sink.write(evaluation.time, evaluation.values)
@@ -74,7 +82,8 @@ def _train(training: Training, directory: "RunDirectory", stop: GracefulStop, si
         stop.check()
         directory.save_if_due()
 
-    for evaluation in training.history:  # Katib reads only this container's files, so a resumed run repeats its lines
+    # Katib reads only this container's files, so a resumed run repeats its lines
+    for evaluation in training.history:
         emit(evaluation)
     try:
         for evaluation in training.run(between):
@@ -112,13 +121,21 @@ class RunDirectory:
             return
         if not self.path.exists():
             if self.config.resume == "must":
-                raise UsageError(f"--resume=must: there is no {self.path}. Use --resume=auto to start a new run")
+                raise UsageError(
+                    f"--resume=must: there is no {self.path}. Use --resume=auto to start a new run"
+                )
             return
         tensors, meta = checkpoint.load(self.path)
         try:
             checkpoint.check_same(self.path, meta["identity"], self.identity)
             self.training.load_state(tensors, meta)
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:  # the content may be anything
+        except (
+            KeyError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the content may be anything
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise CheckpointError(
                 f"{self.path} holds no state of this run ({reason}). Move it away, or use --resume=never"
@@ -142,7 +159,10 @@ class RunDirectory:
             ) from error
 
     def save_if_due(self) -> None:
-        if self.folder is not None and time.monotonic() - self.last >= self.config.checkpoint_interval:
+        if (
+            self.folder is not None
+            and time.monotonic() - self.last >= self.config.checkpoint_interval
+        ):
             self.save()
 
     def save(self) -> None:
@@ -165,10 +185,14 @@ class RunDirectory:
         self.save()
         if not last.diverged:
             checkpoint.save_weights(self.folder / GENERATOR, self.training.generator(0))
-            noise = torch.randn(GRID_IMAGES, self.config.latent_dim, generator=torch.Generator().manual_seed(0))
+            noise = torch.randn(
+                GRID_IMAGES, self.config.latent_dim, generator=torch.Generator().manual_seed(0)
+            )
             samples = self.training.step.sample(0, noise.to(self.training.step.device))
             data.write_grid(samples, self.folder / SAMPLES_PNG)
-            data.write_grid(data.spread(self.training.images.held_out, GRID_IMAGES), self.folder / REAL_PNG)
+            data.write_grid(
+                data.spread(self.training.images.held_out, GRID_IMAGES), self.folder / REAL_PNG
+            )
         self._write_json(record | {"finished": True, "final": last.values})
 
     def _write_json(self, record: dict[str, Any]) -> None:
@@ -177,7 +201,9 @@ class RunDirectory:
             checkpoint.write_atomically(self.folder / RUN_JSON, content.encode())
 
 
-def _record(config: Config, identity: dict[str, Any], image: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+def _record(
+    config: Config, identity: dict[str, Any], image: tuple[int, ...], device: torch.device
+) -> dict[str, Any]:
     """Return run.json: what is needed to repeat the run, and to know which results are comparable."""
     packages = ("torch", "numpy", "safetensors")
     versions = {"python": sys.version.split()[0], "gan-tuner": __version__}

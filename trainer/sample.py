@@ -24,9 +24,19 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, 2 after one line on stderr, or 128 + signal."""
     parser = _Parser(prog=PROGRAM, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--from", dest="folder", required=True, type=Path, help="--output-dir of a finished trial")
-    parser.add_argument("-n", type=int, default=64, help=f"number of images, 1 to {MAX_SAMPLES:,} (default 64)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("grid.png"), help="PNG to write (default grid.png)")
+    parser.add_argument(
+        "--from", dest="folder", required=True, type=Path, help="--output-dir of a finished trial"
+    )
+    parser.add_argument(
+        "-n", type=int, default=64, help=f"number of images, 1 to {MAX_SAMPLES:,} (default 64)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("grid.png"),
+        help="PNG to write (default grid.png)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     args = parser.parse_args(argv)
     if not 1 <= args.n <= MAX_SAMPLES:
@@ -53,7 +63,9 @@ def _run(args: argparse.Namespace, stop: GracefulStop) -> int:
     except (Stopped, KeyboardInterrupt):  # the latter in a thread, where no handler can be set
         return stop.report(PROGRAM)
     except (OSError, ValueError) as error:
-        return process.fail(PROGRAM, f"cannot write -o {args.output} ({error}). Choose another place")
+        return process.fail(
+            PROGRAM, f"cannot write -o {args.output} ({error}). Choose another place"
+        )
     print(args.output)
     return 0
 

@@ -1,6 +1,7 @@
 """Spectral normalisation of stacked weights by power iteration: Miyato et al. 2018 (arXiv 1802.05957).
 
-Shapes: E trials. Weights are [E, in, out] or [E, out, in, 3, 3]; u holds one right singular vector per weight.
+Shapes: E trials. Weights are [E, in, out] or [E, out, in, 3, 3]; u holds one right singular vector
+per weight.
 """
 
 import torch
@@ -13,7 +14,9 @@ from trainer.models import Params, Shapes
 def singular_vectors(shapes: Shapes) -> Shapes:
     """Return name -> shape of the power iteration's vector of each weight."""
     return {
-        k: (_matrix(torch.empty(1, *s, device="meta")).shape[2],) for k, s in shapes.items() if k.endswith("weight")
+        k: (_matrix(torch.empty(1, *s, device="meta")).shape[2],)
+        for k, s in shapes.items()
+        if k.endswith("weight")
     }
 
 

@@ -1,9 +1,10 @@
 """One optimisation step of E GANs side by side. The command line uses the same code with E = 1.
 
-Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one [E, N] tensor, and
-the parameters are views of it. Losses are [E]. The gradient of their sum is each trial's own gradient, because no
-operation mixes trials. Each trial has its own random generator for weights, noise and batch order, so its results do
-not depend on the other trials, and a non-finite value stays within its trial.
+Shapes: E trials, B batch, Z latent, N parameters of one network. The weights of a network are one
+[E, N] tensor, and the parameters are views of it. Losses are [E]. The gradient of their sum is each
+trial's own gradient, because no operation mixes trials. Each trial has its own random generator for
+weights, noise and batch order, so its results do not depend on the other trials, and a non-finite
+value stays within its trial.
 
     step = Step(arch, configs, images)      # uint8 [n, C, H, W] on the device where everything happens
     for _ in range(100): step()
@@ -35,7 +36,9 @@ class Step:
         self.generators = [torch.Generator(self.device).manual_seed(c.seed) for c in configs]
         self.g = Stack(arch.generator_shapes(), e, self.device)
         self.d = Stack(arch.discriminator_shapes(), e, self.device)
-        vectors = spectral.singular_vectors(arch.discriminator_shapes()) if arch.spectral_norm else {}
+        vectors = (
+            spectral.singular_vectors(arch.discriminator_shapes()) if arch.spectral_norm else {}
+        )
         self.u = {k: torch.zeros(e, *s, device=self.device) for k, s in vectors.items()}
         with torch.no_grad():
             for params in (self.g.params, self.d.params, self.u):
@@ -43,8 +46,14 @@ class Step:
         self.ema = self.g.flat.clone()
         self.g_optimizer = Optimizer(self.g, configs, [c.lr for c in configs])
         self.d_optimizer = Optimizer(self.d, configs, [c.lr * c.d_lr_ratio for c in configs])
-        self.gamma1, self.gamma2 = self._column(configs, "r1_gamma")[:, 0], self._column(configs, "r2_gamma")[:, 0]
-        self.smooth, self.fading = self._column(configs, "label_smoothing"), 1 - self._column(configs, "ema_decay")
+        self.gamma1, self.gamma2 = (
+            self._column(configs, "r1_gamma")[:, 0],
+            self._column(configs, "r2_gamma")[:, 0],
+        )
+        self.smooth, self.fading = (
+            self._column(configs, "label_smoothing"),
+            1 - self._column(configs, "ema_decay"),
+        )
         self.r1, self.r2 = any(c.r1_gamma for c in configs), any(c.r2_gamma for c in configs)
         self.sums = torch.zeros(2, e, dtype=torch.float64, device=self.device)
         self.age = torch.zeros(1, device=self.device)  # steps so far, on the device
@@ -66,9 +75,15 @@ class Step:
 
     def sample(self, trial: int, z: Tensor, weights: Tensor | None = None) -> Tensor:
         """Map noise [S, Z] to images, uint8 [S, C, H, W], with one trial's evaluated generator (the running mean)."""
-        params = {k: p[trial : trial + 1] for k, p in self.g.like(self.ema if weights is None else weights).items()}
+        params = {
+            k: p[trial : trial + 1]
+            for k, p in self.g.like(self.ema if weights is None else weights).items()
+        }
         with torch.no_grad():
-            parts = [from_unit(self.arch.generate(params, part.unsqueeze(0))[0]) for part in z.split(1024)]
+            parts = [
+                from_unit(self.arch.generate(params, part.unsqueeze(0))[0])
+                for part in z.split(1024)
+            ]
         return torch.cat(parts)
 
     def current_losses(self, z: Tensor) -> Tensor:
@@ -77,7 +92,9 @@ class Step:
             images = to_unit(self.images[: z.shape[1]]).expand(self.trials, -1, -1, -1, -1)
             real = self.arch.discriminate(self._d(), images)
             fake = self.arch.discriminate(self._d(), self.arch.generate(self.g.params, z))
-            return torch.stack([self.loss.discriminator(real, fake, self.smooth), self.loss.generator(fake, real)])
+            return torch.stack(
+                [self.loss.discriminator(real, fake, self.smooth), self.loss.generator(fake, real)]
+            )
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that a later step depends on. They are not copies: store them, but do not change them."""
@@ -101,7 +118,11 @@ class Step:
             if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
                 raise ValueError(f"tensor {name} has another shape or type")
         n, position = len(self.images), int(state["position"])
-        if not 0 <= position <= n or int(state["order"].min()) < 0 or int(state["order"].max()) >= n:
+        if (
+            not 0 <= position <= n
+            or int(state["order"].min()) < 0
+            or int(state["order"].max()) >= n
+        ):
             raise ValueError("the order of the images has numbers out of range")
         with torch.no_grad():
             for name, tensor in own.items():
@@ -117,11 +138,14 @@ class Step:
             for e, generator in enumerate(self.generators):
                 torch.randn(self.z.shape[2:], generator=generator, out=self.z[k, e])
             filled = 0
-            while filled < self.config.bs:  # a batch may continue in the next epoch, so that no image is left out
+            # a batch may continue in the next epoch, so that no image is left out
+            while filled < self.config.bs:
                 if self.position == len(self.images):
                     self._shuffle()
                 n = min(self.config.bs - filled, len(self.images) - self.position)
-                self.index[k, :, filled : filled + n] = self.order[:, self.position : self.position + n]
+                self.index[k, :, filled : filled + n] = self.order[
+                    :, self.position : self.position + n
+                ]
                 filled, self.position = filled + n, self.position + n
 
     def _shuffle(self) -> None:
@@ -152,9 +176,13 @@ class Step:
         if self.r1 or self.r2:
             real.requires_grad_(self.r1)
             fake.requires_grad_(self.r2)
-            on_real, on_fake = (self.arch.discriminate(weights, images).float() for images in (real, fake))
+            on_real, on_fake = (
+                self.arch.discriminate(weights, images).float() for images in (real, fake)
+            )
         else:  # one pass over the weights for both batches
-            on_real, on_fake = self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1)
+            on_real, on_fake = (
+                self.arch.discriminate(weights, torch.cat([real, fake], 1)).float().chunk(2, 1)
+            )
         value = self.loss.discriminator(on_real, on_fake, self.smooth)
         total = value
         if self.r1:
@@ -185,7 +213,8 @@ class Step:
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
-            for _ in range(3):  # libraries choose kernels and allocate on first use, which cannot be recorded
+            # libraries choose kernels and allocate on first use, which cannot be recorded
+            for _ in range(3):
                 self._update()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()

@@ -1,7 +1,7 @@
 """The training of a data set's feature extractor: once per data set, by trainer.prepare.
 
-With labels the extractor is a classifier of them. Without labels it is a classifier of how an image was mirrored, after
-Gidaris 2018 (arXiv 1803.07728).
+With labels the extractor is a classifier of them. Without labels it is a classifier of how an image
+was mirrored, after Gidaris 2018 (arXiv 1803.07728).
 """
 
 import numpy as np
@@ -20,9 +20,10 @@ BATCH = 128
 def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tensor], str]:
     """Train the classifier whose features the metrics use.
 
-    AdamW, one-cycle cosine schedule, images shifted by up to a pixel. The seed is fixed, so that the same machine,
-    thread count and versions give the same file. No label smoothing: it makes each class more compact (Kornblith 2021,
-    arXiv 2010.16402), which may hide differences within a class. docs/metrics.md compares four trainings.
+    AdamW, one-cycle cosine schedule, images shifted by up to a pixel. The seed is fixed, so that
+    the same machine, thread count and versions give the same file. No label smoothing: it makes
+    each class more compact (Kornblith 2021, arXiv 2010.16402), which may hide differences within a
+    class. docs/metrics.md compares four trainings.
 
     Returns:
         The weights without the last layer, and a note on the task and the accuracy.
@@ -34,7 +35,9 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     images, labels, task = _task(source.train, source.train_labels)
     classes = int(labels.max()) + 1
     channels, height, width = images.shape[1:]
-    weights = {n: torch.zeros(s) for n, s in weight_shapes(channels, height, width).items() if n != "scale"}
+    weights = {
+        n: torch.zeros(s) for n, s in weight_shapes(channels, height, width).items() if n != "scale"
+    }
     head = torch.zeros(classes, FEATURES)
     for tensor in (*weights.values(), head):
         if tensor.ndim > 1:
@@ -55,7 +58,9 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
             checked, truth, _ = _task(source.held_out, source.held_out_labels)
             found = torch.cat([features(weights, to_unit(part)) for part in checked.split(512)])
             accuracy = float(((found @ head.T).argmax(1) == truth).double().mean())
-            raw = torch.cat([features(weights, to_unit(p)) for p in torch.from_numpy(source.train).split(512)])
+            raw = torch.cat(
+                [features(weights, to_unit(p)) for p in torch.from_numpy(source.train).split(512)]
+            )
             variance = raw.double().var(0).mean()
     if not variance > 0:
         raise DataError("all images look the same to the feature extractor. Use images that differ")
@@ -76,4 +81,6 @@ def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
     """Move the batch by one of 9 offsets of at most a pixel, with repeated edges."""
     down, right = torch.randint(3, (2,), generator=generator).tolist()
     height, width = images.shape[2:]
-    return F.pad(images, (1, 1, 1, 1), mode="replicate")[:, :, down : down + height, right : right + width]
+    return F.pad(images, (1, 1, 1, 1), mode="replicate")[
+        :, :, down : down + height, right : right + width
+    ]

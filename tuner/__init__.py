@@ -1,6 +1,7 @@
 """Many trials: one Katib Experiment manifest, run by Katib on a cluster or by Optuna on this machine.
 
-The command line is `gantune`; see tuner.cli. The same verbs for Python, imported when they are first used:
+The command line is `gantune`; see tuner.cli. The same verbs for Python, imported when they are
+first used:
 
     from tuner import Experiment, best, load, run, submit, watch
 

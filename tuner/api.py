@@ -1,9 +1,10 @@
 """The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/katib.md).
 
-Each takes an Experiment (a manifest's path, a dict, what `load` returns, or a V1beta1Experiment of kubeflow-katib), and
-a name as the command line does; `list` is `studies` here, since the builtin has the name. Every failure is a
-GantuneError. What the command line writes as `warning:` is a UserWarning here (`warnings.warn`): no node takes the
-trials' pods, the Experiment was there and is joined, a result is not up to date.
+Each takes an Experiment (a manifest's path, a dict, what `load` returns, or a V1beta1Experiment of
+kubeflow-katib), and a name as the command line does; `list` is `studies` here, since the builtin
+has the name. Every failure is a GantuneError. What the command line writes as `warning:` is a
+UserWarning here (`warnings.warn`): no node takes the trials' pods, the Experiment was there and is
+joined, a result is not up to date.
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ def run(
 ) -> Result:
     """Run a search until it finishes, and return the Result.
 
-    `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib. `workers`, `seed` and
-    `max_trials` are the local engine's; on a cluster `max_trials` replaces maxTrialCount. `on_event` receives every
-    Event; without it, warnings are Python's. On a cluster it warns as `submit` does.
+    `local` chooses the engine; None takes the cluster if the kubeconfig reaches one with Katib.
+    `workers`, `seed` and `max_trials` are the local engine's; on a cluster `max_trials` replaces
+    maxTrialCount. `on_event` receives every Event; without it, warnings are Python's. On a cluster
+    it warns as `submit` does.
 
         result = run("manifests/bayes.yaml", local=True, seed=0)
         print(result.best.parameters, result.best.metrics["fd"])
@@ -131,15 +133,19 @@ def tune(
     """Search for the parameters of a Python function and return the Result (docs/function.md).
 
     Args:
-        objective: Takes the dict of the parameters' values. It returns the metric or a dict of metrics, or prints
-            them as `name=value`. It imports inside what it uses.
-        parameters: For each parameter a range (of tuner.search, katib.search or the Kubeflow SDK) or a constant.
+        objective: Takes the dict of the parameters' values. It returns the metric or a dict of
+            metrics, or prints them as `name=value`. It imports inside what it uses.
+        parameters: For each parameter a range (of tuner.search, katib.search or the Kubeflow SDK)
+        or a constant.
         name: The study's name; "" takes the function's.
-        metric, direction, goal: The objective: `minimize` or `maximize`, and a value at which the search stops.
+        metric, direction, goal: The objective: `minimize` or `maximize`, and a value at which the
+        search stops.
         packages_to_install: On this machine, they are installed into an environment of their own.
-        env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`, `gpu`).
+        env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`,
+        `gpu`).
         trial_timeout: Seconds after which a trial is stopped.
-        image: An image that has Python. With it, the search runs on the cluster, otherwise on this machine.
+        image: An image that has Python. With it, the search runs on the cluster, otherwise on this
+        machine.
         workers, seed: As for `run` on this machine.
 
     result = tune(objective, {"lr": search.double(min=1e-4, max=1e-1), "epochs": 5}, n_trials=20)
@@ -165,7 +171,14 @@ def tune(
         image=image,
     )
     if image:
-        return run(experiment, local=False, namespace=namespace, context=context, store=store, on_event=on_event)
+        return run(
+            experiment,
+            local=False,
+            namespace=namespace,
+            context=context,
+            store=store,
+            on_event=on_event,
+        )
     return run(experiment, local=True, store=store, workers=workers, seed=seed, on_event=on_event)
 
 
@@ -179,9 +192,9 @@ def submit(
 ) -> str:
     """Create the Experiment on the cluster, or join the one with the same spec; returns its name.
 
-    A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks for. `warm_start`
-    is a study whose trials the sampler receives first, which needs the suggestion service of gan-tuner.
-    name = submit("manifests/bayes.yaml", namespace="gan-tuner")
+    A UserWarning says what may keep it from running: no node for its pods, fewer GPUs than it asks
+    for. `warm_start` is a study whose trials the sampler receives first, which needs the suggestion
+    service of gan-tuner. name = submit("manifests/bayes.yaml", namespace="gan-tuner")
     """
     client = Client(store, namespace=namespace, context=context)
     earlier = client.earlier(warm_start) if warm_start else None
@@ -205,17 +218,25 @@ def watch(
 
 
 def studies(
-    *, cluster: bool = False, namespace: str = "", context: str | None = None, store: str | Path | None = None
+    *,
+    cluster: bool = False,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
 ) -> list[Study]:
     """Return the studies of the store, or with `cluster` the Experiments of a namespace, with their states.
 
-    running = [study.name for study in studies(cluster=True, namespace="gan-tuner") if study.state == "Running"]
+    running = [study.name for study in studies(cluster=True, namespace="gan-tuner") if study.state
+    == "Running"]
     """
     if cluster:
         found = Client(store, namespace=namespace, context=context).cluster().studies()
         return [Study(name, EngineKind.KATIB, state) for name, state in found]
     client = Client(store)
-    return [Study(name, engine, client.result(name, engine).state) for name, engine in client.store.all()]
+    return [
+        Study(name, engine, client.result(name, engine).state)
+        for name, engine in client.store.all()
+    ]
 
 
 def status(
@@ -228,8 +249,8 @@ def status(
 ) -> Result:
     """Return a study with all its trials: as it is now, or, with a UserWarning, as it was collected last.
 
-    The latter happens where the cluster no longer has the study, refuses, or does not answer. `local` chooses the
-    engine where both have a study of this name.
+    The latter happens where the cluster no longer has the study, refuses, or does not answer.
+    `local` chooses the engine where both have a study of this name.
 
     print(status("gan-bayes").state, len(status("gan-bayes").trials))
     """
@@ -263,7 +284,8 @@ def advice(
 ) -> list[Change]:
     """Return what to change in the next search, each change with its reason; empty if the trials show no trend.
 
-    print(*advice("gan-bayes"), sep="\\n")  # shrink lr to [0.0006, 0.0048]: it holds the best 3 trials, and ...
+    print(*advice("gan-bayes"), sep="\\n")  # shrink lr to [0.0006, 0.0048]: it holds the best 3
+    trials, and ...
     """
     from tuner.report.advice import advice as changes
 
@@ -304,7 +326,9 @@ def extend(
 
     extend("gan-bayes", 40)
     """
-    Client(store, namespace=namespace, context=context).engine(name, local=local).extend(name, max_trials)
+    Client(store, namespace=namespace, context=context).engine(name, local=local).extend(
+        name, max_trials
+    )
 
 
 def stop(
@@ -334,7 +358,9 @@ def delete(
 
     print(delete("gan-bayes").best)
     """
-    return Client(store, namespace=namespace, context=context).engine(name, local=local).delete(name)
+    return (
+        Client(store, namespace=namespace, context=context).engine(name, local=local).delete(name)
+    )
 
 
 def retry(
@@ -347,7 +373,8 @@ def retry(
 ) -> Result:
     """Run failed trials of a local study again, all or those of these numbers, and continue the search.
 
-    Each runs from scratch with the same parameters. Raises StudyError where one of `trials` did not fail.
+    Each runs from scratch with the same parameters. Raises StudyError where one of `trials` did not
+    fail.
 
     result = retry("gan-bayes", [3])
     """
@@ -359,7 +386,8 @@ def retry(
 def check_store(name: str, *, repair: bool = False, store: str | Path | None = None) -> Health:
     """Return how many records of a local study's journal are intact, and what is damaged.
 
-    With `repair`, the intact records are kept first, and the damaged file next to them; lost trials run again.
+    With `repair`, the intact records are kept first, and the damaged file next to them; lost trials
+    run again.
 
     print(check_store("gan-bayes").damage or "intact")
     """
@@ -392,5 +420,7 @@ def _experiment(source: Source) -> Experiment:
 
         source = plain(source)
     if not isinstance(source, Mapping):
-        raise GantuneError(f"an Experiment is a path, a dict or a V1beta1Experiment, got {type(source).__name__}")
+        raise GantuneError(
+            f"an Experiment is a path, a dict or a V1beta1Experiment, got {type(source).__name__}"
+        )
     return from_object(source)

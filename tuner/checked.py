@@ -33,7 +33,11 @@ class Checked:
     def warnings(self, *, stock_services: bool) -> list[Problem]:
         """Return the other problems, with or without the faults of Katib's own suggestion services."""
         found = [problem for problem in self.problems if problem.severity is not Severity.ERROR]
-        return found if stock_services else [problem for problem in found if problem.rule not in STOCK_SERVICE_RULES]
+        return (
+            found
+            if stock_services
+            else [problem for problem in found if problem.rule not in STOCK_SERVICE_RULES]
+        )
 
     def experiment(self, name: str | None = None) -> Experiment:
         """Return the Experiment, or of several the one with this name. Raises ManifestError."""

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 def warn(message: str) -> None:
     """Issue a UserWarning at the line outside this package that led to it."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == __package__
+    ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 
@@ -35,7 +38,8 @@ class Client:
 
     Args:
         store: The directory of the studies; None takes GANTUNE_STORE, or else .gantune.
-        namespace: The namespace of Experiments; "" takes the study's, the manifest's or the context's.
+        namespace: The namespace of Experiments; "" takes the study's, the manifest's or the
+        context's.
         context: The kubeconfig's context; None takes the current one.
         katib_namespace: Where Katib is installed.
         notify: Receives each warning.
@@ -51,7 +55,11 @@ class Client:
         notify: Callable[[str], None] = warn,
     ) -> None:
         self.store, self.notify = Store(store), notify
-        self._cluster = {"namespace": namespace, "context": context, "katib_namespace": katib_namespace}
+        self._cluster = {
+            "namespace": namespace,
+            "context": context,
+            "katib_namespace": katib_namespace,
+        }
 
     def local(self, **options: Any) -> LocalEngine:
         """Return the local engine; the options are those of LocalEngine."""
@@ -61,13 +69,17 @@ class Client:
 
     def cluster(self, *, timeout: float | None = None) -> KatibEngine:
         """Return the cluster's engine; a watch ends after `timeout` seconds. Raises Unreachable without kubeconfig."""
-        engine = ENGINES[EngineKind.KATIB](self.store, **self._cluster, timeout=timeout, notify=self.notify)
+        engine = ENGINES[EngineKind.KATIB](
+            self.store, **self._cluster, timeout=timeout, notify=self.notify
+        )
         return cast("KatibEngine", engine)
 
     def find(self, name: str, *, local: bool | None = None) -> EngineKind | None:
         """Return which engine has study NAME in the store. Raises StudyError where both have and `local` is None."""
         remote = local is False or bool(self._cluster["namespace"] or self._cluster["context"])
-        return self.store.find(name, EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL)
+        return self.store.find(
+            name, EngineKind.KATIB if remote else None if local is None else EngineKind.LOCAL
+        )
 
     def engine(self, name: str, *, local: bool | None = None) -> Engine:
         """Return the engine of study NAME. A study that the store does not have is assumed to be on the cluster.
@@ -78,7 +90,9 @@ class Client:
             return ENGINES[EngineKind.LOCAL](self.store)
         return self.on_cluster(name, local=local)
 
-    def on_cluster(self, name: str, *, local: bool | None = None, timeout: float | None = None) -> KatibEngine:
+    def on_cluster(
+        self, name: str, *, local: bool | None = None, timeout: float | None = None
+    ) -> KatibEngine:
         """Return the cluster's engine for study NAME. Raises StudyNotFound where neither store nor cluster exists."""
         try:
             return self.cluster(timeout=timeout)
@@ -87,7 +101,8 @@ class Client:
             if not_installed or local is False or self.find(name, local=local) is not None:
                 raise
             raise self.store.unknown(
-                name, "a study on a cluster needs a kubeconfig (KUBECONFIG), and --context if it has several contexts"
+                name,
+                "a study on a cluster needs a kubeconfig (KUBECONFIG), and --context if it has several contexts",
             ) from error
 
     def refresh(self, name: str, *, timeout: float = 3.0) -> ClusterError | None:
@@ -122,7 +137,8 @@ class Client:
         Without `local`, the study is the one that exists.
 
         Raises:
-            StudyNotFound: It shows similar names, or how to begin. Its cause is why the cluster gave nothing.
+            StudyNotFound: It shows similar names, or how to begin. Its cause is why the cluster
+            gave nothing.
             StudyError: Both engines have such a study.
         """
         why = None

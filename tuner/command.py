@@ -1,17 +1,21 @@
 """Builds what one trial runs from a trial template and a point: argv, environment, working directory, timeout.
 
-Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. This module replaces it in each string
-of the template, so that a value is data: quotes break nothing, and a value remains one argument. Then Kubernetes' own
-rules for the primary container apply: `command` and `args` joined, `$(VAR)` expanded from its env, `$$(VAR)` an escape.
+Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. This module
+replaces it in each string
+of the template, so that a value is data: quotes break nothing, and a value remains one argument.
+Then Kubernetes' own
+rules for the primary container apply: `command` and `args` joined, `$(VAR)` expanded from its env,
+`$$(VAR)` an escape.
 
-Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands mean the same
-without that shell, and an argument list keeps spaces and quotes intact. A command relies on the shell (tuner.shell) if
-an item, as the template has it, is an operator of the shell or holds a whole command line. It then runs as `sh -c LINE`
-with the parameters' values quoted. A `sh -c` of the manifest stays as it is.
+Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands
+mean the same without that shell, and an argument list keeps spaces and quotes intact. A command
+relies on the shell (tuner.shell) if an item, as the template has it, is an operator of the shell or
+holds a whole command line. It then runs as `sh -c LINE` with the parameters' values quoted. A `sh
+-c` of the manifest stays as it is.
 
-A trial has no container and no volumes. Every emptyDir and PersistentVolumeClaim mount, and the directory of a File
-collector, becomes a directory of the trial, wherever its path appears in argv, env or workingDir
-(`Command.inside`).
+A trial has no container and no volumes. Every emptyDir and PersistentVolumeClaim mount, and the
+directory of a File collector, becomes a directory of the trial, wherever its path appears in argv,
+env or workingDir (`Command.inside`).
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ from tuner.manifest import CollectorKind, Experiment
 from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
 
-_META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}")
+_META = re.compile(
+    r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}"
+)
 _VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 
 
@@ -103,12 +109,13 @@ def place(folder: Path, mount: str) -> Path:
 def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) -> Command:
     """The command of trial `name` at `parameters`.
 
-    Raises CommandError where the template has no such container or command, UnsupportedError where an environment
-    variable can only come from a cluster.
+    Raises CommandError where the template has no such container or command, UnsupportedError where
+    an environment variable can only come from a cluster.
     """
     template = experiment.template
     values = {
-        label: _reference(experiment, name, parameters, reference) for label, reference in template.references.items()
+        label: _reference(experiment, name, parameters, reference)
+        for label, reference in template.references.items()
     }
     spec = _substituted(template.spec, values)
     container = primary_container(spec, template.primary_container)
@@ -150,19 +157,32 @@ def _command(
         argv = ["sh", "-c", _shell_line(" ".join(written), env, plain, values)]
     else:
         argv = [_expanded(part, env) for part in items(container)]
-    for what, text_ in [*(("the command", part) for part in argv), *((f"env {key}", env[key]) for key in env)]:
+    for what, text_ in [
+        *(("the command", part) for part in argv),
+        *((f"env {key}", env[key]) for key in env),
+    ]:
         if fault := _fault(text_):
-            raise CommandError(f"container {name}: {what} contains {fault}, which no process can receive: remove it")
+            raise CommandError(
+                f"container {name}: {what} contains {fault}, which no process can receive: remove it"
+            )
     return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
 
 
-def _shell_line(line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]) -> str:
+def _shell_line(
+    line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]
+) -> str:
     """Return `line` with its parameters quoted, and `$(VAR)` too where a parameter decides the variable's value."""
     pattern = re.compile(f"{PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
 
     def value(found: re.Match[str]) -> str | None:
         name = found[3]
-        return values.get(found[1]) if found[1] else env[name] if name in env and env[name] != plain.get(name) else None
+        return (
+            values.get(found[1])
+            if found[1]
+            else env[name]
+            if name in env and env[name] != plain.get(name)
+            else None
+        )
 
     def raw(found: re.Match[str]) -> str:
         return found[0] if found[1] else "$" if found[2] == "$" else env.get(found[3], found[0])
@@ -204,11 +224,15 @@ def warnings(experiment: Experiment) -> list[str]:
     return found
 
 
-def _reference(experiment: Experiment, name: str, parameters: Mapping[str, Value], reference: str) -> str:
+def _reference(
+    experiment: Experiment, name: str, parameters: Mapping[str, Value], reference: str
+) -> str:
     meta = _META.fullmatch(reference)
     if meta is None:
         if reference not in parameters:
-            raise CommandError(f"trialParameters reference {reference!r} must name a search parameter")
+            raise CommandError(
+                f"trialParameters reference {reference!r} must name a search parameter"
+            )
         return text(parameters[reference])
     spec = experiment.template.spec
     metadata = spec.get("metadata") or {}
@@ -216,7 +240,9 @@ def _reference(experiment: Experiment, name: str, parameters: Mapping[str, Value
         kind, key = ("annotations", meta[2]) if meta[2] else ("labels", meta[3])
         held = metadata.get(kind) or {}
         if key not in held:
-            raise CommandError(f"reference {reference!r} needs {kind} {key!r} in the trialSpec's metadata")
+            raise CommandError(
+                f"reference {reference!r} needs {kind} {key!r} in the trialSpec's metadata"
+            )
         return str(held[key])
     known = {
         "Name": name,
@@ -251,7 +277,9 @@ def _environment(container: Mapping[str, Any], fields: Mapping[str, str]) -> dic
     for entry in container.get("env") or ():
         name, source = str(entry["name"]), entry.get("valueFrom")
         if not name or "=" in name or _fault(name):
-            raise CommandError(f"env name {name!r} must have no '=' and no NUL character: rename the variable")
+            raise CommandError(
+                f"env name {name!r} must have no '=' and no NUL character: rename the variable"
+            )
         if not source:
             env[name] = _expanded(str(entry.get("value") or ""), env)
             continue
@@ -298,13 +326,17 @@ def _mounts(
     yield from _volume_mounts(spec, container)
 
 
-def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+def _volume_mounts(
+    spec: Mapping[str, Any], container: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield path and (volume, subPath) of writable mounts; a read-only claim holds existing data and keeps its path."""
     volumes = {volume.get("name"): volume for volume in listed(spec, "volumes")}
     for mount in container.get("volumeMounts") or ():
         volume = volumes.get(mount.get("name")) or {}
         claim = volume.get("persistentVolumeClaim")
-        if "emptyDir" in volume or (claim is not None and not mount.get("readOnly") and not claim.get("readOnly")):
+        if "emptyDir" in volume or (
+            claim is not None and not mount.get("readOnly") and not claim.get("readOnly")
+        ):
             path = "/" + str(mount["mountPath"]).strip("/")
             if path != "/":
                 yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
@@ -313,14 +345,19 @@ def _volume_mounts(spec: Mapping[str, Any], container: Mapping[str, Any]) -> Ite
 def inherited_mount(experiment: Experiment) -> str:
     """Return the directory in which a trial of pbt finds what its parent left; "" for any other algorithm."""
     algorithm = experiment.algorithm
-    return "/" + algorithm.settings.get(DIRECTORY_SETTING, "").strip("/") if algorithm.name == "pbt" else ""
+    return (
+        "/" + algorithm.settings.get(DIRECTORY_SETTING, "").strip("/")
+        if algorithm.name == "pbt"
+        else ""
+    )
 
 
 def collector_mount(experiment: Experiment) -> str:
     """Return the part of a collector's path that is each trial's own: a directory, or the file where that is `/`.
 
-    A program may receive a directory above the collector's, as in `--logs=/logs` with a collector that reads
-    `/logs/test`. Then that one is the trial's own, unless this machine has it: it may hold data there.
+    A program may receive a directory above the collector's, as in `--logs=/logs` with a collector
+    that reads `/logs/test`. Then that one is the trial's own, unless this machine has it: it may
+    hold data there.
     """
     collector = experiment.collector
     path = PurePosixPath("/" + collector.path.strip("/"))
@@ -328,7 +365,10 @@ def collector_mount(experiment: Experiment) -> str:
     if directory == PurePosixPath("/"):
         return str(path)
     container = primary_container(experiment.template.spec, experiment.template.primary_container)
-    texts = [*items(container), *(str(entry.get("value", "")) for entry in container.get("env") or ())]
+    texts = [
+        *items(container),
+        *(str(entry.get("value", "")) for entry in container.get("env") or ()),
+    ]
     for above in reversed(directory.parents[:-1]):  # the outermost one first, without `/`
         named = re.compile(rf"(?<![\w./-]){re.escape(str(above))}/?(?![\w./-])")
         if any(named.search(text) for text in texts) and not os.path.lexists(above):

@@ -1,8 +1,8 @@
 """Is the winner real? The best trials of a search, trained again on new seeds.
 
-`experiments` makes one Experiment for each of them: a grid over the seed, with all parameters fixed. Any engine runs
-them. `confirm` says what their results mean. The best of many noisy trials is partly lucky, so its value in the search
-is too good on average; the mean over new seeds is not.
+`experiments` makes one Experiment for each of them: a grid over the seed, with all parameters
+fixed. Any engine runs them. `confirm` says what their results mean. The best of many noisy trials
+is partly lucky, so its value in the search is too good on average; the mean over new seeds is not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from tuner.space import Value, text
 SEED = "seed"  # the parameter that the grid is over
 CONFIDENCE = 0.05  # a difference exceeds seed noise if chance alone gives it less often than this
 _PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
-_IN_TEXT = re.compile(r"((?:^|(?<=[\s'\"]))-{0,2}[\w.-]*seed)(=|\s+)(['\"]?)(\d+)(?![\w.])", re.IGNORECASE)
+_IN_TEXT = re.compile(
+    r"((?:^|(?<=[\s'\"]))-{0,2}[\w.-]*seed)(=|\s+)(['\"]?)(\d+)(?![\w.])", re.IGNORECASE
+)
 _FLAG = re.compile(r"-{1,2}[\w.-]*seed", re.IGNORECASE)
 _VARIABLE = re.compile(r"(?:.*_)?SEED", re.IGNORECASE)
 
@@ -78,18 +80,28 @@ class Confirmation:
         if not usable:
             return [f"no new seed gave a finite {metric}, so nothing is confirmed"]
         first = usable[0]
-        found = [f"trial {first.trial.number} is best on new seeds: {metric} {first.mean:.4g}, {_count(first)}"]
+        found = [
+            f"trial {first.trial.number} is best on new seeds: {metric} {first.mean:.4g}, {_count(first)}"
+        ]
         if self.objective.better(first.searched, first.mean):
-            found.append(f"its {first.searched:.4g} in the search was partly luck, as the best of many trials is")
+            found.append(
+                f"its {first.searched:.4g} in the search was partly luck, as the best of many trials is"
+            )
         if len(usable) > 1:
             second = usable[1]
             apart = f"trial {second.trial.number} is {abs(second.mean - first.mean):.3g} behind"
             if math.isnan(self.chance):
-                found.append(f"{apart}; one seed each does not show whether that is noise: use more --seeds")
+                found.append(
+                    f"{apart}; one seed each does not show whether that is noise: use more --seeds"
+                )
             elif self.exceeds_noise:
-                found.append(f"{apart}, which exceeds seed noise (p = {self.chance:.2g}, Welch's t-test)")
+                found.append(
+                    f"{apart}, which exceeds seed noise (p = {self.chance:.2g}, Welch's t-test)"
+                )
             else:
-                found.append(f"{apart}, which is within seed noise (p = {self.chance:.2g}): prefer the cheaper one")
+                found.append(
+                    f"{apart}, which is within seed noise (p = {self.chance:.2g}): prefer the cheaper one"
+                )
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -108,13 +120,22 @@ class Confirmation:
             for rank, each in enumerate(self.ranked, 1)
         ]
         chance = None if math.isnan(self.chance) else self.chance
-        return {"metric": self.objective.metric, "ranked": rows, "p": chance, "exceeds_noise": self.exceeds_noise}
+        return {
+            "metric": self.objective.metric,
+            "ranked": rows,
+            "p": chance,
+            "exceeds_noise": self.exceeds_noise,
+        }
 
 
 def top(result: Result, count: int) -> list[Trial]:
     """Return the best trials with different parameters, best first."""
     sign = 1 if result.objective.goal_type is Goal.MINIMIZE else -1
-    able = [(sign * value, trial) for trial in result.trials if (value := result.value(trial)) is not None]
+    able = [
+        (sign * value, trial)
+        for trial in result.trials
+        if (value := result.value(trial)) is not None
+    ]
     found: list[Trial] = []
     for _, trial in sorted(able, key=lambda pair: pair[0]):
         if all(dict(trial.parameters) != dict(other.parameters) for other in found):
@@ -127,7 +148,9 @@ def study_name(name: str, trial: Trial) -> str:
     return f"{name}-confirm-{trial.number}"
 
 
-def experiments(experiment: Experiment, trials: Sequence[Trial], seeds: int, seed_flag: str = "") -> list[Experiment]:
+def experiments(
+    experiment: Experiment, trials: Sequence[Trial], seeds: int, seed_flag: str = ""
+) -> list[Experiment]:
     """Return one Experiment for each trial: a grid over new seeds, with the trial's parameters in the command.
 
     Args:
@@ -139,7 +162,9 @@ def experiments(experiment: Experiment, trials: Sequence[Trial], seeds: int, see
     Raises:
         UnsupportedError: The manifest sets no seed, and `seed_flag` is empty.
     """
-    return [manifest.from_document(_document(experiment, trial, seeds, seed_flag)) for trial in trials]
+    return [
+        manifest.from_document(_document(experiment, trial, seeds, seed_flag)) for trial in trials
+    ]
 
 
 def confirm(result: Result, trials: Sequence[Trial], repeated: Sequence[Result]) -> Confirmation:
@@ -148,7 +173,9 @@ def confirm(result: Result, trials: Sequence[Trial], repeated: Sequence[Result])
     for trial, study in zip(trials, repeated, strict=True):
         values = [value for each in study.trials if (value := result.value(each)) is not None]
         missing = sum(each.state.finished for each in study.trials) - len(values)
-        found.append(Confirmed(trial, trial.metrics[result.objective.metric], tuple(values), missing))
+        found.append(
+            Confirmed(trial, trial.metrics[result.objective.metric], tuple(values), missing)
+        )
     sign = 1 if result.objective.goal_type is Goal.MINIMIZE else -1
     found.sort(key=lambda each: (not each.values, sign * each.mean if each.values else 0))
     return Confirmation(result.objective, tuple(found), _chance(found))
@@ -170,18 +197,27 @@ def _document(experiment: Experiment, trial: Trial, seeds: int, seed_flag: str) 
     document: dict[str, Any] = json.loads(json.dumps(experiment.document, default=str))
     metadata, spec = document["metadata"], document["spec"]
     document.pop("status", None)
-    kept = {key: metadata[key] for key in ("namespace", "labels", "annotations") if metadata.get(key)}
-    for annotation in (FIRST_ANNOTATION, STOP_ANNOTATION):  # each training runs to its end, as earlyStopping below
+    kept = {
+        key: metadata[key] for key in ("namespace", "labels", "annotations") if metadata.get(key)
+    }
+    # each training runs to its end, as earlyStopping below
+    for annotation in (FIRST_ANNOTATION, STOP_ANNOTATION):
         kept.get("annotations", {}).pop(annotation, None)
     document["metadata"] = {"name": study_name(experiment.name, trial), **kept}
     template = spec["trialTemplate"]
-    chosen = {label: trial.parameters.get(name) for label, name in experiment.template.references.items()}
+    chosen = {
+        label: trial.parameters.get(name) for label, name in experiment.template.references.items()
+    }
     template["trialSpec"] = _filled(template["trialSpec"], chosen)
     used = _place_seed(template, seed_flag)
-    own = [reference for reference in template["trialParameters"] if chosen[reference["name"]] is None]
+    own = [
+        reference for reference in template["trialParameters"] if chosen[reference["name"]] is None
+    ]
     template["trialParameters"] = [*own, {"name": SEED, "reference": SEED}]
     new = [str(used + 1 + number) for number in range(seeds)]
-    spec["parameters"] = [{"name": SEED, "parameterType": "discrete", "feasibleSpace": {"list": new}}]
+    spec["parameters"] = [
+        {"name": SEED, "parameterType": "discrete", "feasibleSpace": {"list": new}}
+    ]
     spec["algorithm"] = {"algorithmName": "grid"}
     spec["objective"].pop("goal", None)  # it would end the grid early
     spec.pop("earlyStopping", None)
@@ -217,7 +253,11 @@ def _place_seed(template: dict[str, Any], seed_flag: str) -> int:
     for key in ("args", "command"):
         words = container.get(key) or []
         for index, word in enumerate(words):
-            if _FLAG.fullmatch(str(word)) and index + 1 < len(words) and str(words[index + 1]).isdecimal():
+            if (
+                _FLAG.fullmatch(str(word))
+                and index + 1 < len(words)
+                and str(words[index + 1]).isdecimal()
+            ):
                 used, words[index + 1] = int(words[index + 1]), placeholder
                 return used
             if found := _IN_TEXT.search(str(word)):
@@ -253,5 +293,9 @@ def _without(words: Sequence[str], flag: str) -> tuple[int, list[str]]:
 
 def _count(confirmed: Confirmed) -> str:
     count = len(confirmed.values)
-    noise = "" if math.isnan(confirmed.spread) else f" with a standard deviation of {confirmed.spread:.2g}"
+    noise = (
+        ""
+        if math.isnan(confirmed.spread)
+        else f" with a standard deviation of {confirmed.spread:.2g}"
+    )
     return f"mean of {count} seed{'s' if count != 1 else ''}{noise}"

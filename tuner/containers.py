@@ -7,7 +7,8 @@ from typing import Any
 
 from tuner.errors import CommandError
 
-_PRIMARY_ROLES = ("Master", "Chief", "Launcher", "Worker")  # which replica Katib's job-role label calls the master
+# which replica Katib's job-role label calls the master
+_PRIMARY_ROLES = ("Master", "Chief", "Launcher", "Worker")
 
 
 def primary_container(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -20,24 +21,36 @@ def primary_container(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if spec.get("kind") == "TrainJob" and isinstance(trainer, Mapping):
         return trainer
     known = ", ".join(str(c.get("name")) for c in listed(spec, "containers")) or "none"
-    raise CommandError(f"primaryContainerName {name!r} must be a container of the trialTemplate, found {known}")
+    raise CommandError(
+        f"primaryContainerName {name!r} must be a container of the trialTemplate, found {known}"
+    )
 
 
 def init_containers(spec: Mapping[str, Any], main: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the init containers of the primary container's pod, without those that stay as sidecars."""
-    return [one for one in _pod(spec, main).get("initContainers") or () if one.get("restartPolicy") != "Always"]
+    return [
+        one
+        for one in _pod(spec, main).get("initContainers") or ()
+        if one.get("restartPolicy") != "Always"
+    ]
 
 
 def replicas(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pods of a job in addition to that of the container `main`, in words."""
     body = spec.get("spec") or {}
     roles = [(role, held) for _, role, held in _roles(spec)]
-    own = next((role for role, held in roles if any(one is main for one in listed(held, "containers"))), "")
+    own = next(
+        (role for role, held in roles if any(one is main for one in listed(held, "containers"))), ""
+    )
     for role, held in roles:
         count = int(held.get("replicas") or 1) - (role == own)
         if count > 0:
             yield f"{count} x {role}"
-    nodes = (body.get("trainer") or {}).get("numNodes") if spec.get("kind") == "TrainJob" else body.get("parallelism")
+    nodes = (
+        (body.get("trainer") or {}).get("numNodes")
+        if spec.get("kind") == "TrainJob"
+        else body.get("parallelism")
+    )
     if isinstance(nodes, int) and nodes > 1:
         yield f"{nodes - 1} further {'nodes' if spec.get('kind') == 'TrainJob' else 'pods'}"
 
@@ -56,7 +69,11 @@ def sidecars(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
 def _roles(spec: Mapping[str, Any]) -> list[tuple[int, str, Mapping[str, Any]]]:
     """Return the replica specs of a training operator's job, the primary one first."""
     found = [
-        (_PRIMARY_ROLES.index(role) if role in _PRIMARY_ROLES else len(_PRIMARY_ROLES), str(role), held)
+        (
+            _PRIMARY_ROLES.index(role) if role in _PRIMARY_ROLES else len(_PRIMARY_ROLES),
+            str(role),
+            held,
+        )
         for key, roles in (spec.get("spec") or {}).items()
         if str(key).endswith("ReplicaSpecs") and isinstance(roles, Mapping)
         for role, held in roles.items()

@@ -1,14 +1,15 @@
 """Learning curves: what the trials of a study reported, value by value, in `curves.jsonl` of the study's directory.
 
-One line for each finished trial: {"trial": NAME, "metrics": {METRIC: [[TIME, VALUE], ...]}}. TIME is RFC 3339 text, or
-null where the trial printed none. Values are finite and in the order of their reports; of a metric with more than
-MAX_VALUES values, evenly chosen ones are kept, the first and the last included.
+One line for each finished trial: {"trial": NAME, "metrics": {METRIC: [[TIME, VALUE], ...]}}. TIME
+is RFC 3339 text, or null where the trial printed none. Values are finite and in the order of their
+reports; of a metric with more than MAX_VALUES values, evenly chosen ones are kept, the first and
+the last included.
 
-Lines are appended only. The last line of a trial counts, since a trial can run again. A line that a killed process left
-unfinished is ignored.
+Lines are appended only. The last line of a trial counts, since a trial can run again. A line that a
+killed process left unfinished is ignored.
 
-`running-curves.jsonl` has lines of the same form: what trials on a cluster had reported when they were looked at last.
-It is replaced as a whole, and a trial in `curves.jsonl` takes precedence.
+`running-curves.jsonl` has lines of the same form: what trials on a cluster had reported when they
+were looked at last. It is replaced as a whole, and a trial in `curves.jsonl` takes precedence.
 """
 
 from __future__ import annotations
@@ -85,10 +86,13 @@ def replace_running(folder: Path, logs: Mapping[str, ObservationLog]) -> None:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read(folder: Path, metrics: Collection[str] | None = None, *, running: bool = False) -> dict[str, Curves]:
+def read(
+    folder: Path, metrics: Collection[str] | None = None, *, running: bool = False
+) -> dict[str, Curves]:
     """Return the stored curves of a study by the names of its trials, of some metrics or of all.
 
-    Those of finished trials, and with `running` also those of trials that ran on a cluster when they were looked at.
+    Those of finished trials, and with `running` also those of trials that ran on a cluster when
+    they were looked at.
 
     Raises StudyError if a file is unreadable.
     """
@@ -108,7 +112,9 @@ def _read(path: Path, metrics: Collection[str] | None) -> dict[str, Curves]:
         try:
             shape = json.loads(line)
             found[str(shape["trial"])] = {
-                str(metric): tuple(Observation(str(metric), float(value), _time(time)) for time, value in points)
+                str(metric): tuple(
+                    Observation(str(metric), float(value), _time(time)) for time, value in points
+                )
                 for metric, points in shape["metrics"].items()
                 if metrics is None or metric in metrics
             }
@@ -119,7 +125,9 @@ def _read(path: Path, metrics: Collection[str] | None) -> dict[str, Curves]:
 
 def _line(trial: str, log: ObservationLog, last_line: int | None) -> bytes:
     """One line of a file, b"" for a trial without a finite value."""
-    metrics = {metric: points for metric in log.metrics if (points := _points(log, metric, last_line))}
+    metrics = {
+        metric: points for metric in log.metrics if (points := _points(log, metric, last_line))
+    }
     return json.dumps({"trial": trial, "metrics": metrics}).encode() + b"\n" if metrics else b""
 
 

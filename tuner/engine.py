@@ -1,7 +1,7 @@
 """The Engine protocol and its events.
 
-There are two engines: tuner.engines.local (Optuna, this machine) and tuner.engines.katib (a cluster). The registry in
-tuner.engines lists them, and tests/tuner/engine_contract.py tests both.
+There are two engines: tuner.engines.local (Optuna, this machine) and tuner.engines.katib (a
+cluster). The registry in tuner.engines lists them, and tests/tuner/engine_contract.py tests both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class EventKind(StrEnum):
     """What can happen while a search runs."""
 
     TRIAL_STARTED = "trial_started"
-    TRIAL_REPORTED = "trial_reported"  # a running trial has new metrics, or a new reason why it does not run
+    # a running trial has new metrics, or a new reason why it does not run
+    TRIAL_REPORTED = "trial_reported"
     TRIAL_ENDED = "trial_ended"
     WARNING = "warning"  # `message` says what happened and how to fix it
     STUDY_ENDED = "study_ended"  # always last; `result` holds everything
@@ -60,7 +61,9 @@ class Engine(Protocol):
         """Stop the study and its running trials; what has been observed is kept."""
         ...
 
-    def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False
+    ) -> Iterator[str]:
         """Yield the lines that a trial printed: by its name or number, the best, else the newest."""
         ...
 

@@ -18,7 +18,8 @@ from tuner.samplers.transform import Dimension, clipped
 from tuner.yamlfile import show
 
 STOP_ANNOTATION = "gan-tuner/stop-factors"
-Factors: TypeAlias = tuple[tuple[int, float], ...]  # (number of the report, from 1; the factor), by number
+# (number of the report, from 1; the factor), by number
+Factors: TypeAlias = tuple[tuple[int, float], ...]
 
 
 def fields(annotations: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict[str, Any]:
@@ -36,7 +37,9 @@ def fields(annotations: Mapping[str, Any], dimensions: Sequence[Dimension]) -> d
         try:
             found[field] = read(text) if text else ()
         except UnsupportedError as error:
-            raise ManifestError(str(error), path=show(where), where=where, rule=name.partition("/")[2]) from error
+            raise ManifestError(
+                str(error), path=show(where), where=where, rule=name.partition("/")[2]
+            ) from error
     return found
 
 
@@ -45,7 +48,9 @@ def stop_factors(text: str) -> Factors:
     try:
         listed = read_json(text)
     except ValueError as error:
-        raise UnsupportedError(f'the stop factors must be a JSON object, such as {{"4": 1.5}}: {error}') from error
+        raise UnsupportedError(
+            f'the stop factors must be a JSON object, such as {{"4": 1.5}}: {error}'
+        ) from error
     if not isinstance(listed, dict):
         raise UnsupportedError('the stop factors must be a JSON object, such as {"4": 1.5}')
     for report, factor in listed.items():
@@ -56,5 +61,7 @@ def stop_factors(text: str) -> Factors:
         shown = f"the text {clipped(factor)}" if isinstance(factor, str) else clipped(str(factor))
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
         if not number or not 1 < factor < math.inf:
-            raise UnsupportedError(f"the stop factor of report {report} must be a number above 1, got {shown}")
+            raise UnsupportedError(
+                f"the stop factor of report {report} must be a number above 1, got {shown}"
+            )
     return tuple(sorted((int(report), float(factor)) for report, factor in listed.items()))

@@ -27,16 +27,21 @@ def remove(directory: Path) -> None:
         StudyError: The path is a symbolic link, or something in it cannot be deleted.
     """
     if directory.is_symlink():
-        raise StudyError(f"{directory} is a symbolic link, so its target is not deleted: remove the link yourself")
+        raise StudyError(
+            f"{directory} is a symbolic link, so its target is not deleted: remove the link yourself"
+        )
     folders = [os.fspath(directory)] if directory.exists() else []
     try:
         while folders:
             folder = folders.pop()
-            with contextlib.suppress(PermissionError):  # a directory of another user, which may be readable
+            # a directory of another user, which may be readable
+            with contextlib.suppress(PermissionError):
                 os.chmod(folder, stat.S_IRWXU)
             with os.scandir(folder) as entries:
                 folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         if directory.exists():
             shutil.rmtree(directory)
     except OSError as error:
-        raise StudyError(f"{error.filename or directory} cannot be deleted: {error.strerror}") from error
+        raise StudyError(
+            f"{error.filename or directory} cannot be deleted: {error.strerror}"
+        ) from error

@@ -1,7 +1,8 @@
 """Metrics filters with the semantics and the linear time of Go's regexp package, by RE2.
 
-RE2 and Go's package share their syntax and their leftmost-first matches. Three differences are settled here: Go has
-no `\\C`, Go reads each invalid byte as U+FFFD, and Go compiles a filter without checking that it has two groups.
+RE2 and Go's package share their syntax and their leftmost-first matches. Three differences are
+settled here: Go has no `\\C`, Go reads each invalid byte as U+FFFD, and Go compiles a filter
+without checking that it has two groups.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import re2
 
 from tuner.errors import UnsupportedError
 
-DEFAULT_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"  # metricscollector/v1beta1/common/const.go
+# metricscollector/v1beta1/common/const.go
+DEFAULT_FILTER = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
 _ANY_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 
 def _one_for_each_byte(error: UnicodeError) -> tuple[str, int]:

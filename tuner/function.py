@@ -1,7 +1,8 @@
 """An Experiment from a Python function, as `KatibClient.tune` and the Kubeflow SDK make one.
 
-The function's source becomes a program in the trial's command, so the Experiment runs on both engines and needs nothing
-but Python in the image. Therefore the function must be complete: what it uses is imported or defined inside it.
+The function's source becomes a program in the trial's command, so the Experiment runs on both
+engines and needs nothing but Python in the image. Therefore the function must be complete: what it
+uses is imported or defined inside it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ from tuner.manifest import Experiment, from_object
 _CONTAINER = "training-container"  # as in Katib's SDK
 _END = "END_OF_PROGRAM"
 _PLACEHOLDER = "${trialParameters."
-_READERS = {"double": "float({})", "int": "int(float({}))", "discrete": "float({})", "categorical": "{}"}
+_READERS = {
+    "double": "float({})",
+    "int": "int(float({}))",
+    "discrete": "float({})",
+    "categorical": "{}",
+}
 _UNQUOTABLE = re.compile(r"['\"\\\n\r]")
 
 Objective = Callable[[dict[str, Any]], Any]
@@ -53,10 +59,16 @@ def experiment(
     image: str = "",
 ) -> Experiment:
     """Return the Experiment that `tuner.tune` runs with the same arguments."""
-    ranges = {key: found for key, value in parameters.items() if (found := _range(key, value)) is not None}
+    ranges = {
+        key: found for key, value in parameters.items() if (found := _range(key, value)) is not None
+    }
     if not ranges:
-        raise GantuneError("no parameter has a range: give one, such as lr=search.double(min=1e-4, max=1e-1)")
-    inputs = ", ".join(f"{key!r}: {_value(key, value, ranges.get(key))}" for key, value in parameters.items())
+        raise GantuneError(
+            "no parameter has a range: give one, such as lr=search.double(min=1e-4, max=1e-1)"
+        )
+    inputs = ", ".join(
+        f"{key!r}: {_value(key, value, ranges.get(key))}" for key, value in parameters.items()
+    )
     script = _installation(packages_to_install, pip_index_urls) + _script(objective, inputs, metric)
     spec: dict[str, Any] = {
         "objective": _given(
@@ -66,7 +78,9 @@ def experiment(
         "algorithm": _given(
             {
                 "algorithmName": algorithm,
-                "algorithmSettings": [{"name": k, "value": str(v)} for k, v in (algorithm_settings or {}).items()],
+                "algorithmSettings": [
+                    {"name": k, "value": str(v)} for k, v in (algorithm_settings or {}).items()
+                ],
             }
         ),
         "maxTrialCount": n_trials,
@@ -77,11 +91,22 @@ def experiment(
         | {"trialParameters": [{"name": key, "reference": key} for key in ranges]},
     }
     metadata = {"name": name or objective.__name__.lower().replace("_", "-").strip("-")}
-    return from_object({"apiVersion": API_VERSION, "kind": "Experiment", "metadata": metadata, "spec": _given(spec)})
+    return from_object(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "Experiment",
+            "metadata": metadata,
+            "spec": _given(spec),
+        }
+    )
 
 
 def _template(
-    script: str, image: str, env: Mapping[str, str], resources: Mapping[str, object], timeout: int | None
+    script: str,
+    image: str,
+    env: Mapping[str, str],
+    resources: Mapping[str, object],
+    timeout: int | None,
 ) -> dict[str, Any]:
     """Return the trialTemplate of a Job that runs the script, without trialParameters."""
     container = {
@@ -90,7 +115,9 @@ def _template(
         "command": ["sh", "-c"],
         "args": [script],
         "env": [{"name": key, "value": str(value)} for key, value in env.items()],
-        "resources": {"limits": {"nvidia.com/gpu" if key == "gpu" else key: v for key, v in resources.items()}},
+        "resources": {
+            "limits": {"nvidia.com/gpu" if key == "gpu" else key: v for key, v in resources.items()}
+        },
     }
     job: dict[str, Any] = {
         "backoffLimit": 0,
@@ -103,7 +130,9 @@ def _template(
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that have a value: Kubernetes does not store empty ones."""
-    return {key: value for key, value in fields.items() if value not in (None, [], {}, {"limits": {}})}
+    return {
+        key: value for key, value in fields.items() if value not in (None, [], {}, {"limits": {}})
+    }
 
 
 def _range(name: str, value: Any) -> dict[str, Any] | None:
@@ -145,7 +174,9 @@ def _value(name: str, value: Any, found: Mapping[str, Any] | None) -> str:
             "list, tuple, set or dict of these"
         )
     if _PLACEHOLDER in text:
-        raise GantuneError(f"parameter {name} must not contain {_PLACEHOLDER}, which Katib replaces: {text[:60]}")
+        raise GantuneError(
+            f"parameter {name} must not contain {_PLACEHOLDER}, which Katib replaces: {text[:60]}"
+        )
     return _escaped(text)
 
 
@@ -176,7 +207,9 @@ def _escaped(text: str) -> str:
 def _source(objective: Objective) -> str:
     """Return the function's source as a program. Raises GantuneError if it is not complete."""
     if not inspect.isfunction(objective) or objective.__name__ == "<lambda>":
-        raise GantuneError(f"the objective must be a function that is written with def, got {objective!r}"[:200])
+        raise GantuneError(
+            f"the objective must be a function that is written with def, got {objective!r}"[:200]
+        )
     name = objective.__name__
     try:
         inspect.signature(objective).bind({})
@@ -187,14 +220,18 @@ def _source(objective: Objective) -> str:
     try:
         source = textwrap.dedent(inspect.getsource(objective))
     except (OSError, TypeError):
-        raise GantuneError(f"the source of {name} is not available: define it in a file or in a notebook") from None
+        raise GantuneError(
+            f"the source of {name} is not available: define it in a file or in a notebook"
+        ) from None
     source = f"from __future__ import annotations\n\n{source}"
     if _END in source or _PLACEHOLDER in source:
         raise GantuneError(f"{name} must contain neither {_END} nor {_PLACEHOLDER}")
     try:
         missing = _outside(compile(source, f"{name}.py", "exec", dont_inherit=True))
     except SyntaxError as error:
-        raise GantuneError(f"the source of {name} cannot stand alone ({error}): define it with def") from None
+        raise GantuneError(
+            f"the source of {name} cannot stand alone ({error}): define it with def"
+        ) from None
     if missing:
         raise GantuneError(
             f"{name} uses {', '.join(sorted(missing))} from outside of the function, which a trial does not have: "

@@ -10,17 +10,22 @@ from tuner.result import COST, Goal, Result
 SEED_NOISE = {"fd": 0.04}
 """By objective: the median difference between two trainings that differ only in their seed, as a share of the smaller.
 
-fd: 47 trainings of 16 good points on digits, those with at most 1.1 times the fd of the trainer's defaults
-(`python -m bench.wide_surrogate`), scored with 2,000 generated images. With 10,000, as in the manifests, it is 3.8 %
-(73 trainings of 31 points; docs/search-quality.md). It is more where training is unstable: 17 % for the article's
-network.
+fd: 47 trainings of 16 good points on digits, those with at most 1.1 times the fd of the trainer's
+defaults (`python -m bench.wide_surrogate`), scored with 2,000 generated images. With 10,000, as in
+the manifests, it is 3.8 % (73 trainings of 31 points; docs/search-quality.md). It is more where
+training is unstable: 17 % for the article's network.
 """
-NEAR = 1.25  # a best trial that costs up to this many times as much as the baseline is not called more expensive
+# a best trial that costs up to this many times as much as the baseline is not called more expensive
+NEAR = 1.25
 
 
 def sentences(result: Result) -> list[str]:
     """Return all that is known about the gain: over the baseline, over the second-best trial, and what it cost."""
-    return [text for text in (sentence(result), runner_up_sentence(result), cost_sentence(result)) if text]
+    return [
+        text
+        for text in (sentence(result), runner_up_sentence(result), cost_sentence(result))
+        if text
+    ]
 
 
 def sentence(result: Result) -> str:
@@ -34,7 +39,9 @@ def sentence(result: Result) -> str:
     if least is None:
         return f"the baseline, trial {baseline.number}, gave no {metric}"
     if not result.objective.better(value, least):
-        return f"no trial is better than the baseline: {metric} {least:.3g} (trial {baseline.number})"
+        return (
+            f"no trial is better than the baseline: {metric} {least:.3g} (trial {baseline.number})"
+        )
     share = "" if result.gain is None else f"{_percent(result.gain)} "
     noise = SEED_NOISE.get(metric)
     known = f"seed noise is about {_percent(noise)}" if noise else "part of it may be seed noise"
@@ -44,7 +51,11 @@ def sentence(result: Result) -> str:
 
 def runner_up_sentence(result: Result) -> str:
     """Return that the second-best trial is within seed noise of the best; "" where it is not, or noise is unknown."""
-    best, noise, metric = result.best, SEED_NOISE.get(result.objective.metric), result.objective.metric
+    best, noise, metric = (
+        result.best,
+        SEED_NOISE.get(result.objective.metric),
+        result.objective.metric,
+    )
     if best is None or noise is None:
         return ""
     others = [
@@ -64,10 +75,19 @@ def runner_up_sentence(result: Result) -> str:
 def cost_sentence(result: Result) -> str:
     """Return how much longer the best trial trained than the baseline; "" where it did not, or this is unknown."""
     best, baseline = result.best, result.baseline_trial
-    if best is None or baseline is None or COST not in best.metrics or not baseline.metrics.get(COST):
+    if (
+        best is None
+        or baseline is None
+        or COST not in best.metrics
+        or not baseline.metrics.get(COST)
+    ):
         return ""
     ratio = best.metrics[COST] / baseline.metrics[COST]
-    return f"trial {best.number} trained {ratio:.1f} times as long as the baseline" if ratio > NEAR else ""
+    return (
+        f"trial {best.number} trained {ratio:.1f} times as long as the baseline"
+        if ratio > NEAR
+        else ""
+    )
 
 
 def front_lines(result: Result) -> list[str]:
@@ -76,7 +96,10 @@ def front_lines(result: Result) -> list[str]:
     if len(front) < 2:  # then one trial is best in both
         return []
     metric = result.objective.metric
-    return [f"{t.metrics[metric]:.3g} after {t.metrics[COST]:.3g} s of training (trial {t.number})" for t in front]
+    return [
+        f"{t.metrics[metric]:.3g} after {t.metrics[COST]:.3g} s of training (trial {t.number})"
+        for t in front
+    ]
 
 
 def _percent(share: float) -> str:

@@ -19,7 +19,8 @@ from tuner.report.plots import overfitting
 from tuner.result import Trial, TrialState
 from tuner.store import EngineKind, Store
 
-RUN_RECORD = "run.json"  # what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
+# what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
+RUN_RECORD = "run.json"
 RECORD_BYTES = 256 << 10
 FROM_PODS = "Images of trials on a cluster are read while pods run, so an image may be older than the trial's result."
 NO_PODS = (
@@ -40,7 +41,11 @@ def _katib(store: Store, name: str, images: bool) -> Study:
     studies = ClusterStudies(store)
     experiment, origin = studies.experiment(name), studies.origin(name)
     record = {"engine": "Katib", "points proposed by": _service(experiment)}
-    record |= {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid} if origin else {}
+    record |= (
+        {"cluster": origin.server, "namespace": origin.namespace, "uid": origin.uid}
+        if origin
+        else {}
+    )
     record |= dict(_common(experiment))
     study = Study(
         studies.result(name),
@@ -74,7 +79,10 @@ def _local(store: Store, name: str, images: bool) -> Study:
         facts.cuts,
         source=studies.source(name),
     )
-    record = {"engine": "local", "points proposed by": "the sampler on this machine (gan-tuner with Optuna)"}
+    record = {
+        "engine": "local",
+        "points proposed by": "the sampler on this machine (gan-tuner with Optuna)",
+    }
     record |= dict(_common(experiment))
     if "image" in record:
         record["image"] += " (on a cluster; the trials of this search ran without it)"
@@ -85,8 +93,14 @@ def _local(store: Store, name: str, images: bool) -> Study:
     if best := facts.result.best:
         record |= _trainer(directories(folder, best.name))
     chosen = snapshot.shown(study) if images else []
-    found = {t.number: image for t in chosen if (image := _image(directories(folder, t.name), SAMPLES, t))}
-    real = next((image for t in chosen[:3] if (image := _image(directories(folder, t.name), REAL, t))), None)
+    found = {
+        t.number: image
+        for t in chosen
+        if (image := _image(directories(folder, t.name), SAMPLES, t))
+    }
+    real = next(
+        (image for t in chosen[:3] if (image := _image(directories(folder, t.name), REAL, t))), None
+    )
     return replace(study, record=tuple(record.items()), samples=found, real=real)
 
 
@@ -97,7 +111,8 @@ def _curves(experiment: Experiment, folder: Path) -> dict[str, Curves]:
 
 
 def _image(folders: list[Path], names: tuple[str, ...], trial: Trial) -> Thumbnail | None:
-    since = trial.started.timestamp() - 1 if trial.started else 0.0  # a copy of the user's own file is older
+    # a copy of the user's own file is older
+    since = trial.started.timestamp() - 1 if trial.started else 0.0
     found = find(folders, names, since=since)
     return thumbnail(found) if found else None
 
@@ -107,11 +122,16 @@ def _common(experiment: Experiment) -> Iterator[tuple[str, str]]:
     settings = ", ".join(f"{name} {value}" for name, value in algorithm.settings.items())
     yield "algorithm", f"{algorithm.name} ({settings})" if settings else algorithm.name
     if early := experiment.early_stopping:
-        yield "early stopping", ", ".join([early.name, *(f"{name} {value}" for name, value in early.settings.items())])
+        yield (
+            "early stopping",
+            ", ".join([early.name, *(f"{name} {value}" for name, value in early.settings.items())]),
+        )
     yield "parallel trials", str(experiment.parallel_trials)
     yield "max trials", str(experiment.max_trials or "no limit")
     try:
-        container = primary_container(experiment.template.spec, experiment.template.primary_container)
+        container = primary_container(
+            experiment.template.spec, experiment.template.primary_container
+        )
     except CommandError:
         return
     if image := container.get("image"):
@@ -125,11 +145,15 @@ def _service(experiment: Experiment) -> str:
 def _trainer(folders: list[Path]) -> dict[str, str]:
     """What the trainer of the best trial wrote about itself: versions, device, and hashes of data and extractor."""
     shape = _run_record(folders)
-    record = {key.replace("_", " "): value for key, value in shape.items() if key.endswith("_sha256")}
+    record = {
+        key.replace("_", " "): value for key, value in shape.items() if key.endswith("_sha256")
+    }
     record |= {"device": shape.get("device_name") or shape.get("device")}
     versions = shape.get("versions")
     if isinstance(versions, dict):
-        record["trainer's versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+        record["trainer's versions"] = ", ".join(
+            f"{name} {version}" for name, version in versions.items()
+        )
     return {name: value[:300] for name, value in record.items() if isinstance(value, str)}
 
 

@@ -1,7 +1,7 @@
 """Facts of Katib's API (v0.19): the one place for names, defaults, labels and placeholders that Katib decides.
 
-Sources are files of kubeflow/katib at commit 33c8ff4. Rules on values are in tuner.check, and what the algorithms do
-with their settings is in tuner.samplers.
+Sources are files of kubeflow/katib at commit 33c8ff4. Rules on values are in tuner.check, and what
+the algorithms do with their settings is in tuner.samplers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ GROUP, VERSION = "kubeflow.org", "v1beta1"
 API_VERSION = f"{GROUP}/{VERSION}"
 NAMESPACE = "kubeflow"  # where Katib is installed by default
 GRPC_PORT = 6789  # of the DB manager and of suggestion services
-DB_MANAGER, SUGGESTION_SERVICE = "api.v1.beta1.DBManager", "api.v1.beta1.Suggestion"  # gRPC services (api.proto)
+# gRPC services (api.proto)
+DB_MANAGER, SUGGESTION_SERVICE = "api.v1.beta1.DBManager", "api.v1.beta1.Suggestion"
 KINDS = ("Experiment", "Trial", "Suggestion")
 
-# Names that an Experiment may use: manifests/v1beta1/installs/katib-standalone/katib-config.yaml, and the types below
-# pkg/apis/controller.
+# Names that an Experiment may use: manifests/v1beta1/installs/katib-standalone/katib-config.yaml,
+# and the types below pkg/apis/controller.
 ALGORITHMS = (
     "random", "tpe", "multivariate-tpe", "grid", "bayesianoptimization", "cmaes", "sobol", "hyperband",
     "pbt", "enas", "darts",
@@ -29,16 +30,18 @@ PARAMETER_TYPES = ("double", "int", "discrete", "categorical")
 DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
 COLLECTORS = ("StdOut", "File", "TensorFlowEvent", "Custom", "Push")
 
-# Defaults: pkg/apis/controller/experiments/v1beta1/constants.go and pkg/apis/controller/common/v1beta1/common_types.go.
+# Defaults: pkg/apis/controller/experiments/v1beta1/constants.go and
+# pkg/apis/controller/common/v1beta1/common_types.go.
 DEFAULT_PARALLEL_TRIALS = 3
 DEFAULT_COLLECTOR = "StdOut"
-DEFAULT_PATHS: Mapping[str, tuple[str, str]] = {  # of a collector: the kind of its fileSystemPath, and its path
+# of a collector: the kind of its fileSystemPath, and its path
+DEFAULT_PATHS: Mapping[str, tuple[str, str]] = {
     "File": ("File", "/var/log/katib/metrics.log"),
     "TensorFlowEvent": ("Directory", "/var/log/katib/tfevent/"),
 }
 
-# The webhook joins the command into one line of a shell for these collectors (pkg/webhook/v1beta1/pod/utils.go), unless
-# it starts with one of these shells and -c.
+# The webhook joins the command into one line of a shell for these collectors
+# (pkg/webhook/v1beta1/pod/utils.go), unless it starts with one of these shells and -c.
 WRAPPED_COLLECTORS = ("StdOut", "File", "TensorFlowEvent")
 SHELLS = ("sh", "bash")
 
@@ -56,4 +59,8 @@ SUGGESTION_CONTAINER = "suggestion"
 
 def is_experiment(value: Any) -> bool:
     """True for an object of Katib's kind Experiment, whatever it contains."""
-    return isinstance(value, dict) and value.get("kind") == "Experiment" and value.get("apiVersion") == API_VERSION
+    return (
+        isinstance(value, dict)
+        and value.get("kind") == "Experiment"
+        and value.get("apiVersion") == API_VERSION
+    )

@@ -23,7 +23,8 @@ class Lock:
         folder: The directory of the study.
 
     Attributes:
-        crashed: Whether the process that held the lock before was killed before it released the lock.
+        crashed: Whether the process that held the lock before was killed before it released the
+            lock.
 
     Raises:
         StudyLocked: Another process works on the study.
@@ -52,7 +53,9 @@ class Lock:
                 if time.monotonic() > until:
                     owner = Lock.owner(folder)
                     who = f"process {owner}" if owner else "another process"
-                    raise StudyLocked(f"study {folder.name} is in use by {who}: wait for it, or stop it") from error
+                    raise StudyLocked(
+                        f"study {folder.name} is in use by {who}: wait for it, or stop it"
+                    ) from error
                 time.sleep(0.005)
         self.crashed = bool(os.pread(self._file, 1, 0))
         os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
@@ -76,8 +79,8 @@ class Lock:
     def owner(folder: Path) -> int:
         """Return the id of the process that works on the study; 0 if there is none, or if it is unknown.
 
-        The file may still contain the id of a killed process, which another process has now. So this method checks
-        which process has the file open.
+        The file may still contain the id of a killed process, which another process has now. So
+        this method checks which process has the file open.
         """
         if not Lock.held(folder):
             return 0
@@ -91,7 +94,8 @@ class Lock:
     def release(self) -> None:
         """Release the lock. Calling it again has no effect."""
         if self._file >= 0:
-            os.ftruncate(self._file, 0)  # never needs space, so a full disk does not look like a killed process
+            # never needs space, so a full disk does not look like a killed process
+            os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1
 

@@ -1,8 +1,9 @@
 """A Katib Experiment (kubeflow.org/v1beta1) as frozen Python: what every engine reads.
 
-`load(path)` reads one file, refuses what `gantune check` calls an error, and applies the defaults of Katib's webhook
-(experiment_defaults.go), so that an Experiment always holds what the controller would see. `from_document(object)`
-takes an Experiment that an API server holds already; it asks only that the object can be understood.
+`load(path)` reads one file, refuses what `gantune check` calls an error, and applies the defaults
+of Katib's webhook (experiment_defaults.go), so that an Experiment always holds what the controller
+would see. `from_document(object)` takes an Experiment that an API server holds already; it asks
+only that the object can be understood.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ E = TypeVar("E", bound=StrEnum)
 def load(path: str | FilePath, name: str | None = None) -> Experiment:
     """The Experiment of a file, or the one called `name` where the file holds several.
 
-    Raises ManifestError, with file and line, for the first thing that `gantune check` calls an error.
+    Raises ManifestError, with file and line, for the first thing that `gantune check` calls an
+    error.
     """
     return choose(yamlfile.read(path), str(path), name)
 
@@ -125,7 +127,9 @@ def from_object(value: Mapping[str, Any]) -> Experiment:
     return choose([Document(copy.deepcopy(dict(value)), "", 0, {})], "")
 
 
-def choose(documents: list[Document], file: str, name: str | None = None, *, checked: bool = False) -> Experiment:
+def choose(
+    documents: list[Document], file: str, name: str | None = None, *, checked: bool = False
+) -> Experiment:
     """The one Experiment among a file's documents, or the one called `name`.
 
     `checked` says that the rules of `gantune check` found no error in these documents.
@@ -135,14 +139,20 @@ def choose(documents: list[Document], file: str, name: str | None = None, *, che
         for document in documents:  # a misspelt kind or apiVersion
             _refuse(document)
         problem = check.missing(documents, file)[0]
-        raise ManifestError(problem.message, file=file, line=problem.line if file else 0, rule=problem.rule)
+        raise ManifestError(
+            problem.message, file=file, line=problem.line if file else 0, rule=problem.rule
+        )
     names = [_name_of(document.value) for document in found]
-    wanted = [document for document, its in zip(found, names, strict=True) if name is None or its == name]
+    wanted = [
+        document for document, its in zip(found, names, strict=True) if name is None or its == name
+    ]
     if len(wanted) == 1:
         return from_read(wanted[0], checked=checked)
     known = ", ".join(its or "(no name)" for its in names)
     if not wanted:
-        raise ManifestError(f"no Experiment named {name!r} here; it holds {known}", file=file, rule="no-experiment")
+        raise ManifestError(
+            f"no Experiment named {name!r} here; it holds {known}", file=file, rule="no-experiment"
+        )
     if name is None:
         message = f"{len(wanted)} Experiments in this file ({known}); name the one to run"
         raise ManifestError(message, file=file, line=wanted[1].start, rule="several-experiments")
@@ -159,17 +169,25 @@ def from_read(document: Document, *, checked: bool = False) -> Experiment:
     except ManifestError as error:
         line = document.line(error.where)
         raise ManifestError(
-            error.message, file=document.file, line=line, path=error.path, rule=error.rule, where=error.where
+            error.message,
+            file=document.file,
+            line=line,
+            path=error.path,
+            rule=error.rule,
+            where=error.where,
         ) from error
     return replace(experiment, file=document.file)
 
 
 def _refuse(document: Document) -> None:
     """ManifestError for the first error that the rules find."""
-    problems = [found for found in check.check_document(document) if found.severity is check.Severity.ERROR]
+    problems = [
+        found for found in check.check_document(document) if found.severity is check.Severity.ERROR
+    ]
     if problems:
         first = min(problems, key=lambda problem: problem.line)
-        hint = f": gantune check {document.file}" if document.file else ""  # "" for an object of Python
+        # "" for an object of Python
+        hint = f": gantune check {document.file}" if document.file else ""
         more = f" (and {len(problems) - 1} more{hint})" if len(problems) > 1 else ""
         raise ManifestError(
             first.message + more,
@@ -188,10 +206,13 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
     metadata = _get(document, "metadata", dict, ()) or {}
     spec = _need(document, "spec", dict, ())
     at: Path = ("spec",)
-    objective, additional, strategies = _objective(_need(spec, "objective", dict, at), (*at, "objective"))
+    objective, additional, strategies = _objective(
+        _need(spec, "objective", dict, at), (*at, "objective")
+    )
     early = _get(spec, "earlyStopping", dict, at)
     parameters = tuple(
-        parameter(item, (*at, "parameters", i)) for i, item in enumerate(_items(spec, "parameters", dict, at))
+        parameter(item, (*at, "parameters", i))
+        for i, item in enumerate(_items(spec, "parameters", dict, at))
     )
     return Experiment(
         name=_get(metadata, "name", str, ("metadata",)) or "",
@@ -204,10 +225,13 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
         parameters=parameters,
         **extensions.fields(
-            _get(metadata, "annotations", dict, ("metadata",)) or {}, [dimension(each) for each in parameters]
+            _get(metadata, "annotations", dict, ("metadata",)) or {},
+            [dimension(each) for each in parameters],
         ),
         template=_template(_need(spec, "trialTemplate", dict, at), (*at, "trialTemplate")),
-        collector=_collector(_get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")),
+        collector=_collector(
+            _get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")
+        ),
         parallel_trials=_or(_get(spec, "parallelTrialCount", int, at), DEFAULT_PARALLEL_TRIALS),
         max_trials=_get(spec, "maxTrialCount", int, at),
         max_failed_trials=_get(spec, "maxFailedTrialCount", int, at),
@@ -219,22 +243,33 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
 def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]]) -> Experiment:
     """Return the Experiment with more first trials, in its document too.
 
-    A parameter that a point does not name takes its value from the Experiment's own first trial, if there is one.
-    Raises UnsupportedError for a point outside the search space.
+    A parameter that a point does not name takes its value from the Experiment's own first trial, if
+    there is one. Raises UnsupportedError for a point outside the search space.
     """
     listed = [*experiment.first_trials, *({**experiment.baseline, **point} for point in points)]
     first = checked(listed, [dimension(parameter) for parameter in experiment.parameters])
     metadata = dict(experiment.document.get("metadata") or {})
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), FIRST_ANNOTATION: to_text(first)}
-    return replace(experiment, first_trials=first, document={**experiment.document, "metadata": metadata})
+    metadata["annotations"] = {
+        **(metadata.get("annotations") or {}),
+        FIRST_ANNOTATION: to_text(first),
+    }
+    return replace(
+        experiment, first_trials=first, document={**experiment.document, "metadata": metadata}
+    )
 
 
-def _objective(spec: Mapping[str, Any], at: Path) -> tuple[Objective, tuple[str, ...], dict[str, Strategy]]:
+def _objective(
+    spec: Mapping[str, Any], at: Path
+) -> tuple[Objective, tuple[str, ...], dict[str, Strategy]]:
     goal_type = _enum(Goal, _need(spec, "type", str, at), (*at, "type"))
     goal = spec.get("goal")
     if goal is not None and (isinstance(goal, bool) or not isinstance(goal, int | float)):
         raise _wrong(goal, "a number", (*at, "goal"))
-    objective = Objective(_need(spec, "objectiveMetricName", str, at), goal_type, None if goal is None else float(goal))
+    objective = Objective(
+        _need(spec, "objectiveMetricName", str, at),
+        goal_type,
+        None if goal is None else float(goal),
+    )
     additional = tuple(_items(spec, "additionalMetricNames", str, at))
     default = Strategy.MIN if goal_type is Goal.MINIMIZE else Strategy.MAX
     strategies = dict.fromkeys((objective.metric, *additional), default)
@@ -263,18 +298,33 @@ def parameter(spec: Mapping[str, Any], at: Path) -> Parameter:
         choices = tuple(_items(space, "list", str, at))
         if not choices:
             raise ManifestError(
-                f"{show(at)}.list must hold a value, got none", path=show(at), where=at, rule="list-empty"
+                f"{show(at)}.list must hold a value, got none",
+                path=show(at),
+                where=at,
+                rule="list-empty",
             )
         return Categorical(name, choices) if kind == "categorical" else Discrete(name, choices)
-    distribution = _enum(Distribution, _get(space, "distribution", str, at) or "uniform", (*at, "distribution"))
+    distribution = _enum(
+        Distribution, _get(space, "distribution", str, at) or "uniform", (*at, "distribution")
+    )
     step = _get(space, "step", str, at) or None
     low, high = _need(space, "min", str, at), _need(space, "max", str, at)
     if kind == "double":
         return Double(
-            name, _float(low, "min", at), _float(high, "max", at), step and _float(step, "step", at), distribution
+            name,
+            _float(low, "min", at),
+            _float(high, "max", at),
+            step and _float(step, "step", at),
+            distribution,
         )
     if kind == "int":
-        return Int(name, _int(low, "min", at), _int(high, "max", at), step and _int(step, "step", at), distribution)
+        return Int(
+            name,
+            _int(low, "min", at),
+            _int(high, "max", at),
+            step and _int(step, "step", at),
+            distribution,
+        )
     where = (*at[:-1], "parameterType")
     message = f"{show(where)} must be double, int, discrete or categorical, got {kind!r}"
     raise ManifestError(message, path=show(where), where=where, rule="parameter-type")
@@ -304,7 +354,9 @@ def _collector(spec: Mapping[str, Any], at: Path) -> Collector:
     kind = _enum(CollectorKind, name, kind_at)
     source = _get(spec, "source", dict, at) or {}
     at = (*at, "source")
-    filters = tuple(_items(_get(source, "filter", dict, at) or {}, "metricsFormat", str, (*at, "filter")))
+    filters = tuple(
+        _items(_get(source, "filter", dict, at) or {}, "metricsFormat", str, (*at, "filter"))
+    )
     files = _get(source, "fileSystemPath", dict, at) or {}
     at = (*at, "fileSystemPath")
     _, default = DEFAULT_PATHS.get(kind.value, ("", ""))
@@ -335,7 +387,9 @@ _KINDS: dict[type, str] = {
 def _wrong(value: Any, wanted: str, at: Path) -> ManifestError:
     shown = repr(value)
     got = shown if len(shown) < 60 else type(value).__name__
-    return ManifestError(f"{show(at)} must be {wanted}, got {got}", path=show(at), where=at, rule="wrong-type")
+    return ManifestError(
+        f"{show(at)} must be {wanted}, got {got}", path=show(at), where=at, rule="wrong-type"
+    )
 
 
 def _get(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> T | None:
@@ -351,7 +405,9 @@ def _need(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> T:
     value = _get(mapping, key, kind, at)
     if value is None or value == "":
         where = (*at, key)
-        raise ManifestError(f"{show(where)} must be given", path=show(where), where=where, rule="required")
+        raise ManifestError(
+            f"{show(where)} must be given", path=show(where), where=where, rule="required"
+        )
     return value
 
 

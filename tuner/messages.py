@@ -1,7 +1,7 @@
 """Katib's gRPC messages, without the SDK that ships them.
 
-`import kubeflow.katib` imports the Kubernetes client and all of Katib's models, which takes 50 MiB and half a second.
-The generated messages need only protobuf.
+`import kubeflow.katib` imports the Kubernetes client and all of Katib's models, which takes 50 MiB
+and half a second. The generated messages need only protobuf.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Writes the next manifest: the text of the last one with changes, each with its reason as a comment.
 
-ruamel.yaml reads and writes the text, so the comments and the layout of its author stay. A parameter that is fixed
-leaves the search space, and its value takes the place of `${trialParameters.NAME}` in the trial's template.
+ruamel.yaml reads and writes the text, so the comments and the layout of its author stay. A
+parameter that is fixed leaves the search space, and its value takes the place of
+`${trialParameters.NAME}` in the trial's template.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def revise(source: str, experiment: Experiment, changes: Sequence[Change], *, na
     """Return the text of the next manifest. It names no first trials, because the last search has run them.
 
     Args:
-        source: The text of the last manifest; "" writes the Experiment's document, without comments.
+        source: The text of the last manifest; "" writes the Experiment's document, without
+        comments.
         experiment: The Experiment as it ran.
         changes: What `tuner.report.advice` says.
         name: The name of the next Experiment.
@@ -70,7 +72,9 @@ def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
 def _checked(written: str, what: str) -> str:
     errors = [p for p in check_data(written.encode(), what) if p.severity is Severity.ERROR]
     if errors:
-        raise GantuneError(f"{what} would not be valid (line {errors[0].line}): {errors[0].message}")
+        raise GantuneError(
+            f"{what} would not be valid (line {errors[0].line}): {errors[0].message}"
+        )
     return written
 
 
@@ -79,9 +83,15 @@ def _documents(yaml: YAML, source: str, experiment: Experiment) -> list[Any]:
     if source:
         yamlfile.parse(source.encode(), experiment.file)  # bounds depth and size first
         held = [document for document in yaml.load_all(source) if document is not None]
-        own = [d for d in held if is_experiment(d) and (d.get("metadata") or {}).get("name") == experiment.name]
+        own = [
+            d
+            for d in held
+            if is_experiment(d) and (d.get("metadata") or {}).get("name") == experiment.name
+        ]
         if len(own) == 1:
-            return [document for document in held if document is own[0] or not is_experiment(document)]
+            return [
+                document for document in held if document is own[0] or not is_experiment(document)
+            ]
     plain = io.StringIO()
     yaml.dump(_plain(experiment.document), plain)
     return [yaml.load(plain.getvalue())]
@@ -98,18 +108,34 @@ def _plain(node: Any) -> Any:
 
 def _scalar(value: str) -> str:
     """Return a text that stays text in YAML 1.1 and 1.2."""
-    plain = re.fullmatch(r"(--?)?[A-Za-z/_$][\w./{}$@%+= -]*", value, re.ASCII) and value.lower() not in _YAML_WORDS
-    return value if plain and ": " not in value and " #" not in value else DoubleQuotedScalarString(value)
+    plain = (
+        re.fullmatch(r"(--?)?[A-Za-z/_$][\w./{}$@%+= -]*", value, re.ASCII)
+        and value.lower() not in _YAML_WORDS
+    )
+    return (
+        value
+        if plain and ": " not in value and " #" not in value
+        else DoubleQuotedScalarString(value)
+    )
 
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
-def _rename(document: CommentedMap, name: str, experiment: Experiment, changes: Sequence[Change]) -> None:
+def _rename(
+    document: CommentedMap, name: str, experiment: Experiment, changes: Sequence[Change]
+) -> None:
     metadata = document["metadata"]
     metadata["name"] = name
     metadata.pop("generateName", None)
-    for field in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "finalizers"):
+    for field in (
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+        "finalizers",
+    ):
         metadata.pop(field, None)  # of an Experiment that was read from a cluster
     document.pop("status", None)
     annotations = metadata.get("annotations") or {}
@@ -117,7 +143,11 @@ def _rename(document: CommentedMap, name: str, experiment: Experiment, changes: 
         annotations.pop(annotation, None)
     if not annotations:
         metadata.pop("annotations", None)
-    done = "changed as commented below" if changes else "unchanged: the trials give no reason for a change"
+    done = (
+        "changed as commented below"
+        if changes
+        else "unchanged: the trials give no reason for a change"
+    )
     lines = _wrapped(f"The search after {experiment.name}, written by gantune next; {done}")
     document.yaml_set_comment_before_after_key("metadata", before="\n".join(lines), indent=0)
 
@@ -175,7 +205,9 @@ def _set_space(space: CommentedMap, new: Parameter, old: Parameter) -> None:
     assert not isinstance(old, Categorical | Discrete)  # noqa: S101
     for key, value, before in (("min", new.low, old.low), ("max", new.high, old.high)):
         if value != before:
-            space[key] = DoubleQuotedScalarString(_bound(value, log=new.distribution is Distribution.LOG_UNIFORM))
+            space[key] = DoubleQuotedScalarString(
+                _bound(value, log=new.distribution is Distribution.LOG_UNIFORM)
+            )
 
 
 def _bound(value: float, *, log: bool) -> str:
@@ -202,7 +234,10 @@ def _fill_in(template: CommentedMap, values: Mapping[str, Value | None]) -> None
         elif isinstance(node, CommentedSeq):
             for index in range(len(node)):
                 node[index] = put(node[index])
-        elif isinstance(node, str) and (new := pattern.sub(lambda m: filled.get(m[1], m[0]), node)) != node:
+        elif (
+            isinstance(node, str)
+            and (new := pattern.sub(lambda m: filled.get(m[1], m[0]), node)) != node
+        ):
             return type(node)(new) if type(node) is not str else _scalar(new)
         return node
 

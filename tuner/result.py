@@ -131,7 +131,8 @@ class Objective:
 class Result:
     """A search: its name, its state, and all its trials in the order of their numbers.
 
-    `baseline` holds the values of the first trial that the Experiment names; it is empty if it names none.
+    `baseline` holds the values of the first trial that the Experiment names; it is empty if it
+    names none.
     """
 
     name: str
@@ -173,10 +174,16 @@ class Result:
 
     def front(self, cost: str = COST) -> tuple[Trial, ...]:
         """Return the succeeded trials than which none is both better and cheaper, cheapest first."""
-        able = [trial for trial in self.trials if trial.state is TrialState.SUCCEEDED and cost in trial.metrics]
+        able = [
+            trial
+            for trial in self.trials
+            if trial.state is TrialState.SUCCEEDED and cost in trial.metrics
+        ]
         sign = 1 if self.objective.goal_type is Goal.MINIMIZE else -1
         scored = [
-            (trial.metrics[cost], sign * value, trial) for trial in able if (value := self.value(trial)) is not None
+            (trial.metrics[cost], sign * value, trial)
+            for trial in able
+            if (value := self.value(trial)) is not None
         ]
         front: list[Trial] = []
         least = math.inf
@@ -189,17 +196,21 @@ class Result:
     def value(self, trial: Trial) -> float | None:
         """Return the objective of a trial that can be best; None for another trial."""
         value = trial.metrics.get(self.objective.metric, math.nan)
-        able = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) and math.isfinite(value)
+        able = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) and math.isfinite(
+            value
+        )
         return value if able else None
 
     @property
     def comparable(self) -> list[tuple[Trial, float]]:
         """The trials that can be best, by number, each with the objective that a model of the search may use.
 
-        A trial that was stopped early has the objective of a shorter training, which mostly tells when it was stopped.
-        It counts as no worse than the worst trial that finished by itself.
+        A trial that was stopped early has the objective of a shorter training, which mostly tells
+        when it was stopped. It counts as no worse than the worst trial that finished by itself.
         """
-        scored = [(trial, value) for trial in self.trials if (value := self.value(trial)) is not None]
+        scored = [
+            (trial, value) for trial in self.trials if (value := self.value(trial)) is not None
+        ]
         whole = [value for trial, value in scored if trial.state is TrialState.SUCCEEDED]
         if not whole:
             return scored
@@ -209,18 +220,30 @@ class Result:
 
     def cut_off(self, state: StudyState, reason: str) -> Result:
         """This result where nothing can follow: what had not ended is KILLED, a search that had keeps its end."""
-        trials = (t if t.state.finished else replace(t, state=TrialState.KILLED, reason=reason) for t in self.trials)
+        trials = (
+            t if t.state.finished else replace(t, state=TrialState.KILLED, reason=reason)
+            for t in self.trials
+        )
         end = (state, reason) if self.state is StudyState.RUNNING else (self.state, self.reason)
         return replace(self, state=end[0], reason=end[1], trials=tuple(trials))
 
     def records(self) -> list[dict[str, Any]]:
         """Return one flat row for each trial, all with the same keys; None where a trial has no value."""
-        parameters = dict.fromkeys(f"parameters.{name}" for trial in self.trials for name in trial.parameters)
-        metrics = dict.fromkeys(f"metrics.{name}" for trial in self.trials for name in trial.metrics)
+        parameters = dict.fromkeys(
+            f"parameters.{name}" for trial in self.trials for name in trial.parameters
+        )
+        metrics = dict.fromkeys(
+            f"metrics.{name}" for trial in self.trials for name in trial.metrics
+        )
         rows = []
         for trial in self.trials:
             first = {"number": trial.number, "name": trial.name, "state": trial.state.value}
-            times = {"started": trial.started, "ended": trial.ended, "reason": trial.reason, "node": trial.node}
+            times = {
+                "started": trial.started,
+                "ended": trial.ended,
+                "reason": trial.reason,
+                "node": trial.node,
+            }
             held = {f"parameters.{name}": value for name, value in trial.parameters.items()}
             held |= {f"metrics.{name}": value for name, value in trial.metrics.items()}
             rows.append(first | parameters | metrics | held | times)
@@ -231,7 +254,9 @@ class Result:
         try:
             import pandas
         except ImportError as error:
-            raise UnsupportedError("tables need pandas, which is missing: pip install 'gan-tuner[export]'") from error
+            raise UnsupportedError(
+                "tables need pandas, which is missing: pip install 'gan-tuner[export]'"
+            ) from error
         return pandas.DataFrame(self.records())
 
     def to_json(self) -> dict[str, Any]:
@@ -262,7 +287,9 @@ class Result:
         return cls(
             name=str(shape["name"]),
             state=StudyState(shape["state"]),
-            objective=Objective(str(objective["metric"]), Goal(objective["type"]), objective.get("goal")),
+            objective=Objective(
+                str(objective["metric"]), Goal(objective["type"]), objective.get("goal")
+            ),
             trials=trials,
             reason=str(shape.get("reason", "")),
             baseline=next((trial.parameters for trial in trials if trial.number == number), {}),

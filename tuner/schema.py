@@ -1,9 +1,11 @@
 """A strict JSON Schema for Katib's Experiment, made from the fields that `check` knows. Katib has no such schema.
 
     python -m tuner.schema > experiment_v1beta1.json
-    kubeconform -strict -schema-location default -schema-location '{{.ResourceKind}}_v1beta1.json' manifests/bayes.yaml
+    kubeconform -strict -schema-location default -schema-location '{{.ResourceKind}}_v1beta1.json'
+    manifests/bayes.yaml
 
-Editors and kubeconform use it to check keys, types and fixed words. `gantune check` checks the rest.
+Editors and kubeconform use it to check keys, types and fixed words. `gantune check` checks the
+rest.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ _WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("ExperimentSpec", "resumePolicy"): RESUME_POLICIES,
     ("ObjectiveSpec", "type"): ("minimize", "maximize"),
     ("MetricStrategy", "value"): ("min", "max", "latest"),
-    ("AlgorithmSpec", "algorithmName"): (*ALGORITHMS, *(name for name in SETTINGS if name not in ALGORITHMS)),
+    ("AlgorithmSpec", "algorithmName"): (
+        *ALGORITHMS,
+        *(name for name in SETTINGS if name not in ALGORITHMS),
+    ),
     ("ParameterSpec", "parameterType"): PARAMETER_TYPES,
     ("FeasibleSpace", "distribution"): DISTRIBUTIONS,
     ("CollectorSpec", "kind"): COLLECTORS,
@@ -77,7 +82,11 @@ def _fields(name: str, fields: Mapping[str, str]) -> dict[str, Any]:
     for key, kind in fields.items():
         words = _WORDS.get((name, key))
         properties[key] = {"enum": list(words)} if words else _type(kind.rstrip("-"))
-    shape: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    shape: dict[str, Any] = {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
     return shape | ({"required": _REQUIRED[name]} if name in _REQUIRED else {})
 
 

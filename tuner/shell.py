@@ -16,9 +16,10 @@ _OPERATOR = re.compile(r"&&|\|\|?|;|&|(\d?|&)(>>?|<)(&?\d|&?[^=>&|]+)?|[^-=]+;")
 def relies_on_shell(items: Sequence[str]) -> bool:
     """Return whether a command means what it says only in the `sh -c` that Katib adds.
 
-    It does if an item is an operator (`&&`, `||`, `|`, `;`, `&`, a redirection such as `>`, `2>&1` or `>log`, or a word
-    that ends with `;`), if the program contains spaces, or if the item after `python` is a line: a script or `-m`
-    together with its arguments. A `sh -c` of the manifest needs no other shell.
+    It does if an item is an operator (`&&`, `||`, `|`, `;`, `&`, a redirection such as `>`, `2>&1`
+    or `>log`, or a word that ends with `;`), if the program contains spaces, or if the item after
+    `python` is a line: a script or `-m` together with its arguments. A `sh -c` of the manifest
+    needs no other shell.
     """
     if not items or is_shell(items):
         return False

@@ -1,7 +1,8 @@
 """Images of trials on a cluster: read while their pods run, kept as thumbnails in the study's directory.
 
-A pod is gone when its trial has finished, so each look at a search keeps what it sees. `samples/TRIAL.jpg` is older
-than the trial's end, unless the trial writes to a volume that the pods of later trials share.
+A pod is gone when its trial has finished, so each look at a search keeps what it sees.
+`samples/TRIAL.jpg` is older than the trial's end, unless the trial writes to a volume that the pods
+of later trials share.
 """
 
 from __future__ import annotations
@@ -82,8 +83,12 @@ def read(folder: Path, trials: Iterable[Trial]) -> Snapshot:
     kept = folder / FOLDER
     if not kept.is_dir():
         return Snapshot()
-    found = {trial.number: image for trial in trials for image in _images(kept, f"{trial.name}.jpg")}
-    return Snapshot(found, next(_images(kept, _REAL), None), _bytes(kept / _MISSING).decode("utf-8", "replace"))
+    found = {
+        trial.number: image for trial in trials for image in _images(kept, f"{trial.name}.jpg")
+    }
+    return Snapshot(
+        found, next(_images(kept, _REAL), None), _bytes(kept / _MISSING).decode("utf-8", "replace")
+    )
 
 
 def _images(folder: Path, name: str) -> Iterator[Thumbnail]:

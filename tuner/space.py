@@ -1,7 +1,8 @@
 """The search space: what one Katib parameter may be.
 
-Katib writes every bound and every value as text. Here bounds are numbers and values are typed: a double is a float,
-an int an int; discrete and categorical values stay the text of the manifest, as Katib passes them to the trial.
+Katib writes every bound and every value as text. Here bounds are numbers and values are typed: a
+double is a float, an int an int; discrete and categorical values stay the text of the manifest, as
+Katib passes them to the trial.
 """
 
 from __future__ import annotations

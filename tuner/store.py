@@ -1,6 +1,7 @@
 """The studies on this machine: one directory for each, `.gantune/ENGINE/NAME/`.
 
-An engine and a name identify a study, so `local/gan-bayes` and `katib/gan-bayes` are different studies.
+An engine and a name identify a study, so `local/gan-bayes` and `katib/gan-bayes` are different
+studies.
 
 manifest.json   the Experiment as it was submitted, its place on a cluster (tuner.engines.katib.archive), and the id by
                 which a local study recognises its own files
@@ -34,7 +35,8 @@ from tuner.result import Result, StudyState
 
 MANIFEST, _RESULT = "manifest.json", "result.json"
 _CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
-_BUDGET = ("max_trials", "max_failed_trials")  # what may change: the counts that Katib lets one edit, but the lag
+# what may change: the counts that Katib lets one edit, but the lag
+_BUDGET = ("max_trials", "max_failed_trials")
 _NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
 
 
@@ -70,7 +72,9 @@ class Store:
         Raises:
             StudyError: Several engines have a study of this name, and `engine` does not choose one.
         """
-        found = [kind for kind in EngineKind if engine in (None, kind) and name in self.of(kind).names()]
+        found = [
+            kind for kind in EngineKind if engine in (None, kind) and name in self.of(kind).names()
+        ]
         if len(found) > 1:
             raise StudyError(
                 f"{name} is the name of a local study and of a study on a cluster: choose one with --local or --cluster"
@@ -86,14 +90,17 @@ class Store:
 
         Args:
             reference: NAME, local/NAME or katib/NAME.
-            own: The local study that starts. If `reference` is its name, a study on the cluster is preferred.
+            own: The local study that starts. If `reference` is its name, a study on the cluster is
+                preferred.
 
         Raises:
             StudyError: `reference` has another form, or several engines have a study NAME.
         """
         engine, _, name = reference.rpartition("/")
         if engine not in ("", *EngineKind):
-            raise StudyError(f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {reference[:80]}")
+            raise StudyError(
+                f"the study to warm-start from is NAME, local/NAME or katib/NAME, got {reference[:80]}"
+            )
         if engine:
             return name, EngineKind(engine)
         if name == own and self.find(name, EngineKind.KATIB):
@@ -160,10 +167,10 @@ class Studies:
         Args:
             experiment: The Experiment to store.
             fresh: Remove everything that an existing study of this name holds.
-            place: Where the engine runs it, stored with the manifest. Such an engine has checked that the study is
-                the same one; without a place, a different manifest is refused.
-            max_trials: The number of trials instead of the manifest's. Without it, the larger one of the manifest's
-                number and of the one that was chosen before.
+            place: Where the engine runs it, stored with the manifest. Such an engine has checked
+                that the study is the same one; without a place, a different manifest is refused.
+            max_trials: The number of trials instead of the manifest's. Without it, the larger one
+                of the manifest's number and of the one that was chosen before.
             lock: The study's lock, if the caller holds it.
 
         Returns:
@@ -183,9 +190,17 @@ class Studies:
                 _refuse_change(held, experiment)
             shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
-            source = {"source": text} if (text := _source(experiment) or (held or {}).get("source")) else {}
+            source = (
+                {"source": text}
+                if (text := _source(experiment) or (held or {}).get("source"))
+                else {}
+            )
             origin = {"origin": dict(place)} if place else {}
-            chosen = {_CHOSEN: count} if (count := max_trials or _chosen_before(held, experiment)) else {}
+            chosen = (
+                {_CHOSEN: count}
+                if (count := max_trials or _chosen_before(held, experiment))
+                else {}
+            )
             _write(folder / MANIFEST, shape | identity | source | origin | chosen)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
@@ -224,7 +239,9 @@ class Studies:
         try:
             return replace(manifest.from_document(document), name=name, file=file)
         except GantuneError as error:
-            raise StudyDamaged(f"{file} holds no valid Experiment ({error}): start over with --fresh") from error
+            raise StudyDamaged(
+                f"{file} holds no valid Experiment ({error}): start over with --fresh"
+            ) from error
 
     def result(self, name: str) -> Result:
         """Return the result that the study's engine saved last; a running study without trials before the first one."""
@@ -306,7 +323,8 @@ def _shape(experiment: Experiment) -> dict[str, Any]:
     bare = replace(experiment, document={})
     shape = {key: value for key, value in asdict(bare).items() if key not in _NO_MATTER}
     shape["parameters"] = {
-        parameter.name: {"type": type(parameter).__name__} | asdict(parameter) for parameter in experiment.parameters
+        parameter.name: {"type": type(parameter).__name__} | asdict(parameter)
+        for parameter in experiment.parameters
     }
     loaded: dict[str, Any] = json.loads(json.dumps(shape, default=str))
     return loaded
@@ -325,7 +343,9 @@ def _source(experiment: Experiment) -> str:
 def _difference(old: Any, new: Any, path: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            yield from _difference(
+                old.get(key), new.get(key), f"{path}.{key}" if path else str(key)
+            )
     elif old != new:
         yield f"{path}: {_short(old)} -> {_short(new)}"
 
@@ -348,7 +368,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         shape = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StudyDamaged(f"{path} cannot be read ({error}): restore it, or start over with --fresh") from error
+        raise StudyDamaged(
+            f"{path} cannot be read ({error}): restore it, or start over with --fresh"
+        ) from error
     if not isinstance(shape, dict):
         raise StudyDamaged(f"{path} must hold an object: restore it, or start over with --fresh")
     return shape
@@ -356,4 +378,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, shape: Mapping[str, Any]) -> None:
     """Replace the file as a whole, or not at all."""
-    files.replace(path, (json.dumps(shape, default=str) + "\n").encode())  # indent would cost 20 times as much
+    # indent would cost 20 times as much
+    files.replace(path, (json.dumps(shape, default=str) + "\n").encode())

@@ -1,16 +1,19 @@
 """YAML 1.2 with line numbers: bytes -> documents, each a plain Python value and the line of every path in it.
 
-It reads the events of a YAML parser and resolves scalars itself (YAML 1.2 core schema, section 10.3.2), because a
-manifest is untrusted: no tag makes an object, and depth, size and alias expansion are bounded. JSON is YAML, so .json
-files come the same way.
+It reads the events of a YAML parser and resolves scalars itself (YAML 1.2 core schema, section
+10.3.2), because a
+manifest is untrusted: no tag makes an object, and depth, size and alias expansion are bounded. JSON
+is YAML, so .json files come the same way.
 
-Two parsers give the events. libyaml (in C, by PyYAML) is 20 times as fast. ruamel.yaml follows YAML 1.2 and names the
-cause of an error better, so it reads what libyaml refuses or might read differently, and what has an error.
+Two parsers give the events. libyaml (in C, by PyYAML) is 20 times as fast. ruamel.yaml follows YAML
+1.2 and names the cause of an error better, so it reads what libyaml refuses or might read
+differently, and what has an error.
 
-A Kubernetes list (`kind: List`, or ExperimentList, as `kubectl get -o yaml` writes it) is read as its items.
+A Kubernetes list (`kind: List`, or ExperimentList, as `kubectl get -o yaml` writes it) is read as
+its items.
 
-What reads without harm but means something else to kubectl (whose parser is YAML 1.1's in part), or is lost by it,
-comes back as `Note`s; `tuner.check` makes rules of them.
+What reads without harm but means something else to kubectl (whose parser is YAML 1.1's in part), or
+is lost by it, comes back as `Note`s; `tuner.check` makes rules of them.
 """
 
 from __future__ import annotations
@@ -46,12 +49,22 @@ _NAMED: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
-_YAML_11_BOOL = {text for word in ("y", "n", "yes", "no", "on", "off") for text in (word, word.title(), word.upper())}
-_YAML_11_INT = re.compile(r"[-+]?(0[0-7_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]*_[0-9a-fA-F_]*)\Z")
+_YAML_11_BOOL = {
+    text
+    for word in ("y", "n", "yes", "no", "on", "off")
+    for text in (word, word.title(), word.upper())
+}
+_YAML_11_INT = re.compile(
+    r"[-+]?(0[0-7_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|0x[0-9a-fA-F_]*_[0-9a-fA-F_]*)\Z"
+)
 _TEMPLATE = re.compile(r"\{\{-?\s*[\w.$/(\"]")  # of Helm, or of Go's text/template
-_RENDER = "not YAML, but a template with {{ ... }}: render it first, for example with `helm template`"
-_LIBYAML: Any = getattr(yaml, "CSafeLoader", None)  # PyYAML's wheels have libyaml; a build from source may not
-_ONLY_RUAMEL = re.compile("[\t\x85\u2028\u2029]")  # a tab, or what is a line's end to libyaml (YAML 1.1) alone
+_RENDER = (
+    "not YAML, but a template with {{ ... }}: render it first, for example with `helm template`"
+)
+# PyYAML's wheels have libyaml; a build from source may not
+_LIBYAML: Any = getattr(yaml, "CSafeLoader", None)
+# a tab, or what is a line's end to libyaml (YAML 1.1) alone
+_ONLY_RUAMEL = re.compile("[\t\x85\u2028\u2029]")
 _Alias = (events.AliasEvent, yaml.AliasEvent)
 _DocumentStart = (events.DocumentStartEvent, yaml.DocumentStartEvent)
 _Scalar = (events.ScalarEvent, yaml.ScalarEvent)
@@ -59,7 +72,10 @@ _Sequence = (events.SequenceStartEvent, yaml.SequenceStartEvent)
 _SequenceEnd = (events.SequenceEndEvent, yaml.SequenceEndEvent)
 _Mapping = (events.MappingStartEvent, yaml.MappingStartEvent)
 _MappingEnd = (events.MappingEndEvent, yaml.MappingEndEvent)
-_TAGS = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_TAGS = {
+    "tag:yaml.org,2002:" + name: name
+    for name in ("str", "int", "float", "bool", "null", "map", "seq")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +108,9 @@ class Document:
 
 def show(path: Path) -> str:
     """A path as people write it: `spec.parameters[0].feasibleSpace.min`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(
+        "."
+    )
 
 
 def read(file: str | FilePath) -> list[Document]:
@@ -107,7 +125,9 @@ def read_bytes(file: str | FilePath) -> bytes:
             return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(f"cannot read the manifest: {reason}", file=str(file), rule="unreadable") from error
+        raise ManifestError(
+            f"cannot read the manifest: {reason}", file=str(file), rule="unreadable"
+        ) from error
 
 
 def parse(data: bytes, file: str) -> list[Document]:
@@ -140,9 +160,13 @@ def parse(data: bytes, file: str) -> list[Document]:
         raise _error(_RENDER if _TEMPLATE.search(text) else problem, file, line) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _error(f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", file, line) from error
+        raise _error(
+            f"not YAML: character U+{ord(text[error.position]):04X} is not allowed", file, line
+        ) from error
     except Exception as error:  # ruamel.yaml raises a handful of others on damaged input (ValueError, IndexError, ...)
-        raise _error(f"not YAML: {_one_line(str(error)) or type(error).__name__}", file, reader.line) from error
+        raise _error(
+            f"not YAML: {_one_line(str(error)) or type(error).__name__}", file, reader.line
+        ) from error
 
 
 def _documents(reader: _Reader) -> list[Document]:
@@ -152,7 +176,11 @@ def _documents(reader: _Reader) -> list[Document]:
 def _items(document: Document) -> Iterator[Document]:
     """A Kubernetes list as the documents of its items; any other document as it is."""
     value = document.value
-    items = value.get("items") if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") else None
+    items = (
+        value.get("items")
+        if isinstance(value, dict) and str(value.get("kind", "")).endswith("List")
+        else None
+    )
     if not isinstance(items, list):
         yield document
         return
@@ -166,7 +194,9 @@ def _items(document: Document) -> Iterator[Document]:
             notes[note.path[1]].append(Note(note.rule, note.path[2:], note.message))
     for item, its_lines, its_notes in zip(items, lines, notes, strict=True):
         if item is not None:
-            yield Document(item, document.file, its_lines.get((), document.start), its_lines, tuple(its_notes))
+            yield Document(
+                item, document.file, its_lines.get((), document.start), its_lines, tuple(its_notes)
+            )
 
 
 def _error(message: str, file: str, line: int) -> ManifestError:
@@ -221,7 +251,9 @@ class _Reader:
         self._count(1)
         if isinstance(event, _Alias):
             if event.anchor not in self._anchors:
-                raise self._fail(f"alias *{event.anchor} is before its anchor, or in it; define &{event.anchor} first")
+                raise self._fail(
+                    f"alias *{event.anchor} is before its anchor, or in it; define &{event.anchor} first"
+                )
             value, size = self._anchors[event.anchor]
             self._count(size)
             return value
@@ -243,7 +275,9 @@ class _Reader:
     def _count(self, nodes: int) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
-            raise self._fail(f"more than {MAX_NODES} values once aliases are expanded; write the manifest out")
+            raise self._fail(
+                f"more than {MAX_NODES} values once aliases are expanded; write the manifest out"
+            )
 
     def _sequence(self, path: Path) -> list[Any]:
         items: list[Any] = []
@@ -265,7 +299,13 @@ class _Reader:
                 continue
             if key in items:
                 first = self._lines[below]
-                self._notes.append(Note("duplicate-key", below, f"key {key!r} is given twice (first on line {first})"))
+                self._notes.append(
+                    Note(
+                        "duplicate-key",
+                        below,
+                        f"key {key!r} is given twice (first on line {first})",
+                    )
+                )
             self._lines[below] = line
             items[key] = self._value(next(self._events), below)
         return merged | items
@@ -287,19 +327,30 @@ class _Reader:
         if text in _YAML_11_BOOL:
             self._ambiguous(path, text, "a boolean", "text")
         elif _YAML_11_INT.match(text) and text not in ("0", "00"):
-            self._ambiguous(path, text, "another number", "a number" if isinstance(scalar(text), int) else "text")
+            self._ambiguous(
+                path,
+                text,
+                "another number",
+                "a number" if isinstance(scalar(text), int) else "text",
+            )
         return scalar(text)
 
     def _ambiguous(self, path: Path, text: str, there: str, here: str) -> None:
-        message = (
-            f"plain {text} is {there} to kubectl (YAML 1.1) and {here} in YAML 1.2; quote it, or write what you mean"
-        )
+        message = f"plain {text} is {there} to kubectl (YAML 1.1) and {here} in YAML 1.2; quote it, or write what you mean"
         self._notes.append(Note("yaml-ambiguous", path, message))
 
     def _tagged(self, tag: str, text: str) -> Any:
         kind = _TAGS.get(tag)
         value = text if kind == "str" else scalar(text)
-        right = {"str": str, "int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(kind or "")
+        right = {
+            "str": str,
+            "int": int,
+            "float": (int, float),
+            "bool": bool,
+            "null": type(None),
+        }.get(kind or "")
         if right is None or not isinstance(value, right):  # type: ignore[arg-type]
-            raise self._fail(f"tag {_one_line(tag)} on {_one_line(text)!r} is not understood; leave the tag out")
+            raise self._fail(
+                f"tag {_one_line(tag)} on {_one_line(text)!r} is not understood; leave the tag out"
+            )
         return float(value) if kind == "float" else value

@@ -51,7 +51,11 @@ def values() -> dict[str, Any]:
 def leaves(node: Any, path: str = "") -> list[str]:
     """Dotted paths of all values; a list is one value, and so is an empty map."""
     if isinstance(node, dict) and node:
-        return [leaf for key, child in node.items() for leaf in leaves(child, f"{path}.{key}" if path else key)]
+        return [
+            leaf
+            for key, child in node.items()
+            for leaf in leaves(child, f"{path}.{key}" if path else key)
+        ]
     return [path]
 
 
@@ -82,7 +86,8 @@ def test_renders_valid_objects(version: str, tmp_path: Path) -> None:
             options += (settings("gpu.mode=devicePlugin"),)
         objects += k8s.documents(render(*options))
     trials = [k8s.trial(document) for document in objects if document["kind"] == "Experiment"]
-    known = [document for document in objects if document["kind"] != "PodMonitor"]  # of the Prometheus operator
+    # of the Prometheus operator
+    known = [document for document in objects if document["kind"] != "PodMonitor"]
     assert len(known) == len(objects) - 1
     k8s.kubeconform(known + trials, version, tmp_path)
 
@@ -95,7 +100,8 @@ def comparable(experiment: dict[str, Any]) -> dict[str, Any]:
     template["metadata"]["labels"].pop("app.kubernetes.io/instance", None)
     template["spec"].pop("serviceAccountName", None)
     container = template["spec"]["containers"][0]
-    container["args"] = dict(flag.partition("=")[::2] for flag in container["args"])  # the last one counts
+    # the last one counts
+    container["args"] = dict(flag.partition("=")[::2] for flag in container["args"])
     for claim in template["spec"].get("resourceClaims", []):
         claim["resourceClaimTemplateName"] = "the claim"
     for volume in template["spec"]["volumes"]:
@@ -136,7 +142,9 @@ POOLS = {
 
 @pytest.mark.parametrize("overlay", POOLS)
 def test_chart_matches_overlay(overlay: str) -> None:
-    charted = searches(settings(*POOLS[overlay]))["bayes"] if POOLS[overlay] else searches()["bayes"]
+    charted = (
+        searches(settings(*POOLS[overlay]))["bayes"] if POOLS[overlay] else searches()["bayes"]
+    )
     assert comparable(charted) == comparable(k8s.experiment(k8s.overlay(overlay)))
 
 
@@ -149,16 +157,23 @@ def test_chart_passes_gantune_check(options: tuple[str, ...], tmp_path: Path) ->
 def test_init_container_waits_for_data(tmp_path: Path) -> None:
     trial = k8s.trial(searches("--set=data.dataset=mnist,data.volume.enabled=true")["bayes"])
     [wait] = trial["spec"]["template"]["spec"]["initContainers"]
-    command = [*wait["command"], wait["args"][0].replace("/data/", f"{tmp_path}/").replace("sleep 2", "sleep 0.1")]
+    command = [
+        *wait["command"],
+        wait["args"][0].replace("/data/", f"{tmp_path}/").replace("sleep 2", "sleep 0.1"),
+    ]
     file = tmp_path / "mnist" / "images.npz"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout is not None
-        assert waiting.stdout.readline().startswith(f"waiting for {file}, which the preparation Job of release gan")
+        assert waiting.stdout.readline().startswith(
+            f"waiting for {file}, which the preparation Job of release gan"
+        )
         assert waiting.poll() is None
         file.parent.mkdir()
         file.touch()
         assert waiting.wait(timeout=20) == 0
-    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout == ""
+    assert (
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout == ""
+    )
 
 
 def jobs(*pairs: str) -> dict[str, str]:
@@ -166,7 +181,10 @@ def jobs(*pairs: str) -> dict[str, str]:
     enabled = ("client.enabled=true", "data.dataset=fashion-mnist", "data.volume.enabled=true")
     found = [d for d in k8s.documents(render(settings(*enabled, *pairs))) if d["kind"] == "Job"]
     return {
-        d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: d["metadata"]["name"] for d in found
+        d["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: d["metadata"][
+            "name"
+        ]
+        for d in found
     }
 
 
@@ -188,7 +206,9 @@ def test_changed_pod_gets_new_job(change: str, changed: set[str]) -> None:
 
 def test_job_name_fits_pod_label() -> None:
     release = "r" * 53  # Helm allows no more
-    only = settings("data.dataset=fashion-mnist", "data.volume.enabled=true", "experiments.bayes.enabled=false")
+    only = settings(
+        "data.dataset=fashion-mnist", "data.volume.enabled=true", "experiments.bayes.enabled=false"
+    )
     command = [k8s.tool("helm"), "template", release, str(CHART), "--kube-version=1.36.0", only]
     [job] = [d for d in k8s.documents(k8s.output(*command)) if d["kind"] == "Job"]
     assert len(job["metadata"]["name"]) <= 63
@@ -197,7 +217,9 @@ def test_job_name_fits_pod_label() -> None:
 def test_immutable_fields_change_the_name() -> None:
     def name(*pairs: str) -> str:
         return str(
-            searches(settings("experiments.bayes.resumePolicy=LongRunning", *pairs))["bayes"]["metadata"]["name"]
+            searches(settings("experiments.bayes.resumePolicy=LongRunning", *pairs))["bayes"][
+                "metadata"
+            ]["name"]
         )
 
     assert name("experiments.bayes.budget.trials=40") == name()
@@ -210,15 +232,24 @@ def test_extended_search_gets_new_client() -> None:
     extensible = ("client.enabled=true", "experiments.bayes.resumePolicy=LongRunning")
     changed = [("trials", 40), ("parallel", 1), ("maxFailed", 5)]
     first, *others = (
-        (searches(settings(*extensible, *pairs))["bayes"]["metadata"]["name"], jobs(*extensible, *pairs)["client"])
-        for pairs in ([], *([f"experiments.bayes.budget.{count}={value}"] for count, value in changed))
+        (
+            searches(settings(*extensible, *pairs))["bayes"]["metadata"]["name"],
+            jobs(*extensible, *pairs)["client"],
+        )
+        for pairs in (
+            [],
+            *([f"experiments.bayes.budget.{count}={value}"] for count, value in changed),
+        )
     )
     assert {name for name, _ in others} == {first[0]}
     assert len({first[1], *(client for _, client in others)}) == 1 + len(changed)
 
 
 def test_finished_search_is_replaced() -> None:
-    name = [searches(settings(f"experiments.bayes.budget.trials={n}"))["bayes"]["metadata"]["name"] for n in (20, 40)]
+    name = [
+        searches(settings(f"experiments.bayes.budget.trials={n}"))["bayes"]["metadata"]["name"]
+        for n in (20, 40)
+    ]
     assert name[0] != name[1]
 
 
@@ -236,10 +267,19 @@ def test_large_numbers_keep_all_digits(tmp_path: Path) -> None:
 
 
 def test_refuses_client_without_experiment() -> None:
-    command = [k8s.tool("helm"), "template", "gan", str(CHART), "--set=client.enabled=true,client.experiment=other"]
+    command = [
+        k8s.tool("helm"),
+        "template",
+        "gan",
+        str(CHART),
+        "--set=client.enabled=true,client.experiment=other",
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "client.experiment must name an enabled experiment, got other: use one of bayes" in done.stderr
+    assert (
+        "client.experiment must name an enabled experiment, got other: use one of bayes"
+        in done.stderr
+    )
 
 
 LIVE = """\
@@ -283,10 +323,18 @@ RUNNING = TRUE % ("Running", "Running")
         (FAILED, 20, None),  # nothing changes
     ],
 )
-def test_refuses_counts_that_katib_refuses(condition: str, trials: int, refusal: str | None, tmp_path: Path) -> None:
-    name = searches(settings("experiments.bayes.resumePolicy=LongRunning"))["bayes"]["metadata"]["name"]
-    assertion = f"failedTemplate: {{errorPattern: '{refusal}'}}" if refusal else "hasDocuments: {count: 1}"
-    suite = LIVE.replace("NAME", name).replace("TRIALS", str(trials)).replace("CONDITION", condition)
+def test_refuses_counts_that_katib_refuses(
+    condition: str, trials: int, refusal: str | None, tmp_path: Path
+) -> None:
+    name = searches(settings("experiments.bayes.resumePolicy=LongRunning"))["bayes"]["metadata"][
+        "name"
+    ]
+    assertion = (
+        f"failedTemplate: {{errorPattern: '{refusal}'}}" if refusal else "hasDocuments: {count: 1}"
+    )
+    suite = (
+        LIVE.replace("NAME", name).replace("TRIALS", str(trials)).replace("CONDITION", condition)
+    )
     chart = shutil.copytree(CHART, tmp_path / "gan-tuner", ignore=shutil.ignore_patterns("tests"))
     shutil.copytree(CHART / "templates" / "tests", chart / "templates" / "tests")
     (chart / "tests").mkdir()
@@ -303,8 +351,16 @@ def test_chart_leaves_trial_labels_to_service() -> None:
 @pytest.mark.parametrize("wanted", [False, True])
 def test_notes_say_how_to_install_the_suggestion_service(wanted: bool) -> None:
     command = ["install", "gan", str(CHART), "-n", "gan-tuner", "--dry-run=client"]
-    notes = k8s.output(k8s.tool("helm4"), *command, settings(f"suggestionService.instructions={str(wanted).lower()}"))
-    commands = [line.strip() for line in notes.splitlines() if "katib-suggestions" in line or "rollout" in line]
+    notes = k8s.output(
+        k8s.tool("helm4"),
+        *command,
+        settings(f"suggestionService.instructions={str(wanted).lower()}"),
+    )
+    commands = [
+        line.strip()
+        for line in notes.splitlines()
+        if "katib-suggestions" in line or "rollout" in line
+    ]
     assert (
         commands
         == [
@@ -317,5 +373,13 @@ def test_notes_say_how_to_install_the_suggestion_service(wanted: bool) -> None:
 
 def test_notes_show_next_commands() -> None:
     name = searches()["bayes"]["metadata"]["name"]
-    command = [k8s.tool("helm4"), "install", "gan", str(CHART), "-n", "gan-tuner", "--dry-run=client"]
+    command = [
+        k8s.tool("helm4"),
+        "install",
+        "gan",
+        str(CHART),
+        "-n",
+        "gan-tuner",
+        "--dry-run=client",
+    ]
     assert f"gantune watch {name} -n gan-tuner" in k8s.output(*command)

@@ -35,8 +35,12 @@ def test_schema_lists_exactly_the_values() -> None:
     def opened(node: Any, path: str) -> list[str]:
         if not isinstance(node, dict):
             return []
-        here = [path] if "properties" in node and node.get("additionalProperties") is not False else []
-        return here + [found for key, child in node.items() for found in opened(child, f"{path}/{key}")]
+        here = (
+            [path] if "properties" in node and node.get("additionalProperties") is not False else []
+        )
+        return here + [
+            found for key, child in node.items() for found in opened(child, f"{path}/{key}")
+        ]
 
     assert opened(schema, "") == []
     for path in leaves(values()):
@@ -46,7 +50,8 @@ def test_schema_lists_exactly_the_values() -> None:
         for key in parents:
             node = node[key]
         node[last + "x"] = node.pop(last)
-        if parents and parents[-1] == "settings":  # names of Katib's own; the chart's checks know them
+        # names of Katib's own; the chart's checks know them
+        if parents and parents[-1] == "settings":
             continue
         assert list(validator.iter_errors(broken)), path
 
@@ -58,7 +63,11 @@ def test_schema_refuses_undocumented_values() -> None:
     def unknown(schema: dict[str, Any], held: Any, path: str) -> list[str]:
         held = held if isinstance(held, dict) else {}
         inner = schema.get("additionalProperties")
-        found = [] if not isinstance(inner, dict) else unknown(inner, next(iter(held.values()), None), f"{path}.*")
+        found = (
+            []
+            if not isinstance(inner, dict)
+            else unknown(inner, next(iter(held.values()), None), f"{path}.*")
+        )
         found += unknown(schema["items"], None, f"{path}[]") if "items" in schema else []
         for key, child in schema.get("properties", {}).items():
             found += [] if key in held or key in named else [f"{path}.{key}"]
@@ -88,8 +97,21 @@ class Rendering:
             "experiments": {"own": values()["experiments"]["bayes"]},
         }
         (folder / "more.yaml").write_text(json.dumps(more))
-        files = ["-f", str(CHART / "ci" / "everything-values.yaml"), "-f", str(folder / "more.yaml")]
-        self.command = [k8s.tool(helm), "template", "gan", str(CHART), "-n=gan-tuner", "--kube-version=1.36.0", *files]
+        files = [
+            "-f",
+            str(CHART / "ci" / "everything-values.yaml"),
+            "-f",
+            str(folder / "more.yaml"),
+        ]
+        self.command = [
+            k8s.tool(helm),
+            "template",
+            "gan",
+            str(CHART),
+            "-n=gan-tuner",
+            "--kube-version=1.36.0",
+            *files,
+        ]
 
     def __call__(self, *options: str) -> tuple[int, str]:
         ran = subprocess.run([*self.command, *options], check=False, capture_output=True, text=True)
@@ -112,17 +134,29 @@ def test_null_setting_is_removed(rendering: Rendering) -> None:
     for path, left in [(GIVEN, set()), *((f"{GIVEN}.{name}", own - {name}) for name in own)]:
         code, told = rendering.with_null(path)
         assert code == 0, told
-        [search] = [d for d in k8s.documents(told) if d["metadata"]["labels"].get("gan-tuner/search") == "bayes"]
-        assert {one["name"] for one in search["spec"]["algorithm"].get("algorithmSettings", [])} == left
+        [search] = [
+            d
+            for d in k8s.documents(told)
+            if d["metadata"]["labels"].get("gan-tuner/search") == "bayes"
+        ]
+        assert {
+            one["name"] for one in search["spec"]["algorithm"].get("algorithmSettings", [])
+        } == left
 
 
 def test_null_search_is_disabled(rendering: Rendering) -> None:
-    assert rendering.with_null("experiments.bayes") == rendering("--set=experiments.bayes.enabled=false")
+    assert rendering.with_null("experiments.bayes") == rendering(
+        "--set=experiments.bayes.enabled=false"
+    )
 
 
 def nullable() -> dict[str, Any]:
     """The values that may be null, each with the empty value that means the same."""
-    found = {path: held for path, held in keys(values()) if held in ("", [], {}, None) and not path.startswith(GIVEN)}
+    found = {
+        path: held
+        for path, held in keys(values())
+        if held in ("", [], {}, None) and not path.startswith(GIVEN)
+    }
     return found | {"experiments.bayes.firstTrials": [], "experiments.bayes.runFirstTrials": False}
 
 
@@ -133,19 +167,29 @@ def test_null_equals_an_empty_value(rendering: Rendering) -> None:
     assert rendering.with_null("namespace.name") == rendering('--set-json=namespace.name=""')
     code, told = rendering.with_null(*empty)
     assert code == 0, told
-    assert told == rendering(*(f"--set-json={path}={json.dumps(held)}" for path, held in empty.items()))[1]
+    assert (
+        told
+        == rendering(*(f"--set-json={path}={json.dumps(held)}" for path, held in empty.items()))[1]
+    )
 
 
 def test_null_is_refused_elsewhere(rendering: Rendering) -> None:
     """Helm reports all missing values at once: one call for each depth, since a section hides what it contains."""
     others = {"experiments.bayes", *nullable()}
-    needed = [path for path, _ in keys(values()) if path not in others and not path.startswith(GIVEN)]
+    needed = [
+        path for path, _ in keys(values()) if path not in others and not path.startswith(GIVEN)
+    ]
     refused = set()
     for depth in {path.count(".") for path in needed}:
         code, told = rendering.with_null(*(path for path in needed if path.count(".") == depth))
         assert code != 0
-        for place, names in re.findall(r"at '/?([^']*)': missing propert(?:y|ies) ('[^\n]*')", told):
-            refused |= {".".join([*place.split("/"), name]).lstrip(".") for name in re.findall(r"'([^']+)'", names)}
+        for place, names in re.findall(
+            r"at '/?([^']*)': missing propert(?:y|ies) ('[^\n]*')", told
+        ):
+            refused |= {
+                ".".join([*place.split("/"), name]).lstrip(".")
+                for name in re.findall(r"'([^']+)'", names)
+            }
     assert set(needed) - refused == set()
 
 
@@ -171,9 +215,15 @@ def test_own_search_needs_all_other_fields(name: str, tmp_path: Path) -> None:
 
 
 def test_every_value_is_set_in_a_unit_test() -> None:
-    lines = [line.strip() for path in (CHART / "tests").glob("*_test.yaml") for line in path.read_text().splitlines()]
+    lines = [
+        line.strip()
+        for path in (CHART / "tests").glob("*_test.yaml")
+        for line in path.read_text().splitlines()
+    ]
     tested = {line.split(":")[0] for line in lines}
     settings_map = "experiments.bayes.algorithm.settings"  # tested as a whole
-    missing = {p for p in leaves(values()) if p not in tested and p.rsplit(".", 1)[0] != settings_map}
+    missing = {
+        p for p in leaves(values()) if p not in tested and p.rsplit(".", 1)[0] != settings_map
+    }
     assert missing == set()
     assert settings_map in tested

@@ -18,7 +18,9 @@ KEPT = Path("e2e-logs")
 def kubectl(*words: str, check: bool = True, stdin: str | None = None) -> str:
     """Run kubectl on the cluster that KUBECONFIG names; its output."""
     command = [k8s.tool("kubectl"), *words]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=120, check=False
+    )
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr}")
     return done.stdout

@@ -1,6 +1,7 @@
 """The client on a real cluster with Katib 0.19: submit, watch, collect, curves, logs, stop, delete.
 
-Trials are shell loops of a few seconds in GANTUNE_E2E_IMAGE (default busybox:1.37), so that no GPU is needed.
+Trials are shell loops of a few seconds in GANTUNE_E2E_IMAGE (default busybox:1.37), so that no GPU
+is needed.
 """
 
 from __future__ import annotations
@@ -33,9 +34,23 @@ LOOP = (
 
 
 def experiment(name: str, command: str = LOOP, **spec: Any) -> Experiment:
-    secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-    pod = {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    container = {"name": "trainer", "image": IMAGE, "command": ["sh", "-c"], "args": [f"({command})"]}
+    secure = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    pod = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "trainer",
+        "image": IMAGE,
+        "command": ["sh", "-c"],
+        "args": [f"({command})"],
+    }
     template = {
         "primaryContainerName": "trainer",
         "retain": True,
@@ -76,11 +91,21 @@ def experiment(name: str, command: str = LOOP, **spec: Any) -> Experiment:
         ],
         "metricsCollectorSpec": {
             "collector": {"kind": "File"},
-            "source": {"fileSystemPath": {"path": "/var/log/katib/metrics.log", "kind": "File", "format": "TEXT"}},
+            "source": {
+                "fileSystemPath": {
+                    "path": "/var/log/katib/metrics.log",
+                    "kind": "File",
+                    "format": "TEXT",
+                }
+            },
         },
         "trialTemplate": template,
     }
-    document = {"apiVersion": "kubeflow.org/v1beta1", "kind": "Experiment", "metadata": {"name": name}}
+    document = {
+        "apiVersion": "kubeflow.org/v1beta1",
+        "kind": "Experiment",
+        "metadata": {"name": name},
+    }
     return from_document(document | {"spec": body | spec})
 
 
@@ -97,20 +122,24 @@ def test_search_from_submit_to_delete(engine: KatibEngine, namespace: str) -> No
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 4
     for trial in result.trials:
         lr, bs = float(trial.parameters["lr"]), int(trial.parameters["bs"])
-        assert math.isclose(trial.metrics["fd"], 10 + (lr * 1000 - 0.5) ** 2 + (bs - 64) ** 2 / 4096, abs_tol=1e-3)
+        assert math.isclose(
+            trial.metrics["fd"], 10 + (lr * 1000 - 0.5) ** 2 + (bs - 64) ** 2 / 4096, abs_tol=1e-3
+        )
     held = engine.cluster.get(EXPERIMENTS, name, namespace=namespace)
     assert result.best is not None
     assert held["status"]["currentOptimalTrial"]["bestTrialName"] == result.best.name
     stored = curves.read(engine.store.folder(name))[result.best.name]
     assert sum(map(len, stored.values())) == 3
-    assert engine.submit(experiment("search")) == name  # joined, after the real webhook's defaulting
+    # joined, after the real webhook's defaulting
+    assert engine.submit(experiment("search")) == name
     with pytest.raises(StudyChanged, match=r"spec\.algorithm\.algorithmName"):
         engine.submit(experiment("search", algorithm={"algorithmName": "tpe"}))
     list(engine.logs(name, best=True))
     engine.delete(name)
     _await_gone(engine, name)
     assert engine.store.result(name) == result
-    assert engine.submit(experiment("search")) == name  # the name is free again, and the old results are kept
+    # the name is free again, and the old results are kept
+    assert engine.submit(experiment("search")) == name
     assert engine.store.result(f"{name}.1").trials == result.trials
 
 
@@ -151,7 +180,9 @@ def test_nan_stall_is_reported(engine: KatibEngine) -> None:
     name = engine.submit(body)
     if Kind.STOCK.value not in engine.served:
         engine.delete(name)
-        pytest.skip(f"{engine.served}: this needs one of Katib's own services (manifests/overlays/katib)")
+        pytest.skip(
+            f"{engine.served}: this needs one of Katib's own services (manifests/overlays/katib)"
+        )
     _await_warning(engine, name, "the suggestion service fails on a trial without a finite fd")
     engine.stop(name)
 

@@ -24,15 +24,21 @@ NOISY = (  # the value is that of the search, plus a hundredth of the seed
 
 
 def test_confirm_runs_on_the_cluster(namespace: str, tmp_path: Path) -> None:
-    engine = KatibEngine(Cluster.connect(), Store(tmp_path / "store"), namespace=namespace, timeout=400)
-    name = engine.submit(experiment("noisy", NOISY, metricsCollectorSpec={"collector": {"kind": "StdOut"}}))
+    engine = KatibEngine(
+        Cluster.connect(), Store(tmp_path / "store"), namespace=namespace, timeout=400
+    )
+    name = engine.submit(
+        experiment("noisy", NOISY, metricsCollectorSpec={"collector": {"kind": "StdOut"}})
+    )
     searched = list(engine.watch(name))[-1].result
     assert searched.state is StudyState.SUCCEEDED
     place = ["-n", namespace, "--store", str(tmp_path / "store")]
     written = tmp_path / "confirm.yaml"
     gantune("confirm", name, "--top", "2", "--seeds", "3", "-o", str(written), *place)
     kubectl("apply", "-n", namespace, "-f", str(written))
-    kubectl("wait", "-n", namespace, "-f", str(written), "--for=condition=Succeeded", "--timeout=110s")
+    kubectl(
+        "wait", "-n", namespace, "-f", str(written), "--for=condition=Succeeded", "--timeout=110s"
+    )
     found = json.loads(gantune("confirm", name, "--top", "2", "--show", "--format", "json", *place))
     assert len(found["ranked"]) == 2
     for each in found["ranked"]:
@@ -43,6 +49,8 @@ def test_confirm_runs_on_the_cluster(namespace: str, tmp_path: Path) -> None:
 
 
 def gantune(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "tuner", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

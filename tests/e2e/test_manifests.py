@@ -1,6 +1,7 @@
 """The manifests and the chart on a cluster with Katib: `make kind-up e2e`, or KUBECONFIG=... pytest --with-cluster.
 
-Every test works in a namespace of its own and deletes it. The cluster must have the trainer's CPU image, or be able to
+Every test works in a namespace of its own and deletes it. The cluster must have the trainer's CPU
+image, or be able to
 pull it: kind/load-image.sh, or GANTUNER_TRAINER_IMAGE=REPOSITORY:TAG for another one.
 """
 
@@ -32,13 +33,17 @@ def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
 
 
 def items(kind: str, namespace: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(kubectl("get", kind, "-n", namespace, "-o", "json"))["items"]
+    found: list[dict[str, Any]] = json.loads(kubectl("get", kind, "-n", namespace, "-o", "json"))[
+        "items"
+    ]
     return found
 
 
 def condition(item: dict[str, Any]) -> str:
     """The last condition that is true."""
-    true = [c["type"] for c in item.get("status", {}).get("conditions", []) if c["status"] == "True"]
+    true = [
+        c["type"] for c in item.get("status", {}).get("conditions", []) if c["status"] == "True"
+    ]
     return true[-1] if true else ""
 
 
@@ -63,16 +68,24 @@ def small(text: str, namespace: str, trials: int = 2, epochs: int = 20) -> dict[
     for document in documents:
         document["metadata"]["namespace"] = namespace
         if document["kind"] == "Experiment":
-            document["spec"] |= {"maxTrialCount": trials, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
+            document["spec"] |= {
+                "maxTrialCount": trials,
+                "parallelTrialCount": 1,
+                "maxFailedTrialCount": 1,
+            }
             trainer = pod(document)["containers"][0]
             trainer["image"] = image()
-            trainer["args"] = [a for a in trainer["args"] if "--epochs" not in a] + [f"--epochs={epochs}"]
+            trainer["args"] = [a for a in trainer["args"] if "--epochs" not in a] + [
+                f"--epochs={epochs}"
+            ]
     return {"apiVersion": "v1", "kind": "List", "items": documents}
 
 
 def pod(experiment: dict[str, Any]) -> dict[str, Any]:
     """The pod of a trial, to change in place."""
-    found: dict[str, Any] = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    found: dict[str, Any] = experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"][
+        "spec"
+    ]
     return found
 
 
@@ -81,7 +94,11 @@ def apply(manifest: dict[str, Any]) -> None:
 
 
 def trial_pods(namespace: str) -> list[dict[str, Any]]:
-    return [p for p in items("pods", namespace) if "katib.kubeflow.org/trial" in p["metadata"].get("labels", {})]
+    return [
+        p
+        for p in items("pods", namespace)
+        if "katib.kubeflow.org/trial" in p["metadata"].get("labels", {})
+    ]
 
 
 def gantune(*words: str) -> subprocess.CompletedProcess[str]:
@@ -126,7 +143,9 @@ def same(value: object, text: str) -> bool:
     return float(text) == value if isinstance(value, int | float) else text == value
 
 
-def test_the_trial_runs_in_a_restricted_namespace(make_namespace: Callable[..., str], tmp_path: Path) -> None:
+def test_the_trial_runs_in_a_restricted_namespace(
+    make_namespace: Callable[..., str], tmp_path: Path
+) -> None:
     namespace = make_namespace("pod-security.kubernetes.io/enforce=restricted")
     apply(small(cpu("bayes", tmp_path), namespace))
     succeeded("gan-bayes", namespace)
@@ -147,11 +166,15 @@ def fake_gpus() -> Iterator[Callable[[int], None]]:
         if "gan-tuner/fake-gpus" in labels:
             before = int(capacity.get("nvidia.com/gpu", 0))
         elif "nvidia.com/gpu" in capacity or "nvidia.com/gpu.present" in labels:
-            pytest.skip(f"node {node['metadata']['name']} has nvidia.com/gpu that kind/fake-gpus.sh did not pretend")
+            pytest.skip(
+                f"node {node['metadata']['name']} has nvidia.com/gpu that kind/fake-gpus.sh did not pretend"
+            )
 
     def give(count: int) -> None:
         script = str(k8s.ROOT / "kind" / "fake-gpus.sh")
-        subprocess.run([script, str(count)], check=True, env=os.environ | {"GANTUNER_KUBECONFIG": cluster})
+        subprocess.run(
+            [script, str(count)], check=True, env=os.environ | {"GANTUNER_KUBECONFIG": cluster}
+        )
 
     yield give
     give(before)
@@ -169,7 +192,9 @@ def test_gpu_manifest_needs_the_simulated_pool(
         return any(e["involvedObject"]["name"] in pods for e in events)
 
     until("the event that says why the trial's pod is pending", refused, 180)
-    watched = gantune("watch", "gan-bayes", "-n", namespace, "--timeout", "90", "--store", str(tmp_path / "store"))
+    watched = gantune(
+        "watch", "gan-bayes", "-n", namespace, "--timeout", "90", "--store", str(tmp_path / "store")
+    )
     assert watched.returncode == 5, watched.stderr
     assert "Unschedulable: " in watched.stdout + watched.stderr
     fake_gpus(1)
@@ -177,7 +202,12 @@ def test_gpu_manifest_needs_the_simulated_pool(
 
 
 def test_a_trial_killed_in_the_middle_resumes(namespace: str) -> None:
-    manifest = small(k8s.overlay("spot").replace("ReadWriteMany", "ReadWriteOnce"), namespace, trials=1, epochs=600)
+    manifest = small(
+        k8s.overlay("spot").replace("ReadWriteMany", "ReadWriteOnce"),
+        namespace,
+        trials=1,
+        epochs=600,
+    )
     [experiment] = [d for d in manifest["items"] if d["kind"] == "Experiment"]
     pod(experiment)["nodeSelector"] = {"kubernetes.io/os": "linux"}  # any node will do, and no GPU
     pod(experiment)["containers"][0]["resources"] = {
@@ -192,17 +222,26 @@ def test_a_trial_killed_in_the_middle_resumes(namespace: str) -> None:
             name = found["metadata"]["name"]
             if name != but and found["status"]["phase"] == "Running":
                 log = kubectl("logs", name, "-c", "trainer", "-n", namespace, check=False)
-                if lines := [line for line in log.splitlines() if " epoch=" in line and " fd=" in line]:
+                if lines := [
+                    line for line in log.splitlines() if " epoch=" in line and " fd=" in line
+                ]:
                     return name, lines[0]
         return None
 
     first, told = until("the first evaluation", working)
-    # An eviction sets DisruptionTarget, as a preempted node does; plain deletion would too, but says less.
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": first, "namespace": namespace}}
+    # An eviction sets DisruptionTarget, as a preempted node does; plain deletion would too, but
+    # says less.
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": first, "namespace": namespace},
+    }
     path = f"/api/v1/namespaces/{namespace}/pods/{first}/eviction"
     kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     _, retold = until("the second pod's first evaluation", lambda: working(but=first))
-    assert retold == told, "a resumed trainer tells its story from the start, times included; a new one has other times"
+    assert retold == told, (
+        "a resumed trainer tells its story from the start, times included; a new one has other times"
+    )
     succeeded("gan-bayes", namespace)
     [trial] = items("trials", namespace)
     assert condition(trial) == "Succeeded"
@@ -223,7 +262,8 @@ class Release:
         repository, _, tag = image().rpartition(":")
         budget = [f"experiments.bayes.budget.{count}" for count in ("parallel=1", "maxFailed=1")]
         self.common = [
-            f"--set={pair}" for pair in ("gpu.pool=none", f"image.repository={repository}", f"image.tag={tag}")
+            f"--set={pair}"
+            for pair in ("gpu.pool=none", f"image.repository={repository}", f"image.tag={tag}")
         ]
         self.common += [f"--set={pair}" for pair in budget]
 
@@ -233,7 +273,11 @@ class Release:
 
     def put(self, verb: str, *pairs: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
         """Install or upgrade with a few values."""
-        values = [*self.common, f"--set=experiments.bayes.budget.trials={trials}", *(f"--set={pair}" for pair in pairs)]
+        values = [
+            *self.common,
+            f"--set=experiments.bayes.budget.trials={trials}",
+            *(f"--set={pair}" for pair in pairs),
+        ]
         return run_helm(self.helm, verb, "gan", CHART, f"--namespace={self.namespace}", *values)
 
     def searches(self) -> list[str]:
@@ -250,7 +294,10 @@ def test_chart_lifecycle_from_install_to_uninstall(helm: str, namespace: str) ->
     release("test")
     done = release.put("upgrade", "experiments.bayes.args={--epochs=30}")
     assert done.returncode == 0, done.stderr
-    until("a new search in place of the old", lambda: release.searches() and first not in release.searches())
+    until(
+        "a new search in place of the old",
+        lambda: release.searches() and first not in release.searches(),
+    )
     release("rollback", "1")
     until("the first search again", lambda: release.searches() == [first])
     release("uninstall")
@@ -278,7 +325,9 @@ def test_finished_search_accepts_more_trials_only(helm: str, namespace: str) -> 
 def test_namespace_without_katib_label_is_refused(helm: str) -> None:
     absent = f"gantune-e2e-{uuid.uuid4().hex[:8]}"
     try:
-        done = run_helm(helm, "install", "gan", CHART, f"--namespace={absent}", "--create-namespace")
+        done = run_helm(
+            helm, "install", "gan", CHART, f"--namespace={absent}", "--create-namespace"
+        )
         assert done.returncode != 0
         assert f"kubectl label namespace {absent}" in done.stderr
     finally:

@@ -23,26 +23,34 @@ USED = ": ${trialParameters.lr} ${trialParameters.bs}"
 
 
 def one_trial(name: str, command: str) -> Experiment:
-    return experiment(name, f"{USED}; {command}", maxTrialCount=1, maxFailedTrialCount=1, parallelTrialCount=1)
+    return experiment(
+        name, f"{USED}; {command}", maxTrialCount=1, maxFailedTrialCount=1, parallelTrialCount=1
+    )
 
 
 @pytest.fixture
 def engine(namespace: str, tmp_path: Path) -> KatibEngine:
-    return KatibEngine(Cluster.connect(), Store(tmp_path / "store"), namespace=namespace, timeout=240)
+    return KatibEngine(
+        Cluster.connect(), Store(tmp_path / "store"), namespace=namespace, timeout=240
+    )
 
 
 def test_deadline_is_the_reason(engine: KatibEngine) -> None:
     body = one_trial("late", "sleep 300")
     body.template.spec["spec"]["activeDeadlineSeconds"] = 10
     result = list(engine.watch(engine.submit(body)))[-1].result
-    assert [trial.reason for trial in result.trials] == ["Job was active longer than specified deadline"]
+    assert [trial.reason for trial in result.trials] == [
+        "Job was active longer than specified deadline"
+    ]
 
 
 def test_missing_metrics_file_is_the_reason(engine: KatibEngine) -> None:
     name = engine.submit(one_trial("unwritten", "sleep 5"))
     result = list(engine.watch(name))[-1].result
     [trial] = result.trials
-    assert trial.reason.startswith("the metrics collector failed: the metrics file was never written")
+    assert trial.reason.startswith(
+        "the metrics collector failed: the metrics file was never written"
+    )
     assert any("/var/log/katib/metrics.log" in line for line in engine.logs(name, "0"))
 
 
@@ -59,12 +67,30 @@ def test_reader_of_experiments_stores_nothing(
 ) -> None:
     name = engine.submit(experiment("seen", maxTrialCount=2))
     assert list(engine.watch(name))[-1].result.state is StudyState.SUCCEEDED
-    kubectl("create", "role", "reader", "-n", namespace, "--verb=get,list,watch", "--resource=experiments.kubeflow.org")
+    kubectl(
+        "create",
+        "role",
+        "reader",
+        "-n",
+        namespace,
+        "--verb=get,list,watch",
+        "--resource=experiments.kubeflow.org",
+    )
     kubectl("create", "serviceaccount", "reader", "-n", namespace)
-    kubectl("create", "rolebinding", "reader", "-n", namespace, "--role=reader", f"--serviceaccount={namespace}:reader")
+    kubectl(
+        "create",
+        "rolebinding",
+        "reader",
+        "-n",
+        namespace,
+        "--role=reader",
+        f"--serviceaccount={namespace}:reader",
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KUBECONFIG", str(kubeconfig_of("reader")))
-        limited = KatibEngine(Cluster.connect(), Store(tmp_path / "other"), namespace=namespace, timeout=60)
+        limited = KatibEngine(
+            Cluster.connect(), Store(tmp_path / "other"), namespace=namespace, timeout=60
+        )
         with pytest.raises(Forbidden, match=r'resources: \["trials"\]'):
             list(limited.watch(name))
     assert limited.store.names() == []
@@ -84,7 +110,12 @@ def kubeconfig_of(namespace: str, tmp_path: Path) -> Callable[[str], Path]:
             "kind": "Config",
             "clusters": [{"name": "here", "cluster": cluster}],
             "users": [{"name": account, "user": {"token": token}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": account, "namespace": namespace}}],
+            "contexts": [
+                {
+                    "name": "here",
+                    "context": {"cluster": "here", "user": account, "namespace": namespace},
+                }
+            ],
             "current-context": "here",
         }
         path = tmp_path / f"{account}.kubeconfig"

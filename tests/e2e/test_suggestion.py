@@ -32,10 +32,14 @@ VALUE = (  # the optimum is 10, at lr 5e-4 and bs 64
 )
 SURFACE = f"{VALUE}; sleep 3"  # so that the collector sees the process
 ABOVE = "awk -v l=${trialParameters.lr} 'BEGIN{exit !(l>0.002)}' && { sleep 3; "
-FAILS, NANS, SILENT = (f"{ABOVE}{deed}; }}; {SURFACE}" for deed in ("exit 1", "echo fd=nan; exit 0", "exit 0"))
+FAILS, NANS, SILENT = (
+    f"{ABOVE}{deed}; }}; {SURFACE}" for deed in ("exit 1", "echo fd=nan; exit 0", "exit 0")
+)
 
 
-def search(name: str, algorithm: str, command: str = SURFACE, *, trials: int, parallel: int) -> Experiment:
+def search(
+    name: str, algorithm: str, command: str = SURFACE, *, trials: int, parallel: int
+) -> Experiment:
     """An Experiment whose failures never end it."""
     settings = [{"name": "random_state", "value": "7"}]
     return experiment(
@@ -78,17 +82,25 @@ def lab(namespace: str, tmp_path: Path) -> Lab:
 
 
 def points(result: Result) -> list[dict[str, str]]:
-    return [{name: text(value) for name, value in trial.parameters.items()} for trial in result.trials]
+    return [
+        {name: text(value) for name, value in trial.parameters.items()} for trial in result.trials
+    ]
 
 
-@pytest.mark.parametrize(("algorithm", "trials"), [("bayesianoptimization", 12), ("tpe", 14), ("cmaes", 8)])
-def test_cluster_and_local_engine_choose_the_same_points(algorithm: str, trials: int, lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "trials"), [("bayesianoptimization", 12), ("tpe", 14), ("cmaes", 8)]
+)
+def test_cluster_and_local_engine_choose_the_same_points(
+    algorithm: str, trials: int, lab: Lab
+) -> None:
     what = search(f"parity-{algorithm[:5]}", algorithm, trials=trials, parallel=1)
     lab.start(what)
     remote, local = lab.finish(what.name), lab.locally(what)
     assert [trial.number for trial in remote.trials] == list(range(trials))
     assert points(remote) == points(local)
-    assert [trial.metrics["fd"] for trial in remote.trials] == [trial.metrics["fd"] for trial in local.trials]
+    assert [trial.metrics["fd"] for trial in remote.trials] == [
+        trial.metrics["fd"] for trial in local.trials
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["bayesianoptimization", "tpe"])
@@ -102,7 +114,9 @@ def test_parallel_trials_choose_the_local_points(algorithm: str, lab: Lab) -> No
     remote = lab.finish(name)
     assert remote.state is StudyState.SUCCEEDED
     ordered = in_order(remote, 2)
-    assert ordered >= trials - 2, f"only {ordered} trials finished in order: the machine is too busy for this test"
+    assert ordered >= trials - 2, (
+        f"only {ordered} trials finished in order: the machine is too busy for this test"
+    )
     assert points(remote)[:ordered] == points(local)[:ordered]
 
 
@@ -135,7 +149,17 @@ def test_search_survives_ten_killed_pods(lab: Lab) -> None:
     def kill() -> None:
         label = "katib.kubeflow.org/suggestion=killed"
         while len(kills) < 10 and not done.wait(6):
-            if kubectl("-n", lab.namespace, "delete", "pod", "-l", label, "--grace-period=0", "--force", check=False):
+            if kubectl(
+                "-n",
+                lab.namespace,
+                "delete",
+                "pod",
+                "-l",
+                label,
+                "--grace-period=0",
+                "--force",
+                check=False,
+            ):
                 kills.append(time.monotonic())
 
     thread = threading.Thread(target=kill)
@@ -151,16 +175,21 @@ def test_search_survives_ten_killed_pods(lab: Lab) -> None:
     assert len({tuple(point.values()) for point in points(result)}) == 30
 
 
-@pytest.mark.parametrize(("kind", "command"), [("failing", FAILS), ("nan", NANS), ("silent", SILENT)])
+@pytest.mark.parametrize(
+    ("kind", "command"), [("failing", FAILS), ("nan", NANS), ("silent", SILENT)]
+)
 def test_search_leaves_a_region_without_values(kind: str, command: str, lab: Lab) -> None:
     """Trials there fail, report NaN, or report nothing; the search has its twenty trials all the same."""
     lab.start(search(kind, "tpe", command, trials=20, parallel=3))
     result = lab.finish(kind)
     assert result.state is StudyState.SUCCEEDED
-    without = [trial for trial in result.trials if not math.isfinite(trial.metrics.get("fd", math.nan))]
+    without = [
+        trial for trial in result.trials if not math.isfinite(trial.metrics.get("fd", math.nan))
+    ]
     assert len(result.trials) - len(without) >= 14
     assert len({tuple(point.values()) for point in points(result)}) == len(result.trials)
-    assert all(trial.state is not TrialState.SUCCEEDED for trial in without)  # the last may still run when it ends
+    # the last may still run when it ends
+    assert all(trial.state is not TrialState.SUCCEEDED for trial in without)
 
 
 def test_deleted_trial_is_made_again(lab: Lab) -> None:
@@ -182,7 +211,9 @@ def test_two_hundred_trials_need_no_restart(lab: Lab) -> None:
     for event in lab.engine.watch("large"):
         if event.trial is not None and event.trial.number % 20 == 0:
             path = "jsonpath={.items[*].status.containerStatuses[*].restartCount}"
-            restarts |= set(kubectl("-n", lab.namespace, "get", "pods", "-l", label, "-o", path).split())
+            restarts |= set(
+                kubectl("-n", lab.namespace, "get", "pods", "-l", label, "-o", path).split()
+            )
         result = event.result
     assert restarts == {"0"}
     assert [trial.number for trial in result.trials] == list(range(200))

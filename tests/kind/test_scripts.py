@@ -38,7 +38,9 @@ def stage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(stage: Path, script: str, *arguments: str, **environment: str) -> tuple[int, list[str], str]:
+def run(
+    stage: Path, script: str, *arguments: str, **environment: str
+) -> tuple[int, list[str], str]:
     """Exit code, the calls that were recorded, and stderr."""
     log = stage / "log"
     log.unlink(missing_ok=True)
@@ -61,12 +63,23 @@ def run(stage: Path, script: str, *arguments: str, **environment: str) -> tuple[
 
 
 def test_shellcheck_finds_nothing() -> None:
-    scripts = [*(KIND / name for name in SCRIPTS), KIND / "env.sh", KIND / "versions.env", ROOT / ".ci" / "tools.sh"]
+    scripts = [
+        *(KIND / name for name in SCRIPTS),
+        KIND / "env.sh",
+        KIND / "versions.env",
+        ROOT / ".ci" / "tools.sh",
+    ]
     output(tool("shellcheck"), "-x", *map(str, scripts))
 
 
 def test_scripts_are_executable() -> None:
-    assert SCRIPTS == ["create.sh", "delete.sh", "fake-gpus.sh", "install-katib.sh", "load-image.sh"]
+    assert SCRIPTS == [
+        "create.sh",
+        "delete.sh",
+        "fake-gpus.sh",
+        "install-katib.sh",
+        "load-image.sh",
+    ]
     assert all(os.access(KIND / name, os.X_OK) for name in SCRIPTS)
 
 
@@ -91,7 +104,9 @@ def test_suggestion_service_is_built_on_request(stage: Path) -> None:
 
 def test_creates_cluster_once(stage: Path) -> None:
     _, first, _ = run(stage, "create.sh")
-    assert any("kind create cluster --name gan-tuner --image kindest/node:v1" in call for call in first)
+    assert any(
+        "kind create cluster --name gan-tuner --image kindest/node:v1" in call for call in first
+    )
     _, again, _ = run(stage, "create.sh", CLUSTERS="other\ngan-tuner\n")
     assert not any("kind create" in call for call in again)
 
@@ -112,7 +127,9 @@ def test_deletes_cluster_by_name(stage: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_ignores_unrelated_user_variables(stage: Path, script: str) -> None:
-    theirs = dict.fromkeys(("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS"), "prod")
+    theirs = dict.fromkeys(
+        ("CLUSTER", "KUBERNETES", "KATIB", "TRAINER_IMAGE", "CLIENT_IMAGE", "FAKE_GPUS"), "prod"
+    )
     code, calls, stderr = run(stage, script, **theirs)
     assert code == 0, stderr
     assert not any("prod" in call for call in calls)
@@ -127,7 +144,9 @@ def test_fake_gpus_reads_its_kubeconfig(stage: Path) -> None:
 
 def test_adds_and_removes_fake_gpus(stage: Path) -> None:
     _, (_, label, patch), _ = run(stage, "fake-gpus.sh", "2")
-    assert label.endswith("label --overwrite node node-1 gan-tuner/fake-gpus=true nvidia.com/gpu.present=true")
+    assert label.endswith(
+        "label --overwrite node node-1 gan-tuner/fake-gpus=true nvidia.com/gpu.present=true"
+    )
     assert "patch node node-1 " in patch
     assert '"nvidia.com/gpu": "2"' in patch
     _, (_, patch, label), _ = run(stage, "fake-gpus.sh", "0", NODES="node-1 faked")
@@ -142,7 +161,12 @@ def test_adds_and_removes_fake_gpus(stage: Path) -> None:
 
 def changed(calls: list[str]) -> set[str]:
     """The nodes that the calls write to."""
-    return {word for call in calls for word in call.split() if word.startswith("node-") and " get " not in call}
+    return {
+        word
+        for call in calls
+        for word in call.split()
+        if word.startswith("node-") and " get " not in call
+    }
 
 
 @pytest.mark.parametrize(
@@ -169,7 +193,12 @@ def test_fakes_gpus_only_without_real_ones(
 
 
 NODES = {
-    "made": ({"gan-tuner/fake-gpus": "true", "nvidia.com/gpu.present": "true"}, "4", False, "faked"),
+    "made": (
+        {"gan-tuner/fake-gpus": "true", "nvidia.com/gpu.present": "true"},
+        "4",
+        False,
+        "faked",
+    ),
     "gone": ({"gan-tuner/fake-gpus": "true"}, "0", True, "faked"),
     "device": ({}, "8", True, "real"),
     "label": ({"nvidia.com/gpu.present": "true"}, None, False, "real"),
@@ -197,10 +226,14 @@ def test_distinguishes_fake_and_real_gpus(stage: Path) -> None:
         '{{define "nodes"}}' + template + '{{end}}nodes: {{include "nodes" .Values | quote}}\n'
     )
     [rendered] = documents(output(tool("helm"), "template", str(chart)))
-    assert rendered["nodes"].splitlines() == [f"{name} {kind}" for name, (*_, kind) in NODES.items()]
+    assert rendered["nodes"].splitlines() == [
+        f"{name} {kind}" for name, (*_, kind) in NODES.items()
+    ]
 
 
-@pytest.mark.parametrize(("script", "program"), [("load-image.sh", "docker"), ("install-katib.sh", "git")])
+@pytest.mark.parametrize(
+    ("script", "program"), [("load-image.sh", "docker"), ("install-katib.sh", "git")]
+)
 def test_names_missing_program_first(stage: Path, script: str, program: str) -> None:
     (stage / "programs" / program).unlink(missing_ok=True)
     (stage / "plain").mkdir()

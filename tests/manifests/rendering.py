@@ -1,6 +1,7 @@
 """What the tests of manifests/ and charts/ share: the tools in .bin/, rendering, and validation by kubeconform.
 
-A tool that is absent skips the test with a sentence; where CI=true it fails it, so that CI cannot pass without looking.
+A tool that is absent skips the test with a sentence; where CI=true it fails it, so that CI cannot
+pass without looking.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = [f"1.{minor}" for minor in range(31, 37)]
 SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 CONFIGS = ["katib", "katib-suggestions"]  # overlays that configure Katib itself
-OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir() if path.name not in CONFIGS)
+OVERLAYS = sorted(
+    path.name for path in (MANIFESTS / "overlays").iterdir() if path.name not in CONFIGS
+)
 
 
 REMEDIES = {
@@ -42,7 +45,9 @@ def tool(name: str) -> str:
     """The path of a program that the test needs."""
     found = find(name)
     if found is None:
-        sentence = f"{name} is not installed: {REMEDIES.get(name, '.ci/tools.sh builds it into .bin/')}"
+        sentence = (
+            f"{name} is not installed: {REMEDIES.get(name, '.ci/tools.sh builds it into .bin/')}"
+        )
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
     return str(found)
 
@@ -110,7 +115,9 @@ def experiment_schema() -> str:
 def kubeconform(objects: list[dict[str, Any]], version: str, folder: Path) -> None:
     """Every object is valid, and strictly so, under one version of Kubernetes; folder is for scratch."""
     (folder / "experiment.json").write_text(experiment_schema())
-    (folder / "objects.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    (folder / "objects.json").write_text(
+        json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    )
     location = str(SCHEMAS / f"v{version}" / "{{.ResourceKind}}{{.KindSuffix}}.json")
     own = str(folder / "{{.ResourceKind}}.json")
     options = ["-strict", "-schema-location", location, "-schema-location", own]

@@ -23,15 +23,27 @@ def test_all_files_name_one_version() -> None:
     assert chart["appVersion"] == version
     images = set()
     versions = (k8s.ROOT / "kind" / "versions.env").read_text()
-    for rendered in (k8s.search("bayes"), k8s.overlay("cpu"), k8s.overlay("katib-suggestions"), versions):
+    for rendered in (
+        k8s.search("bayes"),
+        k8s.overlay("cpu"),
+        k8s.overlay("katib-suggestions"),
+        versions,
+    ):
         images |= set(re.findall(r"ghcr\.io/gan-tuner/[\w.:-]+", rendered))
-    tags = {f"trainer:{version}-cuda", f"trainer:{version}-cpu", f"client:{version}", f"suggestion:{version}"}
+    tags = {
+        f"trainer:{version}-cuda",
+        f"trainer:{version}-cpu",
+        f"client:{version}",
+        f"suggestion:{version}",
+    }
     assert images == {f"ghcr.io/gan-tuner/{tag}" for tag in tags}
     assert set(re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, flags=re.MULTILINE)) == {version}
 
 
 def test_final_stages_contain_one_package() -> None:
-    final = {stage.split()[2]: stage for stage in STAGES if not stage.split()[2].startswith("build")}
+    final = {
+        stage.split()[2]: stage for stage in STAGES if not stage.split()[2].startswith("build")
+    }
     assert final.keys() == {"trainer", "client", "suggestion"}
     job = k8s.trial(k8s.experiment(k8s.search("bayes")))
     user = job["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
@@ -49,25 +61,35 @@ def test_base_image_is_pinned() -> None:
     wanted = re.findall(r'^.*pip install (.*(?:\\\n.*")*)', DOCKERFILE, flags=re.MULTILINE)
     packages = [package for line in wanted for package in re.findall(r'"([a-z][^"$]*[^"]*)"', line)]
     assert len(packages) > 10
-    assert [package for package in packages if not re.fullmatch(r"[\w.-]+==(\d[\w.]*|\$\{[A-Z]+\})", package)] == []
+    assert [
+        package
+        for package in packages
+        if not re.fullmatch(r"[\w.-]+==(\d[\w.]*|\$\{[A-Z]+\})", package)
+    ] == []
     torch = re.findall(r"^ARG (TORCH|TORCHVISION)=\d+\.\d+\.\d+$", DOCKERFILE, flags=re.MULTILINE)
-    assert torch == ["TORCH", "TORCHVISION", "TORCH"]  # of the trainer, and of the suggestion service
+    # of the trainer, and of the suggestion service
+    assert torch == ["TORCH", "TORCHVISION", "TORCH"]
     assert len(set(re.findall(r"^ARG TORCH=.*$", DOCKERFILE, flags=re.MULTILINE))) == 1
 
 
 @pytest.mark.parametrize(
     ("package", "stages", "others"),
     [
-        ("trainer", ("build", "build-trainer"), {"scikit-learn"}),  # only remakes the bundled digits
+        # only remakes the bundled digits
+        ("trainer", ("build", "build-trainer"), {"scikit-learn"}),
         (
             "tuner",
             ("build-client",),
-            {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf", "sqlalchemy"}  # others need them
-            | {"pandas", "starlette", "uvicorn", "optuna-dashboard", "tensorboard"},  # extras for a person at a desk
+            # others need them
+            {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf", "sqlalchemy"}
+            # extras for a person at a desk
+            | {"pandas", "starlette", "uvicorn", "optuna-dashboard", "tensorboard"},
         ),
     ],
 )
-def test_images_contain_imported_packages(package: str, stages: tuple[str, ...], others: set[str]) -> None:
+def test_images_contain_imported_packages(
+    package: str, stages: tuple[str, ...], others: set[str]
+) -> None:
     held = {stage.split()[2]: stage for stage in STAGES}
     installed = {name for stage in stages for name in re.findall(r'"([\w.-]+)==', held[stage])}
     homes, missing = metadata.packages_distributions(), set()
@@ -82,7 +104,11 @@ def test_suggestion_image_contains_its_imports() -> None:
     import grimp
 
     graph = grimp.build_graph("tuner", include_external_packages=True, cache_dir=None)
-    used = {name for name in graph.find_upstream_modules("tuner.suggestion.server") if not name.startswith("tuner")}
+    used = {
+        name
+        for name in graph.find_upstream_modules("tuner.suggestion.server")
+        if not name.startswith("tuner")
+    }
     [stage] = [stage for stage in STAGES if stage.startswith("${BASE} AS build-suggestion")]
     installed, homes = set(re.findall(r'"([\w.-]+)==', stage)), metadata.packages_distributions()
     missing = set()
@@ -105,5 +131,9 @@ def _imported(file: Path) -> set[str]:
 
 
 def test_build_context_is_two_packages() -> None:
-    allowed = [line for line in (k8s.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    allowed = [
+        line
+        for line in (k8s.ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
     assert allowed == ["!trainer/", "!tuner/"]

@@ -33,11 +33,22 @@ def test_check_warns_only_about_loss() -> None:
 @pytest.mark.parametrize("name", k8s.SEARCHES)
 def test_each_file_is_complete(name: str) -> None:
     namespace, experiment = k8s.documents(k8s.search(name))
-    assert namespace["metadata"]["labels"]["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
+    assert (
+        namespace["metadata"]["labels"]["katib.kubeflow.org/metrics-collector-injection"]
+        == "enabled"
+    )
     assert experiment["metadata"]["namespace"] == namespace["metadata"]["name"]
     spec = experiment["spec"]
-    assert {"parallelTrialCount", "maxTrialCount", "maxFailedTrialCount", "resumePolicy"} <= spec.keys()
-    metrics = [spec["objective"]["objectiveMetricName"], *spec["objective"]["additionalMetricNames"]]
+    assert {
+        "parallelTrialCount",
+        "maxTrialCount",
+        "maxFailedTrialCount",
+        "resumePolicy",
+    } <= spec.keys()
+    metrics = [
+        spec["objective"]["objectiveMetricName"],
+        *spec["objective"]["additionalMetricNames"],
+    ]
     assert [strategy["name"] for strategy in spec["objective"]["metricStrategies"]] == metrics
 
 
@@ -63,10 +74,13 @@ def test_first_trial_is_the_preset(name: str) -> None:
     args = container(k8s.trial(experiment))["args"]
     first = Config.parse([replace(arg, point | {"trial": "gan-x-abcdefgh"}) for arg in args])
     own = [arg for arg in args if "trialParameters" not in arg]
-    preset = ["--preset=article"] if name in ("grid", "loss") else []  # the grid is the article's, without 2e-3
+    # the grid is the article's, without 2e-3
+    preset = ["--preset=article"] if name in ("grid", "loss") else []
     default = Config.parse([*own, *preset, f"--output-dir={first.output_dir}"])
     searched = [re.sub(r"([A-Z])", r"_\1", parameter).lower() for parameter in point]
-    assert [getattr(first, field) for field in searched] == [getattr(default, field) for field in searched]
+    assert [getattr(first, field) for field in searched] == [
+        getattr(default, field) for field in searched
+    ]
 
 
 def replace(arg: str, values: dict[str, str]) -> str:
@@ -98,7 +112,8 @@ def test_trial_meets_restricted_pod_security() -> None:
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert trainer["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert not trainer["image"].endswith(":latest")
-    written = {mount["mountPath"] for mount in trainer["volumeMounts"]} | {"/var/log/katib"}  # Katib mounts that one
+    # Katib mounts that one
+    written = {mount["mountPath"] for mount in trainer["volumeMounts"]} | {"/var/log/katib"}
     paths = [arg.split("=")[1] for arg in trainer["args"] if "=/" in arg]
     assert paths
     assert all(any(path.startswith(mount) for mount in written) for path in paths)
@@ -106,7 +121,9 @@ def test_trial_meets_restricted_pod_security() -> None:
 
 def test_cited_docs_exist() -> None:
     cited = {
-        name for file in k8s.MANIFESTS.rglob("*.yaml") for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
+        name
+        for file in k8s.MANIFESTS.rglob("*.yaml")
+        for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
     }
     assert cited
     assert [name for name in cited if not (k8s.ROOT / name).is_file()] == []

@@ -45,10 +45,13 @@ def test_overlay_passes_gantune_check(name: str, tmp_path: Path) -> None:
 def test_overlays_and_trials_are_valid(version: str, tmp_path: Path) -> None:
     objects = []
     for name in [*k8s.OVERLAYS, *k8s.CONFIGS]:
-        if name == "dra" and version < "1.34":  # resource.k8s.io/v1 came with 1.34, as the overlay says
+        # resource.k8s.io/v1 came with 1.34, as the overlay says
+        if name == "dra" and version < "1.34":
             continue
         rendered = k8s.documents(k8s.overlay(name))
-        objects += rendered + [k8s.trial(document) for document in rendered if document["kind"] == "Experiment"]
+        objects += rendered + [
+            k8s.trial(document) for document in rendered if document["kind"] == "Experiment"
+        ]
     k8s.kubeconform(objects, version, tmp_path)
 
 
@@ -78,7 +81,10 @@ def test_requests_one_gpu_once() -> None:
 def test_spot_retries_only_interruptions() -> None:
     job = k8s.trial(k8s.experiment(k8s.overlay("spot")))
     ignore, fail = job["spec"]["podFailurePolicy"]["rules"]
-    assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert ignore == {
+        "action": "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }
     assert fail["onExitCodes"]["values"] == [2, 3]
     claims = [d for d in k8s.documents(k8s.overlay("spot")) if d["kind"] == "PersistentVolumeClaim"]
     volume = next(v for v in pod("spot")["volumes"] if v["name"] == "output")
@@ -99,12 +105,17 @@ def test_spot_forwards_sigterm_to_trainer(tmp_path: Path) -> None:
     wrapped = "python -m trainer --lr=1 && echo completed"
     environment = {"PATH": f"{bin_}:/usr/bin:/bin"}
     [sh, flag, script] = pod("spot")["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
-    with subprocess.Popen(["sh", "-c", wrapped], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as main:
+    with subprocess.Popen(
+        ["sh", "-c", wrapped], cwd=tmp_path, env=environment, stdout=subprocess.PIPE
+    ) as main:
         assert main.stdout is not None
         assert main.stdout.readline() == b"ready\n"
         [child] = Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()
-        # /proc of the host holds other people's trainers: of all processes the hook sees this shell and its child only
-        script = script.replace("/proc/[0-9]*", f"/proc/{main.pid} /proc/{child}").replace("sleep 5", "true")
+        # /proc of the host holds other people's trainers: of all processes the hook sees this shell
+        # and its child only
+        script = script.replace("/proc/[0-9]*", f"/proc/{main.pid} /proc/{child}").replace(
+            "sleep 5", "true"
+        )
         assert f"in /proc/{main.pid} /proc/{child};" in script
         subprocess.run([sh, flag, script], env=environment, check=True, capture_output=True)
         assert main.wait(timeout=10) == 143
@@ -116,14 +127,19 @@ def test_kueue_creates_suspended_jobs() -> None:
     assert job["spec"]["suspend"] is True
 
 
-@pytest.mark.parametrize(("upper", "lower"), [("spot", "gke"), ("kueue", "spot"), ("dra", "aks"), ("mig", "eks")])
+@pytest.mark.parametrize(
+    ("upper", "lower"), [("spot", "gke"), ("kueue", "spot"), ("dra", "aks"), ("mig", "eks")]
+)
 def test_overlay_builds_on_another(upper: str, lower: str, tmp_path: Path) -> None:
     shutil.copytree(k8s.MANIFESTS, tmp_path / "manifests")
     folder = tmp_path / "manifests" / "overlays"
     file = folder / upper / "kustomization.yaml"
     file.write_text(file.read_text().replace("- ../generic\n", f"- ../{lower}\n"))
     both = k8s.trial(k8s.experiment(k8s.kustomize(folder / upper)))
-    assert pod(lower)["nodeSelector"].items() <= both["spec"]["template"]["spec"]["nodeSelector"].items()
+    assert (
+        pod(lower)["nodeSelector"].items()
+        <= both["spec"]["template"]["spec"]["nodeSelector"].items()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in k8s.SEARCHES if name != "bayes"])
@@ -139,7 +155,10 @@ def test_overlay_accepts_any_search(name: str, tmp_path: Path) -> None:
 def config(name: str) -> dict[str, Any]:
     """What Katib's controller reads."""
     [found] = k8s.documents(k8s.overlay(name))
-    assert (found["metadata"]["name"], found["metadata"]["namespace"]) == ("katib-config", "kubeflow")
+    assert (found["metadata"]["name"], found["metadata"]["namespace"]) == (
+        "katib-config",
+        "kubeflow",
+    )
     [katib] = k8s.documents(found["data"]["katib-config.yaml"])
     return dict(katib)
 
@@ -173,7 +192,9 @@ def test_suggestion_service_is_restricted_and_probed(tmp_path: Path) -> None:
     pods = []
     for name in SERVED:
         entry = services("katib-suggestions")[name]
-        container = {key: value for key, value in entry.items() if key != "algorithmName"} | {"name": "suggestion"}
+        container = {key: value for key, value in entry.items() if key != "algorithmName"} | {
+            "name": "suggestion"
+        }
         assert container["image"] == "ghcr.io/gan-tuner/suggestion:0.1.0"
         assert container["securityContext"] == {
             "runAsNonRoot": True,
@@ -185,8 +206,15 @@ def test_suggestion_service_is_restricted_and_probed(tmp_path: Path) -> None:
         }
         for probe in ("readinessProbe", "livenessProbe"):
             assert container[probe]["grpc"] == {"port": GRPC_PORT}
-        assert "ports" not in container, "Katib adds its own, and refuses the Suggestion if this port is listed"
+        assert "ports" not in container, (
+            "Katib adds its own, and refuses the Suggestion if this port is listed"
+        )
         pods.append(
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {"containers": [container]},
+            }
         )
     k8s.kubeconform(pods, k8s.VERSIONS[-1], tmp_path)

@@ -11,7 +11,9 @@ import torch
 
 from trainer.__main__ import main
 
-NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so --device=cuda is no error")
+NO_CUDA = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="there is a CUDA device, so --device=cuda is no error"
+)
 FLAGS = [
     (["--learning-rate=1"], ["--learning-rate"]),
     (["--lr=0"], ["--lr=0", "at least 1e-08"]),
@@ -36,8 +38,14 @@ FLAGS = [
     (["--preset=best"], ["--preset=best", "article", "stable"]),
     (["--dataset=cifar", "--data-dir={tmp}"], ["cifar", "digits, mnist"]),
     (["--dataset=mnist"], ["--data-dir", "python -m trainer.prepare --dataset mnist"]),
-    (["--dataset=mnist", "--data-dir={tmp}/d"], ["python -m trainer.prepare --dataset mnist --data-dir {tmp}/d"]),
-    (["--dataset={tmp}", "--data-dir={tmp}/d"], ["python -m trainer.prepare --dataset {tmp} --data-dir {tmp}/d"]),
+    (
+        ["--dataset=mnist", "--data-dir={tmp}/d"],
+        ["python -m trainer.prepare --dataset mnist --data-dir {tmp}/d"],
+    ),
+    (
+        ["--dataset={tmp}", "--data-dir={tmp}/d"],
+        ["python -m trainer.prepare --dataset {tmp} --data-dir {tmp}/d"],
+    ),
     (["--dataset=digits", "64"], ["64"]),
 ]
 
@@ -55,7 +63,9 @@ def refused(capsys, argv, code=2):
 
 @pytest.mark.parametrize(("argv", "parts"), FLAGS, ids=[" ".join(argv) for argv, _ in FLAGS])
 def test_bad_flag_or_missing_data(argv, parts, tmp_path, capsys):
-    err = refused(capsys, [part.format(tmp=tmp_path) for part in argv] + [f"--metrics-file={tmp_path}/m.log"])
+    err = refused(
+        capsys, [part.format(tmp=tmp_path) for part in argv] + [f"--metrics-file={tmp_path}/m.log"]
+    )
     for part in parts:
         assert part.format(tmp=tmp_path) in err
     assert os.listdir(tmp_path) == []
@@ -71,7 +81,9 @@ def test_missing_gpu_is_refused(argv, tmp_path, capsys):
 def test_damaged_data_set_is_refused(tmp_path, capsys):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "images.npz").write_bytes(b"PK\x03\x04 truncated")
-    err = refused(capsys, ["--dataset=mnist", f"--data-dir={tmp_path}", f"--output-dir={tmp_path}/o"])
+    err = refused(
+        capsys, ["--dataset=mnist", f"--data-dir={tmp_path}", f"--output-dir={tmp_path}/o"]
+    )
     assert "is damaged" in err
     assert "trainer.prepare --dataset mnist" in err
     assert os.listdir(tmp_path) == ["mnist"]
@@ -80,11 +92,18 @@ def test_damaged_data_set_is_refused(tmp_path, capsys):
 def test_set_without_extractor_is_refused(tmp_path, capsys):
     (tmp_path / "mnist").mkdir()
     images = np.zeros((9, 1, 28, 28), np.uint8)
-    np.savez(tmp_path / "mnist" / "images.npz", train=images, held_out=images, fingerprint=np.array("torchvision"))
+    np.savez(
+        tmp_path / "mnist" / "images.npz",
+        train=images,
+        held_out=images,
+        fingerprint=np.array("torchvision"),
+    )
     assert "feature extractor" in refused(capsys, ["--dataset=mnist", f"--data-dir={tmp_path}"])
 
 
-@pytest.mark.parametrize("flag", ["--output-dir={}/file/o", "--metrics-file={}/file/m.log", "--metrics-file={}"])
+@pytest.mark.parametrize(
+    "flag", ["--output-dir={}/file/o", "--metrics-file={}/file/m.log", "--metrics-file={}"]
+)
 def test_unwritable_output_is_one_line(flag, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     err = refused(capsys, ["--epochs=0.1", "--samples=64", flag.format(tmp_path)], code=1)
@@ -95,7 +114,9 @@ def test_unwritable_output_is_one_line(flag, tmp_path, capsys):
 def test_used_port_is_refused(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        err = refused(capsys, ["--samples=64", f"--metrics-port={port}", f"--output-dir={tmp_path}/o"], code=1)
+        err = refused(
+            capsys, ["--samples=64", f"--metrics-port={port}", f"--output-dir={tmp_path}/o"], code=1
+        )
     assert f"--metrics-port={port}" in err
     assert os.listdir(tmp_path) == []
 
@@ -110,12 +131,19 @@ def test_checkpoint_of_other_flags_is_kept(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=."], ["trainer.sample", "--from=."]]
+    "command",
+    [
+        ["trainer"],
+        ["trainer.prepare", "--dataset=digits", "--data-dir=."],
+        ["trainer.sample", "--from=."],
+    ],
 )
 def test_real_commands_print_one_line(command, tmp_path):
     argv = [sys.executable, "-m", *command, "--nonsense"]
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment
+    )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "--nonsense" in done.stderr
     assert os.listdir(tmp_path) == []

@@ -11,7 +11,11 @@ from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointError
 
-TENSORS = {"g": torch.randn(2, 5), "rng.0": torch.Generator().get_state(), "position": torch.tensor(7)}
+TENSORS = {
+    "g": torch.randn(2, 5),
+    "rng.0": torch.Generator().get_state(),
+    "position": torch.tensor(7),
+}
 META = {"done": 3, "identity": {"lr": 0.001}}
 
 
@@ -25,7 +29,9 @@ def test_saved_state_is_loaded(tmp_path):
     tensors, meta = checkpoint.load(saved(tmp_path))
     assert meta == META
     assert tensors.keys() == TENSORS.keys()
-    assert all(torch.equal(tensors[k], v) and tensors[k].dtype == v.dtype for k, v in TENSORS.items())
+    assert all(
+        torch.equal(tensors[k], v) and tensors[k].dtype == v.dtype for k, v in TENSORS.items()
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
@@ -77,7 +83,9 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_weights_are_plain_safetensors(tmp_path):
     checkpoint.save_weights(tmp_path / "g.safetensors", {"w": torch.arange(6.0).view(2, 3).T})
-    assert torch.equal(safetensors.torch.load_file(tmp_path / "g.safetensors")["w"], torch.arange(6.0).view(2, 3).T)
+    assert torch.equal(
+        safetensors.torch.load_file(tmp_path / "g.safetensors")["w"], torch.arange(6.0).view(2, 3).T
+    )
 
 
 RUN = ["--epochs=0.3", "--evals=2", "--samples=64", "--g-hidden=8", "--d-hidden=8", "--threads=1"]
@@ -169,6 +177,10 @@ def test_forged_tensors_with_valid_checksum(kind, finished, tmp_path, capsys):
 @pytest.mark.parametrize("text", ["", "{", DEEP, json.dumps("text")])
 def test_metadata_that_is_no_object(text, finished, tmp_path, capsys):
     tensors, _ = finished
-    metadata = {"format": checkpoint.FORMAT, "meta": text, "sha256": checkpoint._digest(tensors, text)}
+    metadata = {
+        "format": checkpoint.FORMAT,
+        "meta": text,
+        "sha256": checkpoint._digest(tensors, text),
+    }
     safetensors.torch.save_file(tensors, tmp_path / checkpoint.CHECKPOINT, metadata)
     refused_and_kept(tmp_path, capsys)

@@ -23,9 +23,9 @@ def test_katib_double_becomes_an_int():
 def test_flags_override_the_preset(preset):
     c = Config.parse([f"--preset={preset}"])
     assert {name: getattr(c, name) for name in PRESETS[preset]} == PRESETS[preset]
-    assert Config.parse(["--beta1=0.25", f"--preset={preset}", "--r1-gamma=0.125"]) == dataclasses.replace(
-        c, beta1=0.25, r1_gamma=0.125
-    )
+    assert Config.parse(
+        ["--beta1=0.25", f"--preset={preset}", "--r1-gamma=0.125"]
+    ) == dataclasses.replace(c, beta1=0.25, r1_gamma=0.125)
 
 
 def test_defaults_are_the_stable_preset():

@@ -55,15 +55,22 @@ def test_hash_of_the_bundled_digits():
 def test_missing_data_names_the_command(dataset, tmp_path):
     with pytest.raises(data.DataError) as caught:
         data.load(dataset, tmp_path, CPU)
-    assert f"python -m trainer.prepare --dataset {dataset} --data-dir {tmp_path}" in str(caught.value)
+    assert f"python -m trainer.prepare --dataset {dataset} --data-dir {tmp_path}" in str(
+        caught.value
+    )
     assert "\n" not in str(caught.value)
-    with pytest.raises(data.DataError, match=f"needs --data-dir.*trainer.prepare --dataset {dataset} --data-dir DIR"):
+    with pytest.raises(
+        data.DataError,
+        match=f"needs --data-dir.*trainer.prepare --dataset {dataset} --data-dir DIR",
+    ):
         data.load(dataset, None, CPU)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_name_lists_the_known(tmp_path):
-    with pytest.raises(data.DataError, match=r"no .*cifar.*known: digits, mnist, fashion-mnist, or a folder"):
+    with pytest.raises(
+        data.DataError, match=r"no .*cifar.*known: digits, mnist, fashion-mnist, or a folder"
+    ):
         data.load("cifar", tmp_path, CPU)
 
 
@@ -80,7 +87,9 @@ def test_changed_source_is_refused(tmp_path):
     store(tmp_path / "d" / "photos", fingerprint=np.array(data.fingerprint(source)))
     data.load(str(source), tmp_path / "d", CPU)
     (source / "b.png").write_bytes(b"2")
-    with pytest.raises(data.DataError, match=r"another source than --dataset .*, or it has changed\. .* --force"):
+    with pytest.raises(
+        data.DataError, match=r"another source than --dataset .*, or it has changed\. .* --force"
+    ):
         data.load(str(source), tmp_path / "d", CPU)
 
 
@@ -97,7 +106,9 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_damaged_set_names_the_fix(kind, tmp_path):
     store(tmp_path / "mnist", **BROKEN[kind])
-    with pytest.raises(data.DataError, match=r"is damaged \(.*\. Delete .*Prepare it once with") as caught:
+    with pytest.raises(
+        data.DataError, match=r"is damaged \(.*\. Delete .*Prepare it once with"
+    ) as caught:
         data.load("mnist", tmp_path, CPU)
     assert "\n" not in str(caught.value)
 
@@ -116,7 +127,12 @@ def test_unit_range_and_back_is_exact():
     unit = data.to_unit(images)
     assert (unit.min(), unit.max(), unit.dtype) == (-1, 1, torch.float32)
     assert torch.equal(data.from_unit(unit), images)
-    assert data.from_unit(torch.tensor([-9.0, 9.0, float("nan"), float("inf")])).tolist() == [0, 255, 128, 255]
+    assert data.from_unit(torch.tensor([-9.0, 9.0, float("nan"), float("inf")])).tolist() == [
+        0,
+        255,
+        128,
+        255,
+    ]
 
 
 def test_grid_is_row_by_row(tmp_path):
@@ -134,7 +150,11 @@ def test_grid_keeps_colours(tmp_path):
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1).expand(4, 3, 40, 50)
     data.write_grid(image, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
-        assert (picture.mode, picture.size, picture.getpixel((101, 81))) == ("RGB", (102, 82), (10, 20, 30))
+        assert (picture.mode, picture.size, picture.getpixel((101, 81))) == (
+            "RGB",
+            (102, 82),
+            (10, 20, 30),
+        )
 
 
 @pytest.mark.parametrize(("size", "expected"), [(10, [0, 3, 6, 9]), (3, [0, 1, 2]), (1, [0])])

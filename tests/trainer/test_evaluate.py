@@ -33,7 +33,10 @@ def evaluator(digits, extractor):
 
 def draw(n, d=16, shift=0.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, d, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, d) + shift
+    return (
+        torch.randn(n, d, generator=generator, dtype=torch.float64) * torch.linspace(0.2, 2, d)
+        + shift
+    )
 
 
 class Doubled(torch.nn.Module):
@@ -76,7 +79,9 @@ def test_kid_of_real_images_equals_torchmetrics(digits, extractor):
         warnings.simplefilter("ignore")
         metric = KernelInceptionDistance(feature=Doubled(extractor), subsets=1, subset_size=449)
     mean, _ = as_updates(metric, digits.held_out, fake)
-    assert evaluate.kid(extractor(digits.held_out), extractor(fake)) == pytest.approx(float(mean), rel=1e-5)
+    assert evaluate.kid(extractor(digits.held_out), extractor(fake)) == pytest.approx(
+        float(mean), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("n", "s"), [(300, 300), (300, 517), (517, 300)])
@@ -88,21 +93,29 @@ def test_manifold_metrics_equal_prdc(n, s):
     found = evaluate.manifold(real, fake, 5)
     assert 0 < found["precision"] < 1
     assert 0 < found["recall"] < 1
-    assert found == pytest.approx({name: float(value) for name, value in expected.items()}, abs=1e-5)
+    assert found == pytest.approx(
+        {name: float(value) for name, value in expected.items()}, abs=1e-5
+    )
 
 
 def test_manifold_metrics_of_real_images_equal_prdc(digits, extractor, evaluator):
     from prdc import compute_prdc
 
     fake = digits.train[:449].roll(1, dims=3)
-    expected = compute_prdc(extractor(digits.held_out).double().numpy(), extractor(fake).double().numpy(), nearest_k=5)
-    assert {k: v for k, v in evaluator(fake).items() if k in expected} == pytest.approx(expected, abs=1e-5)
+    expected = compute_prdc(
+        extractor(digits.held_out).double().numpy(), extractor(fake).double().numpy(), nearest_k=5
+    )
+    assert {k: v for k, v in evaluator(fake).items() if k in expected} == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_fd_equals_the_matrix_square_root_of_scipy():
     real, fake = draw(500), draw(400, shift=0.5, seed=1) @ draw(16, seed=2)
     a, b = np.cov(real.numpy().T), np.cov(fake.numpy().T)
-    expected = (real.mean(0) - fake.mean(0)).square().sum() + np.trace(a + b - 2 * scipy.linalg.sqrtm(a @ b).real)
+    expected = (real.mean(0) - fake.mean(0)).square().sum() + np.trace(
+        a + b - 2 * scipy.linalg.sqrtm(a @ b).real
+    )
     found = evaluate.frechet(evaluate.Moments(real), evaluate.Moments(fake))
     assert found == pytest.approx(float(expected), rel=1e-9)
 
@@ -136,7 +149,9 @@ def test_blocks_cover_every_row():
 
 def test_real_images_score_near_the_floor(digits, extractor):
     evaluator = evaluate.Evaluator(digits, extractor, 1348)
-    noise = torch.randint(0, 256, digits.train.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        0, 256, digits.train.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     real, wrong = evaluator(digits.train), evaluator(noise)
     assert real["fd"] < 3
     assert wrong["fd"] > 60
@@ -149,8 +164,11 @@ def test_real_images_score_near_the_floor(digits, extractor):
 
 def test_only_training_images_are_copies(digits, evaluator):
     assert evaluator(digits.train[:449])["copied"] > 0.99
-    noisy = digits.train[:449].float() + 8 * torch.randn(449, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert evaluator(noisy.clamp(0, 255).to(torch.uint8))["copied"] > 0.95  # a copy with noise is still a copy
+    noisy = digits.train[:449].float() + 8 * torch.randn(
+        449, 1, 8, 8, generator=torch.Generator().manual_seed(0)
+    )
+    # a copy with noise is still a copy
+    assert evaluator(noisy.clamp(0, 255).to(torch.uint8))["copied"] > 0.95
     assert evaluator(digits.held_out)["copied"] == pytest.approx(evaluate.COPY_QUANTILE, abs=0.005)
 
 
@@ -189,7 +207,9 @@ def test_evaluation_restores_the_precision(digits, evaluator):
         torch.set_float32_matmul_precision("highest")
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48), (1, 1, 1), (3, 5, 100)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48), (1, 1, 1), (3, 5, 100)]
+)
 def test_extractor_fits_any_image_shape(shape):
     shapes = evaluate.weight_shapes(*shape)
     weights = {name: torch.zeros(size) for name, size in shapes.items()}

@@ -29,13 +29,25 @@ def evaluator(images):
 
 def config(*flags: str) -> Config:
     return Config.parse(
-        ["--samples=128", "--bs=32", "--g-hidden=16,16", "--d-hidden=16,16", "--epochs=.6", "--evals=3", *flags]
+        [
+            "--samples=128",
+            "--bs=32",
+            "--g-hidden=16,16",
+            "--d-hidden=16,16",
+            "--epochs=.6",
+            "--evals=3",
+            *flags,
+        ]
     )
 
 
 def lasting(evaluation: Evaluation) -> dict[str, float]:
     """The values that a repeated run reproduces: all except the measured times."""
-    return {k: v for k, v in evaluation.values.items() if k not in ("images_per_second", "train_seconds")}
+    return {
+        k: v
+        for k, v in evaluation.values.items()
+        if k not in ("images_per_second", "train_seconds")
+    }
 
 
 def test_evaluations_are_even_and_complete(images, evaluator):
@@ -54,11 +66,21 @@ def test_evaluations_are_even_and_complete(images, evaluator):
 
 def test_default_budget_in_images(images, evaluator):
     assert Training([Config.parse(["--bs=100", "--samples=128"])], images, evaluator).total == 2500
-    assert Training([Config.parse(["--bs=100", "--n-critic=5", "--samples=128"])], images, evaluator).total == 500
+    assert (
+        Training(
+            [Config.parse(["--bs=100", "--n-critic=5", "--samples=128"])], images, evaluator
+        ).total
+        == 500
+    )
 
 
 def test_more_evaluations_than_steps(images, evaluator):
-    assert Training([config("--epochs=.1", "--evals=50")], images, evaluator).schedule == [1, 2, 3, 4]
+    assert Training([config("--epochs=.1", "--evals=50")], images, evaluator).schedule == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def test_loss_is_mean_since_last_evaluation(images, evaluator):
@@ -104,7 +126,9 @@ def test_resumed_run_matches_uninterrupted_run(images, evaluator, cut):
 
 def test_diverged_trial_reports_untrained_scores(images, evaluator):
     training = Training(
-        [config("--lr=10", "--loss=lsgan", "--optimizer=sgd", "--r1-gamma=1000", "--seed=3")], images, evaluator
+        [config("--lr=10", "--loss=lsgan", "--optimizer=sgd", "--r1-gamma=1000", "--seed=3")],
+        images,
+        evaluator,
     )
     found = list(training.run())
     assert len(found) == 1
@@ -124,7 +148,9 @@ def test_divergence_does_not_affect_other_trials(images, evaluator):
     a, b = (list(Training(c, images, evaluator).run()) for c in (calm, wild))
     broken = [e for e in b if e.trial == 1]
     assert broken[-1].diverged
-    assert [(e.trial, lasting(e)) for e in b if e.trial != 1] == [(e.trial, lasting(e)) for e in a if e.trial != 1]
+    assert [(e.trial, lasting(e)) for e in b if e.trial != 1] == [
+        (e.trial, lasting(e)) for e in a if e.trial != 1
+    ]
 
 
 def test_infinite_weights_at_the_last_step(images, evaluator):

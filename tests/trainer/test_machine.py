@@ -20,7 +20,10 @@ def write(root, name, text):
         ({"cpu.max": "50000 100000\n"}, 0.5),
         ({"cpu.max": "max 100000\n"}, None),
         ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1.5),
-        ({"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3.0),
+        (
+            {"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            3.0,
+        ),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
         ({"cpu.max": "nonsense"}, None),
         ({"cpu.max": "100000 0"}, None),
@@ -55,7 +58,10 @@ def test_settings_are_restored():
     try:
         with machine.settings(Config.parse(["--threads=3"])):
             assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, "highest")
-        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before[0], "high")
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (
+            before[0],
+            "high",
+        )
     finally:
         torch.set_float32_matmul_precision(before[1])
 
@@ -63,7 +69,10 @@ def test_settings_are_restored():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_tf32_needs_a_gpu():
     config = Config.parse(["--precision=tf32"])
-    with pytest.raises(UsageError, match=r"--precision=tf32.*fp32 or bf16"), machine.settings(config):
+    with (
+        pytest.raises(UsageError, match=r"--precision=tf32.*fp32 or bf16"),
+        machine.settings(config),
+    ):
         pass
 
 

@@ -20,7 +20,14 @@ import torch
 
 from trainer.__main__ import main
 
-FAST = ["--samples=128", "--g-hidden=16,16", "--d-hidden=16,16", "--epochs=.5", "--evals=2", "--threads=1"]
+FAST = [
+    "--samples=128",
+    "--g-hidden=16,16",
+    "--d-hidden=16,16",
+    "--epochs=.5",
+    "--evals=2",
+    "--threads=1",
+]
 
 
 def values(line: str) -> dict[str, str]:
@@ -31,7 +38,20 @@ def values(line: str) -> dict[str, str]:
 
 def test_run_prints_lines_and_writes_files(tmp_path, capsys):
     out, metrics = tmp_path / "out", tmp_path / "katib" / "metrics.log"
-    assert main([*FAST, "--lr", "1e-3", "--bs", "64", f"--output-dir={out}", f"--metrics-file={metrics}"]) == 0
+    assert (
+        main(
+            [
+                *FAST,
+                "--lr",
+                "1e-3",
+                "--bs",
+                "64",
+                f"--output-dir={out}",
+                f"--metrics-file={metrics}",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert len(lines) == 2
@@ -46,7 +66,9 @@ def test_run_prints_lines_and_writes_files(tmp_path, capsys):
     assert run["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert run["finished"] is True
     assert run["final"]["fd"] == float(values(lines[-1])["fd"])
-    assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fd"] == run["final"]["fd"]
+    assert (
+        json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fd"] == run["final"]["fd"]
+    )
 
 
 def test_finished_run_repeats_its_lines(tmp_path, capsys):
@@ -100,7 +122,13 @@ def test_divergence_reports_the_untrained_score(tmp_path, capsys):
 
 
 def test_divergence_can_fail_the_trial(tmp_path, capsys):
-    argv = [*FAST, *DIVERGING, "--on-divergence=fail", f"--output-dir={tmp_path}", f"--metrics-file={tmp_path / 'm'}"]
+    argv = [
+        *FAST,
+        *DIVERGING,
+        "--on-divergence=fail",
+        f"--output-dir={tmp_path}",
+        f"--metrics-file={tmp_path / 'm'}",
+    ]
     for _ in range(2):  # the second one finds the finished run
         assert main(argv) == 3
         printed = capsys.readouterr()
@@ -141,11 +169,15 @@ def reachable(host: str, port: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("host", "argv"), [("127.0.0.1", []), ("0.0.0.0", ["--metrics-host=0.0.0.0"])])
+@pytest.mark.parametrize(
+    ("host", "argv"), [("127.0.0.1", []), ("0.0.0.0", ["--metrics-host=0.0.0.0"])]
+)
 def test_metrics_are_served_during_training(host, argv, capsys):
     """Without --metrics-host the port of another address of this machine stays closed."""
     code: list[int] = []
-    thread = threading.Thread(target=lambda: code.append(main([*FAST, "--epochs=30", "--metrics-port=0", *argv])))
+    thread = threading.Thread(
+        target=lambda: code.append(main([*FAST, "--epochs=30", "--metrics-port=0", *argv]))
+    )
     thread.start()
     text, error, deadline = "", "", time.monotonic() + 60
     while "\n" not in error and time.monotonic() < deadline:
@@ -157,7 +189,11 @@ def test_metrics_are_served_during_training(host, argv, capsys):
     open_to_others = reachable("127.0.0.2", port)  # another address of this machine
     while "gan_trainer_frechet_distance " not in text and time.monotonic() < deadline:
         try:
-            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            text = (
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+                .read()
+                .decode()
+            )
         except OSError:
             time.sleep(0.01)
     thread.join()
@@ -175,14 +211,24 @@ def start(argv: list[str], **options) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-LONG = ["--samples=128", "--g-hidden=16,16", "--d-hidden=16,16", "--epochs=12", "--evals=5", "--threads=1"]
+LONG = [
+    "--samples=128",
+    "--g-hidden=16,16",
+    "--d-hidden=16,16",
+    "--epochs=12",
+    "--evals=5",
+    "--threads=1",
+]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The lines and the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as error,
+    ):
         assert main([*LONG, f"--output-dir={folder}"]) == 0
     assert error.getvalue() == ""
     return out.getvalue().splitlines(), folder
@@ -204,8 +250,14 @@ def test_resumes_after_each_signal(tmp_path, capsys, undisturbed, how):
     assert main(argv) == 0
     resumed = capsys.readouterr().out.splitlines()
     assert resumed[0] + "\n" == first  # the earlier lines with their own times
-    assert resumed[: 1 + len(rest.splitlines())] == [first.strip(), *rest.splitlines()] or how == signal.SIGKILL
+    assert (
+        resumed[: 1 + len(rest.splitlines())] == [first.strip(), *rest.splitlines()]
+        or how == signal.SIGKILL
+    )
     assert [values(line) for line in resumed] == [values(line) for line in undisturbed[0]]
-    a, b = (safetensors.torch.load_file(d / "generator.safetensors") for d in (tmp_path / "cut", undisturbed[1]))
+    a, b = (
+        safetensors.torch.load_file(d / "generator.safetensors")
+        for d in (tmp_path / "cut", undisturbed[1])
+    )
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)

@@ -22,7 +22,11 @@ def write(root, files):
         path.write_text(text)
 
 
-V2 = {"memory.max": f"{4 * GIB}\n", "memory.current": f"{3 * GIB}\n", "memory.stat": f"anon 5\ninactive_file {GIB}\n"}
+V2 = {
+    "memory.max": f"{4 * GIB}\n",
+    "memory.current": f"{3 * GIB}\n",
+    "memory.stat": f"anon 5\ninactive_file {GIB}\n",
+}
 V1 = {
     "memory/memory.limit_in_bytes": f"{4 * GIB}", "memory/memory.usage_in_bytes": f"{2 * GIB}",
     "memory/memory.stat": "total_inactive_file 0\n",
@@ -46,7 +50,10 @@ V1 = {
 def test_smallest_limit_is_available(files, own, expected, tmp_path):
     write(tmp_path / "cgroup", files)
     write(tmp_path, {"meminfo": "MemTotal: 1 kB\nMemAvailable: 8388608 kB\n", "own": own})
-    assert memory.available_bytes(tmp_path / "cgroup", tmp_path / "meminfo", tmp_path / "own") == expected
+    assert (
+        memory.available_bytes(tmp_path / "cgroup", tmp_path / "meminfo", tmp_path / "own")
+        == expected
+    )
 
 
 def test_unknown_limit_allows_everything(tmp_path):
@@ -60,7 +67,9 @@ def test_own_machine_agrees_with_psutil():
 
 
 def test_message_names_flag_and_sizes():
-    with pytest.raises(UsageError, match=r"^--samples needs about 3\.0 GiB of memory, but only 1\.0 GiB is"):
+    with pytest.raises(
+        UsageError, match=r"^--samples needs about 3\.0 GiB of memory, but only 1\.0 GiB is"
+    ):
         memory.require(3 * GIB, "--samples", "Lower it.", GIB)
     memory.require(GIB, "--samples", "Lower it.", GIB)
 
@@ -117,7 +126,9 @@ def test_estimate_covers_the_measured_peak(flags):
     Evaluator(images, extractor, 64)  # libraries allocate their buffers at first use
 
     def work():
-        for evaluation in Training([config], images, Evaluator(images, extractor, config.samples)).run():
+        for evaluation in Training(
+            [config], images, Evaluator(images, extractor, config.samples)
+        ).run():
             assert math.isfinite(evaluation.values["fd"])
 
     expected = sum(estimate.parts(config, architecture(config, images.shape), on_cpu=True).values())

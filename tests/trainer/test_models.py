@@ -37,9 +37,13 @@ def test_mlp_equals_torch_layers():
     images = MLP.generate(g, z)
     logits = MLP.discriminate(d, images)
     for e in range(3):
-        generator = nn.Sequential(dense(g, 0, e), nn.ReLU(), dense(g, 1, e), nn.ReLU(), dense(g, 2, e), nn.Tanh())
+        generator = nn.Sequential(
+            dense(g, 0, e), nn.ReLU(), dense(g, 1, e), nn.ReLU(), dense(g, 2, e), nn.Tanh()
+        )
         torch.testing.assert_close(images[e].flatten(1), generator(z[e]))
-        critic = nn.Sequential(dense(d, 0, e), nn.LeakyReLU(0.2), dense(d, 1, e), nn.LeakyReLU(0.2), dense(d, 2, e))
+        critic = nn.Sequential(
+            dense(d, 0, e), nn.LeakyReLU(0.2), dense(d, 1, e), nn.LeakyReLU(0.2), dense(d, 2, e)
+        )
         torch.testing.assert_close(logits[e], critic(images[e].flatten(1)).squeeze(1))
 
 
@@ -52,10 +56,14 @@ def test_dcgan_is_one_network_per_group():
     for e in range(3):
         up = nn.Upsample(scale_factor=2)
         head = nn.Sequential(dense(g, 0, e), nn.ReLU(), nn.Unflatten(1, (8, 3, 2)))
-        generator = nn.Sequential(head, up, conv(g, 0, e, 1), nn.ReLU(), up, conv(g, 1, e, 1), nn.Tanh())
+        generator = nn.Sequential(
+            head, up, conv(g, 0, e, 1), nn.ReLU(), up, conv(g, 1, e, 1), nn.Tanh()
+        )
         torch.testing.assert_close(images[e], generator(z[e])[:, :, :10, :7])
         leaky = nn.LeakyReLU(0.2)
-        critic = nn.Sequential(conv(d, 0, e, 2), leaky, conv(d, 1, e, 2), leaky, nn.Flatten(), dense(d, 0, e))
+        critic = nn.Sequential(
+            conv(d, 0, e, 2), leaky, conv(d, 1, e, 2), leaky, nn.Flatten(), dense(d, 0, e)
+        )
         torch.testing.assert_close(logits[e], critic(images[e]).squeeze(1))
 
 
@@ -85,5 +93,9 @@ def test_spectral_norm_bounds_singular_values(arch):
     normal = spectral.normalise(p, u)
     for name in u:
         matrices = normal[name] if normal[name].ndim == 3 else normal[name].flatten(2)
-        torch.testing.assert_close(torch.linalg.matrix_norm(matrices, 2), torch.ones(3), rtol=1e-3, atol=0)
-        assert torch.equal(normal[name.replace("weight", "bias")], p[name.replace("weight", "bias")])
+        torch.testing.assert_close(
+            torch.linalg.matrix_norm(matrices, 2), torch.ones(3), rtol=1e-3, atol=0
+        )
+        assert torch.equal(
+            normal[name.replace("weight", "bias")], p[name.replace("weight", "bias")]
+        )

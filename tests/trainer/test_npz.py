@@ -29,7 +29,13 @@ def archive(path, *entries, compression=zipfile.ZIP_DEFLATED):
 
 def test_arrays_are_read_as_numpy_wrote_them(tmp_path):
     for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "a.npz", images=IMAGES, turned=np.asfortranarray(IMAGES), name=np.array("x"), other=np.ones(3))
+        save(
+            tmp_path / "a.npz",
+            images=IMAGES,
+            turned=np.asfortranarray(IMAGES),
+            name=np.array("x"),
+            other=np.ones(3),
+        )
         found = npz.read(tmp_path / "a.npz", ["images", "name"], ["turned", "labels"])
         assert found.keys() == {"images", "name", "turned"}
         assert np.array_equal(found["images"], IMAGES)
@@ -109,7 +115,9 @@ def test_two_arrays_of_one_name_are_refused(tmp_path):
 def test_bomb_is_refused_before_decoding(tmp_path, monkeypatch):
     """A small archive that declares 8 GiB in two arrays."""
     head = header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**32 - 200},)}}")
-    archive(tmp_path / "a.npz", ("images.npy", head + bytes(10**7)), ("labels.npy", head + bytes(10**7)))
+    archive(
+        tmp_path / "a.npz", ("images.npy", head + bytes(10**7)), ("labels.npy", head + bytes(10**7))
+    )
     declare(tmp_path / "a.npz", 2**32 - 2)
     assert (tmp_path / "a.npz").stat().st_size < 30_000
 

@@ -45,7 +45,9 @@ def write_pngs(folder, images, name="{}.png"):
         Image.fromarray(image).save(folder / name.format(f"{i:04}"))
 
 
-@pytest.mark.parametrize(("dataset", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+@pytest.mark.parametrize(
+    ("dataset", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")]
+)
 def test_idx_files_are_prepared_and_loaded(dataset, folder, tmp_path):
     write_mnist(tmp_path / folder / "raw")
     said = preparation.prepare(dataset, tmp_path, steps=60)
@@ -57,7 +59,10 @@ def test_idx_files_are_prepared_and_loaded(dataset, folder, tmp_path):
     assert "classifies labels, 100.0% right" in said
     scores = evaluate.Evaluator(images, extractor, 120)(images.train[:120])
     assert scores["fd"] < 20
-    assert sorted(path.name for path in (tmp_path / dataset).iterdir()) == ["extractor.safetensors", "images.npz"]
+    assert sorted(path.name for path in (tmp_path / dataset).iterdir()) == [
+        "extractor.safetensors",
+        "images.npz",
+    ]
 
 
 def test_features_are_normalised_to_unit_variance(tmp_path):
@@ -105,14 +110,18 @@ def test_missing_network_is_one_line(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     assert prepare.main(["--dataset", "mnist", "--data-dir", str(tmp_path)]) == 2
-    assert_one_line(capsys, "cannot download mnist", "Try again with a network, or put the four IDX files into")
+    assert_one_line(
+        capsys, "cannot download mnist", "Try again with a network, or put the four IDX files into"
+    )
     assert os.listdir(tmp_path) == []
 
 
 def assert_one_line(capsys, *parts):
     _, err = capsys.readouterr()
     assert "Traceback" not in err
-    assert [line for line in err.splitlines() if line.startswith("python -m")] == [err.splitlines()[-1]]
+    assert [line for line in err.splitlines() if line.startswith("python -m")] == [
+        err.splitlines()[-1]
+    ]
     for part in parts:
         assert part in err.splitlines()[-1]
 
@@ -132,13 +141,17 @@ def test_sub_folders_are_labels(tmp_path):
     images, labels = blobs(100, 9, 9)
     for name in (0, 1):
         write_pngs(tmp_path / "own" / f"class{name}", images[labels == name])
-    assert "classifies labels" in preparation.prepare(str(tmp_path / "own"), tmp_path / "d", steps=STEPS)
+    assert "classifies labels" in preparation.prepare(
+        str(tmp_path / "own"), tmp_path / "d", steps=STEPS
+    )
 
 
 def test_mixed_sizes_name_both_images(tmp_path, capsys):
     write_pngs(tmp_path / "own", blobs(100, 9, 9)[0])
     write_pngs(tmp_path / "own", blobs(1, 9, 8)[0], "odd{}.png")
-    assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    assert (
+        prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    )
     assert_one_line(capsys, "one size, got 0000.png 9x9 and odd0000.png 8x9. Resize or crop")
     assert list((tmp_path / "d").iterdir()) == []
 
@@ -151,7 +164,10 @@ def write_truncated(path):
 BAD_IMAGES = {
     "not an image": (lambda path: path.write_bytes(b"GIF89a not"), "cannot read image"),
     "truncated": (write_truncated, "cannot read image"),
-    "16 bits": (lambda path: Image.fromarray(np.zeros((9, 9), np.uint16)).save(path), "more than 8 bits per channel"),
+    "16 bits": (
+        lambda path: Image.fromarray(np.zeros((9, 9), np.uint16)).save(path),
+        "more than 8 bits per channel",
+    ),
 }
 
 
@@ -160,7 +176,9 @@ def test_unusable_image_is_named(kind, tmp_path, capsys):
     write_pngs(tmp_path / "own", blobs(100, 9, 9)[0])
     write, reason = BAD_IMAGES[kind]
     write(tmp_path / "own" / "bad.png")
-    assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    assert (
+        prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    )
     assert_one_line(capsys, reason, "bad.png")
 
 
@@ -173,7 +191,8 @@ def test_reads_all_npz_layouts(shape, tmp_path):
     channels = 3 if 3 in shape else 1
     assert found.shape == (100, channels, 7, 6)
     assert np.array_equal(
-        found[5, 0], images[5, ..., 0] if shape[3:] in ((3,), (1,)) else images.reshape(found.shape)[5, 0]
+        found[5, 0],
+        images[5, ..., 0] if shape[3:] in ((3,), (1,)) else images.reshape(found.shape)[5, 0],
     )
 
 
@@ -183,7 +202,10 @@ BAD_NPZ = {
     "another key": ({"x": np.zeros((100, 8, 8), np.uint8)}, "no array `images`"),
     "objects": ({"images": np.array([{}], dtype=object)}, "cannot read"),
     "few": ({"images": np.zeros((99, 8, 8), np.uint8)}, "has 99 images, but at least 100"),
-    "labels": ({"images": np.zeros((100, 8, 8), np.uint8), "labels": np.zeros(99, int)}, "`labels` in"),
+    "labels": (
+        {"images": np.zeros((100, 8, 8), np.uint8), "labels": np.zeros(99, int)},
+        "`labels` in",
+    ),
     "all the same": ({"images": np.zeros((100, 8, 8), np.uint8)}, "all images look the same"),
 }
 
@@ -200,7 +222,10 @@ def test_npz_that_breaks_a_rule(kind, tmp_path):
 
 def test_file_that_is_no_npz(tmp_path, capsys):
     (tmp_path / "own.npz").write_bytes(b"PK\x03\x04 truncated")
-    assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d")]) == 2
+    assert (
+        prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d")])
+        == 2
+    )
     assert_one_line(capsys, "cannot read", "own.npz as an .npz")
 
 
@@ -209,7 +234,12 @@ def test_other_folder_is_not_overwritten(tmp_path, capsys):
     precious = tmp_path / "d" / "own" / "precious.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
-    assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d"), "--force"]) == 2
+    assert (
+        prepare.main(
+            ["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "d"), "--force"]
+        )
+        == 2
+    )
     assert_one_line(capsys, "is not a prepared data set")
     assert precious.read_text() == "mine"
 
@@ -217,7 +247,10 @@ def test_other_folder_is_not_overwritten(tmp_path, capsys):
 def test_unwritable_data_dir_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     np.savez(tmp_path / "own.npz", images=blobs(100)[0])
-    assert prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "file")]) == 2
+    assert (
+        prepare.main(["--dataset", str(tmp_path / "own.npz"), "--data-dir", str(tmp_path / "file")])
+        == 2
+    )
     assert_one_line(capsys, "cannot write --data-dir")
 
 
@@ -232,7 +265,8 @@ def test_bundled_extractor_separates_digits():
     extractor = evaluate.load_extractor(images)
     targets = torch.nn.functional.one_hot(torch.from_numpy(source.train_labels)).double()
     train, held = (
-        torch.nn.functional.pad(extractor(x).double(), (0, 1), value=1.0) for x in (images.train, images.held_out)
+        torch.nn.functional.pad(extractor(x).double(), (0, 1), value=1.0)
+        for x in (images.train, images.held_out)
     )
     head = torch.linalg.lstsq(train, targets).solution
     right = ((held @ head).argmax(1) == torch.from_numpy(source.held_out_labels)).double().mean()
@@ -247,8 +281,16 @@ def test_folder_named_digits_has_own_extractor(tmp_path, monkeypatch, capsys):
     extractor = evaluate.load_extractor(own)
     bundled = evaluate.load_extractor(data.load("digits", None, CPU))
     assert extractor.sha256 != bundled.sha256
-    assert own.sha256 != data.load("digits", tmp_path / "d", CPU).sha256  # without a path: the bundled set
-    argv = ["--dataset=./digits", "--data-dir=d", "--output-dir=o", "--epochs=1", "--evals=1", "--samples=64"]
+    # without a path: the bundled set
+    assert own.sha256 != data.load("digits", tmp_path / "d", CPU).sha256
+    argv = [
+        "--dataset=./digits",
+        "--data-dir=d",
+        "--output-dir=o",
+        "--epochs=1",
+        "--evals=1",
+        "--samples=64",
+    ]
     assert train([*argv, "--threads=1"]) == 0
     assert extractor.sha256 in (tmp_path / "o" / "run.json").read_text()
     capsys.readouterr()
@@ -261,7 +303,9 @@ def test_folder_named_mnist_is_not_mnist(tmp_path, monkeypatch):
     assert len(data.load("./mnist", tmp_path / "d", CPU).train) == 96
     with pytest.raises(data.DataError, match="was made from another source than --dataset mnist"):
         data.load("mnist", tmp_path / "d", CPU)
-    with pytest.raises(data.DataError, match=r"another source than --dataset mnist.*Use --force to replace it"):
+    with pytest.raises(
+        data.DataError, match=r"another source than --dataset mnist.*Use --force to replace it"
+    ):
         preparation.prepare("mnist", tmp_path / "d", steps=STEPS)
 
 
@@ -269,20 +313,28 @@ def test_images_beyond_the_limit_are_refused(tmp_path, capsys):
     """300 files of a few bytes whose headers declare 4000x4000 pixels: 4.5 GiB, none is decoded."""
     (tmp_path / "own").mkdir()
     ihdr = b"IHDR" + struct.pack(">IIBBBBB", 4000, 4000, 8, 0, 0, 0, 0)
-    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
+    header = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
+    )
     for i in range(310):
         (tmp_path / "own" / f"{i}.png").write_bytes(
             header + bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
         )
-    assert prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
-    assert_one_line(capsys, "takes 4.6 GiB when decoded, the limit is 4.0 GiB. Use fewer or smaller images")
+    assert (
+        prepare.main(["--dataset", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d")]) == 2
+    )
+    assert_one_line(
+        capsys, "takes 4.6 GiB when decoded, the limit is 4.0 GiB. Use fewer or smaller images"
+    )
 
 
 @pytest.mark.parametrize(("threads", "code"), [("1", 0), ("-1", 2), ("9999", 2)])
 def test_threads_of_prepare(threads, code, tmp_path, capsys):
     write_mnist(tmp_path / "MNIST" / "raw")
     preparation.prepare("mnist", tmp_path, steps=STEPS)
-    assert prepare.main(["--dataset=mnist", f"--data-dir={tmp_path}", f"--threads={threads}"]) == code
+    assert (
+        prepare.main(["--dataset=mnist", f"--data-dir={tmp_path}", f"--threads={threads}"]) == code
+    )
     assert torch.get_num_threads() == 1  # as the tests set it
     assert code == 0 or "--threads" in capsys.readouterr().err
 

@@ -26,7 +26,9 @@ def as_katib_reads(text: str) -> tuple[str, dict[str, float]]:
     """Return the time and the metrics of a line, as parseLogsInTextFormat does."""
     time = text.split(" ", 1)[0]
     assert RFC3339_NANO.fullmatch(time)
-    return time, {match[1].strip(): float(match[2].strip()) for match in KATIB_FILTER.finditer(text)}
+    return time, {
+        match[1].strip(): float(match[2].strip()) for match in KATIB_FILTER.finditer(text)
+    }
 
 
 def test_line_follows_the_grammar():
@@ -58,7 +60,12 @@ def test_non_finite_value_is_refused(value, tmp_path):
     with report.Sink(stream, tmp_path / "m.log", tmp_path) as sink:
         with pytest.raises(ValueError, match="must be finite, got fd="):
             sink.write(TIME, {"loss": 1.0, "fd": value})
-        assert stream.getvalue() == (tmp_path / "m.log").read_text() == (tmp_path / "metrics.jsonl").read_text() == ""
+        assert (
+            stream.getvalue()
+            == (tmp_path / "m.log").read_text()
+            == (tmp_path / "metrics.jsonl").read_text()
+            == ""
+        )
 
 
 @pytest.mark.parametrize("name", ["", "val/fid", "a b", "fd=", "fd\n", "größe"])
@@ -77,8 +84,11 @@ def test_all_outputs_agree_and_are_flushed(tmp_path):
     with report.Sink(stream, tmp_path / "new" / "m.log", tmp_path / "out") as sink:
         for step in (1, 2):
             sink.write(TIME, {"step": step, "fd": 0.1 + 0.2})
-            assert (tmp_path / "new" / "m.log").read_text() == stream.getvalue()  # flushed: a killed trial keeps it
-    records = [json.loads(text) for text in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+            # flushed: a killed trial keeps it
+            assert (tmp_path / "new" / "m.log").read_text() == stream.getvalue()
+    records = [
+        json.loads(text) for text in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert records[1] == {"time": "2026-01-02T03:04:05.123456Z", "step": 2, "fd": 0.1 + 0.2}
     assert len(stream.getvalue().splitlines()) == 2
 
@@ -93,7 +103,9 @@ def test_only_a_resumed_run_appends(append, lines, tmp_path):
 
 def test_unwritable_file_names_the_flag(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(report.ReportError, match=r"^--metrics-file: cannot write .*\. Choose a writable") as caught:
+    with pytest.raises(
+        report.ReportError, match=r"^--metrics-file: cannot write .*\. Choose a writable"
+    ) as caught:
         report.Sink(None, tmp_path / "file" / "m.log", None)
     assert "\n" not in str(caught.value)
     with pytest.raises(report.ReportError, match=r"^--output-dir: cannot write"):
@@ -111,7 +123,9 @@ def test_gauges_stop_with_the_run():
         assert "gan_trainer" not in scrape(gauges.port)  # no zero before the first evaluation
         gauges.set({"fd": 21.5, "coverage": 0.5, "not_a_metric": 1.0})
         text = scrape(gauges.port)
-        assert "# TYPE gan_trainer_frechet_distance gauge\ngan_trainer_frechet_distance 21.5\n" in text
+        assert (
+            "# TYPE gan_trainer_frechet_distance gauge\ngan_trainer_frechet_distance 21.5\n" in text
+        )
         assert "gan_trainer_coverage_ratio 0.5" in text
         gauges.set({"fd": 14.25})
         assert "gan_trainer_frechet_distance 14.25" in scrape(gauges.port)

@@ -15,7 +15,12 @@ from trainer.drawing import draw
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trial")
-    assert train(["--epochs=0.2", "--evals=1", "--samples=64", "--threads=1", f"--output-dir={folder}"]) == 0
+    assert (
+        train(
+            ["--epochs=0.2", "--evals=1", "--samples=64", "--threads=1", f"--output-dir={folder}"]
+        )
+        == 0
+    )
     return folder
 
 
@@ -44,15 +49,23 @@ BROKEN = {
         (folder / name).unlink() for name in ("run.json", "generator.safetensors")
     ],
     "no weights": lambda folder, trial: (folder / "generator.safetensors").unlink(),
-    "pickled weights": lambda folder, trial: (folder / "generator.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem"),
+    "pickled weights": lambda folder, trial: (folder / "generator.safetensors").write_bytes(
+        b"\x80\x04\x95cos\nsystem"
+    ),
     "other weights": lambda folder, trial: safetensors.torch.save_file(
         {"x": torch.zeros(3)}, folder / "generator.safetensors"
     ),
     "another json": lambda folder, trial: (folder / "run.json").write_text('["a", 1]'),
     "no json": lambda folder, trial: (folder / "run.json").write_bytes(b"\xff\x00"),
-    "another model": lambda folder, trial: (folder / "run.json").write_text(run_json(trial, model="vae")),
-    "other widths": lambda folder, trial: (folder / "run.json").write_text(run_json(trial, g_hidden=[7])),
-    "negative widths": lambda folder, trial: (folder / "run.json").write_text(run_json(trial, g_hidden=[-7])),
+    "another model": lambda folder, trial: (folder / "run.json").write_text(
+        run_json(trial, model="vae")
+    ),
+    "other widths": lambda folder, trial: (folder / "run.json").write_text(
+        run_json(trial, g_hidden=[7])
+    ),
+    "negative widths": lambda folder, trial: (folder / "run.json").write_text(
+        run_json(trial, g_hidden=[-7])
+    ),
 }
 
 
@@ -72,7 +85,11 @@ def test_folder_without_a_trial_is_refused(kind, trial, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("argv", "reason"),
-    [(["-n", "0"], "-n 0: must be 1 to"), (["--seed", "-1"], "--seed -1"), (["-o", "{}/no/g.png"], "-o")],
+    [
+        (["-n", "0"], "-n 0: must be 1 to"),
+        (["--seed", "-1"], "--seed -1"),
+        (["-o", "{}/no/g.png"], "-o"),
+    ],
 )
 def test_bad_flags_of_sample(argv, reason, trial, tmp_path, capsys):
     assert sample.main(["--from", str(trial), *(part.format(tmp_path) for part in argv)]) == 2

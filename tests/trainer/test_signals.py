@@ -68,7 +68,10 @@ def test_prepare_leaves_nothing_when_stopped(tmp_path):
     assert "training the feature extractor" in process.stderr.readline()
     process.terminate()
     _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (143, "python -m trainer.prepare: stopped by SIGTERM; nothing was stored\n")
+    assert (process.returncode, error) == (
+        143,
+        "python -m trainer.prepare: stopped by SIGTERM; nothing was stored\n",
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -84,7 +87,9 @@ def test_signal_during_artifacts_loses_nothing(tmp_path):
     out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, "")
     assert len(out.splitlines()) == 1
-    assert {"generator.safetensors", "samples.png", "checkpoint.safetensors"} <= set(os.listdir(tmp_path))
+    assert {"generator.safetensors", "samples.png", "checkpoint.safetensors"} <= set(
+        os.listdir(tmp_path)
+    )
     assert '"finished": true' in (tmp_path / "run.json").read_text()
 
 
@@ -95,7 +100,9 @@ def test_signal_after_the_last_line_loses_nothing(tmp_path, capsys):
     line = process.stdout.readline()
     process.terminate()
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 0 or (process.returncode == 143 and re.search(r"saved step (\d+) of \1 to ", error))
+    assert process.returncode == 0 or (
+        process.returncode == 143 and re.search(r"saved step (\d+) of \1 to ", error)
+    )
     assert main(argv) == 0
     assert capsys.readouterr().out == line
     assert (tmp_path / "samples.png").exists()
@@ -132,10 +139,14 @@ def test_commands_run_in_a_thread(capsys):
     assert "fd=" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=x"]])
+@pytest.mark.parametrize(
+    "command", [["trainer"], ["trainer.prepare", "--dataset=digits", "--data-dir=x"]]
+)
 def test_commands_wait_passively(command, tmp_path):
     """The policy is set before torch loads OpenMP, and a policy of the user is kept."""
-    (tmp_path / "torch.py").write_text("import os; print(os.environ['OMP_WAIT_POLICY']); os._exit(0)\n")
+    (tmp_path / "torch.py").write_text(
+        "import os; print(os.environ['OMP_WAIT_POLICY']); os._exit(0)\n"
+    )
     for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
         environment |= {"PYTHONPATH": f"{tmp_path}:{ROOT}", **given}

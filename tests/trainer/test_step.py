@@ -9,7 +9,9 @@ from trainer.data import to_unit
 from trainer.models import Arch
 from trainer.step import Step
 
-IMAGES = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(
+    0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 LOSSES = Config.__dataclass_fields__["loss"].metadata["choices"]
 OPTIMIZERS = Config.__dataclass_fields__["optimizer"].metadata["choices"]
 
@@ -24,16 +26,33 @@ def step_of(configs: list[Config], device: str = "cpu") -> Step:
 
 def small(*flags: str, model: str = "mlp") -> Config:
     return Config.parse(
-        [f"--model={model}", "--bs=16", "--latent-dim=6", "--g-hidden=12,16", "--d-hidden=16,12", *flags]
+        [
+            f"--model={model}",
+            "--bs=16",
+            "--latent-dim=6",
+            "--g-hidden=12,16",
+            "--d-hidden=16,12",
+            *flags,
+        ]
     )
 
 
 def waves(*flags: str, model: str = "mlp") -> list[Config]:
     """Three trials that differ in every per-trial flag."""
-    smoothing = [] if "--loss=hinge" in flags or "--loss=wgan" in flags else ["--label-smoothing=0.1"]
+    smoothing = (
+        [] if "--loss=hinge" in flags or "--loss=wgan" in flags else ["--label-smoothing=0.1"]
+    )
     each = [
         ["--lr=1e-3", "--seed=1", "--beta1=0", "--ema-decay=0.9"],
-        ["--lr=3e-4", "--seed=2", "--beta1=0.5", "--beta2=0.9", "--weight-decay=0.01", "--d-lr-ratio=2", *smoothing],
+        [
+            "--lr=3e-4",
+            "--seed=2",
+            "--beta1=0.5",
+            "--beta2=0.9",
+            "--weight-decay=0.01",
+            "--d-lr-ratio=2",
+            *smoothing,
+        ],
         ["--lr=2e-3", "--seed=3", "--beta1=0.9", "--r1-gamma=0.3", "--r2-gamma=0.1"],
     ]
     return [small(*flags, *own, model=model) for own in each]
@@ -83,7 +102,10 @@ def test_one_trial_equals_plain_torch(optimizer, gamma):
     c = small(f"--optimizer={optimizer}", f"--r1-gamma={gamma}", "--lr=1e-3", "--beta1=0.5", "--beta2=0.9",
               "--weight-decay=0.01", "--ema-decay=0")  # fmt: skip
     ours, net = step_of([c]), arch(c)
-    g, d = ({k: p.detach().clone().requires_grad_() for k, p in s.params.items()} for s in (ours.g, ours.d))
+    g, d = (
+        {k: p.detach().clone().requires_grad_() for k, p in s.params.items()}
+        for s in (ours.g, ours.d)
+    )
     adam = {"lr": 1e-3, "betas": (0.5, 0.9), "weight_decay": 0.01}
     make = {
         "adam": lambda p: torch.optim.Adam(p, **adam),
@@ -116,7 +138,11 @@ def test_one_trial_equals_plain_torch(optimizer, gamma):
 def test_nan_does_not_change_other_trials():
     for model in ("mlp", "dcgan"):
         calm = waves(model=model)
-        wild = [calm[0], small("--lr=10", "--optimizer=adam", "--seed=2", "--d-lr-ratio=1e4", model=model), calm[2]]
+        wild = [
+            calm[0],
+            small("--lr=10", "--optimizer=adam", "--seed=2", "--d-lr-ratio=1e4", model=model),
+            calm[2],
+        ]
         a, b = step_of(calm), step_of(wild)
         b.g.flat[1] = float("nan")
         for _ in range(30):
@@ -166,7 +192,9 @@ def test_running_mean_starts_as_plain_mean():
     assert drift(step.ema, step.g.flat) > 1e-4
 
 
-@pytest.mark.parametrize("flags", [["--spectral-norm", "--n-critic=2"], ["--optimizer=sgd"], ["--loss=rpgan"]])
+@pytest.mark.parametrize(
+    "flags", [["--spectral-norm", "--n-critic=2"], ["--optimizer=sgd"], ["--loss=rpgan"]]
+)
 def test_state_resumes_bit_for_bit(flags):
     a, b = step_of(waves(*flags)), step_of(waves(*flags))
     for _ in range(7):
@@ -198,7 +226,9 @@ def test_reading_losses_changes_nothing():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flags", [[], ["--n-critic=2", "--spectral-norm"], ["--optimizer=sgd"], ["--loss=rpgan"]])
+@pytest.mark.parametrize(
+    "flags", [[], ["--n-critic=2", "--spectral-norm"], ["--optimizer=sgd"], ["--loss=rpgan"]]
+)
 def test_cuda_graph_equals_eager_step(flags, monkeypatch):
     graphed, eager = step_of(waves(*flags), "cuda"), step_of(waves(*flags), "cuda")
     monkeypatch.setattr(eager, "_capture", lambda: None)

@@ -63,8 +63,12 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         parts = [unquote(part) for part in url.path.strip("/").split("/")]
-        group, rest = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else ("core", parts[2:])
-        if group.startswith("kubeflow.org") and (not server.katib or group != "kubeflow.org/v1beta1"):
+        group, rest = (
+            ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else ("core", parts[2:])
+        )
+        if group.startswith("kubeflow.org") and (
+            not server.katib or group != "kubeflow.org/v1beta1"
+        ):
             self._recorded("unknown-resource-404")
         elif not rest:
             self._recorded("discovery-groups")
@@ -105,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         metadata = {"resourceVersion": str(self.loopback.version)}
         if start + limit < len(found):
             metadata["continue"] = str(start + limit)
-        self._send(200, {"kind": "List", "metadata": metadata, "items": found[start : start + limit]})
+        self._send(
+            200, {"kind": "List", "metadata": metadata, "items": found[start : start + limit]}
+        )
 
     def _watch(self, plural: str, namespace: str, query: dict[str, str]) -> None:
         server, after = self.loopback, int(query["resourceVersion"])
@@ -121,7 +127,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             while time.monotonic() < end and not server.mute:
                 with server.changed:
-                    fresh = [c for c in server.history if c[0] > after] or (server.changed.wait(0.2) and [])
+                    fresh = [c for c in server.history if c[0] > after] or (
+                        server.changed.wait(0.2) and []
+                    )
                 for version, its, where, kind, item in fresh or ():
                     after = version
                     if its == plural and where == namespace and matches(item, query):
@@ -129,7 +137,10 @@ class Handler(BaseHTTPRequestHandler):
             while server.mute:
                 time.sleep(0.02)
             if query.get("allowWatchBookmarks"):  # as a real one does shortly before the end
-                bookmark = {"kind": KATIB_KINDS.get(plural, ""), "metadata": {"resourceVersion": str(after)}}
+                bookmark = {
+                    "kind": KATIB_KINDS.get(plural, ""),
+                    "metadata": {"resourceVersion": str(after)},
+                }
                 self._chunk(json.dumps({"type": "BOOKMARK", "object": bookmark}) + "\n")
             self._chunk("")
         except OSError:
@@ -158,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
         asked = body.get("metadata", {}).get("resourceVersion")
         if asked and asked != item["metadata"]["resourceVersion"]:
             message = f'Operation cannot be fulfilled on {plural}.kubeflow.org "{item["metadata"]["name"]}"'
-            self._send(409, {"kind": "Status", "message": message, "reason": "Conflict", "code": 409})
+            self._send(
+                409, {"kind": "Status", "message": message, "reason": "Conflict", "code": 409}
+            )
             return
         part = "status" if sub == "status" else "spec"
         changed = copy.deepcopy(item) | {part: merged(item.get(part), body.get(part, {}))}
@@ -176,7 +189,10 @@ class Handler(BaseHTTPRequestHandler):
         name, server = item["metadata"]["name"], self.loopback
         if item["metadata"].get("finalizers") and "deletionTimestamp" not in item["metadata"]:
             item = copy.deepcopy(item)
-            item["metadata"] |= {"deletionTimestamp": "2026-11-22T19:19:13Z", "deletionGracePeriodSeconds": 0}
+            item["metadata"] |= {
+                "deletionTimestamp": "2026-11-22T19:19:13Z",
+                "deletionGracePeriodSeconds": 0,
+            }
             server.put(plural, item)
         if not (server.finalizing and item["metadata"].get("finalizers")):
             server.remove(plural, namespace, name)
@@ -186,9 +202,15 @@ class Handler(BaseHTTPRequestHandler):
         """As a kubelet: 400 for a container that the pod has not, or that has not begun."""
         name, container = pod["metadata"]["name"], query.get("container", "")
         statuses = pod.get("status", {}).get("containerStatuses") or ()
-        waiting = {one["name"]: one["state"]["waiting"] for one in statuses if "waiting" in one.get("state", {})}
+        waiting = {
+            one["name"]: one["state"]["waiting"]
+            for one in statuses
+            if "waiting" in one.get("state", {})
+        }
         text = self.loopback.logs.get(f"{name}/{container}")
-        if text is None and container not in [one["name"] for one in pod.get("spec", {}).get("containers", ())]:
+        if text is None and container not in [
+            one["name"] for one in pod.get("spec", {}).get("containers", ())
+        ]:
             self._bad(f"container {container} is not valid for pod {name}")
         elif text is None and container in waiting:
             why = waiting[container].get("reason", "")
@@ -196,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             lines = (text or "").splitlines()  # recorded with --timestamps
             if since := query.get("sinceSeconds"):  # the newest line is of now
-                first = max(map(_time_of_line, lines), default=_time_of_line("")) - timedelta(seconds=int(since))
+                first = max(map(_time_of_line, lines), default=_time_of_line("")) - timedelta(
+                    seconds=int(since)
+                )
                 lines = [line for line in lines if _time_of_line(line) >= first]
             lines = [line.partition(" ")[2] for line in lines]
             if tail := query.get("tailLines"):
@@ -218,7 +242,9 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: Any) -> None:
         data = (body if isinstance(body, str) else json.dumps(body) + "\n").encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
+        self.send_header(
+            "Content-Type", "text/plain" if isinstance(body, str) else "application/json"
+        )
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-BUDGET = ("parallelTrialCount", "maxTrialCount", "maxFailedTrialCount")  # what Katib's webhook lets one edit
+# what Katib's webhook lets one edit
+BUDGET = ("parallelTrialCount", "maxTrialCount", "maxFailedTrialCount")
 
 
 def matches(item: dict[str, Any], query: dict[str, str]) -> bool:
@@ -42,8 +43,14 @@ def refused(old: dict[str, Any], new: dict[str, Any]) -> str:
     before, after = old["spec"], new["spec"]
     if before == after:
         return ""
-    reasons = {c["type"]: c.get("reason") for c in old["status"].get("conditions") or () if c["status"] == "True"}
-    restartable = reasons.get("Succeeded") == "ExperimentMaxTrialsReached" and before.get("resumePolicy") in (
+    reasons = {
+        c["type"]: c.get("reason")
+        for c in old["status"].get("conditions") or ()
+        if c["status"] == "True"
+    }
+    restartable = reasons.get("Succeeded") == "ExperimentMaxTrialsReached" and before.get(
+        "resumePolicy"
+    ) in (
         "LongRunning",
         "FromVolume",
     )
@@ -56,8 +63,12 @@ def refused(old: dict[str, Any], new: dict[str, Any]) -> str:
         )
     count = after.get("maxTrialCount")
     if count is not None and count <= old["status"].get("trials", 0):
-        return f"spec.maxTrialCount: Invalid value: {count}: must be greater than status.trials count"
-    fixed = [{key: value for key, value in spec.items() if key not in BUDGET} for spec in (before, after)]
+        return (
+            f"spec.maxTrialCount: Invalid value: {count}: must be greater than status.trials count"
+        )
+    fixed = [
+        {key: value for key, value in spec.items() if key not in BUDGET} for spec in (before, after)
+    ]
     if fixed[0] != fixed[1]:
         return f"spec: Forbidden: only spec.{BUDGET[0]}, spec.{BUDGET[1]} and spec.{BUDGET[2]} are editable"
     return ""

@@ -1,10 +1,10 @@
 """Kill a search again and again, and compare: `python -m tests.tuner.chaos [--kills 200] [--seed N]`, or `make chaos`.
 
-A search with a File collector runs as `gantune run` in a separate process. At a random moment one of its processes
-is killed with SIGKILL (the client, the guard, the server, a trial, or all of them at once), and the same command runs
-again, until the search has finished. Then the table must equal that of an uninterrupted run, each recorded fd must be
-the one in the last line of the trial's file, and no process may be left. Then the next search starts, until enough
-kills were made.
+A search with a File collector runs as `gantune run` in a separate process. At a random moment one
+of its processes is killed with SIGKILL (the client, the guard, the server, a trial, or all of them
+at once), and the same command runs again, until the search has finished. Then the table must equal
+that of an uninterrupted run, each recorded fd must be the one in the last line of the trial's file,
+and no process may be left. Then the next search starts, until enough kills were made.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     """Run the search."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        search(folder), cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        search(folder),
+        cwd=folder,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -73,10 +78,16 @@ def tree(folder: Path) -> dict[str, list[int]]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                found[int(entry.name)] = int(
+                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                )
     guards = [pid for pid, parent in found.items() if parent not in found]
     servers = [pid for pid, parent in found.items() if parent in guards]
-    return {"guard": guards, "server": servers, "trial": [pid for pid, parent in found.items() if parent in servers]}
+    return {
+        "guard": guards,
+        "server": servers,
+        "trial": [pid for pid, parent in found.items() if parent in servers],
+    }
 
 
 def study(folder: Path) -> Path:
@@ -107,7 +118,11 @@ def once(folder: Path, rng: random.Random, kills: int) -> int:
         _, err = client.communicate(timeout=120)
         if b"Traceback" in err:
             raise AssertionError(err.decode())
-        result = LocalEngine(Store(folder / ".gantune")).collect("study") if study(folder).exists() else None
+        result = (
+            LocalEngine(Store(folder / ".gantune")).collect("study")
+            if study(folder).exists()
+            else None
+        )
         if result is not None and result.state is StudyState.SUCCEEDED:
             return done
         if result is not None and result.state is StudyState.FAILED:
@@ -116,7 +131,10 @@ def once(folder: Path, rng: random.Random, kills: int) -> int:
 
 def table(result: Result) -> list[tuple[Any, ...]]:
     """What must not depend on the kills. A trial that was killed itself is Failed, as on a cluster."""
-    return [(t.number, dict(t.parameters), t.state.value, dict(t.metrics), t.reason) for t in result.trials]
+    return [
+        (t.number, dict(t.parameters), t.state.value, dict(t.metrics), t.reason)
+        for t in result.trials
+    ]
 
 
 def verify(folder: Path, whole: Result, killed: set[int]) -> None:
@@ -129,7 +147,10 @@ def verify(folder: Path, whole: Result, killed: set[int]) -> None:
         files = list((study(folder) / "trials" / trial.name).rglob("metrics.log"))
         if "fd" in trial.metrics:
             assert len(files) == 1
-            assert float(files[0].read_text().splitlines()[-1].rpartition("=")[2]) == trial.metrics["fd"]
+            assert (
+                float(files[0].read_text().splitlines()[-1].rpartition("=")[2])
+                == trial.metrics["fd"]
+            )
     until = time.monotonic() + 10
     while any(tree(folder).values()) and time.monotonic() < until:
         time.sleep(0.1)
@@ -151,7 +172,10 @@ def run(kills: int, seed: int, root: Path) -> None:
         killed = {trial.number for trial in result.trials if BLAMED.search(trial.reason)}
         verify(folder, whole, killed)
         done, number = done + max(made, 1), number + 1
-        print(f"{done} kills, {number} searches, {len(killed)} trials killed themselves in the last one", flush=True)
+        print(
+            f"{done} kills, {number} searches, {len(killed)} trials killed themselves in the last one",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """Prints the files of the table tests/tuner/data/collector.jsonl, without the verdicts of Go.
 
-    python -m tests.tuner.collector_cases | go run tests/tuner/data/collector/main.go > tests/tuner/data/collector.jsonl
+    python -m tests.tuner.collector_cases | go run tests/tuner/data/collector/main.go >
+    tests/tuner/data/collector.jsonl
 
-The verdicts are those of Go's own packages: tests/tuner/data/collector/main.go says how they are obtained.
+The verdicts are those of Go's own packages: tests/tuner/data/collector/main.go says how they are
+obtained.
 """
 
 from __future__ import annotations
@@ -18,7 +20,23 @@ RANDOM_LINES = 120  # for the default filter
 _PIECES = (
     *("fd", "loss", "--fid", "val-fd", "train_loss", "x", "fd2", "2fd", "é", "E5"),
     *("=", "=", "=", " = ", "\t=", "= ", "==", ":", "=\r", "\v=", "=\u00a0"),
-    *("1", "12.5", "-3", "+.5", "1.", "1e5", "1E-3", "1e", "1e+", "nan", "-inf", "0x1p2", "1_0", "1.2.3", "--1"),
+    *(
+        "1",
+        "12.5",
+        "-3",
+        "+.5",
+        "1.",
+        "1e5",
+        "1E-3",
+        "1e",
+        "1e+",
+        "nan",
+        "-inf",
+        "0x1p2",
+        "1_0",
+        "1.2.3",
+        "--1",
+    ),
     *(" ", " ", ",", ", ", "|", "-", ".", "\r", "/", "\x1b[1m", "\x00"),
 )
 _BYTES = (b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf")
@@ -69,13 +87,49 @@ CUSTOM: list[tuple[list[str], list[str]]] = [
     ([r"(fd)=(\x{41}|\p{Greek}|\d)"], ["fd=A fd=\u03b1 fd=1"]),
     ([r"(fd)=(?:(?:\d{2}){2}|\d)(\.\d+)"], ["fd=1234.5 fd=1.25"]),
 ]  # fmt: skip
-BAD = [r"(\w+)=(\d+)\1", r"(?<=x)(\w+)=(\d+)", r"(\w+)=(?!0)(\d+)", r"(\w+)=(\C)", r"(\w+)=(\d+)\Z", r"(a)=(\d{1001})",
-       r"(\w+=(\d", r"(a)=(b)**", r"(a)=([z-a])", r"(a)=(\pQ)", r"(?<name>fd)=(\d)", r"(fd)=(\d++)",
-       r"(a)=((b{1000}){1000})", r"(fd)=(\d){,3}", r"(fd)=(\d{2,1})", r"(fd)=(\u0041)", r"(fd)=(\N{DASH})",
-       r"(?x)(fd) = (\d)", r"(?U)(fd)=(\d+)", r"(fd)=(\d)(?#note)", r"(?P<a>fd)=(?P<a>\d)", r"(fd)=(\d)\z",
-       r"(fd)=(\d)$", r"(fd)=(\Ad)", r"(fd)=([[:word:]]+)", r"(fd)=([[:foo:]])", r"(fd)=(\d)|", r"(|fd)=(\d)",
-       r"(fd)=(\d)\_", r"(fd)=(\h)", r"(fd)=(\R)", r"(fd)=(\X)", r"(fd)=(\K1)", r"(fd)=(?>\d)", r"(fd)=(\0)",
-       r"(fd)=(\07)", r"(fd)=(\8)", r"(fd)=(\cA)", r"(fd)=(\e)", r"(fd)=(\a|\d)", "(fd)=(\ufffd)"]  # fmt: skip
+BAD = [
+    r"(\w+)=(\d+)\1",
+    r"(?<=x)(\w+)=(\d+)",
+    r"(\w+)=(?!0)(\d+)",
+    r"(\w+)=(\C)",
+    r"(\w+)=(\d+)\Z",
+    r"(a)=(\d{1001})",
+    r"(\w+=(\d",
+    r"(a)=(b)**",
+    r"(a)=([z-a])",
+    r"(a)=(\pQ)",
+    r"(?<name>fd)=(\d)",
+    r"(fd)=(\d++)",
+    r"(a)=((b{1000}){1000})",
+    r"(fd)=(\d){,3}",
+    r"(fd)=(\d{2,1})",
+    r"(fd)=(\u0041)",
+    r"(fd)=(\N{DASH})",
+    r"(?x)(fd) = (\d)",
+    r"(?U)(fd)=(\d+)",
+    r"(fd)=(\d)(?#note)",
+    r"(?P<a>fd)=(?P<a>\d)",
+    r"(fd)=(\d)\z",
+    r"(fd)=(\d)$",
+    r"(fd)=(\Ad)",
+    r"(fd)=([[:word:]]+)",
+    r"(fd)=([[:foo:]])",
+    r"(fd)=(\d)|",
+    r"(|fd)=(\d)",
+    r"(fd)=(\d)\_",
+    r"(fd)=(\h)",
+    r"(fd)=(\R)",
+    r"(fd)=(\X)",
+    r"(fd)=(\K1)",
+    r"(fd)=(?>\d)",
+    r"(fd)=(\0)",
+    r"(fd)=(\07)",
+    r"(fd)=(\8)",
+    r"(fd)=(\cA)",
+    r"(fd)=(\e)",
+    r"(fd)=(\a|\d)",
+    "(fd)=(\ufffd)",
+]
 JSON = [
     '{"fd": "1"}', '{"fd": 1}', '{"fd": null}', '{"fd": true}', '{"fd": ["1"]}', '{"fd": "1", "fd": "2"}',
     '{"fd": "1", "fd": 2}', '{"fd": {"fd": "1"}}', '{"a": {"b": 1, "b": 2}, "fd": "3"}', '{"FD": "1"}', "{}", "null",
@@ -117,7 +171,11 @@ def cases() -> Iterator[dict[str, object]]:
     yield _case("2026-01-02T03:04:05Z\tfd=1")
     yield from (_case(text, filters) for filters, texts in CUSTOM for text in texts)
     yield from (_case("fd=1 fd=A (fd)=2 x=3", [pattern]) for pattern in BAD)
-    yield from (_case(raw, filters) for raw in BYTES for filters in ([], [r"(.*fd.*)=(.*)", r"(fd)=(.)", r"(fd).=(.)"]))
+    yield from (
+        _case(raw, filters)
+        for raw in BYTES
+        for filters in ([], [r"(.*fd.*)=(.*)", r"(fd)=(.)", r"(fd).=(.)"])
+    )
     yield from (_case(text, form="JSON") for text in JSON)
     yield from (_case(f'{{"timestamp": {value}, "fd": "1"}}', form="JSON") for value in EPOCHS)
     yield from (_case(f'{{"timestamp": "{stamp}", "fd": "1"}}', form="JSON") for stamp in STAMPS)
@@ -129,15 +187,24 @@ def cases() -> Iterator[dict[str, object]]:
 def lines(generator: random.Random, count: int) -> Iterator[bytes]:
     """Yield lines that are made of pieces of names, values and what is between them; a tenth with invalid UTF-8."""
     for _ in range(count):
-        pieces = [piece.encode() for piece in generator.choices(_PIECES, k=generator.randrange(1, 25))]
+        pieces = [
+            piece.encode() for piece in generator.choices(_PIECES, k=generator.randrange(1, 25))
+        ]
         if generator.random() < 0.1:
             pieces.insert(generator.randrange(len(pieces)), generator.choice(_BYTES))
         yield b"".join(pieces)
 
 
-def _case(content: str | bytes, filters: list[str] | None = None, form: str = "TEXT") -> dict[str, object]:
+def _case(
+    content: str | bytes, filters: list[str] | None = None, form: str = "TEXT"
+) -> dict[str, object]:
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    return {"format": form, "metrics": METRICS, "filters": filters or [], "content": base64.b64encode(raw).decode()}
+    return {
+        "format": form,
+        "metrics": METRICS,
+        "filters": filters or [],
+        "content": base64.b64encode(raw).decode(),
+    }
 
 
 if __name__ == "__main__":

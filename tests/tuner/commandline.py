@@ -1,6 +1,7 @@
 """`gantune` for tests that are about what a command prints, not about its process.
 
-A command that only reads runs in the test's own process, which saves the start of an interpreter and the imports.
+A command that only reads runs in the test's own process, which saves the start of an interpreter
+and the imports.
 """
 
 from __future__ import annotations
@@ -32,12 +33,20 @@ def gantune(
         without: Variables to take out of the environment.
         variables: Variables to set.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in without} | variables
+    environment = {
+        name: value for name, value in os.environ.items() if name not in without
+    } | variables
     if (argv and argv[0] in SEPARATE and not READS & set(argv)) or "--serve" in argv:
         command = [sys.executable, "-m", "tuner", *argv]
         environment["PYTHONPATH"] = str(ROOT)
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
         )
     else:
         done = _called(folder, argv, environment)
@@ -45,7 +54,9 @@ def gantune(
     return done
 
 
-def _called(folder: Path, argv: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _called(
+    folder: Path, argv: tuple[str, ...], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     code: object = None
     with (
         contextlib.chdir(folder),

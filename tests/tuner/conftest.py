@@ -35,7 +35,9 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def engine(kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> KatibEngine:
+def engine(
+    kubeconfig: Path, tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> KatibEngine:
     """A quick engine on it, with an empty store and no DB manager."""
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     return engine_on(tmp_path / "store", timeout=3000, notify=notes.append)

@@ -1,7 +1,7 @@
 """What every engine must do, as one class: subclass it as TestX with an `engine` and a `manifest` fixture.
 
-engine: a fresh tuner.engine.Engine on an empty store. manifest: an Experiment that it can run to its end in seconds,
-whose trials succeed. `changed` gives the same name with another search space.
+engine: a fresh tuner.engine.Engine on an empty store. manifest: an Experiment that it can run to
+its end in seconds, whose trials succeed. `changed` gives the same name with another search space.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ class EngineContract:
         kinds = [event.kind for event in engine.watch(engine.submit(manifest))]
         assert kinds.index(EventKind.STUDY_ENDED) == len(kinds) - 1
 
-    def test_each_trial_starts_once_and_finishes_once(self, engine: Engine, manifest: Experiment) -> None:
+    def test_each_trial_starts_once_and_finishes_once(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         events = list(engine.watch(engine.submit(manifest)))
         for trial in events[-1].result.trials:
-            kinds = [event.kind for event in events if event.trial and event.trial.name == trial.name]
+            kinds = [
+                event.kind for event in events if event.trial and event.trial.name == trial.name
+            ]
             assert kinds.count(EventKind.TRIAL_ENDED) == 1
             assert EventKind.TRIAL_STARTED in kinds[: kinds.index(EventKind.TRIAL_ENDED)]
 
@@ -49,7 +53,9 @@ class EngineContract:
             if event.trial:
                 assert event.trial.number in {trial.number for trial in event.result.trials}
 
-    def test_collect_gives_what_the_last_event_gave(self, engine: Engine, manifest: Experiment) -> None:
+    def test_collect_gives_what_the_last_event_gave(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         name = engine.submit(manifest)
         *_, last = engine.watch(name)
         assert engine.collect(name) == last.result
@@ -67,14 +73,21 @@ class EngineContract:
         *_, last = engine.watch(engine.submit(manifest))
         assert Result.from_json(json.loads(json.dumps(last.result.to_json()))) == last.result
 
-    def test_submitting_again_joins_the_same_study(self, engine: Engine, manifest: Experiment) -> None:
+    def test_submitting_again_joins_the_same_study(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         *_, last = engine.watch(engine.submit(manifest))
         *_, again = engine.watch(engine.submit(manifest))
-        assert [trial.name for trial in again.result.trials] == [trial.name for trial in last.result.trials]
+        assert [trial.name for trial in again.result.trials] == [
+            trial.name for trial in last.result.trials
+        ]
 
-    def test_another_manifest_under_the_name_is_refused(self, engine: Engine, manifest: Experiment) -> None:
+    def test_another_manifest_under_the_name_is_refused(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         list(engine.watch(engine.submit(manifest)))
-        document = copy.deepcopy(dict(manifest.document))  # as written: that is what a cluster is asked for
+        # as written: that is what a cluster is asked for
+        document = copy.deepcopy(dict(manifest.document))
         document["spec"]["parameters"] = document["spec"]["parameters"][:1]
         other = replace(from_document(document), name=manifest.name)
         with pytest.raises(StudyChanged) as caught:
@@ -83,7 +96,9 @@ class EngineContract:
         assert "parameters" in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_finished_study_is_listed_and_deleted(self, engine: Engine, manifest: Experiment) -> None:
+    def test_finished_study_is_listed_and_deleted(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         name = engine.submit(manifest)
         *_, last = engine.watch(name)
         assert (name, StudyState.SUCCEEDED) in engine.studies()
@@ -92,7 +107,9 @@ class EngineContract:
         assert engine.delete(name) == last.result
         assert engine.studies() == []
 
-    def test_extension_to_fewer_trials_is_refused(self, engine: Engine, manifest: Experiment) -> None:
+    def test_extension_to_fewer_trials_is_refused(
+        self, engine: Engine, manifest: Experiment
+    ) -> None:
         name = engine.submit(manifest)
         *_, last = engine.watch(name)
         with pytest.raises(UnsupportedError, match="must exceed"):

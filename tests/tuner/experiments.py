@@ -20,20 +20,36 @@ LR = {
     "feasibleSpace": {"min": "1e-5", "max": "1e-2", "distribution": "logUniform"},
 }
 BS = {"name": "bs", "parameterType": "int", "feasibleSpace": {"min": "32", "max": "128"}}
-GRID_LR = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "5e-4", "1e-3"]}}
-GRID_BS = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64", "128"]}}
+GRID_LR = {
+    "name": "lr",
+    "parameterType": "categorical",
+    "feasibleSpace": {"list": ["1e-4", "5e-4", "1e-3"]},
+}
+GRID_BS = {
+    "name": "bs",
+    "parameterType": "discrete",
+    "feasibleSpace": {"list": ["32", "64", "128"]},
+}
 MODULE = ["python", "-m", "surface_trial"]
 ARGS = ["--lr=${trialParameters.lr}", "--bs=${trialParameters.bs}"]
 CHECKPOINTS = "/var/log/katib/checkpoints/"
 SETTINGS = {
     "hyperband": {"resource_name": "epochs", "r_l": "9"},
-    "pbt": {"suggestion_trial_dir": CHECKPOINTS, "n_population": "5", "truncation_threshold": "0.2"},
+    "pbt": {
+        "suggestion_trial_dir": CHECKPOINTS,
+        "n_population": "5",
+        "truncation_threshold": "0.2",
+    },
 }
 EPOCHS = {"name": "epochs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "9"}}
 
 
 def _parameters(algorithm: str) -> list[dict[str, Any]]:
-    return [GRID_LR, GRID_BS] if algorithm == "grid" else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
+    return (
+        [GRID_LR, GRID_BS]
+        if algorithm == "grid"
+        else [LR, BS] + ([EPOCHS] if algorithm == "hyperband" else [])
+    )
 
 
 def _settings(algorithm: str, given: dict[str, str]) -> dict[str, str]:
@@ -53,7 +69,11 @@ def _optional(
     collector: dict[str, Any] | None,
     early_stopping: dict[str, str] | None,
 ) -> dict[str, Any]:
-    found = {"maxTrialCount": trials, "maxFailedTrialCount": failures, "metricsCollectorSpec": collector}
+    found = {
+        "maxTrialCount": trials,
+        "maxFailedTrialCount": failures,
+        "metricsCollectorSpec": collector,
+    }
     if early_stopping is not None:
         listed = [{"name": key, "value": value} for key, value in early_stopping.items()]
         found["earlyStopping"] = {"algorithmName": "medianstop", "algorithmSettings": listed}
@@ -82,14 +102,22 @@ def document(
     """An Experiment as YAML would give it."""
     parameters = _parameters(algorithm) if parameters is None else parameters
     settings = _settings(algorithm, settings or {})
-    main = {"name": "main", "image": "x", "command": command or MODULE, "args": ARGS if args is None else args}
+    main = {
+        "name": "main",
+        "image": "x",
+        "command": command or MODULE,
+        "args": ARGS if args is None else args,
+    }
     job = _job(main | (container or {}), pod or {}, deadline)
     spec: dict[str, Any] = {
         "objective": {
             "type": "minimize",
             "objectiveMetricName": "fd",
             "additionalMetricNames": ["loss"],
-            "metricStrategies": [{"name": "fd", "value": strategy}, {"name": "loss", "value": "latest"}],
+            "metricStrategies": [
+                {"name": "fd", "value": strategy},
+                {"name": "loss", "value": "latest"},
+            ],
         },
         "algorithm": {
             "algorithmName": algorithm,
@@ -99,7 +127,9 @@ def document(
         "parameters": parameters,
         "trialTemplate": {
             "primaryContainerName": "main",
-            "trialParameters": [{"name": one["name"], "reference": one["name"]} for one in parameters],
+            "trialParameters": [
+                {"name": one["name"], "reference": one["name"]} for one in parameters
+            ],
             "trialSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": job},
         },
     }
@@ -127,5 +157,8 @@ def events(engine: LocalEngine, what: Experiment) -> list[Event]:
 
 def table(result: Result) -> list[tuple[Any, ...]]:
     """What must be the same whenever and however a search ran: everything but the times."""
-    rows = [(t.number, t.name, t.state, dict(t.parameters), dict(t.metrics), t.reason) for t in result.trials]
+    rows = [
+        (t.number, t.name, t.state, dict(t.parameters), dict(t.metrics), t.reason)
+        for t in result.trials
+    ]
     return [(result.state, result.reason, result.best.number if result.best else None), *rows]

@@ -1,8 +1,8 @@
 """A client that dies at its Nth change of the disk: `python -m tests.tuner.faults FOLDER N before|after`.
 
-Every write, truncation, rename and synchronisation that Python code of the client makes is counted. At number N the
-process kills itself with SIGKILL, before or after the call. With N = 0 it dies never. Prints how many changes there
-were.
+Every write, truncation, rename and synchronisation that Python code of the client makes is counted.
+At number N the process kills itself with SIGKILL, before or after the call. With N = 0 it dies
+never. Prints how many changes there were.
 """
 
 from __future__ import annotations
@@ -40,7 +40,16 @@ def counted(call: Callable[..., Any], fatal: int, when: str) -> Callable[..., An
 
 def main(folder: Path, fatal: int, when: str) -> None:
     """Run the search."""
-    for name in ("write", "pwrite", "ftruncate", "fdatasync", "fsync", "replace", "rename", "mkdir"):
+    for name in (
+        "write",
+        "pwrite",
+        "ftruncate",
+        "fdatasync",
+        "fsync",
+        "replace",
+        "rename",
+        "mkdir",
+    ):
         setattr(os, name, counted(getattr(os, name), fatal, when))
     for name in ("write_text", "write_bytes", "touch"):
         setattr(Path, name, counted(getattr(Path, name), fatal, when))

@@ -1,7 +1,8 @@
 """Run a search again and again, first where a write fails: `python -m tests.tuner.full_disk HOW FOLDER STRIDE`.
 
-Each time a later write is the first one that fails; of all such writes, every STRIDEth is taken. Once there is room,
-the same search must finish with the table of an uninterrupted run. Prints how many runs were paused. HOW:
+Each time a later write is the first one that fails; of all such writes, every STRIDEth is taken.
+Once there is room, the same search must finish with the table of an uninterrupted run. Prints how
+many runs were paused. HOW:
 
 pages   a tmpfs with a few free pages; run it in a mount namespace of its own (unshare -Urm)
 bytes   a limit on the size of files, which the kernel enforces like a full disk
@@ -44,7 +45,8 @@ def compare(root: Path, whole: object, case: str) -> None:
 
 def pages(folder: Path, whole: object, stride: int) -> int:
     """`stride` more free pages each time, until the search is not paused."""
-    machine.FREE_BYTES = PAGE  # so that the writes meet the full disk, and not the check before them
+    # so that the writes meet the full disk, and not the check before them
+    machine.FREE_BYTES = PAGE
     disk = folder / "disk"
     disk.mkdir()
     for paused_runs, free in enumerate(range(0, 64, stride)):

@@ -35,7 +35,9 @@ class FastClock(Clock):
 
 def engine_on(store: Path, **options: Any) -> KatibEngine:
     """An engine on the KUBECONFIG's cluster, quick, without a DB manager."""
-    return KatibEngine(Cluster.connect(), Store(store), **({"clock": FastClock(), "db_manager": NOWHERE} | options))
+    return KatibEngine(
+        Cluster.connect(), Store(store), **({"clock": FastClock(), "db_manager": NOWHERE} | options)
+    )
 
 
 def play(server: Loopback, scenario: str) -> threading.Thread:
@@ -52,7 +54,9 @@ def play(server: Loopback, scenario: str) -> threading.Thread:
     return thread
 
 
-def play_until(server: Loopback, scenario: str, good: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
+def play_until(
+    server: Loopback, scenario: str, good: Callable[[dict[str, Any]], bool]
+) -> Iterator[dict[str, Any]]:
     """Replay up to the first change that is `good`; the rest can be had from what is returned."""
     steps = server.steps(scenario)
     next(step for step in steps if good(step))
@@ -65,16 +69,25 @@ def condition(step: dict[str, Any], kind: str, name: str) -> bool:
     return step["kind"] == kind and any(c["type"] == name and c["status"] == "True" for c in found)
 
 
-def change(server: Loopback, plural: str, name: str, edit: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+def change(
+    server: Loopback, plural: str, name: str, edit: Callable[[dict[str, Any]], Any]
+) -> dict[str, Any]:
     """Edit an object as a controller would: the next version, to be seen by every watch."""
-    item = copy.deepcopy(next(item for key, item in server.objects.items() if key[0] == plural and key[2] == name))
+    item = copy.deepcopy(
+        next(item for key, item in server.objects.items() if key[0] == plural and key[2] == name)
+    )
     edit(item)
     return server.put(plural, item)
 
 
 def go_on(server: Loopback, name: str) -> None:
     """Let an Experiment that has ended be Created, no more."""
-    change(server, "experiments", name, lambda it: it["status"].update(conditions=it["status"]["conditions"][:1]))
+    change(
+        server,
+        "experiments",
+        name,
+        lambda it: it["status"].update(conditions=it["status"]["conditions"][:1]),
+    )
 
 
 def all_watched(server: Loopback) -> None:
@@ -113,4 +126,6 @@ def until(events: Iterator[Event], good: Callable[[Event], bool]) -> list[Event]
 
 def until_warned(events: Iterator[Event], words: str) -> list[str]:
     """The warnings up to the one that holds `words`."""
-    return warnings(until(events, lambda event: event.kind is EventKind.WARNING and words in event.message))
+    return warnings(
+        until(events, lambda event: event.kind is EventKind.WARNING and words in event.message)
+    )

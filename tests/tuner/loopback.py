@@ -4,8 +4,9 @@
         server.replay("random-ok")          # at once; or step by step: for _ in server.steps("random-ok"): ...
         cluster = Cluster.connect()         # after server.kubeconfig(path) and KUBECONFIG=path
 
-It keeps objects and a history with resourceVersions, answers get, list (selectors, paging), watch (with bookmarks),
-create, merge patch under the webhook's rules, delete (with finalizers) and logs to whoever bears the token, counts
+It keeps objects and a history with resourceVersions, answers get, list (selectors, paging), watch
+(with bookmarks), create, merge patch under the webhook's rules, delete (with finalizers) and logs
+to whoever bears the token, counts
 requests, and fails on demand: scripted answers, cut or mute watches, expired versions, silence.
 """
 
@@ -41,19 +42,25 @@ class Loopback:
     def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
         self.tls = tls
         self.objects: dict[Key, dict[str, Any]] = {}
-        self.history: list[tuple[int, str, str, str, dict[str, Any]]] = []  # version, plural, namespace, type, object
+        # version, plural, namespace, type, object
+        self.history: list[tuple[int, str, str, str, dict[str, Any]]] = []
         self.logs: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []  # method, path with query
-        self.scripted: list[tuple[str, str, int, Any]] = []  # method, part of the path, status, body; used once each
+        # method, part of the path, status, body; used once each
+        self.scripted: list[tuple[str, str, int, Any]] = []
         self.version, self.oldest = 1000, 0
         self.changed = threading.Condition()
         self.streams: set[Any] = set()
-        self.controller: Callable[[dict[str, Any]], None] = lambda item: None  # hears of each object created by POST
+        # hears of each object created by POST
+        self.controller: Callable[[dict[str, Any]], None] = lambda item: None
         self.forwards: dict[str, tuple[str, int]] = {}  # where a pod's forwarded port leads
         self.katib = True
-        self.silent = False  # when True, connections are closed unanswered, as by a restarting API server
-        self.mute = False  # when True, watches say nothing and do not end, as behind a dead load balancer
-        self.finalizing = False  # when True, what has finalizers is only marked by DELETE; `remove` lets it go
+        # when True, connections are closed unanswered, as by a restarting API server
+        self.silent = False
+        # when True, watches say nothing and do not end, as behind a dead load balancer
+        self.mute = False
+        # when True, what has finalizers is only marked by DELETE; `remove` lets it go
+        self.finalizing = False
         for name in ("namespace", "katib-config"):
             body = RESPONSES[name]["body"]
             self.put("namespaces" if name == "namespace" else "configmaps", copy.deepcopy(body))
@@ -82,7 +89,9 @@ class Loopback:
 
     def kubeconfig(self, path: Path, namespace: str = "gan") -> Path:
         """Write a kubeconfig that leads here."""
-        context = {"cluster": "loopback", "user": "someone"} | ({"namespace": namespace} if namespace else {})
+        context = {"cluster": "loopback", "user": "someone"} | (
+            {"namespace": namespace} if namespace else {}
+        )
         shape = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -121,7 +130,11 @@ class Loopback:
             if plural in ("experiments", "trials"):
                 label = "katib.kubeflow.org/" + plural.removesuffix("s")
                 for other in list(self.objects):
-                    labels = self.objects[other]["metadata"].get("labels") or {} if other in self.objects else {}
+                    labels = (
+                        self.objects[other]["metadata"].get("labels") or {}
+                        if other in self.objects
+                        else {}
+                    )
                     if labels.get(label) == name and other[1] == namespace:
                         self.remove(*other)
             return item
@@ -130,7 +143,9 @@ class Loopback:
         self.history.append((self.version, plural, namespace, kind, copy.deepcopy(item)))
         self.changed.notify_all()
 
-    def steps(self, scenario: str, namespace: str = "gan", uid: str = "") -> Iterator[dict[str, Any]]:
+    def steps(
+        self, scenario: str, namespace: str = "gan", uid: str = ""
+    ) -> Iterator[dict[str, Any]]:
         """Replay a scenario, one recorded change a step, in `namespace`; `uid` is the Experiment's where it exists."""
         recorded, logs = changes(scenario)
         self.logs.update(logs)
@@ -179,11 +194,15 @@ class Loopback:
     def find(self, plural: str, namespace: str, query: dict[str, str]) -> list[dict[str, Any]]:
         """The objects that a list with these selectors yields, by name."""
         with self.changed:
-            keys = sorted(key for key in self.objects if key[0] == plural and namespace in ("", key[1]))
+            keys = sorted(
+                key for key in self.objects if key[0] == plural and namespace in ("", key[1])
+            )
             return [self.objects[key] for key in keys if matches(self.objects[key], query)]
 
 
-def many(count: int, experiment: str = "big", namespace: str = "gan") -> Iterator[tuple[str, dict[str, Any]]]:
+def many(
+    count: int, experiment: str = "big", namespace: str = "gan"
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """An Experiment with `count` finished trials, as (plural, object): mutated copies of the first of random-ok."""
     recorded, _ = changes("random-ok")
     last = {change["kind"]: change["object"] for change in recorded}

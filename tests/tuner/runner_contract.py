@@ -19,7 +19,12 @@ def job(root: Path, number: int, *argv: str, module: str = "odd_trial", **option
     """A job whose trial sees the directory of the test trials, or `start`."""
     directory = root / "study" / "trials" / f"trial-{number}"
     directory.mkdir(parents=True, exist_ok=True)
-    given = {"start": str(TRIALS), "method": Method.OVERLAY, "log": str(directory / "output.log"), **options}
+    given = {
+        "start": str(TRIALS),
+        "method": Method.OVERLAY,
+        "log": str(directory / "output.log"),
+        **options,
+    }
     env = given.pop("env", {})
     return Job(number=number, directory=str(directory), step=Step(argv, module, env), **given)  # type: ignore[arg-type]
 

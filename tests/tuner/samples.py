@@ -48,7 +48,9 @@ def search(count: int, *, failing: int = 7) -> Result:
     for number in range(count):
         lr, bs = float(10 ** random.uniform(-5, -2)), int(random.integers(32, 129))
         loss, beta1 = random.choice(PARAMETERS[2].choices), random.choice(PARAMETERS[3].choices)
-        fd = float(np.exp(1.2 * abs(np.log10(lr) + 3.3) + float(beta1) + 0.1 * random.standard_normal()))
+        fd = float(
+            np.exp(1.2 * abs(np.log10(lr) + 3.3) + float(beta1) + 0.1 * random.standard_normal())
+        )
         state = TrialState.FAILED if number % failing == failing - 1 else TrialState.SUCCEEDED
         point: dict[str, Any] = {"lr": lr, "bs": bs, "loss": str(loss), "beta1": str(beta1)}
         trials.append(trial(number, state, None if state is TrialState.FAILED else fd, **point))
@@ -56,7 +58,11 @@ def search(count: int, *, failing: int = 7) -> Result:
 
 
 def experiment(
-    command: list[str], *, args: list[str] | None = None, env: list[dict[str, str]] | None = None, **references: str
+    command: list[str],
+    *,
+    args: list[str] | None = None,
+    env: list[dict[str, str]] | None = None,
+    **references: str,
 ) -> Experiment:
     """An Experiment whose one container runs `command` and `args`; `references` as in TrialTemplate."""
     container = {"name": "main", "command": command, "args": args or [], "env": env or []}

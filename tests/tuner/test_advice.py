@@ -24,7 +24,11 @@ Score = Callable[[dict[str, Value]], float]
 
 
 def study(
-    parameters: Sequence[Parameter], score: Score, count: int = 24, goal: Goal = Goal.MINIMIZE, trials: int | None = 24
+    parameters: Sequence[Parameter],
+    score: Score,
+    count: int = 24,
+    goal: Goal = Goal.MINIMIZE,
+    trials: int | None = 24,
 ) -> tuple[Result, Experiment]:
     """A random search over `parameters`, and its Experiment."""
     random = np.random.default_rng(0)
@@ -34,7 +38,10 @@ def study(
         made.append(Trial(number, f"t-{number}", TrialState.SUCCEEDED, point, {"fd": score(point)}))
     objective = Objective("fd", goal)
     experiment = replace(
-        samples.experiment(["x"]), parameters=tuple(parameters), objective=objective, max_trials=trials
+        samples.experiment(["x"]),
+        parameters=tuple(parameters),
+        objective=objective,
+        max_trials=trials,
     )
     return Result("gan-x", StudyState.SUCCEEDED, objective, tuple(made)), experiment
 
@@ -63,8 +70,13 @@ def test_keeps_what_little_data_hides() -> None:
 
 
 def test_keeps_what_matters_near_the_best() -> None:
-    result, experiment = study([LR, BS], lambda p: math.exp(3 * decades(p) + 0.3 * abs(math.log2(int(p["bs"]) / 64))))
-    assert by_name(advice(result, experiment)).get("bs", Change(Kind.SHRINK, "", "")).kind is not Kind.FIX
+    result, experiment = study(
+        [LR, BS], lambda p: math.exp(3 * decades(p) + 0.3 * abs(math.log2(int(p["bs"]) / 64)))
+    )
+    assert (
+        by_name(advice(result, experiment)).get("bs", Change(Kind.SHRINK, "", "")).kind
+        is not Kind.FIX
+    )
 
 
 def test_shrinks_to_the_promising_range() -> None:
@@ -78,7 +90,9 @@ def test_shrinks_to_the_promising_range() -> None:
 @pytest.mark.parametrize("goal", list(Goal))
 def test_widens_at_the_bound(goal: Goal) -> None:
     sign = 1 if goal is Goal.MINIMIZE else -1
-    result, experiment = study([BS, LR], lambda p: sign * (int(p["bs"]) / 10 + decades(p)), count=40, goal=goal)
+    result, experiment = study(
+        [BS, LR], lambda p: sign * (int(p["bs"]) / 10 + decades(p)), count=40, goal=goal
+    )
     change = by_name(advice(result, experiment))["bs"]
     assert (change.kind, change.reason.split(",")[0]) == (
         Kind.WIDEN,
@@ -123,7 +137,13 @@ def test_widening_respects_natural_limits(parameter: Parameter, low: bool, wider
     points += [unit.at(0.0 if low else 0.999)] * 3
     held, experiment = study([parameter], lambda p: 1.0, count=1)
     trials = tuple(
-        Trial(n, f"t-{n}", TrialState.SUCCEEDED, {parameter.name: v}, {"fd": score({parameter.name: v})})
+        Trial(
+            n,
+            f"t-{n}",
+            TrialState.SUCCEEDED,
+            {parameter.name: v},
+            {"fd": score({parameter.name: v})},
+        )
         for n, v in enumerate(points)
     )
     change = by_name(advice(replace(held, trials=trials), experiment)).get(parameter.name)
@@ -142,7 +162,9 @@ def test_widening_respects_natural_limits(parameter: Parameter, low: bool, wider
 
 def test_drops_clearly_worse_choices() -> None:
     cost = {"adam": 1.0, "rmsprop": 1.3, "sgd": 20.0}
-    result, experiment = study([OPT, LR], lambda p: cost[str(p["opt"])] * math.exp(0.3 * decades(p)), count=30)
+    result, experiment = study(
+        [OPT, LR], lambda p: cost[str(p["opt"])] * math.exp(0.3 * decades(p)), count=30
+    )
     change = by_name(advice(result, experiment))["opt"]
     assert change.space == Categorical("opt", ("adam", "rmsprop"))
     assert "sgd" in change.reason
@@ -153,7 +175,9 @@ def test_budget_follows_the_expected_best() -> None:
     flat, experiment = study([LR], lambda p: 10 + 0.05 * decades(p))
     less = advice(flat, experiment)[-1]
     assert (less.kind, less.trials) == (Kind.BUDGET, 12)
-    steep, experiment = study([LR], lambda p: math.exp(decades(p, 1e-1) + 0.1 * random.standard_normal()))
+    steep, experiment = study(
+        [LR], lambda p: math.exp(decades(p, 1e-1) + 0.1 * random.standard_normal())
+    )
     more = advice(steep, experiment)[-1]
     assert (more.kind, more.trials) == (Kind.BUDGET, 48)
     assert "the second half of 24 trials still improves the expected best fd by" in more.reason
@@ -181,23 +205,38 @@ def test_equal_trials_give_no_advice() -> None:
 
 def test_failed_trials_are_ignored() -> None:
     result, experiment = study([LR, BS], lambda p: math.exp(decades(p)))
-    failed = [replace(t, number=90 + t.number, state=TrialState.FAILED, metrics={}) for t in result.trials]
-    assert advice(replace(result, trials=(*result.trials, *failed)), experiment) == advice(result, experiment)
+    failed = [
+        replace(t, number=90 + t.number, state=TrialState.FAILED, metrics={}) for t in result.trials
+    ]
+    assert advice(replace(result, trials=(*result.trials, *failed)), experiment) == advice(
+        result, experiment
+    )
 
 
 def test_unknown_choices_are_ignored() -> None:
     result, experiment = study([LR, OPT], lambda p: math.exp(decades(p)))
-    odd = replace(result.trials[0], number=99, parameters={"lr": 1e-3, "opt": "lion"}, metrics={"fd": 0.001})
-    assert advice(replace(result, trials=(*result.trials, odd)), experiment) == advice(result, experiment)
+    odd = replace(
+        result.trials[0], number=99, parameters={"lr": 1e-3, "opt": "lion"}, metrics={"fd": 0.001}
+    )
+    assert advice(replace(result, trials=(*result.trials, odd)), experiment) == advice(
+        result, experiment
+    )
 
 
 def test_goal_turns_the_advice() -> None:
     low = advice(*study([LR, BS], lambda p: decades(p) + int(p["bs"]) / 256))
-    high = advice(*study([LR, BS], lambda p: 9 - decades(p) - int(p["bs"]) / 256, goal=Goal.MAXIMIZE))
-    assert [change.parameter for change in low if change.parameter] == [c.parameter for c in high if c.parameter]
+    high = advice(
+        *study([LR, BS], lambda p: 9 - decades(p) - int(p["bs"]) / 256, goal=Goal.MAXIMIZE)
+    )
+    assert [change.parameter for change in low if change.parameter] == [
+        c.parameter for c in high if c.parameter
+    ]
 
 
 def test_change_reads_as_a_sentence() -> None:
-    assert str(Change(Kind.SHRINK, "lr", "why", space=Double("lr", 1e-4, 1e-2))) == "shrink lr to [0.0001, 0.01]: why"
+    assert (
+        str(Change(Kind.SHRINK, "lr", "why", space=Double("lr", 1e-4, 1e-2)))
+        == "shrink lr to [0.0001, 0.01]: why"
+    )
     assert str(Change(Kind.FIX, "opt", "why", value="adam")) == "fix opt at adam: why"
     assert str(Change(Kind.BUDGET, "", "why", trials=9)) == "run 9 trials: why"

@@ -26,13 +26,16 @@ def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 PACKAGES = {"check", "report", "export", "confirm"}  # of tuner, which hold the functions
-TERMINAL_ONLY = {"init", "next", "dashboard"}  # they write a manifest for a person to edit, or serve a browser
+# they write a manifest for a person to edit, or serve a browser
+TERMINAL_ONLY = {"init", "next", "dashboard"}
 
 
 def test_every_command_has_a_python_verb() -> None:
     from tuner.cli import COMMANDS
 
-    verbs = {name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}} | {
+    verbs = {
+        name.replace("-", "_") for name in set(COMMANDS) - PACKAGES - TERMINAL_ONLY - {"list"}
+    } | {
         "advice",
         "studies",
         "tune",
@@ -57,7 +60,10 @@ def test_submit_watch_best_and_run(server: Loopback) -> None:
     held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     from tuner.manifest import from_document
 
-    with pytest.warns(UserWarning, match="the curves of"), pytest.warns(UserWarning, match="joined random-ok"):
+    with (
+        pytest.warns(UserWarning, match="the curves of"),
+        pytest.warns(UserWarning, match="joined random-ok"),
+    ):
         result = tuner.run(from_document(held), local=False, on_event=events.append)
     assert result.best == best
 
@@ -74,7 +80,10 @@ def test_submit_and_run_warn_of_what_preflight_finds(server: Loopback, folder: P
     assert heard[0].filename == __file__
     server.controller = lambda item: [*server.steps("failing", uid=item["metadata"]["uid"])]
     body["metadata"]["name"] = "failing"
-    with pytest.warns(UserWarning, match=words), pytest.warns(UserWarning, match="2 of 2 trials failed"):
+    with (
+        pytest.warns(UserWarning, match=words),
+        pytest.warns(UserWarning, match="2 of 2 trials failed"),
+    ):
         assert tuner.run(from_document(body), local=False).state is StudyState.FAILED
 
 
@@ -82,17 +91,23 @@ def test_best_and_status_survive_deletion(server: Loopback) -> None:
     server.replay("gpu-unschedulable")
     assert tuner.status("gpu-unschedulable").state is StudyState.RUNNING
     server.remove("experiments", "gan", "gpu-unschedulable")
-    with pytest.warns(UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found") as heard:
+    with pytest.warns(
+        UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found"
+    ) as heard:
         assert len(tuner.status("gpu-unschedulable").trials) == 2
     assert heard[0].filename == __file__
-    with pytest.warns(UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found") as heard:
+    with pytest.warns(
+        UserWarning, match="gpu-unschedulable is shown as it was collected last: .* not found"
+    ) as heard:
         assert tuner.best("gpu-unschedulable") is None
     assert heard[0].filename == __file__
     with pytest.raises(NotFound, match="not found in namespace gan"):
         tuner.best("nosuch")
 
 
-def test_best_works_on_without_any_cluster(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_works_on_without_any_cluster(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.replay("gpu-unschedulable")
     tuner.status("gpu-unschedulable")
     monkeypatch.setenv("KUBECONFIG", str(folder / "nowhere"))
@@ -140,7 +155,9 @@ def test_logs_extend_stop_and_delete(server: Loopback) -> None:
     assert [study.name for study in tuner.studies(cluster=True)] == ["random-ok"]
 
 
-def test_python_and_command_line_share_the_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_and_command_line_share_the_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Store().root == Path(".gantune")
     monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
     assert tuner.submit("made.yaml")
@@ -149,11 +166,17 @@ def test_python_and_command_line_share_the_store(folder: Path, monkeypatch: pyte
 
 
 def test_advice_and_table_of_a_local_study(tmp_path: Path) -> None:
-    script = "echo fd=$(echo '${trialParameters.lr}' | tr -d '.e-' | cut -c1-4) # ${trialParameters.bs}"
-    (tmp_path / "local.yaml").write_text(json.dumps(document(command=["sh", "-c"], args=[script], trials=12)))
+    script = (
+        "echo fd=$(echo '${trialParameters.lr}' | tr -d '.e-' | cut -c1-4) # ${trialParameters.bs}"
+    )
+    (tmp_path / "local.yaml").write_text(
+        json.dumps(document(command=["sh", "-c"], args=[script], trials=12))
+    )
     result = tuner.run("local.yaml", local=True)
     changes = tuner.advice("study")
-    assert all(change.reason and (change.space or change.value or change.trials) for change in changes)
+    assert all(
+        change.reason and (change.space or change.value or change.trials) for change in changes
+    )
     assert tuner.advice("study", local=True) == changes
     with pytest.raises(StudyNotFound):
         tuner.advice("nope", local=True)
@@ -166,7 +189,9 @@ def test_advice_and_table_of_a_local_study(tmp_path: Path) -> None:
 
 def test_ignored_options_are_python_warnings(tmp_path: Path) -> None:
     script = "echo fd=1 # ${trialParameters.lr} ${trialParameters.bs}"
-    (tmp_path / "local.yaml").write_text(json.dumps(document(command=["sh", "-c"], args=[script], trials=3)))
+    (tmp_path / "local.yaml").write_text(
+        json.dumps(document(command=["sh", "-c"], args=[script], trials=3))
+    )
     first = tuner.run("local.yaml", local=True, seed=1)
     with pytest.warns(UserWarning, match="seed") as caught:
         assert tuner.run("local.yaml", local=True, seed=2) == first
@@ -176,14 +201,20 @@ def test_ignored_options_are_python_warnings(tmp_path: Path) -> None:
     assert any("seed" in event.message for event in seen)
 
 
-def test_local_study_is_retried_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_study_is_retried_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = 'echo fd=1; case "$KATIB_TRIAL_NAME" in *-1) [ ! -e broken ] || exit 3;; esac'
     script += " # ${trialParameters.lr} ${trialParameters.bs}"
     manifest = document(command=["sh", "-c"], args=[script], trials=3)
     (tmp_path / "broken").touch()
     (tmp_path / "local.yaml").write_text(json.dumps(manifest))
     first = tuner.run("local.yaml", local=True)
-    assert [trial.state for trial in first.trials] == [TrialState.SUCCEEDED, TrialState.FAILED, TrialState.SUCCEEDED]
+    assert [trial.state for trial in first.trials] == [
+        TrialState.SUCCEEDED,
+        TrialState.FAILED,
+        TrialState.SUCCEEDED,
+    ]
     (tmp_path / "broken").unlink()
     seen: list[Event] = []
     result = tuner.retry("study", [1], on_event=seen.append)

@@ -31,7 +31,11 @@ def gantune_check(*args: str, stdin: str | None = None) -> tuple[int, str, str]:
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     path = tmp_path / "broken.yaml"
-    path.write_text(CLEAN.read_text().replace('min: "32"', 'min: "256"').replace("        backoffLimit: 0\n", ""))
+    path.write_text(
+        CLEAN.read_text()
+        .replace('min: "32"', 'min: "256"')
+        .replace("        backoffLimit: 0\n", "")
+    )
     return path
 
 
@@ -87,7 +91,10 @@ def test_unreadable_file_exits_2_after_other_checks(broken: Path) -> None:
     code, out, err = gantune_check("nosuch.yaml", str(broken))
     assert code == 2
     assert "bounds-order" in out
-    assert err.splitlines()[0] == "gantune: error: nosuch.yaml: cannot read the manifest: No such file or directory"
+    assert (
+        err.splitlines()[0]
+        == "gantune: error: nosuch.yaml: cannot read the manifest: No such file or directory"
+    )
 
 
 def test_explain_prints_the_rule() -> None:

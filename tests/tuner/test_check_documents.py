@@ -29,20 +29,31 @@ def problems(text: str) -> list[Problem]:
 
 
 def listed(text: str, kind: str = "apiVersion: v1\nkind: List") -> str:
-    return f"{kind}\nitems:\n- kind: ConfigMap\n- null\n" + textwrap.indent(text, "  ").replace("  ", "- ", 1)
+    return f"{kind}\nitems:\n- kind: ConfigMap\n- null\n" + textwrap.indent(text, "  ").replace(
+        "  ", "- ", 1
+    )
 
 
 @pytest.mark.parametrize(
     "kind", ["apiVersion: v1\nkind: List", "apiVersion: kubeflow.org/v1beta1\nkind: ExperimentList"]
 )
 def test_list_is_read_item_by_item(kind: str, tmp_path: Path) -> None:
-    broken = CLEAN[CLEAN.index("apiVersion: kubeflow") :].replace("type: minimize", "type: minimise")
+    broken = CLEAN[CLEAN.index("apiVersion: kubeflow") :].replace(
+        "type: minimize", "type: minimise"
+    )
     found = problems(listed(broken, kind))
-    assert [problem.rule for problem in found] == [problem.rule for problem in problems(broken)] == ["objective"]
+    assert (
+        [problem.rule for problem in found]
+        == [problem.rule for problem in problems(broken)]
+        == ["objective"]
+    )
     assert "minimise" in listed(broken, kind).splitlines()[found[0].line - 1]
     (tmp_path / "list.yaml").write_text(listed(CLEAN[CLEAN.index("apiVersion: kubeflow") :], kind))
     (tmp_path / "alone.yaml").write_text(CLEAN)
-    assert manifest.load(tmp_path / "list.yaml").parameters == manifest.load(tmp_path / "alone.yaml").parameters
+    assert (
+        manifest.load(tmp_path / "list.yaml").parameters
+        == manifest.load(tmp_path / "alone.yaml").parameters
+    )
 
 
 @pytest.mark.parametrize("text", ["", "kind: Pod\n", "- 1\n", "text\n", "kind: List\nitems: []\n"])
@@ -54,9 +65,13 @@ def test_file_without_an_experiment_is_an_error(text: str, tmp_path: Path) -> No
         manifest.load(tmp_path / "f.yaml")
 
 
-@pytest.mark.parametrize("embedded", [CLEAN, '{"kind": "Experiment", "apiVersion": "kubeflow.org/v1beta1"}'])
+@pytest.mark.parametrize(
+    "embedded", [CLEAN, '{"kind": "Experiment", "apiVersion": "kubeflow.org/v1beta1"}']
+)
 def test_embedded_text_is_named(embedded: str) -> None:
-    head = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  templates:\n  - manifest: |\n"
+    head = (
+        "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  templates:\n  - manifest: |\n"
+    )
     (problem,) = problems(head + textwrap.indent(embedded, "      "))
     where = "spec.templates[0].manifest of this Workflow holds one: save it as a file of its own"
     assert (problem.message, problem.line) == (f"{NOTHING}; {where}", 5)
@@ -65,13 +80,18 @@ def test_embedded_text_is_named(embedded: str) -> None:
 def test_embedded_object_is_named() -> None:
     inner = {"kind": "Experiment", "apiVersion": "kubeflow.org/v1beta1"}
     assert (
-        "spec[0] of this Component holds one" in problems(json.dumps({"kind": "Component", "spec": [inner]}))[0].message
+        "spec[0] of this Component holds one"
+        in problems(json.dumps({"kind": "Component", "spec": [inner]}))[0].message
     )
 
 
-@pytest.mark.parametrize("line", ["  name: {{ .Release.Name }}", "{{- if .Values.on }}", '  name: {{ include "x" . }}'])
+@pytest.mark.parametrize(
+    "line", ["  name: {{ .Release.Name }}", "{{- if .Values.on }}", '  name: {{ include "x" . }}']
+)
 def test_template_is_to_be_rendered_first(line: str) -> None:
-    (problem,) = problems(f"apiVersion: kubeflow.org/v1beta1\nkind: Experiment\nmetadata:\n{line}\n  a: b\n")
+    (problem,) = problems(
+        f"apiVersion: kubeflow.org/v1beta1\nkind: Experiment\nmetadata:\n{line}\n  a: b\n"
+    )
     assert problem.rule == "yaml-syntax"
     assert "render it first, for example with `helm template`" in problem.message
 
@@ -85,9 +105,15 @@ def with_replicas(name: str) -> list[str]:
     """The errors about the pods of a PyTorchJob whose second pod has a container NAME."""
     start = CLEAN.index("    trialSpec:")
     text = (
-        CLEAN[:start] + "    trialSpec:\n" + textwrap.indent(textwrap.dedent(REPLICAS), "      ").replace("NAME", name)
+        CLEAN[:start]
+        + "    trialSpec:\n"
+        + textwrap.indent(textwrap.dedent(REPLICAS), "      ").replace("NAME", name)
     )
-    return [problem.message for problem in problems(text) if problem.rule in ("primary-container", "image")]
+    return [
+        problem.message
+        for problem in problems(text)
+        if problem.rule in ("primary-container", "image")
+    ]
 
 
 def test_primary_container_is_found_in_training_job() -> None:
@@ -98,13 +124,18 @@ def test_primary_container_is_found_in_training_job() -> None:
 
 
 def test_list_of_kubeflow_katibs_categorical_is_explained() -> None:
-    text = CLEAN.replace("        distribution: logUniform\n", '        distribution: ["a", "b"]\n', 1)
+    text = CLEAN.replace(
+        "        distribution: logUniform\n", '        distribution: ["a", "b"]\n', 1
+    )
     message = next(problem.message for problem in problems(text) if problem.rule == "wrong-type")
-    assert message.endswith("search.categorical puts the list there (katib#2625): move it to feasibleSpace.list")
+    assert message.endswith(
+        "search.categorical puts the list there (katib#2625): move it to feasibleSpace.list"
+    )
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("Bayesian", "bayesianoptimization"), ("gp", "bayesianoptimization"), ("hyperopt", "tpe")]
+    ("written", "meant"),
+    [("Bayesian", "bayesianoptimization"), ("gp", "bayesianoptimization"), ("hyperopt", "tpe")],
 )
 def test_other_names_of_an_algorithm_are_understood(written: str, meant: str) -> None:
     text = CLEAN.replace("algorithmName: bayesianoptimization", f"algorithmName: {written}")
@@ -117,6 +148,11 @@ def test_resource_of_hyperband_is_a_whole_number() -> None:
     text = text.replace("random_state", "resource_name").replace('value: "1"', "value: bs", 1)
     lines = text.splitlines()
     start = next(index for index, line in enumerate(lines) if "parameterType: int" in line)
-    lines[start : start + 5] = ["      parameterType: discrete", '      feasibleSpace: {list: ["1", "2.5"]}']
-    found = [problem.message for problem in problems("\n".join(lines)) if problem.rule == "hyperband"]
+    lines[start : start + 5] = [
+        "      parameterType: discrete",
+        '      feasibleSpace: {list: ["1", "2.5"]}',
+    ]
+    found = [
+        problem.message for problem in problems("\n".join(lines)) if problem.rule == "hyperband"
+    ]
     assert "hyperband's resource 'bs' must have whole numbers, got '2.5'" in found

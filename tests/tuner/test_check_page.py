@@ -10,4 +10,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "check.md"
 
 
 def test_the_page_holds_the_table() -> None:
-    assert PAGE.read_text().endswith(f"{rule_table()}\n"), "run: python -m tuner.check.page, and put its output there"
+    assert PAGE.read_text().endswith(f"{rule_table()}\n"), (
+        "run: python -m tuner.check.page, and put its output there"
+    )

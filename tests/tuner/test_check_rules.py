@@ -44,12 +44,22 @@ def shell(script: str) -> tuple[str, str]:
 
 
 def grid(space: str, rest: str = "") -> list[tuple[str, str]]:
-    return [(BAYES, "algorithmName: grid"), (SETTINGS, ""), (LR, space), *([tuple(rest.split("=>"))] if rest else [])]
+    return [
+        (BAYES, "algorithmName: grid"),
+        (SETTINGS, ""),
+        (LR, space),
+        *([tuple(rest.split("=>"))] if rest else []),
+    ]
 
 
 def algorithm(name: str, *settings: str) -> list[tuple[str, str]]:
-    lines = "".join(f"      - {{name: {s.split('=')[0]}, value: '{s.split('=')[1]}'}}\n" for s in settings)
-    return [(BAYES, f"algorithmName: {name}"), (SETTINGS, f"    algorithmSettings:\n{lines}" if lines else "")]
+    lines = "".join(
+        f"      - {{name: {s.split('=')[0]}, value: '{s.split('=')[1]}'}}\n" for s in settings
+    )
+    return [
+        (BAYES, f"algorithmName: {name}"),
+        (SETTINGS, f"    algorithmSettings:\n{lines}" if lines else ""),
+    ]
 
 
 def choice(kind: str, *values: str) -> tuple[str, str]:
@@ -64,7 +74,10 @@ def factors(text: str) -> list[tuple[str, str]]:
 
 def first(text: str) -> list[tuple[str, str]]:
     return [
-        ("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n  annotations:\n    gan-tuner/first-trials: '{text}'\n")
+        (
+            "  namespace: gan-tuner\n",
+            f"  namespace: gan-tuner\n  annotations:\n    gan-tuner/first-trials: '{text}'\n",
+        )
     ]
 
 
@@ -201,13 +214,19 @@ def test_clean_manifest_has_no_problem() -> None:
     assert check_file(CLEAN, strict=True) == []
 
 
-@pytest.mark.parametrize(("rule", "edits", "line"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
-def test_a_breach_is_reported_on_its_line(rule: str, edits: list[tuple[str, str]], line: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "edits", "line"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)]
+)
+def test_a_breach_is_reported_on_its_line(
+    rule: str, edits: list[tuple[str, str]], line: str
+) -> None:
     text = changed(edits)
     problems = check_data(text.encode(), "m.yaml", strict=True)
     found = [problem for problem in problems if problem.rule == rule]
     assert found, [str(problem) for problem in problems]
-    assert any(line in text.splitlines()[problem.line - 1] for problem in found), [str(problem) for problem in found]
+    assert any(line in text.splitlines()[problem.line - 1] for problem in found), [
+        str(problem) for problem in found
+    ]
     for problem in problems:
         assert "\n" not in problem.message
         assert problem.severity is RULES[problem.rule].severity
@@ -258,7 +277,9 @@ def test_other_kinds_are_passed_over() -> None:
 
 def test_a_misspelt_key_is_suggested() -> None:
     text = changed([("parameterType: int", "paramterType: int")])
-    problem = next(found for found in check_data(text.encode(), "m.yaml") if found.rule == "unknown-key")
+    problem = next(
+        found for found in check_data(text.encode(), "m.yaml") if found.rule == "unknown-key"
+    )
     assert "did you mean 'parameterType'?" in problem.message
 
 
@@ -276,7 +297,9 @@ STEP = '        max: "128"\n'
 
 
 @pytest.mark.parametrize("name", ["grid", "multivariate-tpe"])
-@pytest.mark.parametrize("edit", [('min: "32"', 'min: "128"'), (STEP, STEP + '        step: "500"\n')])
+@pytest.mark.parametrize(
+    "edit", [('min: "32"', 'min: "128"'), (STEP, STEP + '        step: "500"\n')]
+)
 def test_one_value_suits_some_algorithms(name: str, edit: tuple[str, str]) -> None:
     problems = check_data(changed([*algorithm(name), edit]).encode(), "m.yaml")
     assert not {"bounds-order", "step-range"} & {problem.rule for problem in problems}
@@ -294,7 +317,9 @@ def test_style_rules_need_strict() -> None:
 def test_unknown_strategy_of_unused_metric_warns() -> None:
     text = changed([("{name: recall, value: latest}", "{name: recal, value: last}")])
     found = check_data(text.encode(), "m.yaml")
-    assert [(problem.rule, problem.severity) for problem in found] == [("metric-strategy-unused", Severity.WARNING)]
+    assert [(problem.rule, problem.severity) for problem in found] == [
+        ("metric-strategy-unused", Severity.WARNING)
+    ]
 
 
 @pytest.mark.parametrize(("strategy", "warned"), [("min", True), ("max", False), ("latest", False)])
@@ -304,11 +329,14 @@ def test_training_time_needs_its_last_value(strategy: str, warned: bool) -> None
         f"{{name: recall, value: latest}}\n      - {{name: train_seconds, value: {strategy}}}",
     )
     text = changed([("[precision, recall", "[train_seconds, precision, recall"), listed])
-    assert [problem.rule for problem in check_data(text.encode(), "m.yaml")] == ["cost-strategy"] * warned
+    assert [problem.rule for problem in check_data(text.encode(), "m.yaml")] == [
+        "cost-strategy"
+    ] * warned
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "warned"), [("random", "3", True), ("random", "32", False), ("multivariate-tpe", "3", False)]
+    ("name", "step", "warned"),
+    [("random", "3", True), ("random", "32", False), ("multivariate-tpe", "3", False)],
 )
 def test_hyperopt_leaves_the_step_grid(name: str, step: str, warned: bool) -> None:
     text = changed([*algorithm(name), (STEP, f'{STEP}        step: "{step}"\n')])
@@ -327,9 +355,7 @@ def test_hyperopt_leaves_the_step_grid(name: str, step: str, warned: bool) -> No
 )
 def test_scripts_of_interpreters_reach_a_shell(script: str, fails: bool) -> None:
     """On a cluster `python3 -c` gets the first word of an unquoted script, and the trial fails."""
-    command = (
-        f"                command:\n                  - python3\n                  - -c\n                  - {script}"
-    )
+    command = f"                command:\n                  - python3\n                  - -c\n                  - {script}"
     problems = check_data(changed([(COMMAND, command)]).encode(), "m.yaml")
     said = [problem.message for problem in problems if problem.rule == "command-split"]
     assert any("the shell reads this script, not python3" in message for message in said) is fails
@@ -337,7 +363,14 @@ def test_scripts_of_interpreters_reach_a_shell(script: str, fails: bool) -> None
 
 def test_long_lists_are_checked_quickly() -> None:
     values = ", ".join(f"'{i}'" for i in range(20_000))
-    text = changed([(BS, f"      parameterType: discrete\n      feasibleSpace:\n        list: [{values}, '0']\n")])
+    text = changed(
+        [
+            (
+                BS,
+                f"      parameterType: discrete\n      feasibleSpace:\n        list: [{values}, '0']\n",
+            )
+        ]
+    )
     document = parse(text.encode(), "m.yaml")[0]
     begun = time.perf_counter()
     found = [problem.rule for problem in check_document(document)]

@@ -1,6 +1,7 @@
 """`check` against Katib's own validator: the recorded answers of its webhook to mutated Experiments.
 
-What the webhook refuses is an error of `check`. What it accepts is none, except for the rules in AFTER_ADMISSION, whose
+What the webhook refuses is an error of `check`. What it accepts is none, except for the rules in
+AFTER_ADMISSION, whose
 faults Katib finds only later: each says why.
 """
 
@@ -47,7 +48,8 @@ AFTER_ADMISSION = {
     "early-stopping": "the early-stopping service refuses it",
 }
 
-EMPTY_ITEM = "is empty; write it, or take its '-' out"  # Katib reads an empty item as one without a name
+# Katib reads an empty item as one without a name
+EMPTY_ITEM = "is empty; write it, or take its '-' out"
 
 
 def disagreement(document: dict[str, Any], answer: str) -> str:
@@ -57,7 +59,11 @@ def disagreement(document: dict[str, Any], answer: str) -> str:
         return "" if found else f"check finds no error, the webhook says: {answer}"
     unexplained = [problem for problem in found if problem.rule not in AFTER_ADMISSION]
     surprising = [problem for problem in unexplained if EMPTY_ITEM not in problem.message]
-    return f"the webhook accepts it, check says: {'; '.join(map(str, surprising))}" if surprising else ""
+    return (
+        f"the webhook accepts it, check says: {'; '.join(map(str, surprising))}"
+        if surprising
+        else ""
+    )
 
 
 def test_check_agrees_with_the_validator() -> None:

@@ -1,6 +1,7 @@
 """`check` against Katib's real webhooks: what they refused on a live cluster, and what they let pass and then failed on.
 
-data/webhook.json holds recorded requests and answers; the lists are the ones of server-side dry runs on that cluster.
+data/webhook.json holds recorded requests and answers; the lists are the ones of server-side dry
+runs on that cluster.
 """
 # ruff: noqa: E501 - a case is a line
 
@@ -62,12 +63,20 @@ def listed(*values: str) -> Edit:
 
 
 def setting(name: str, value: Any, of: str = "algorithm", algorithm: str = "random") -> Edit:
-    return put(spec, **{of: {"algorithmName": algorithm, "algorithmSettings": [{"name": name, "value": value}]}})
+    return put(
+        spec,
+        **{of: {"algorithmName": algorithm, "algorithmSettings": [{"name": name, "value": value}]}},
+    )
 
 
-@pytest.mark.parametrize("case", [c for c in RECORDED if c["case"] != CLUSTER_ONLY], ids=lambda case: case["case"])
+@pytest.mark.parametrize(
+    "case", [c for c in RECORDED if c["case"] != CLUSTER_ONLY], ids=lambda case: case["case"]
+)
 def test_recorded_requests_get_the_cluster_verdict(case: dict[str, Any]) -> None:
-    assert bool(errors(case["experiment"])) == (case["status"] >= 400), (case["message"], errors(case["experiment"]))
+    assert bool(errors(case["experiment"])) == (case["status"] >= 400), (
+        case["message"],
+        errors(case["experiment"]),
+    )
 
 
 def test_defaulting_is_that_of_the_webhook() -> None:
@@ -88,7 +97,11 @@ def test_defaulting_is_that_of_the_webhook() -> None:
         del bare["spec"][key]
     del bare["spec"]["objective"]["metricStrategies"]
     defaulted = manifest.from_document(bare)
-    assert (defaulted.parallel_trials, defaulted.resume_policy, defaulted.collector.kind) == (3, "Never", "StdOut")
+    assert (defaulted.parallel_trials, defaulted.resume_policy, defaulted.collector.kind) == (
+        3,
+        "Never",
+        "StdOut",
+    )
     assert defaulted.strategies == {"fd": "min", "loss": "min"}
 
 
@@ -102,15 +115,25 @@ LET_PASS: dict[str, Edit] = {
     "repeated category": listed("a", "a"),
     "any algorithm setting": setting("nosuch", "1"),
     "any early-stopping setting": setting("nosuch", "1", "earlyStopping", "medianstop"),
-    "unknown metricStrategies value": put(lambda e: e["spec"]["objective"]["metricStrategies"][0], value="mean"),
+    "unknown metricStrategies value": put(
+        lambda e: e["spec"]["objective"]["metricStrategies"][0], value="mean"
+    ),
     "unknown key in spec": put(spec, maxTrials=3),
     "unknown key in feasibleSpace": put(space, minimum="1"),
     "primary container not in the pod": put(template, primaryContainerName="other"),
     "filter that does not compile": put(
-        spec, metricsCollectorSpec={"collector": {"kind": "StdOut"}, "source": {"filter": {"metricsFormat": ["(("]}}}
+        spec,
+        metricsCollectorSpec={
+            "collector": {"kind": "StdOut"},
+            "source": {"filter": {"metricsFormat": ["(("]}},
+        },
     ),
     "filter without two groups": put(
-        spec, metricsCollectorSpec={"collector": {"kind": "StdOut"}, "source": {"filter": {"metricsFormat": ["(a)"]}}}
+        spec,
+        metricsCollectorSpec={
+            "collector": {"kind": "StdOut"},
+            "source": {"filter": {"metricsFormat": ["(a)"]}},
+        },
     ),
     "name with a dot": put(lambda e: e["metadata"], name="a.b"),
 }
@@ -128,7 +151,9 @@ def test_a_parameter_that_nothing_references_is_an_error() -> None:
 
 
 HARMLESS: dict[str, Edit] = {
-    "a File collector without a path": put(spec, metricsCollectorSpec={"collector": {"kind": "File"}}),
+    "a File collector without a path": put(
+        spec, metricsCollectorSpec={"collector": {"kind": "File"}}
+    ),
     "maxTrialCount absent": lambda e: e["spec"].pop("maxTrialCount"),
     "generateName": put(lambda e: e, metadata={"generateName": "made-"}),
     "GPU resources": lambda e: pod(e)["containers"][0].update(
@@ -171,12 +196,18 @@ REFUSED: dict[str, Edit] = {
     "misspelt field of the Job": lambda e: template(e)["trialSpec"]["spec"].update(backofflimit=0),
     "misspelt field of a container": lambda e: pod(e)["containers"][0].update(comand=["x"]),
     "number in env": lambda e: pod(e)["containers"][0].update(env=[{"name": "A", "value": 1}]),
-    "metadata.name in the trialSpec": lambda e: template(e)["trialSpec"].update(metadata={"name": "x"}),
+    "metadata.name in the trialSpec": lambda e: template(e)["trialSpec"].update(
+        metadata={"name": "x"}
+    ),
     "collector None": put(spec, metricsCollectorSpec={"collector": {"kind": "None"}}),
-    "collector PrometheusMetric": put(spec, metricsCollectorSpec={"collector": {"kind": "PrometheusMetric"}}),
+    "collector PrometheusMetric": put(
+        spec, metricsCollectorSpec={"collector": {"kind": "PrometheusMetric"}}
+    ),
     "maxFailedTrialCount above maxTrialCount": put(spec, maxFailedTrialCount=4),
     "no objective": lambda e: e["spec"].pop("objective"),
-    "objective among the additional metrics": put(lambda e: e["spec"]["objective"], additionalMetricNames=["fd"]),
+    "objective among the additional metrics": put(
+        lambda e: e["spec"]["objective"], additionalMetricNames=["fd"]
+    ),
     "unknown algorithm": put(spec, algorithm={"algorithmName": "annealing"}),
     "unknown resumePolicy": put(spec, resumePolicy="Sometimes"),
     "list on a double": put(space, list=["1"]),
@@ -192,8 +223,12 @@ REFUSED: dict[str, Edit] = {
     "trialParameter without its placeholder": lambda e: pod(e)["containers"][0].update(
         args=["train ${trialParameters.lr}"]
     ),
-    "placeholder without its trialParameter": lambda e: pod(e)["containers"][0]["args"].append("${trialParameters.x}"),
-    "relative File path": lambda e: e["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"].update(path="x.log"),
+    "placeholder without its trialParameter": lambda e: pod(e)["containers"][0]["args"].append(
+        "${trialParameters.x}"
+    ),
+    "relative File path": lambda e: e["spec"]["metricsCollectorSpec"]["source"][
+        "fileSystemPath"
+    ].update(path="x.log"),
 }
 
 
@@ -202,10 +237,13 @@ def test_what_the_webhooks_refuse_is_an_error_here(edit: Edit) -> None:
     found = errors(after(edit))
     assert found
     with pytest.raises(manifest.ManifestError):
-        manifest.choose(manifest.yamlfile.parse(json.dumps(after(edit)).encode(), "m.json"), "m.json")
+        manifest.choose(
+            manifest.yamlfile.parse(json.dumps(after(edit)).encode(), "m.json"), "m.json"
+        )
 
 
-# Answers of the webhook's own code (validatePatchJob's steps, compiled with k8s.io/api v0.34.0) to changes of one Job.
+# Answers of the webhook's own code (validatePatchJob's steps, compiled with k8s.io/api v0.34.0) to
+# changes of one Job.
 ROUND_TRIPS: list[tuple[Edit, bool]] = [
     (lambda e: pod(e).update(hostNetwork=False), False),
     (lambda e: pod(e).update(automountServiceAccountToken=False), True),
@@ -215,18 +253,30 @@ ROUND_TRIPS: list[tuple[Edit, bool]] = [
     (lambda e: pod(e)["containers"][0].update(command=[]), False),
     (lambda e: pod(e)["containers"][0].update(env=[{"name": "x", "value": ""}]), False),
     (lambda e: pod(e)["containers"][0].update(resources={}), True),
-    (lambda e: pod(e)["containers"][0].update(resources={"limits": {"cpu": 1, "memory": "1024Mi"}}), True),
+    (
+        lambda e: pod(e)["containers"][0].update(
+            resources={"limits": {"cpu": 1, "memory": "1024Mi"}}
+        ),
+        True,
+    ),
     (lambda e: pod(e)["containers"][0].update(resources={"limits": {}}), False),
     (lambda e: pod(e)["containers"][0].update(securityContext={}), True),
     (lambda e: pod(e)["containers"][0].update(workingDir=None), False),
     (
-        lambda e: pod(e)["containers"][0].update(volumeMounts=[{"name": "a", "mountPath": "/x", "readOnly": False}]),
+        lambda e: pod(e)["containers"][0].update(
+            volumeMounts=[{"name": "a", "mountPath": "/x", "readOnly": False}]
+        ),
         False,
     ),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {}}]), True),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1024Mi"}}]), False),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1.5Gi"}}]), False),
-    (lambda e: template(e)["trialSpec"]["spec"]["template"].update(metadata={"creationTimestamp": None}), False),
+    (
+        lambda e: template(e)["trialSpec"]["spec"]["template"].update(
+            metadata={"creationTimestamp": None}
+        ),
+        False,
+    ),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1Gi"}}]), True),
     (lambda e: pod(e).update(volumes=[{"name": "a", "emptyDir": {"sizeLimit": "1500Mi"}}]), True),
 ]

@@ -69,11 +69,17 @@ def home(tmp_path: Path) -> Path:
 
 def start(home: Path, *argv: str, kubeconfig: str = "", **how: object) -> subprocess.Popen[str]:
     root = str(Path(__file__).resolve().parents[2])
-    env = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "GANTUNE_STORE")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("KUBECONFIG", "GANTUNE_STORE")
+    }
     env |= {"PYTHONPATH": root, "HOME": str(home), "COLUMNS": "80"}
     env |= {"KUBECONFIG": kubeconfig} if kubeconfig else {}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
-    return subprocess.Popen([sys.executable, "-m", "tuner", *argv], cwd=home, env=env, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tuner", *argv], cwd=home, env=env, text=True, **pipes
+    )  # type: ignore[call-overload,no-any-return]
 
 
 def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> None:
@@ -87,7 +93,9 @@ def wait_for_trials(home: Path, process: subprocess.Popen[str], count: int) -> N
 
 
 def gantune(home: Path, *argv: str, kubeconfig: str = "") -> tuple[int, str, str]:
-    variables = {"HOME": str(home), "COLUMNS": "80"} | ({"KUBECONFIG": kubeconfig} if kubeconfig else {})
+    variables = {"HOME": str(home), "COLUMNS": "80"} | (
+        {"KUBECONFIG": kubeconfig} if kubeconfig else {}
+    )
     done = commandline.gantune(home, *argv, without=("KUBECONFIG", "GANTUNE_STORE"), **variables)
     return done.returncode, done.stdout, done.stderr
 
@@ -97,7 +105,16 @@ def test_help_imports_nothing_but_click(home):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in run.stdout.splitlines()[-1].split()}
     assert "click" in loaded
-    assert not loaded & {"optuna", "torch", "numpy", "rich", "kubernetes", "ruamel", "plotly", "scipy"}
+    assert not loaded & {
+        "optuna",
+        "torch",
+        "numpy",
+        "rich",
+        "kubernetes",
+        "ruamel",
+        "plotly",
+        "scipy",
+    }
 
 
 @pytest.mark.parametrize("command", ["run", "list", "status", "best", "report"])
@@ -113,7 +130,8 @@ def test_run_then_every_way_to_read_it(home):
     code, out, err = gantune(home, "run", "toy.yaml", "--local")
     assert (code, out.count("started"), out.count(" done  fd=")) == (0, 4, 4), err
     following = out.splitlines()[-1]
-    assert following == "next: gantune best toy --format env"  # no flags can be taken out of a shell's command
+    # no flags can be taken out of a shell's command
+    assert following == "next: gantune best toy --format env"
     assert gantune(home, *following.split()[2:])[1].startswith("lr=")
     code, out, _ = gantune(home, "status", "toy", "--format", "json")
     result = Result.from_json(json.loads(out))
@@ -127,10 +145,14 @@ def test_run_then_every_way_to_read_it(home):
     assert "minimise fd" in gantune(home, "status", "toy")[1]
     shown = gantune(home, "best", "toy")[1]
     assert f"{best.parameters['lr']:.6g}" in shown
-    assert repr(best.parameters["lr"]) not in shown, "JSON and flags are exact, the table has six digits"
+    assert repr(best.parameters["lr"]) not in shown, (
+        "JSON and flags are exact, the table has six digits"
+    )
     from ruamel.yaml import YAML
 
-    assert YAML(typ="safe").load(gantune(home, "best", "toy", "--format", "yaml")[1]) == best.to_json()
+    assert (
+        YAML(typ="safe").load(gantune(home, "best", "toy", "--format", "yaml")[1]) == best.to_json()
+    )
     code, _, err = gantune(home, "report", "toy", "-o", "page.html")
     assert code == 0, err
     assert "<title>toy: minimise fd</title>" in (home / "page.html").read_text()
@@ -142,7 +164,9 @@ def test_run_then_every_way_to_read_it(home):
     assert again.stdout.split()[-1] == f"fd={best.metrics['fd']!r}"
     line = gantune(home, "best", "toy", "--format", "env")[1]
     script = f'{line}printf "%s|%s" "$lr" "$act"'
-    shell = subprocess.run(["sh", "-c", script], cwd=home, capture_output=True, text=True, check=True)
+    shell = subprocess.run(
+        ["sh", "-c", script], cwd=home, capture_output=True, text=True, check=True
+    )
     assert shell.stdout == f"{best.parameters['lr']!r}|{best.parameters['act']}"
     assert not (home / "pwned").exists()
 
@@ -151,10 +175,16 @@ def test_first_option_adds_a_first_trial(home):
     point = "--first=lr=0.5,act=; touch pwned"
     code, _, err = gantune(home, "run", "toy.yaml", "--local", point)
     assert code == 0, err
-    trials = Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])).trials
+    trials = Result.from_json(
+        json.loads(gantune(home, "status", "toy", "--format", "json")[1])
+    ).trials
     assert trials[0].parameters == {"lr": 0.5, "act": "; touch pwned"}
     best = min(trial.metrics["fd"] for trial in trials)
-    said = f"{100 * (0.5 - best) / 0.5:.2g} % better than the baseline 0.5" if best < 0.5 else "no trial is better than"
+    said = (
+        f"{100 * (0.5 - best) / 0.5:.2g} % better than the baseline 0.5"
+        if best < 0.5
+        else "no trial is better than"
+    )
     for command in ("status", "best"):
         assert said in " ".join(gantune(home, command, "toy")[1].split())
     for wrong, reason in (
@@ -181,7 +211,9 @@ def test_rerun_adds_nothing_and_max_trials_extends(home):
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
     assert (code, out.count("started")) == (0, 0)
     assert gantune(home, "status", "toy", "--format", "json")[1] == first
-    code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--max-trials", "6", "--format", "json")
+    code, out, _ = gantune(
+        home, "run", "toy.yaml", "--local", "--max-trials", "6", "--format", "json"
+    )
     kinds = [json.loads(line)["event"] for line in out.splitlines()]
     assert (code, kinds.count("trial_ended"), kinds[-1]) == (0, 2, "study_ended")
     code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--fresh")
@@ -247,7 +279,10 @@ def test_unusable_kubeconfig_runs_locally(home):
     """Without --cluster it is no error; the commands that need the cluster refuse it."""
     code, _, err = gantune(home, "run", "toy.yaml", kubeconfig="/nonexistent")
     assert code == 0
-    assert "runs here: KUBECONFIG=/nonexistent cannot be used (no such file): fix it, or unset it" in err
+    assert (
+        "runs here: KUBECONFIG=/nonexistent cannot be used (no such file): fix it, or unset it"
+        in err
+    )
     code, _, err = gantune(home, "submit", "toy.yaml", kubeconfig="/nonexistent")
     assert code == 6
     assert "KUBECONFIG=/nonexistent cannot be used (no such file)" in err
@@ -257,7 +292,9 @@ def test_a_closed_pipe_is_no_error(home):
     gantune(home, "run", "toy.yaml", "--local")
     command = f"{shlex.quote(sys.executable)} -m tuner status toy --format json | head -c 1; echo"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    run = subprocess.run(["sh", "-c", command], cwd=home, env=env, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        ["sh", "-c", command], cwd=home, env=env, capture_output=True, text=True, check=True
+    )
     assert (run.stdout, run.stderr) == ("{\n", "")
 
 
@@ -290,7 +327,9 @@ def test_page_and_flags_show_the_same_trial():
     assert found.best is not None
     names = list(found.best.parameters)
     flags = export.args(
-        experiment(["x", *(f"--{n}=${{trialParameters.{n}}}" for n in names)], **{n: n for n in names}),
+        experiment(
+            ["x", *(f"--{n}=${{trialParameters.{n}}}" for n in names)], **{n: n for n in names}
+        ),
         found.best.parameters,
     )
     assert flags == [f"--{name}={value}" for name, value in found.best.parameters.items()]
@@ -305,14 +344,20 @@ def test_a_clusters_study_reads_as_a_local_one(home):
     store.submit(load(home / "toy.yaml"))
     assert "Running" in gantune(home, "list")[1]
     trials = [
-        replace(trial, parameters={"lr": trial.parameters["lr"], "act": "; touch pwned"}, node="gpu-1")
+        replace(
+            trial, parameters={"lr": trial.parameters["lr"], "act": "; touch pwned"}, node="gpu-1"
+        )
         for trial in search(10).trials
     ]
     found = replace(search(0), name="toy", trials=tuple(trials))
     store.save_result(found)
-    assert Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])) == found
+    assert (
+        Result.from_json(json.loads(gantune(home, "status", "toy", "--format", "json")[1])) == found
+    )
     assert found.best is not None
-    assert json.loads(gantune(home, "best", "toy", "--format", "json")[1])["name"] == found.best.name
+    assert (
+        json.loads(gantune(home, "best", "toy", "--format", "json")[1])["name"] == found.best.name
+    )
     assert gantune(home, "report", "toy")[0] == 0
 
 
@@ -328,8 +373,14 @@ def test_local_and_cluster_studies_share_a_name(home):
         code, _, err = gantune(home, verb, "toy")
         assert code == 2
         assert "choose one with --local or --cluster" in err
-    assert len(json.loads(gantune(home, "status", "toy", "--local", "--format", "json")[1])["trials"]) == 4
-    assert json.loads(gantune(home, "status", "toy", "--cluster", "--format", "json")[1])["trials"] == []
+    assert (
+        len(json.loads(gantune(home, "status", "toy", "--local", "--format", "json")[1])["trials"])
+        == 4
+    )
+    assert (
+        json.loads(gantune(home, "status", "toy", "--cluster", "--format", "json")[1])["trials"]
+        == []
+    )
     listed = json.loads(gantune(home, "list", "--format", "json")[1])
     assert [(each["name"], each["engine"], each["trials"]) for each in listed] == [
         ("toy", "katib", 0),
@@ -338,7 +389,9 @@ def test_local_and_cluster_studies_share_a_name(home):
     code, out, _ = gantune(home, "run", "toy.yaml", "--local")
     assert code == 0
     assert out.splitlines()[-1] == "next: gantune best toy --local --format env"
-    assert "next: gantune best toy --local --format env" in gantune(home, "watch", "toy", "--local")[1]
+    assert (
+        "next: gantune best toy --local --format env" in gantune(home, "watch", "toy", "--local")[1]
+    )
 
 
 def test_logs_extend_and_delete_local_studies(home):

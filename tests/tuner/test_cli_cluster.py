@@ -88,8 +88,14 @@ def test_timeout_and_cluster_failure_have_own_codes(server: Loopback, folder: Pa
     done = process("watch", "gpu-unschedulable", "--timeout", "0.2")
     assert (done.returncode, "did not finish within 0.2 s" in done.stderr) == (5, True)
     for _ in range(4):
-        server.answer("GET", "/experiments", 504, {"message": "the server was unable to return a response in time"})
-    done = process("watch", "gpu-unschedulable", "--timeout", "20")  # a watch that has begun outlives this
+        server.answer(
+            "GET",
+            "/experiments",
+            504,
+            {"message": "the server was unable to return a response in time"},
+        )
+    # a watch that has begun outlives this
+    done = process("watch", "gpu-unschedulable", "--timeout", "20")
     assert (done.returncode, "took too long" in done.stderr) == (6, True)
     assert "Traceback" not in done.stderr
 
@@ -116,13 +122,17 @@ def test_finished_study_refreshes_while_trials_run(server: Loopback, folder: Pat
         if any(c["type"] == "Succeeded" for c in item.get("status", {}).get("conditions", [])):
             break
     shown = json.loads(invoke(study.status, "goal-reached", "--format", "json").stdout)
-    assert (shown["state"], {trial["state"] for trial in shown["trials"]}) == ("Succeeded", {"Running", "Succeeded"})
+    assert (shown["state"], {trial["state"] for trial in shown["trials"]}) == (
+        "Succeeded",
+        {"Running", "Succeeded"},
+    )
     server.replay("goal-reached")
     shown = json.loads(invoke(study.status, "goal-reached", "--format", "json").stdout)
     assert {trial["state"] for trial in shown["trials"]} == {"Succeeded"}
     server.requests.clear()
     invoke(study.best, "goal-reached")
-    assert [path.rpartition("/")[2] for _, path in server.requests] == ["goal-reached"]  # is it still the same?
+    # is it still the same?
+    assert [path.rpartition("/")[2] for _, path in server.requests] == ["goal-reached"]
 
 
 def test_other_experiment_of_same_name_is_refused(server: Loopback, folder: Path) -> None:
@@ -132,7 +142,9 @@ def test_other_experiment_of_same_name_is_refused(server: Loopback, folder: Path
     assert refused.returncode == 6
     assert "not found" in refused.stderr
     assert refused.stdout == ""
-    change(server, "experiments", "random-ok", lambda item: item["metadata"].update(uid="made-anew"))
+    change(
+        server, "experiments", "random-ok", lambda item: item["metadata"].update(uid="made-anew")
+    )
     for kind in ("trials", "pods"):
         for name in names(server, kind):
             server.remove(kind, "gan", name)
@@ -144,10 +156,21 @@ def test_other_experiment_of_same_name_is_refused(server: Loopback, folder: Path
 
 def test_search_that_katib_continues_is_noticed(server: Loopback, folder: Path) -> None:
     server.replay("random-ok")
-    change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
-    assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Succeeded"
+    change(
+        server,
+        "experiments",
+        "random-ok",
+        lambda item: item["spec"].update(resumePolicy="LongRunning"),
+    )
+    assert (
+        json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"]
+        == "Succeeded"
+    )
     change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=40))
-    assert json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"] == "Running"
+    assert (
+        json.loads(invoke(study.status, "random-ok", "--format", "json").stdout)["state"]
+        == "Running"
+    )
 
 
 def test_finished_study_needs_no_cluster(server: Loopback, folder: Path) -> None:
@@ -160,13 +183,22 @@ def test_finished_study_needs_no_cluster(server: Loopback, folder: Path) -> None
 
 @pytest.mark.parametrize(
     ("refusal", "says"),
-    [("unauthorized-401", "log in again"), ("forbidden-list-403", "the RBAC rule to add"), ("get-404", "not found")],
+    [
+        ("unauthorized-401", "log in again"),
+        ("forbidden-list-403", "the RBAC rule to add"),
+        ("get-404", "not found"),
+    ],
 )
-def test_unknown_name_says_why_cluster_has_none(server: Loopback, folder: Path, refusal: str, says: str) -> None:
+def test_unknown_name_says_why_cluster_has_none(
+    server: Loopback, folder: Path, refusal: str, says: str
+) -> None:
     server.recorded("GET", "/experiments/typo", refusal)
     done = process("best", "typo")
     assert done.returncode == 2
-    assert "no study 'typo' in .gantune: begin one with `gantune run FILE`; nor on the cluster: " in done.stderr
+    assert (
+        "no study 'typo' in .gantune: begin one with `gantune run FILE`; nor on the cluster: "
+        in done.stderr
+    )
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -179,7 +211,9 @@ def test_experiment_of_kubectl_is_read_and_remembered(server: Loopback, folder: 
     assert invoke(study.best, "random-ok", "--format", "json").exception is None  # from the store
     listed = invoke(study.list_, "--cluster", "-n", "team", "--context", "loopback")
     assert "random-ok" in listed.stdout
-    assert "no usable context prod" in str(invoke(study.status, "nothing", "--context", "prod").exception)
+    assert "no usable context prod" in str(
+        invoke(study.status, "nothing", "--context", "prod").exception
+    )
 
 
 def test_running_study_keeps_its_namespace(server: Loopback, folder: Path) -> None:
@@ -200,7 +234,10 @@ def test_study_is_not_read_from_another_cluster(
         monkeypatch.setenv("KUBECONFIG", str(other.kubeconfig(folder / "other")))
         done = process("status", "gpu-unschedulable")
         assert (done.returncode, other.requests) == (0, [])
-        assert f"it is on {server.url}, but the current context is for {other.url}: pass --context" in done.stderr
+        assert (
+            f"it is on {server.url}, but the current context is for {other.url}: pass --context"
+            in done.stderr
+        )
         assert invoke(study.status, "gpu-unschedulable", "--context", "loopback").exception is None
         assert other.requests
 
@@ -208,7 +245,9 @@ def test_study_is_not_read_from_another_cluster(
 def test_run_on_the_cluster_takes_the_same_options(server: Loopback, folder: Path) -> None:
     server.replay("random-ok", namespace="team")
     body = copy.deepcopy(server.objects["experiments", "team", "random-ok"])
-    body = {key: body[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "random-ok"}}
+    body = {key: body[key] for key in ("apiVersion", "kind", "spec")} | {
+        "metadata": {"name": "random-ok"}
+    }
     (folder / "there.yaml").write_text(json.dumps(body))
     done = process("run", "there.yaml", "--cluster", "-n", "team", "--context", "loopback")
     assert done.returncode == 0, done.stderr
@@ -216,12 +255,17 @@ def test_run_on_the_cluster_takes_the_same_options(server: Loopback, folder: Pat
     assert server.count("POST") == 0  # joined
 
 
-def test_gantune_store_is_for_every_command(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gantune_store_is_for_every_command(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GANTUNE_STORE", str(folder / "mine"))
     server.replay("random-ok")
     assert invoke(cluster.submit, "made.yaml").exception is None
     assert invoke(cluster.watch, "random-ok").return_value == 0
-    assert sorted(path.name for path in (folder / "mine" / "katib").iterdir()) == ["made", "random-ok"]
+    assert sorted(path.name for path in (folder / "mine" / "katib").iterdir()) == [
+        "made",
+        "random-ok",
+    ]
     assert not (folder / ".gantune").exists()
 
 
@@ -250,7 +294,9 @@ def test_logs_prints_the_trainers_lines(server: Loopback, folder: Path) -> None:
     assert shown.stdout == "step 1\nstep 2\nstep 3\n"
 
 
-@pytest.mark.parametrize("words", [("watch", "x"), ("submit", "made.yaml"), ("logs", "x"), ("delete", "x")])
+@pytest.mark.parametrize(
+    "words", [("watch", "x"), ("submit", "made.yaml"), ("logs", "x"), ("delete", "x")]
+)
 def test_missing_cluster_is_one_line_everywhere(
     folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
@@ -273,15 +319,25 @@ def test_local_study_warm_starts_from_cluster(server: Loopback, folder: Path) ->
     body["metadata"] = {"name": "here"}
     body["spec"]["maxTrialCount"] = body["spec"]["parallelTrialCount"] = 1
     body["spec"]["maxFailedTrialCount"] = 1
-    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
-    container["command"] = ["python", "-c", "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')"]
+    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    container["command"] = [
+        "python",
+        "-c",
+        "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')",
+    ]
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
     engine = LocalEngine(store, warm_start="random-ok", workers=1)
     events = list(engine.watch(engine.submit(from_document(body))))
-    assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
+    assert any(
+        "6 trials of random-ok are known to the sampler" in event.message for event in events
+    )
 
 
-def test_table_shows_waiting_trials_and_nodes(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_shows_waiting_trials_and_nodes(
+    server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     server.replay("gpu-unschedulable")
     shown = process("status", "gpu-unschedulable").stdout

@@ -20,7 +20,9 @@ def home(tmp_path: Path) -> Path:
     """A directory with two local studies and one of a cluster, and another store with one study."""
     for name in ("gan-bayes", "gan-tpe"):
         Store(tmp_path / ".gantune").of(EngineKind.LOCAL).submit(experiments.experiment(name=name))
-    Store(tmp_path / ".gantune").of(EngineKind.KATIB).submit(experiments.experiment(name="gan-bayes"))
+    Store(tmp_path / ".gantune").of(EngineKind.KATIB).submit(
+        experiments.experiment(name="gan-bayes")
+    )
     Store(tmp_path / "other").of(EngineKind.LOCAL).submit(experiments.experiment(name="gan-other"))
     return tmp_path
 
@@ -28,7 +30,11 @@ def home(tmp_path: Path) -> Path:
 def completed(home: Path, line: str, **env: str) -> list[str]:
     """What bash would offer after `line`."""
     words = line.split(" ")
-    asked = {"_GANTUNE_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    asked = {
+        "_GANTUNE_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
     plain = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
     done = subprocess.run(
         [sys.executable, "-c", "from tuner.cli import main; main()"],
@@ -42,7 +48,9 @@ def completed(home: Path, line: str, **env: str) -> list[str]:
     return [each.partition(",")[2] for each in done.stdout.split()]
 
 
-@pytest.mark.parametrize("command", ["status", "best", "report", "next", "confirm", "export", "retry", "stop", "logs"])
+@pytest.mark.parametrize(
+    "command", ["status", "best", "report", "next", "confirm", "export", "retry", "stop", "logs"]
+)
 def test_completes_names_of_studies(home: Path, command: str) -> None:
     assert completed(home, f"gantune {command} gan") == ["gan-bayes", "gan-tpe"]
 
@@ -64,4 +72,7 @@ def test_prints_the_script_of_shell(home: Path, shell: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "_GANTUNE_COMPLETE": f"{shell}_source"}
     command = [sys.executable, "-c", "from tuner.cli import main; main()"]
     done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
-    assert "_GANTUNE_COMPLETE" in done.stdout or "Shell completion is not supported for Bash" in done.stderr
+    assert (
+        "_GANTUNE_COMPLETE" in done.stdout
+        or "Shell completion is not supported for Bash" in done.stderr
+    )

@@ -57,14 +57,18 @@ def terminal() -> Iterator[tuple[Terminal, int]]:
 def home(tmp_path: Path) -> Path:
     (tmp_path / "stops.py").write_text(TRIAL)
     command, args = ["python", "-m", "stops"], ["${trialParameters.lr}"]
-    shape = document(command=command, args=args, parameters=[LR], trials=2, parallel=2, name="stops")
+    shape = document(
+        command=command, args=args, parameters=[LR], trials=2, parallel=2, name="stops"
+    )
     (tmp_path / "stops.yaml").write_text(json.dumps(shape))
     return tmp_path
 
 
 def test_breakpoint_has_the_terminal(home: Path, terminal: tuple[Terminal, int]) -> None:
     screen, theirs = terminal
-    process = start(home, "run", "stops.yaml", "--local", "--debug", stdin=theirs, stdout=theirs, stderr=theirs)
+    process = start(
+        home, "run", "stops.yaml", "--local", "--debug", stdin=theirs, stdout=theirs, stderr=theirs
+    )
     for _ in range(2):
         screen.wait_for("(Pdb) ")
         screen.say("p 'value', float(value) < 1")
@@ -79,7 +83,9 @@ def test_breakpoint_has_the_terminal(home: Path, terminal: tuple[Terminal, int])
 
 def test_quitting_the_debugger_ends_the_search(home: Path, terminal: tuple[Terminal, int]) -> None:
     screen, theirs = terminal
-    process = start(home, "run", "stops.yaml", "--local", "--debug", stdin=theirs, stdout=theirs, stderr=theirs)
+    process = start(
+        home, "run", "stops.yaml", "--local", "--debug", stdin=theirs, stdout=theirs, stderr=theirs
+    )
     screen.wait_for("(Pdb) ")
     screen.say("q")
     screen.wait_for("to continue: gantune run stops.yaml --local --debug")

@@ -31,7 +31,15 @@ def test_only_the_flags_that_carry_parameters():
 
 
 def test_a_flag_and_its_value_as_two_elements():
-    command = ["python", "train.py", "--verbose", "--lr", "${trialParameters.lr}", "--bs", "${trialParameters.bs}"]
+    command = [
+        "python",
+        "train.py",
+        "--verbose",
+        "--lr",
+        "${trialParameters.lr}",
+        "--bs",
+        "${trialParameters.bs}",
+    ]
     assert export.args(experiment(command, **BOTH), POINT) == ["--lr", "0.00042", "--bs", "64"]
 
 
@@ -41,20 +49,32 @@ def test_trial_parameter_may_rename_search_parameter():
 
 
 def test_an_element_that_carries_two():
-    found = export.args(experiment(["x", "--adam=${trialParameters.lr},${trialParameters.bs}"], **BOTH), POINT)
+    found = export.args(
+        experiment(["x", "--adam=${trialParameters.lr},${trialParameters.bs}"], **BOTH), POINT
+    )
     assert found == ["--adam=0.00042,64"]
 
 
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["sh", "-c", "train --lr=${trialParameters.lr} --bs=${trialParameters.bs}"], "shell script"),
+        (
+            ["sh", "-c", "train --lr=${trialParameters.lr} --bs=${trialParameters.bs}"],
+            "shell script",
+        ),
         (["/bin/bash", "-c", "train ${trialParameters.lr} ${trialParameters.bs}"], "shell script"),
         (["train", "${trialParameters.lr}", "${trialParameters.bs}"], "place matters"),
         (["train", "--lr=1", "${trialParameters.lr}"], "place matters"),
         (["python", "-m", "${trialParameters.lr}"], "place matters"),
         (["train", "--lr=${trialParameters.lr}"], "carries bs"),
-        (["train", "--lr=${trialParameters.lr}", "--out=/o/${trialSpec.Name}/${trialParameters.bs}"], "carries bs"),
+        (
+            [
+                "train",
+                "--lr=${trialParameters.lr}",
+                "--out=/o/${trialSpec.Name}/${trialParameters.bs}",
+            ],
+            "carries bs",
+        ),
     ],
 )
 def test_values_unfit_for_flags_are_refused(command, says):
@@ -76,7 +96,19 @@ def test_simplest_form_fits_the_command(command, parameters, form):
     assert export.simplest_form(experiment(command, **parameters), point) == form
 
 
-HOSTILE = ["; rm -rf /", "$(touch pwned)", "`touch pwned`", "a b", "'", '"', "*", "\n", "&& touch pwned", "-", "é"]
+HOSTILE = [
+    "; rm -rf /",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a b",
+    "'",
+    '"',
+    "*",
+    "\n",
+    "&& touch pwned",
+    "-",
+    "é",
+]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -113,8 +145,14 @@ def test_variables_survive_eval(value, tmp_path):
 
 
 def test_variables_have_the_names_that_the_container_uses():
-    entries = [{"name": "LEARNING_RATE", "value": "${trialParameters.lr}"}, {"name": "HOME", "value": "/tmp"}]
-    assert export.env(experiment(["x"], env=entries, **BOTH), POINT) == {"LEARNING_RATE": "0.00042", "bs": "64"}
+    entries = [
+        {"name": "LEARNING_RATE", "value": "${trialParameters.lr}"},
+        {"name": "HOME", "value": "/tmp"},
+    ]
+    assert export.env(experiment(["x"], env=entries, **BOTH), POINT) == {
+        "LEARNING_RATE": "0.00042",
+        "bs": "64",
+    }
 
 
 def test_two_parameters_cannot_share_a_variable():
@@ -124,7 +162,11 @@ def test_two_parameters_cannot_share_a_variable():
 
 def test_trial_directory_may_lie_under_its_mount():
     command = Command(argv=("x", "--out=/output/a", "/tmp"), mounts=("/tmp", "/output"))
-    assert command.inside(Path("/tmp/s")).argv == ("x", "--out=/tmp/s/mounts/output/a", "/tmp/s/mounts/tmp")
+    assert command.inside(Path("/tmp/s")).argv == (
+        "x",
+        "--out=/tmp/s/mounts/output/a",
+        "/tmp/s/mounts/tmp",
+    )
 
 
 def test_floats_read_back_exactly():
@@ -133,7 +175,9 @@ def test_floats_read_back_exactly():
     assert float(flag.removeprefix("--lr=")) == value
 
 
-@pytest.mark.parametrize("name", ["PATH", "path", "IFS", "LD_PRELOAD", "LD-PRELOAD", "BASH_ENV", "PYTHONPATH", "ENV"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "path", "IFS", "LD_PRELOAD", "LD-PRELOAD", "BASH_ENV", "PYTHONPATH", "ENV"]
+)
 def test_env_refuses_reserved_variables(name: str) -> None:
     with pytest.raises(CommandError, match="use --format json"):
         export.env(experiment(["x"]), {name: 1})

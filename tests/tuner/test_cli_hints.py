@@ -20,7 +20,10 @@ from tuner.cli import hints, main
 from tuner.cli.console import SafeConsole
 from tuner.store import EngineKind
 
-HINT = re.compile(r"`(gantune [^`]+)`|^(?:next|write the page|interrupted; to continue): (gantune .+)$", re.MULTILINE)
+HINT = re.compile(
+    r"`(gantune [^`]+)`|^(?:next|write the page|interrupted; to continue): (gantune .+)$",
+    re.MULTILINE,
+)
 STORE = "my studies"  # a name that must be quoted
 
 
@@ -32,7 +35,9 @@ def fresh() -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A directory with a study in a store of its own; one of its trials has failed."""
-    (tmp_path / "surface_trial.py").write_bytes((experiments.TRIALS / "surface_trial.py").read_bytes())
+    (tmp_path / "surface_trial.py").write_bytes(
+        (experiments.TRIALS / "surface_trial.py").read_bytes()
+    )
     args = [*experiments.ARGS, "--fail-above=4e-3"]
     with (tmp_path / "study.yaml").open("w") as file:
         YAML().dump(experiments.document("random", trials=6, args=args), file)
@@ -49,13 +54,17 @@ class Done:
 
 
 @pytest.fixture
-def gantune(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def gantune(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
     """Run a command line in this process."""
     monkeypatch.chdir(home)
     monkeypatch.delenv("GANTUNE_STORE", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(home / "none"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(home / "none")
+    )
 
     def run(*argv: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["gantune", *argv])
@@ -84,7 +93,13 @@ def test_named_commands_run_as_printed(gantune: Callable[..., Done], home: Path)
         gantune("logs", "study", "--trial", "99", *store),
     ]
     commands = set().union(*map(named, printed))
-    assert {command.split()[1] for command in commands} >= {"best", "next", "report", "status", "run"}, commands
+    assert {command.split()[1] for command in commands} >= {
+        "best",
+        "next",
+        "report",
+        "status",
+        "run",
+    }, commands
     for command in sorted(commands):
         assert f"--store '{STORE}'" in command
         done = gantune(*shlex.split(command)[1:])
@@ -107,7 +122,9 @@ def test_commands_without_options_stay_as_they_are(gantune: Callable[..., Done])
     assert "--store" not in done.out + done.err
 
 
-def test_cluster_options_are_repeated(server: Loopback, kubeconfig: Path, tmp_path: Path, capsys: object) -> None:
+def test_cluster_options_are_repeated(
+    server: Loopback, kubeconfig: Path, tmp_path: Path, capsys: object
+) -> None:
     server.replay("random-ok")
     with pytest.raises(SystemExit):
         main(["stop", "random-ok", "--context", "loopback", "-n", "gan", "--store", str(tmp_path)])
@@ -129,7 +146,9 @@ def test_completing_twice_changes_nothing(gantune: Callable[..., Done]) -> None:
     assert hints.complete("`gantune best x --local`") == "`gantune best x --local --store s`"
 
 
-@pytest.mark.parametrize("verb", ["logs", "stop", "watch", "delete", "extend", "status", "retry", "check-store"])
+@pytest.mark.parametrize(
+    "verb", ["logs", "stop", "watch", "delete", "extend", "status", "retry", "check-store"]
+)
 def test_unknown_study_is_the_same_everywhere(gantune: Callable[..., Done], verb: str) -> None:
     more = ["--max-trials", "9"] if verb == "extend" else []
     done = gantune(verb, "nope", *more)
@@ -162,7 +181,9 @@ def test_chosen_number_of_trials_is_stored(gantune: Callable[..., Done], home: P
 
 def test_line_with_a_command_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     console = SafeConsole(width=40)
-    console.show(Text("part of the difference may be seed noise: run `gantune confirm study --top 3`"))
+    console.show(
+        Text("part of the difference may be seed noise: run `gantune confirm study --top 3`")
+    )
     console.show(Text("a line of more than forty columns that names no command"))
     said = capsys.readouterr().out
     assert "`gantune confirm study --top 3`\n" in said

@@ -30,7 +30,9 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_newcomer_gets_a_best_trial(home: Path) -> None:
-    drafted = gantune(home, "init", "--trials", "4", "--", "python", "moons.py", "--lr", "0.1", "--bs", "32")
+    drafted = gantune(
+        home, "init", "--trials", "4", "--", "python", "moons.py", "--lr", "0.1", "--bs", "32"
+    )
     assert drafted.returncode == 0, drafted.stderr
     assert drafted.stderr.splitlines()[-1] == "next: gantune run moons.yaml --local"
     checked = gantune(home, "check", "--strict", "moons.yaml")
@@ -42,7 +44,9 @@ def test_newcomer_gets_a_best_trial(home: Path) -> None:
     assert best.stdout.startswith("--lr ")
     first = gantune(home, "status", "moons").stdout
     assert " 0.1 " in first, "the program's own values run first"
-    confirmed = gantune(home, "confirm", "moons", "--top", "1", "--seeds", "2", "-o", "confirm.yaml")
+    confirmed = gantune(
+        home, "confirm", "moons", "--top", "1", "--seeds", "2", "-o", "confirm.yaml"
+    )
     assert confirmed.returncode == 0, "the drafted manifest sets the seed that confirm varies"
 
 
@@ -78,7 +82,19 @@ def test_drafted_manifest_says_what_it_found(home: Path) -> None:
 
 def test_odd_words_stay_data(home: Path) -> None:
     odd = ["", "yes", "a b", "'\"$(HOME)#", "ü: {x}", "-1", "0x10", "multi\nline"]
-    done = gantune(home, "init", "-o", "odd.yaml", "--maximize", "--", "python", "weird.py", "--lr", "0.1", *odd)
+    done = gantune(
+        home,
+        "init",
+        "-o",
+        "odd.yaml",
+        "--maximize",
+        "--",
+        "python",
+        "weird.py",
+        "--lr",
+        "0.1",
+        *odd,
+    )
     assert done.returncode == 0, done.stderr
     made = load(home / "odd.yaml")
     container = made.template.spec["spec"]["template"]["spec"]["containers"][0]

@@ -20,7 +20,9 @@ WIDE = {f"parameter_{index}": 0.123456 for index in range(12)}
 
 
 def draw(renderable: object, width: int = 80, height: int = 24) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    console = Console(
+        file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None
+    )
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -50,7 +52,10 @@ def test_twelve_parameters_share_one_column_at_80():
 
 def test_narrow_table_shows_objective_first():
     done = [trial(number, TrialState.SUCCEEDED, 2.0 + number, lr=0.1, bs=8) for number in range(2)]
-    equal = [replace(one, metrics={"generator_loss": 0.7, "loss": 0.7, "copied": 0.0, **one.metrics}) for one in done]
+    equal = [
+        replace(one, metrics={"generator_loss": 0.7, "loss": 0.7, "copied": 0.0, **one.metrics})
+        for one in done
+    ]
     header = draw(table.trials(result(*equal), equal, 80))[0].split()
     assert header == ["#", "state", "fd", "lr", "bs", "generator_loss", "copied", "time"]
     by_loss = replace(result(*equal), objective=Objective("loss", Goal.MINIMIZE))
@@ -91,10 +96,13 @@ def test_time_left_follows_recently_finished_trials():
     shown = live.Screen(10, clock=lambda: now[0])
 
     def ended(number: int, seconds: int) -> Trial:
-        return replace(trial(number, TrialState.SUCCEEDED, 1.0), ended=began + timedelta(seconds=seconds))
+        return replace(
+            trial(number, TrialState.SUCCEEDED, 1.0), ended=began + timedelta(seconds=seconds)
+        )
 
     before = [ended(number, -number) for number in range(4)]
-    shown.update(result(*before, trial(4, TrialState.RUNNING)))  # an earlier run's, or a watch's that came late
+    # an earlier run's, or a watch's that came late
+    shown.update(result(*before, trial(4, TrialState.RUNNING)))
     assert shown.left() == ""
     now[0] += 60
     shown.update(result(*before, ended(4, 30), ended(5, 60)))
@@ -107,9 +115,14 @@ def test_live_table_says_while_the_sampler_chooses():
     def progress(count: int, total: int | None, **states: str) -> str:
         result = search(count)
         trials = (
-            replace(trial, state=TrialState(states.get(f"t{trial.number}", "Succeeded"))) for trial in result.trials
+            replace(trial, state=TrialState(states.get(f"t{trial.number}", "Succeeded")))
+            for trial in result.trials
         )
-        return "".join(draw(screen(replace(result, state=StudyState.RUNNING, trials=tuple(trials)), total=total)))
+        return "".join(
+            draw(
+                screen(replace(result, state=StudyState.RUNNING, trials=tuple(trials)), total=total)
+            )
+        )
 
     assert "3/20 trials, choosing trial 3, 0:" in progress(3, 20)
     assert "3 trials, choosing trial 3, 0:" in progress(3, None)
@@ -118,7 +131,9 @@ def test_live_table_says_while_the_sampler_chooses():
 
 
 def test_markup_in_a_value_is_text():
-    hostile = trial(0, TrialState.SUCCEEDED, 1.0, act="[red]x[/red] [link=file:///etc]y", other="a\nb\x1b[31m")
+    hostile = trial(
+        0, TrialState.SUCCEEDED, 1.0, act="[red]x[/red] [link=file:///etc]y", other="a\nb\x1b[31m"
+    )
     text = "\n".join(draw(table.trials(result(hostile), [hostile], 120), 120))
     assert "[red]x[/red] [link=file:///etc]y" in text
     assert "\x1b[31m" not in text
@@ -142,7 +157,9 @@ def events() -> list[Event]:
     last = result(ended)
     return [
         Event(EventKind.TRIAL_STARTED, result(begun, state=StudyState.RUNNING), begun),
-        Event(EventKind.WARNING, result(begun, state=StudyState.RUNNING), message="disk nearly full"),
+        Event(
+            EventKind.WARNING, result(begun, state=StudyState.RUNNING), message="disk nearly full"
+        ),
         Event(EventKind.TRIAL_REPORTED, result(begun, state=StudyState.RUNNING), begun),
         Event(EventKind.TRIAL_ENDED, last, ended),
         Event(EventKind.STUDY_ENDED, last),
@@ -159,10 +176,14 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert err == "warning: disk nearly full\n"
 
 
-@pytest.mark.parametrize(("state", "word"), [(TrialState.WAITING, "waits"), (TrialState.RUNNING, "runs")])
+@pytest.mark.parametrize(
+    ("state", "word"), [(TrialState.WAITING, "waits"), (TrialState.RUNNING, "runs")]
+)
 def test_reason_has_the_word_of_the_state(state, word):
     slow = Trial(3, "s-3", state, {"lr": 0.1}, reason="NodeNotReady: node lab does not answer")
-    shown = live.line(Event(EventKind.TRIAL_REPORTED, result(slow, state=StudyState.RUNNING), slow), 4)
+    shown = live.line(
+        Event(EventKind.TRIAL_REPORTED, result(slow, state=StudyState.RUNNING), slow), 4
+    )
     assert shown == f"trial 3 {word}: NodeNotReady: node lab does not answer"
 
 
@@ -192,7 +213,8 @@ def test_the_live_display_gives_the_cursor_back(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3723, "1:02:03"), (-1, "0:00")]
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3723, "1:02:03"), (-1, "0:00")],
 )
 def test_durations_are_short_words(seconds, text):
     assert table.duration(seconds) == text

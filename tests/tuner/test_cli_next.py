@@ -21,7 +21,9 @@ COMMENT = "# written by hand\n"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished study of 16 trials."""
     folder = tmp_path_factory.mktemp("next")
-    (folder / "surface_trial.py").write_bytes((experiments.TRIALS / "surface_trial.py").read_bytes())
+    (folder / "surface_trial.py").write_bytes(
+        (experiments.TRIALS / "surface_trial.py").read_bytes()
+    )
     with (folder / "study.yaml").open("w") as file:
         file.write(COMMENT)
         YAML().dump(experiments.document("sobol", trials=16, parallel=4), file)
@@ -37,7 +39,9 @@ def test_next_search_runs_where_trials_are_better(home: Path) -> None:
     changes = done.stderr.splitlines()[:-1]
     assert [line for line in changes if line.startswith("shrink lr to [")]
     flat = " ".join(text.replace("#", " ").split())
-    assert all(" ".join(change.split()) in flat for change in changes), "each reason is a comment in the file"
+    assert all(" ".join(change.split()) in flat for change in changes), (
+        "each reason is a comment in the file"
+    )
     last = done.stderr.splitlines()[-1]
     assert last == "next: gantune run again.yaml --local --warm-start local/study"
     ran = gantune(home, *last.split()[2:], "--max-trials", "6", "--fresh")
@@ -64,7 +68,9 @@ def test_keeps_an_existing_file(home: Path) -> None:
 
 
 def test_few_trials_change_nothing(home: Path) -> None:
-    (home / "two.yaml").write_text((home / "study.yaml").read_text().replace("name: study", "name: two"))
+    (home / "two.yaml").write_text(
+        (home / "study.yaml").read_text().replace("name: study", "name: two")
+    )
     assert gantune(home, "run", "two.yaml", "--local", "--max-trials", "2").returncode == 0
     done = gantune(home, "next", "two", "-o", "two-next.yaml")
     assert "no change: there are too few trials, or they show no trend" in done.stderr

@@ -25,29 +25,43 @@ from tuner.store import EngineKind, Store
 __all__ = ["home"]  # a fixture
 POINT = {"lr": 1e-3, "bs": 64, "loss": "it's", "beta1": "0.5"}
 CARRIED = {"lr": "lr", "bs": "bs", "loss": "loss", "beta1": "beta1"}
-FLAGS = ["--lr=${trialParameters.lr}", "--bs", "${trialParameters.bs}", "--loss=${trialParameters.loss}"]
+FLAGS = [
+    "--lr=${trialParameters.lr}",
+    "--bs",
+    "${trialParameters.bs}",
+    "--loss=${trialParameters.loss}",
+]
 
 
 def test_command_of_the_manifest_trains_anywhere() -> None:
     line = training.Trainer(load("manifests/bayes.yaml")).line({"lr": 0.002, "bs": 77})
-    assert line == "python -m trainer --lr=0.002 --bs=77 --epochs=100 --seed=0 --evals=5 --samples=10000 --resume=auto"
+    assert (
+        line
+        == "python -m trainer --lr=0.002 --bs=77 --epochs=100 --seed=0 --evals=5 --samples=10000 --resume=auto"
+    )
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    made = experiment(["python", "a b.py"], args=[*FLAGS, "--b1=${trialParameters.beta1}"], **CARRIED)
+    made = experiment(
+        ["python", "a b.py"], args=[*FLAGS, "--b1=${trialParameters.beta1}"], **CARRIED
+    )
     assert shlex.split(training.Trainer(made).line(POINT)) == [
         "python", "a b.py", "--lr=0.001", "--bs", "64", "--loss=it's", "--b1=0.5"
     ]  # fmt: skip
 
 
 def test_variables_precede_the_command() -> None:
-    made = experiment(["x", *FLAGS], env=[{"name": "BETA", "value": "${trialParameters.beta1}"}], **CARRIED)
+    made = experiment(
+        ["x", *FLAGS], env=[{"name": "BETA", "value": "${trialParameters.beta1}"}], **CARRIED
+    )
     assert training.Trainer(made).line(POINT).startswith("BETA=0.5 x --lr=0.001")
 
 
 def test_shell_scripts_are_filled_in() -> None:
     made = experiment(
-        ["sh", "-c", "train ${trialParameters.lr} ${trialParameters.trial}"], lr="lr", trial="${trialSpec.Name}"
+        ["sh", "-c", "train ${trialParameters.lr} ${trialParameters.trial}"],
+        lr="lr",
+        trial="${trialSpec.Name}",
     )
     assert training.Trainer(made).line({"lr": 0.5}) == "sh -c 'train 0.5 training'"
 
@@ -79,7 +93,9 @@ def test_summary_names_best_importances_and_page(stored: Path) -> None:
 
 def test_summary_says_what_was_gained(stored: Path) -> None:
     studies = Store(stored / ".gantune").of(EngineKind.KATIB)
-    studies.save_result(replace(search(20), name="gan-random", baseline=search(20).trials[1].parameters))
+    studies.save_result(
+        replace(search(20), name="gan-random", baseline=search(20).trials[1].parameters)
+    )
     code, out, err = gantune(stored, "report", "gan-random")
     assert code == 0, err
     assert "better than the baseline" in " ".join(out.split())
@@ -96,12 +112,16 @@ def test_writes_page_to_a_file_and_to_stdout(stored: Path) -> None:
 
 def test_compares_studies_of_both_engines(stored: Path) -> None:
     (stored / "trial.sh").write_text(SCRIPT)
-    (stored / "toy.yaml").write_text(MANIFEST.format(name="gan-random", count=4, script=stored / "trial.sh"))
+    (stored / "toy.yaml").write_text(
+        MANIFEST.format(name="gan-random", count=4, script=stored / "trial.sh")
+    )
     assert gantune(stored, "run", "toy.yaml", "--local")[0] == 0
     code, _, err = gantune(stored, "report", "gan-random")
     assert code == 2
     assert "--local or --cluster" in err
-    code, _, err = gantune(stored, "report", "local/gan-random", "katib/gan-random", "-o", "both.html")
+    code, _, err = gantune(
+        stored, "report", "local/gan-random", "katib/gan-random", "-o", "both.html"
+    )
     assert code == 0, err
     text = (stored / "both.html").read_text()
     assert "gan-random (local)" in text
@@ -118,7 +138,9 @@ def test_copied_command_trains_the_trial_again(home: Path) -> None:
     text = html.unescape((home / "page.html").read_text())
     best = json.loads(gantune(home, "best", "toy", "--format", "json")[1])
     line = next(
-        line for line in re.findall(r'data-command="(sh [^"]*)"', text) if repr(best["parameters"]["lr"]) in line
+        line
+        for line in re.findall(r'data-command="(sh [^"]*)"', text)
+        if repr(best["parameters"]["lr"]) in line
     )
     run = subprocess.run(line, shell=True, cwd=home, capture_output=True, text=True, check=True)
     assert run.stdout.split()[-1] == f"fd={best['metrics']['fd']!r}"

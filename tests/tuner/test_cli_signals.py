@@ -24,7 +24,9 @@ def test_the_first_ctrl_c_finishes_the_running_trials(home):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out.count(" done  fd=") == 2
-    assert err.splitlines()[-1] == "interrupted; to continue: gantune run toy.yaml --local --workers 2"
+    assert (
+        err.splitlines()[-1] == "interrupted; to continue: gantune run toy.yaml --local --workers 2"
+    )
     code, out, _ = gantune(home, "run", "toy.yaml", "--local", "--workers", "2")
     assert (code, out.count(" done  fd=")) == (0, 2)
 
@@ -55,7 +57,9 @@ SLOW_FILTER = """  metricsCollectorSpec:
 @pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
 def test_stops_while_it_reads_a_slow_log(home, signals, code):
     """The filter takes many seconds for this line; the trial whose metrics were not read runs again."""
-    (home / "trial.sh").write_text("head -c 400000 /dev/zero | sed 's/\\x00/fd=1 /g'; echo; touch ../done\n")
+    (home / "trial.sh").write_text(
+        "head -c 400000 /dev/zero | sed 's/\\x00/fd=1 /g'; echo; touch ../done\n"
+    )
     manifest = MANIFEST.format(name="slow", count=2, script=home / "trial.sh")
     (home / "slow.yaml").write_text(manifest.replace("  trialTemplate:\n", SLOW_FILTER))
     process = start(home, "run", "slow.yaml", "--local", "--workers", "1")

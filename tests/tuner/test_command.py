@@ -21,13 +21,21 @@ def built(**options: Any) -> Command:
 
 
 def test_parameters_are_substituted_anywhere_as_text() -> None:
-    command = built(args=["--lr=${trialParameters.lr}", "a${trialParameters.bs}b${trialParameters.bs}", "${other}"])
+    command = built(
+        args=[
+            "--lr=${trialParameters.lr}",
+            "a${trialParameters.bs}b${trialParameters.bs}",
+            "${other}",
+        ]
+    )
     assert command.argv == ("python", "-m", "surface_trial", "--lr=0.001", "a64b64", "${other}")
     assert command.module == "surface_trial"
 
 
 def test_trial_spec_references() -> None:
-    shape = document(args=["${trialParameters.name}", "${trialParameters.kind}", "${trialParameters.team}"])
+    shape = document(
+        args=["${trialParameters.name}", "${trialParameters.kind}", "${trialParameters.team}"]
+    )
     template = shape["spec"]["trialTemplate"]
     template["trialSpec"]["metadata"] = {"labels": {"team": "gan"}}
     for name, key in (("name", "Name"), ("kind", "Kind"), ("team", "Labels[team]")):
@@ -49,7 +57,9 @@ def test_env_from_the_cluster_must_be_set_here(monkeypatch: pytest.MonkeyPatch) 
     assert built(container={"env": fields}).env["ME"] == "study-4"
     secret = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
     monkeypatch.delenv("TOKEN", raising=False)
-    with pytest.raises(UnsupportedError, match=r"env TOKEN comes from the cluster \(secretKeyRef\).*Set TOKEN"):
+    with pytest.raises(
+        UnsupportedError, match=r"env TOKEN comes from the cluster \(secretKeyRef\).*Set TOKEN"
+    ):
         built(container={"env": secret})
     monkeypatch.setenv("TOKEN", "abc")
     assert built(container={"env": secret}).env["TOKEN"] == "abc"
@@ -70,7 +80,9 @@ def test_mounts_become_directories_of_the_trial(tmp_path: Path) -> None:
     ]
     env = [{"name": "WHERE", "value": "/out"}]
     args = ["--a=/out/x", "/output", "/layout/out", "/out/keep/y:/out", "/data/z", "cd /out&& ls"]
-    command = built(pod=pod, container={"volumeMounts": mounts, "env": env}, args=args).inside(tmp_path)
+    command = built(pod=pod, container={"volumeMounts": mounts, "env": env}, args=args).inside(
+        tmp_path
+    )
     own = f"{tmp_path}/mounts"
     assert command.argv[3:] == (
         f"--a={own}/out/x",
@@ -90,7 +102,9 @@ def test_shortest_deadline_counts() -> None:
 
 def test_container_without_command_is_refused() -> None:
     shape = document()
-    del shape["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    del shape["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0][
+        "command"
+    ]
     with pytest.raises(CommandError, match="has no command"):
         build(manifest.from_document(shape), "t", POINT)
 
@@ -101,7 +115,13 @@ def test_python_module_is_recognised(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [("python", "a.py"), ("python", "-u", "-m", "a"), ("sh", "-c", "python -m a"), ("pypy", "-m", "a")]
+    "argv",
+    [
+        ("python", "a.py"),
+        ("python", "-u", "-m", "a"),
+        ("sh", "-c", "python -m a"),
+        ("pypy", "-m", "a"),
+    ],
 )
 def test_other_commands_are_no_modules(argv: tuple[str, ...]) -> None:
     assert Command(argv).module == ""
@@ -145,11 +165,15 @@ def test_other_commands_see_no_shell(line: list[str]) -> None:
     assert built(command=line, args=[]).argv == tuple(line)
 
 
-@pytest.mark.parametrize("value", ["a b", "$(touch x)", "`touch x`", "'; touch x; '", '"; touch x; "', "&&", "\\", "*"])
+@pytest.mark.parametrize(
+    "value", ["a b", "$(touch x)", "`touch x`", "'; touch x; '", '"; touch x; "', "&&", "\\", "*"]
+)
 def test_values_in_shell_lines_are_data(tmp_path: Path, value: str) -> None:
     p = "${trialParameters.lr}"
     args = [p, f'"{p}"', f"'{p}'", "$(LR)", '"$(LR)"', "|", "cat"]
-    what = experiment(command=["printf", "'%s\\n'"], args=args, container={"env": [{"name": "LR", "value": p}]})
+    what = experiment(
+        command=["printf", "'%s\\n'"], args=args, container={"env": [{"name": "LR", "value": p}]}
+    )
     command = build(what, "study-4", {"lr": value, "bs": 1})
     assert run_line(command.argv, tmp_path).splitlines() == [value] * 5
     assert list(tmp_path.iterdir()) == []
@@ -182,11 +206,18 @@ def test_init_containers_share_volumes_by_name(tmp_path: Path) -> None:
         "command": ["cp", "a", "/init/b"],
         "volumeMounts": [{"name": "out", "mountPath": "/init"}],
     }
-    second = {"name": "second", "command": ["echo", "$(X)"], "env": [{"name": "X", "value": "${trialParameters.bs}"}]}
+    second = {
+        "name": "second",
+        "command": ["echo", "$(X)"],
+        "env": [{"name": "X", "value": "${trialParameters.bs}"}],
+    }
     sidecar = {"name": "proxy", "command": ["proxy"], "restartPolicy": "Always"}
     pod, container = volume("/out", initContainers=[first, second, sidecar])
     command = built(pod=pod, container=container).inside(tmp_path)
-    assert [one.argv for one in command.init] == [("cp", "a", f"{tmp_path}/mounts/out/b"), ("echo", "64")]
+    assert [one.argv for one in command.init] == [
+        ("cp", "a", f"{tmp_path}/mounts/out/b"),
+        ("echo", "64"),
+    ]
     assert [one.name for one in command.init] == ["first", "second"]
 
 
@@ -207,14 +238,19 @@ def test_warnings_name_what_does_not_run() -> None:
     spec["parallelism"] = 3
     found = warnings(manifest.from_document(shape))
     assert len(found) == 2
-    assert "container main takes variables from configMap settings, secret token (envFrom)" in found[0]
+    assert (
+        "container main takes variables from configMap settings, secret token (envFrom)" in found[0]
+    )
     assert "do not run: 2 further pods, container proxy, sidecar agent" in found[1]
     assert warnings(experiment()) == []
 
 
 def test_primary_replica_is_chosen_and_others_named() -> None:
     def replica(count: int, program: str) -> dict[str, Any]:
-        return {"replicas": count, "template": {"spec": {"containers": [{"name": "main", "command": [program]}]}}}
+        return {
+            "replicas": count,
+            "template": {"spec": {"containers": [{"name": "main", "command": [program]}]}},
+        }
 
     shape = document()
     template = shape["spec"]["trialTemplate"]
@@ -242,7 +278,9 @@ def test_train_job_runs_its_trainer() -> None:
     assert warnings(what)[0].endswith("do not run: 1 further nodes")
 
 
-@pytest.mark.parametrize(("name", "value"), [("A=B", "x"), ("", "x"), ("A\0", "x"), ("\ud800", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("A=B", "x"), ("", "x"), ("A\0", "x"), ("\ud800", "x")]
+)
 def test_impossible_env_names_are_refused(name: str, value: str) -> None:
     with pytest.raises(CommandError, match="must have no '=' and no NUL"):
         built(container={"env": [{"name": name, "value": value}]})

@@ -69,7 +69,9 @@ def test_takes_the_best_distinct_trials() -> None:
     ],
 )
 def test_varies_the_seed_of_the_manifest(args: list[str], seeds: str) -> None:
-    what = manifest.from_document(made.document(args=[*made.ARGS, *args], goal=1.0, early_stopping={"start_step": "2"}))
+    what = manifest.from_document(
+        made.document(args=[*made.ARGS, *args], goal=1.0, early_stopping={"start_step": "2"})
+    )
     (again,) = experiments(what, [BEST], 3)
     assert again.name == "study-confirm-7"
     assert (again.algorithm.name, again.max_trials, again.early_stopping, again.objective.goal) == (
@@ -84,8 +86,14 @@ def test_varies_the_seed_of_the_manifest(args: list[str], seeds: str) -> None:
 
 
 def test_varies_a_seed_in_a_script_or_variable() -> None:
-    script = ["sh", "-c", "cd /tmp && python train.py --lr ${trialParameters.lr} --seed 12 | tee log"]
-    (again,) = experiments(manifest.from_document(made.document(command=script, args=[])), [BEST], 2)
+    script = [
+        "sh",
+        "-c",
+        "cd /tmp && python train.py --lr ${trialParameters.lr} --seed 12 | tee log",
+    ]
+    (again,) = experiments(
+        manifest.from_document(made.document(command=script, args=[])), [BEST], 2
+    )
     assert (
         container(again)["command"][2]
         == "cd /tmp && python train.py --lr 0.001 --seed ${trialParameters.seed} | tee log"
@@ -104,7 +112,9 @@ def test_manifest_without_seed_is_refused() -> None:
     assert sum(word.startswith("--seed=") for word in container(again)["args"]) == 1
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "manifests").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_shipped_manifest_can_be_confirmed(path: Path) -> None:
     what = manifest.load(path)
     values = {p.name: p.choices[0] if hasattr(p, "choices") else p.low for p in what.parameters}
@@ -186,7 +196,9 @@ def test_confirms_on_this_machine(home: Path) -> None:
     shape = json.loads(done.stdout)
     assert shape["exceeds_noise"]
     assert [row["parameters"]["lr"] for row in shape["ranked"]] == ["1e-4", "5e-4"]
-    assert all(len(set(row["values"])) == 4 for row in shape["ranked"]), "each seed gives another value"
+    assert all(len(set(row["values"])) == 4 for row in shape["ranked"]), (
+        "each seed gives another value"
+    )
     assert shape["ranked"][0]["searched"] not in shape["ranked"][0]["values"], (
         "the seed of the search is not used again"
     )
@@ -194,7 +206,12 @@ def test_confirms_on_this_machine(home: Path) -> None:
     assert "exceeds seed noise" in again.stdout
     table = gantune(home, "confirm", "study", "--top", "2", "--show")
     assert "rank  trial" in table.stdout
-    assert json.loads(gantune(home, "confirm", "study", "--top", "2", "--show", "--format", "json").stdout) == shape
+    assert (
+        json.loads(
+            gantune(home, "confirm", "study", "--top", "2", "--show", "--format", "json").stdout
+        )
+        == shape
+    )
 
 
 def test_writes_experiments_for_a_cluster(home: Path) -> None:
@@ -204,16 +221,24 @@ def test_writes_experiments_for_a_cluster(home: Path) -> None:
     with (home / "confirm.yaml").open() as file:
         names = [document["metadata"]["name"] for document in YAML(typ="safe").load_all(file)]
     assert names == [
-        study_name("study", trial) for trial in top(Store(home / ".gantune").of(EngineKind.LOCAL).result("study"), 2)
+        study_name("study", trial)
+        for trial in top(Store(home / ".gantune").of(EngineKind.LOCAL).result("study"), 2)
     ]
     assert gantune(home, "confirm", "study", "-o", "confirm.yaml").returncode == 2
 
 
 def test_nothing_to_confirm_is_one_line(home: Path) -> None:
     shutil.copy(home / "study.yaml", home / "bad.yaml")
-    text = (home / "bad.yaml").read_text().replace("name: study", "name: bad").replace("noisy.py", "missing.py")
+    text = (
+        (home / "bad.yaml")
+        .read_text()
+        .replace("name: study", "name: bad")
+        .replace("noisy.py", "missing.py")
+    )
     (home / "bad.yaml").write_text(text)
     assert gantune(home, "run", "bad.yaml", "--local").returncode == 1
     done = gantune(home, "confirm", "bad")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith("bad has no trial with a finite fd, so there is none to confirm")
+    assert done.stderr.splitlines()[-1].endswith(
+        "bad has no trial with a finite fd, so there is none to confirm"
+    )

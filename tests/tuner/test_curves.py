@@ -26,12 +26,17 @@ def values(folder: Path, trial: str) -> list[float]:
 
 
 def test_returns_what_was_written(tmp_path: Path) -> None:
-    both = ObservationLog([Observation("fd", 2.0, TIME), Observation("sw", 1.0), Observation("fd", 1.5, TIME)])
+    both = ObservationLog(
+        [Observation("fd", 2.0, TIME), Observation("sw", 1.0), Observation("fd", 1.5, TIME)]
+    )
     with curves.Writer(tmp_path) as writer:
         assert writer.add("t-0", both)
         assert not writer.add("t-1", ObservationLog())
     assert curves.read(tmp_path) == {
-        "t-0": {"fd": (Observation("fd", 2.0, TIME), Observation("fd", 1.5, TIME)), "sw": (Observation("sw", 1.0),)}
+        "t-0": {
+            "fd": (Observation("fd", 2.0, TIME), Observation("fd", 1.5, TIME)),
+            "sw": (Observation("sw", 1.0),),
+        }
     }
 
 
@@ -70,7 +75,8 @@ def test_torn_line_loses_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"[1]", b"{}", b'{"trial": "t", "metrics": 3}', b'{"trial": "t", "metrics": {"fd": [1]}}']
+    "line",
+    [b"[1]", b"{}", b'{"trial": "t", "metrics": 3}', b'{"trial": "t", "metrics": {"fd": [1]}}'],
 )
 def test_foreign_lines_are_ignored(line: bytes, tmp_path: Path) -> None:
     (tmp_path / curves.FILE).write_bytes(line + b"\n\xff\n")

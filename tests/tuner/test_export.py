@@ -22,7 +22,12 @@ from typing import Any
 import optuna
 import pandas
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from ruamel.yaml import YAML
 
 from tests.tuner import experiments, samples
@@ -40,7 +45,9 @@ EXPERIMENT = samples.experiment(["x"])
 def curves_of(result: Result) -> dict[str, Curves]:
     """Three reports of fd for each trial that has one."""
     return {
-        trial.name: {"fd": tuple(Observation("fd", trial.metrics["fd"] * factor) for factor in (3, 2, 1))}
+        trial.name: {
+            "fd": tuple(Observation("fd", trial.metrics["fd"] * factor) for factor in (3, 2, 1))
+        }
         for trial in result.trials
         if trial.metrics
     }
@@ -95,19 +102,28 @@ def test_journal_holds_the_same_study(tmp_path: Path) -> None:
 def test_bulk_rows_equal_those_of_optuna(tmp_path: Path) -> None:
     result = samples.search(20)
     seen = curves_of(result)
-    odd = {"fd": tuple(Observation("fd", value) for value in (math.nan, math.inf, -math.inf, 1e300))}
+    odd = {
+        "fd": tuple(Observation("fd", value) for value in (math.nan, math.inf, -math.inf, 1e300))
+    }
     seen[result.trials[0].name] = odd
     write(tmp_path / "study.db", "optuna", result, EXPERIMENT, seen)
     ours = loaded(tmp_path / "study.db")
     theirs = optuna.create_study(study_name="study", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     theirs.add_trials(ours.get_trials())
-    for table in ("trials", "trial_values", "trial_params", "trial_user_attributes", "trial_intermediate_values"):
+    for table in (
+        "trials",
+        "trial_values",
+        "trial_params",
+        "trial_user_attributes",
+        "trial_intermediate_values",
+    ):
         with (
             closing(sqlite3.connect(tmp_path / "study.db")) as one,
             closing(sqlite3.connect(tmp_path / "optuna.db")) as two,
         ):
             read = [base.execute(f"select * from {table}").fetchall() for base in (one, two)]
-        rows = [sorted((row[1:] for row in found), key=repr) for found in read]  # without their own ids
+        # without their own ids
+        rows = [sorted((row[1:] for row in found), key=repr) for found in read]
         assert rows[0], table
         assert rows[0] == rows[1], table
     ours.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
@@ -119,7 +135,12 @@ def test_every_state_is_stored(tmp_path: Path, state: TrialState) -> None:
     value = 3.0 if state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED) else None
     result = samples.result(samples.trial(0, state, value, lr=1e-3, bs=64, loss="ns", beta1="0.5"))
     (theirs,) = loaded(exported(tmp_path, "optuna", result)).get_trials()
-    names = {"Succeeded": "COMPLETE", "EarlyStopped": "PRUNED", "Running": "RUNNING", "Waiting": "WAITING"}
+    names = {
+        "Succeeded": "COMPLETE",
+        "EarlyStopped": "PRUNED",
+        "Running": "RUNNING",
+        "Waiting": "WAITING",
+    }
     assert theirs.state.name == names.get(state.value, "FAIL")
 
 
@@ -129,8 +150,16 @@ LOG = Distribution.LOG_UNIFORM
 @pytest.mark.parametrize(
     ("parameter", "values", "expected"),
     [
-        (Double("x", 1e-5, 1e-2, distribution=LOG), [1e-3], FloatDistribution(1e-5, 1e-2, log=True)),
-        (Double("x", 0.0, 1.0, distribution=Distribution.NORMAL), [0.5], FloatDistribution(0.0, 1.0)),
+        (
+            Double("x", 1e-5, 1e-2, distribution=LOG),
+            [1e-3],
+            FloatDistribution(1e-5, 1e-2, log=True),
+        ),
+        (
+            Double("x", 0.0, 1.0, distribution=Distribution.NORMAL),
+            [0.5],
+            FloatDistribution(0.0, 1.0),
+        ),
         (Double("x", 0.0, 1.0, step=0.3), [0.3], FloatDistribution(0.0, 0.9, step=0.3)),
         (Double("x", 0.0, 1.0, step=0.3), [0.4], FloatDistribution(0.0, 1.0)),
         (Double("x", 0.0, 1.0), [1.0000001], FloatDistribution(0.0, 1.0000001)),
@@ -144,7 +173,9 @@ LOG = Distribution.LOG_UNIFORM
     ],
     ids=str,
 )
-def test_distribution_holds_all_values(parameter: Parameter, values: list[Value], expected: BaseDistribution) -> None:
+def test_distribution_holds_all_values(
+    parameter: Parameter, values: list[Value], expected: BaseDistribution
+) -> None:
     assert distribution(parameter, values) == expected
 
 
@@ -194,7 +225,9 @@ def test_dataframe_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished study that reports three times."""
     tmp_path = tmp_path_factory.mktemp("export")
-    (tmp_path / "surface_trial.py").write_bytes((experiments.TRIALS / "surface_trial.py").read_bytes())
+    (tmp_path / "surface_trial.py").write_bytes(
+        (experiments.TRIALS / "surface_trial.py").read_bytes()
+    )
     what = experiments.document("random", trials=3, args=[*experiments.ARGS, "--reports=3"])
     with (tmp_path / "study.yaml").open("w") as file:
         YAML().dump(what, file)
@@ -209,9 +242,14 @@ def environment() -> dict[str, str]:
 
 def test_exports_a_local_study(home: Path) -> None:
     done = gantune(home, "export", "study", "--to", "optuna")
-    assert done.stderr == "study.db: 3 trials of study, an Optuna storage (SQLite), with learning curves\n"
+    assert (
+        done.stderr
+        == "study.db: 3 trials of study, an Optuna storage (SQLite), with learning curves\n"
+    )
     trials = loaded(home / "study.db").get_trials()
-    assert all(32 <= trial.params["bs"] <= 128 and 1e-5 <= trial.params["lr"] <= 1e-2 for trial in trials)
+    assert all(
+        32 <= trial.params["bs"] <= 128 and 1e-5 <= trial.params["lr"] <= 1e-2 for trial in trials
+    )
     assert [list(trial.intermediate_values) for trial in trials] == [[0, 1, 2]] * 3
     again = gantune(home, "export", "study", "--to", "optuna")
     assert (again.returncode, "study.db exists" in again.stderr) == (2, True)
@@ -245,12 +283,16 @@ def test_dashboard_shows_the_study(home: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tuner", "dashboard", "study", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    server = subprocess.Popen(
+        command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     try:
         until = time.monotonic() + 60
         (summary,) = answered(f"http://127.0.0.1:{port}/api/studies", until)["study_summaries"]
         assert summary["study_name"] == "study"
-        shown = answered(f"http://127.0.0.1:{port}/api/studies/{summary['study_id']}?after=0", until)["trials"]
+        shown = answered(
+            f"http://127.0.0.1:{port}/api/studies/{summary['study_id']}?after=0", until
+        )["trials"]
         stored = json.loads(gantune(home, "status", "study", "--format", "json").stdout)["trials"]
         for theirs, ours in zip(shown, stored, strict=True):
             real = {each["name"]: float(each["param_external_value"]) for each in theirs["params"]}
@@ -268,13 +310,17 @@ def test_dashboard_shows_the_study(home: Path) -> None:
 def test_missing_dashboard_is_one_line(home: Path) -> None:
     code = "import sys; sys.modules['optuna_dashboard'] = None; from tuner.cli import main; main()"
     command = [sys.executable, "-c", code, "dashboard", "study"]
-    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=home, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "pip install 'gan-tuner[dashboard]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_value_outside_the_range_is_kept(tmp_path: Path) -> None:
-    odd = samples.trial(0, TrialState.SUCCEEDED, 1.0, lr=0.010000000001, bs=64, loss="ns", beta1="0.5")
+    odd = samples.trial(
+        0, TrialState.SUCCEEDED, 1.0, lr=0.010000000001, bs=64, loss="ns", beta1="0.5"
+    )
     (theirs,) = loaded(exported(tmp_path, "optuna", samples.result(replace(odd)))).get_trials()
     assert theirs.params["lr"] == 0.010000000001

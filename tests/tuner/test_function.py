@@ -57,9 +57,16 @@ def test_values_keep_their_types_and_source_its_characters(tmp_path: Path) -> No
         "fixed": {"a": [1, None, "$$ $(HOME) it's"]},
     }
     env = {"HOME": "/home"}
-    options: dict[str, Any] = {"n_trials": 2, "additional_metrics": ["length"], "env": env, "store": tmp_path}
+    options: dict[str, Any] = {
+        "n_trials": 2,
+        "additional_metrics": ["length"],
+        "env": env,
+        "store": tmp_path,
+    }
     result = tuner.tune(returns_a_dict, parameters, **options)
-    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 2, [t.reason for t in result.trials]
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 2, [
+        t.reason for t in result.trials
+    ]
     assert {trial.metrics["length"] for trial in result.trials} == {27.0}
     assert {trial.metrics["loss"] for trial in result.trials} <= {2.0, 5**0.5}
     assert parameters["lr"] is LR
@@ -82,7 +89,12 @@ def test_unfinished_line_does_not_hide_the_metric(tmp_path: Path) -> None:
 def test_bounds_may_be_numbers_of_numpy() -> None:
     numpy = pytest.importorskip("numpy")
     found = search.int(min=numpy.int64(1), max=numpy.int32(9), step=numpy.uint8(2))
-    assert found["feasibleSpace"] == {"min": "1", "max": "9", "step": "2", "distribution": "uniform"}
+    assert found["feasibleSpace"] == {
+        "min": "1",
+        "max": "9",
+        "step": "2",
+        "distribution": "uniform",
+    }
     found = search.double(min=numpy.float32(0.5), max=numpy.float64(1))
     assert found["feasibleSpace"] == {"min": "0.5", "max": "1.0", "distribution": "uniform"}
 
@@ -96,15 +108,28 @@ def prints(parameters: dict[str, Any]) -> None:
     import surface_trial
 
     for epoch in range(3):
-        print(f"epoch={epoch} accuracy={float(parameters['lr']) / (epoch + 1)} {surface_trial.__name__}=1")
+        print(
+            f"epoch={epoch} accuracy={float(parameters['lr']) / (epoch + 1)} {surface_trial.__name__}=1"
+        )
 
 
-def test_printed_metrics_and_modules_of_the_start_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_metrics_and_modules_of_the_start_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A function for Katib's SDK prints its metrics and converts its parameters."""
     monkeypatch.chdir(TRIALS)
-    options: dict[str, Any] = {"metric": "accuracy", "direction": "maximize", "store": tmp_path, "name": "own-name"}
-    result = tuner.tune(prints, {"lr": LR}, n_trials=2, goal=99.0, parallel_trials=2, workers=2, **options)
-    assert [trial.metrics["accuracy"] for trial in result.trials] == [t.parameters["lr"] for t in result.trials]
+    options: dict[str, Any] = {
+        "metric": "accuracy",
+        "direction": "maximize",
+        "store": tmp_path,
+        "name": "own-name",
+    }
+    result = tuner.tune(
+        prints, {"lr": LR}, n_trials=2, goal=99.0, parallel_trials=2, workers=2, **options
+    )
+    assert [trial.metrics["accuracy"] for trial in result.trials] == [
+        t.parameters["lr"] for t in result.trials
+    ]
     assert tuner.best("own-name", store=tmp_path) == result.best
 
 
@@ -187,7 +212,9 @@ def test_output_can_be_redirected_as_katib_does(tmp_path: Path) -> None:
     argv = command.build(function.experiment(quadratic, {"lr": LR}), "trial", {"lr": 0.5}).argv
     log = tmp_path / "metrics.log"
     line = f"{argv[2]} 1>{log} 2>&1 && echo completed"
-    done = subprocess.run([*argv[:2], line], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [*argv[:2], line], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (done.stdout, done.stderr) == ("completed\n", "")
     assert log.read_text() == "\nloss=0.0625\n"
 
@@ -207,11 +234,15 @@ def test_image_runs_on_the_cluster(
     options: dict[str, Any] = {"name": "failing", "image": "python:3.12-slim", "store": tmp_path}
     with pytest.warns(UserWarning, match="2 of 2 trials failed"):
         assert tuner.tune(quadratic, {"lr": LR}, **options).state is StudyState.FAILED
-    script = sent[0]["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
+    script = sent[0]["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]["args"][0]
     assert "def quadratic(parameters: dict[str, Any]) -> float:" in script
 
 
-def test_packages_stay_out_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_stay_out_of_this_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wheel(tmp_path / "wheels")
     for name, value in (
         ("XDG_CACHE_HOME", tmp_path / "cache"), ("PIP_NO_INDEX", 1), ("PIP_FIND_LINKS", tmp_path / "wheels"),
@@ -226,7 +257,13 @@ def test_packages_stay_out_of_this_environment(tmp_path: Path, monkeypatch: pyte
         return value
 
     with pytest.warns(UserWarning, match="an environment of their own"):
-        result = tuner.tune(uses_package, {"lr": LR}, n_trials=1, packages_to_install=[NAME], store=tmp_path / "store")
+        result = tuner.tune(
+            uses_package,
+            {"lr": LR},
+            n_trials=1,
+            packages_to_install=[NAME],
+            store=tmp_path / "store",
+        )
     assert result.trials[0].metrics == {"loss": 1.0}
     assert missing_here()
 
@@ -275,7 +312,10 @@ def test_function_without_source_is_refused() -> None:
         ({"lr": 0.1}, "no parameter has a range"),
         ({"lr": LR, "data": object()}, "parameter data is a object: a constant must be text"),
         ({"opt": search.categorical(["it's"])}, 'value "it\'s" contains a quotation mark'),
-        ({"lr": LR, "text": "${trialParameters.lr}"}, "parameter text must not contain ${trialParameters., which"),
+        (
+            {"lr": LR, "text": "${trialParameters.lr}"},
+            "parameter text must not contain ${trialParameters., which",
+        ),
         ({"lr": search.double(min=2, max=1)}, "min"),
     ],
 )
@@ -285,8 +325,12 @@ def test_parameters_that_cannot_be_passed(parameters: dict[str, Any], message: s
 
 
 def test_example_of_the_documentation_runs(tmp_path: Path) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (DOCS / "function.md").read_text(encoding="utf-8"), re.DOTALL)
+    [example] = re.findall(
+        r"```python\n(.*?)```", (DOCS / "function.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
-    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\{'lr': .*, 'layers': \d\} \d\.\d+\n", done.stdout), done.stdout

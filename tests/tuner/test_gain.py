@@ -11,9 +11,15 @@ from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 
 
 def trial(
-    number: int, fd: float | None, seconds: float | None = None, state: str = "Succeeded", lr: float = 0.0
+    number: int,
+    fd: float | None,
+    seconds: float | None = None,
+    state: str = "Succeeded",
+    lr: float = 0.0,
 ) -> Trial:
-    metrics = {name: value for name, value in (("fd", fd), ("train_seconds", seconds)) if value is not None}
+    metrics = {
+        name: value for name, value in (("fd", fd), ("train_seconds", seconds)) if value is not None
+    }
     return Trial(number, f"s-{number}", TrialState(state), {"lr": lr or number + 1.0}, metrics)
 
 
@@ -65,7 +71,10 @@ def test_maximised_objective_gains_upwards() -> None:
 
 
 def test_unknown_metric_claims_no_seed_noise() -> None:
-    trials = (replace(trial(0, None), metrics={"loss": 0.0}), replace(trial(1, None), metrics={"loss": -1.0}))
+    trials = (
+        replace(trial(0, None), metrics={"loss": 0.0}),
+        replace(trial(1, None), metrics={"loss": -1.0}),
+    )
     assert gain.sentence(study(*trials, metric="loss")) == (
         "loss -1, better than the baseline 0; part of it may be seed noise: run `gantune confirm gan-wide`"
     )
@@ -74,7 +83,12 @@ def test_unknown_metric_claims_no_seed_noise() -> None:
 def test_front_holds_what_no_other_trial_beats() -> None:
     pruned = trial(5, 3.0, 1.0, state="EarlyStopped")  # cheap because it was stopped
     result = study(
-        trial(0, 3.71, 8.0), trial(1, 3.32, 16.0), trial(2, 4.0, 20.0), trial(3, 5.0, 4.0), trial(4, 5.5, 4.0), pruned
+        trial(0, 3.71, 8.0),
+        trial(1, 3.32, 16.0),
+        trial(2, 4.0, 20.0),
+        trial(3, 5.0, 4.0),
+        trial(4, 5.5, 4.0),
+        pruned,
     )
     assert [each.number for each in result.front()] == [3, 0, 1]
     assert gain.front_lines(result)[-1] == "3.32 after 16 s of training (trial 1)"

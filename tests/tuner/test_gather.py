@@ -52,7 +52,9 @@ def test_shows_images_and_the_trainer_s_record(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         Image.new("L", (64, 64), 10 * trial.number).save(folder / "samples.png")
         Image.new("L", (64, 64), 255).save(folder / "real.png")
-        (folder / "run.json").write_text(json.dumps({"data_sha256": "ab<c", "versions": {"x": "1"}, "device": 3}))
+        (folder / "run.json").write_text(
+            json.dumps({"data_sha256": "ab<c", "versions": {"x": "1"}, "device": 3})
+        )
     found = Client(tmp_path).study("study", EngineKind.LOCAL)
     assert set(found.samples) == {0, 1, 2, 3}
     assert found.real is not None
@@ -60,7 +62,10 @@ def test_shows_images_and_the_trainer_s_record(tmp_path: Path) -> None:
     assert dict(found.record)["trainer's versions"] == "x 1"
     text = page([found])
     assert text.count("data:image/jpeg;base64,") == 5
-    order = [text.index(f'alt="trial {t.number}"') for t in sorted(found.result.trials, key=lambda t: t.metrics["fd"])]
+    order = [
+        text.index(f'alt="trial {t.number}"')
+        for t in sorted(found.result.trials, key=lambda t: t.metrics["fd"])
+    ]
     assert order == sorted(order)
 
 
@@ -69,7 +74,15 @@ def test_images_of_user_are_not_collected(tmp_path: Path) -> None:
     import os
 
     before = ran(tmp_path)
-    path = tmp_path / "local" / "study" / "trials" / before.result.trials[0].name / "files" / "samples.png"
+    path = (
+        tmp_path
+        / "local"
+        / "study"
+        / "trials"
+        / before.result.trials[0].name
+        / "files"
+        / "samples.png"
+    )
     Image.new("L", (8, 8)).save(path)
     os.utime(path, (1e9, 1e9))
     assert Client(tmp_path).study("study", EngineKind.LOCAL).samples == {}

@@ -20,7 +20,9 @@ def program(folder: Path, text: str) -> list[str]:
 
 
 def test_stops_after_a_repeated_metric(tmp_path: Path) -> None:
-    argv = program(tmp_path, "for i in range(10**6):\n print(f'epoch={i} loss={i} acc=0.5'); time.sleep(0.05)")
+    argv = program(
+        tmp_path, "for i in range(10**6):\n print(f'epoch={i} loss={i} acc=0.5'); time.sleep(0.05)"
+    )
     start = time.monotonic()
     assert metrics_of(argv, [], 60) == Metrics(("epoch", "loss", "acc"))
     assert time.monotonic() - start < 10
@@ -28,12 +30,17 @@ def test_stops_after_a_repeated_metric(tmp_path: Path) -> None:
 
 def test_stops_when_no_new_metric_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.init.probe.SETTLE_SECONDS", 0.5)
-    argv = program(tmp_path, "print('lr=0.1 params=7'); time.sleep(1)\nprint('loss=1')\nprint('fd=2')\ntime.sleep(600)")
+    argv = program(
+        tmp_path,
+        "print('lr=0.1 params=7'); time.sleep(1)\nprint('loss=1')\nprint('fd=2')\ntime.sleep(600)",
+    )
     assert metrics_of(argv, ["lr"], 60) == Metrics(("params", "loss", "fd"))
 
 
 def test_settings_are_no_metrics(tmp_path: Path) -> None:
-    argv = program(tmp_path, "print('batch-size=3 lr=1e-3 seed=')\nprint('quality=3')\nprint('bad=nan')")
+    argv = program(
+        tmp_path, "print('batch-size=3 lr=1e-3 seed=')\nprint('quality=3')\nprint('bad=nan')"
+    )
     assert metrics_of(argv, ["lr", "batch_size"], 60) == Metrics(("quality",))
 
 
@@ -45,9 +52,15 @@ def test_reads_metrics_with_colons(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("print('hello')", "finished and printed no metric. Its last line is 'hello'. Print each metric as name=value"),
+        (
+            "print('hello')",
+            "finished and printed no metric. Its last line is 'hello'. Print each metric as name=value",
+        ),
         ("pass", "It printed nothing"),
-        ("sys.exit('no data')", "failed with exit code 1 before it printed a metric. Its last line is 'no data'"),
+        (
+            "sys.exit('no data')",
+            "failed with exit code 1 before it printed a metric. Its last line is 'no data'",
+        ),
         ("time.sleep(600)", "ran for 1 s and printed no metric"),
         ("while True: print('x' * 100)", "printed no metric"),
     ],
@@ -68,11 +81,17 @@ def test_missing_program_is_named() -> None:
 def test_ends_the_process_group(tmp_path: Path) -> None:
     child = "subprocess.Popen([sys.executable, '-c', 'import time, signal; signal.signal(15, 1); time.sleep(600)'])"
     note = f"open('{tmp_path}/pid', 'w').write(str(p.pid))"
-    argv = program(tmp_path, f"p = {child}\n{note}\nprint('loss=1')\nprint('loss=1')\ntime.sleep(600)")
+    argv = program(
+        tmp_path, f"p = {child}\n{note}\nprint('loss=1')\nprint('loss=1')\ntime.sleep(600)"
+    )
     assert metrics_of(argv, [], 60).names == ("loss",)
     pid = int((tmp_path / "pid").read_text())
     until = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+    while (
+        psutil.pid_exists(pid)
+        and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        and time.monotonic() < until
+    ):
         time.sleep(0.05)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

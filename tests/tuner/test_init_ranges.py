@@ -19,15 +19,27 @@ LOG = Distribution.LOG_UNIFORM
         (Flag(("--lr",), "1e-3"), Double("lr", 1e-4, 1e-2, distribution=LOG)),
         (Flag(("--learning-rate",), "3e-5"), Double("learning_rate", 3e-6, 3e-4, distribution=LOG)),
         (Flag(("--lr",), "1"), Double("lr", 0.1, 10, distribution=LOG)),
-        (Flag(("--weight-decay",), "0"), Discrete("weight_decay", ("0", "1e-05", "0.0001", "0.001", "0.01"))),
+        (
+            Flag(("--weight-decay",), "0"),
+            Discrete("weight_decay", ("0", "1e-05", "0.0001", "0.001", "0.01")),
+        ),
         (Flag(("--bs",), "64"), Discrete("bs", ("16", "32", "64", "128", "256"))),
-        (Flag(("--batch-size",), "100"), Discrete("batch_size", ("32", "64", "100", "128", "256", "512"))),
+        (
+            Flag(("--batch-size",), "100"),
+            Discrete("batch_size", ("32", "64", "100", "128", "256", "512")),
+        ),
         (Flag(("--bs",), "2"), Int("bs", 1, 4)),
         (Flag(("--layers",), "3"), Int("layers", 1, 6)),
         (Flag(("--dropout",), "0.1"), Double("dropout", 0.0, 0.5)),
         (Flag(("--dropout",), "0.7"), Double("dropout", 0.0, 0.9)),
-        (Flag(("--momentum",), "0.99"), Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999"))),
-        (Flag(("--momentum",), "0.9"), Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999"))),
+        (
+            Flag(("--momentum",), "0.99"),
+            Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999")),
+        ),
+        (
+            Flag(("--momentum",), "0.9"),
+            Discrete("momentum", ("0.5", "0.8", "0.9", "0.95", "0.99", "0.999")),
+        ),
         (Flag(("--alpha",), "0.5"), Double("alpha", 0.05, 1.0, distribution=LOG)),
         (Flag(("--shift",), "-2.5"), Double("shift", -5.0, 0.0)),
         (Flag(("--shift",), "-4"), Int("shift", -8, 0)),
@@ -42,7 +54,9 @@ def test_range_holds_the_value(flag: Flag, space: Parameter) -> None:
     assert parameter(flag) == space
 
 
-@pytest.mark.parametrize("name", ["--epochs", "--seed", "--num-workers", "--log-interval", "--data-dir", "--max-steps"])
+@pytest.mark.parametrize(
+    "name", ["--epochs", "--seed", "--num-workers", "--log-interval", "--data-dir", "--max-steps"]
+)
 def test_budget_flags_stay_fixed(name: str) -> None:
     assert not tunable(Flag((name,), "10"))
 

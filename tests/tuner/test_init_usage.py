@@ -54,7 +54,9 @@ OWN = """options:
 """
 
 
-@pytest.mark.parametrize("text", [ARGPARSE, CLICK, TYPER, ABSL], ids=["argparse", "click", "typer", "absl"])
+@pytest.mark.parametrize(
+    "text", [ARGPARSE, CLICK, TYPER, ABSL], ids=["argparse", "click", "typer", "absl"]
+)
 def test_reads_flags_of_library(text: str) -> None:
     found = {flag.name: flag for flag in from_help(text)}
     lr, bs = found["lr"], found.get("bs") or found["batch_size"]
@@ -69,16 +71,37 @@ def test_reads_choices_and_spellings() -> None:
     assert found["batch_size"].names == ("--bs", "--batch-size")
     assert found["data"].value == ""
     assert {flag.name: flag.choices for flag in from_help(CLICK)}["opt"] == ("adam", "sgd")
-    assert {flag.name: flag.integer for flag in from_help(CLICK)} == {"lr": False, "bs": True, "opt": False}
+    assert {flag.name: flag.integer for flag in from_help(CLICK)} == {
+        "lr": False,
+        "bs": True,
+        "opt": False,
+    }
     assert from_help(OWN)[0].value == "64"
 
 
 def test_command_line_wins_over_default() -> None:
     known = from_help(ARGPARSE)
-    argv = ["python", "-m", "train", "--lr=1e-2", "--bs", "128", "--shift", "-0.5", "--amp", "--opt", "sgd", "data.csv"]
+    argv = [
+        "python",
+        "-m",
+        "train",
+        "--lr=1e-2",
+        "--bs",
+        "128",
+        "--shift",
+        "-0.5",
+        "--amp",
+        "--opt",
+        "sgd",
+        "data.csv",
+    ]
     places = {place.flag.name: place for place in given(argv, known)}
     assert list(places) == ["lr", "batch_size", "shift", "opt"]
-    assert (places["lr"].flag.value, places["lr"].index, places["lr"].prefix) == ("1e-2", 3, "--lr=")
+    assert (places["lr"].flag.value, places["lr"].index, places["lr"].prefix) == (
+        "1e-2",
+        3,
+        "--lr=",
+    )
     assert (places["batch_size"].flag.value, places["batch_size"].index) == ("128", 5)
     assert places["shift"].flag.number == -0.5
     assert places["opt"].flag.choices == ("adam", "sgd")

@@ -19,7 +19,9 @@ def kept(store: ClusterStudies, name: str, uid: str, trials: int = 0) -> None:
     what = experiment(name=name)
     store.activate(name, uid)
     store.remember(what, Origin(uid, "gan", "https://here"))
-    found = tuple(Trial(n, f"{uid}-{n}", TrialState.SUCCEEDED, {}, {"fd": 1.0}) for n in range(trials))
+    found = tuple(
+        Trial(n, f"{uid}-{n}", TrialState.SUCCEEDED, {}, {"fd": 1.0}) for n in range(trials)
+    )
     store.save(Result(name, StudyState.RUNNING, what.objective, found), uid)
 
 
@@ -73,11 +75,17 @@ def test_an_experiment_called_as_an_archive_is_none(tmp_path: Path) -> None:
 
 
 def test_result_goes_only_to_its_own_study(tmp_path: Path) -> None:
-    store, late = ClusterStudies(Store(tmp_path)), Result("big", StudyState.DELETED, experiment().objective)
+    store, late = (
+        ClusterStudies(Store(tmp_path)),
+        Result("big", StudyState.DELETED, experiment().objective),
+    )
     kept(store, "big", "one", trials=2)
     kept(store, "big", "two", trials=1)
     store.save(late, "one")
-    assert [store.result(name).state for name in ("big", "big.1")] == [StudyState.RUNNING, StudyState.DELETED]
+    assert [store.result(name).state for name in ("big", "big.1")] == [
+        StudyState.RUNNING,
+        StudyState.DELETED,
+    ]
     shutil.rmtree(tmp_path / "katib" / "big.1")
     store.save(late, "one")
     assert len(store.result("big").trials) == 1

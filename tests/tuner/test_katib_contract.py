@@ -25,7 +25,9 @@ class TestKatibEngine(EngineContract):
     """On the loopback API server."""
 
     @pytest.fixture
-    def engine(self, server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    def engine(
+        self, server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Engine:
         monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
 
         def controller(item: dict[str, Any]) -> None:
@@ -37,10 +39,14 @@ class TestKatibEngine(EngineContract):
 
         server.controller = controller
         store = Store(tmp_path / "store")
-        return KatibEngine(Cluster.connect(), store, clock=FastClock(), timeout=3000, db_manager="127.0.0.1:9")
+        return KatibEngine(
+            Cluster.connect(), store, clock=FastClock(), timeout=3000, db_manager="127.0.0.1:9"
+        )
 
     @pytest.fixture
     def manifest(self) -> Experiment:
-        recorded = next(change["object"] for change in changes(SCENARIO)[0] if change["kind"] == "experiments")
+        recorded = next(
+            change["object"] for change in changes(SCENARIO)[0] if change["kind"] == "experiments"
+        )
         shape = {key: recorded[key] for key in ("apiVersion", "kind", "spec")}
         return from_document(shape | {"metadata": {"name": SCENARIO}})

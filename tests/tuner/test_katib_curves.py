@@ -28,7 +28,9 @@ Answer = Callable[[str, Any], pb.GetObservationLogReply]
 
 
 def values(count: int) -> pb.GetObservationLogReply:
-    log = pb.MetricLog(time_stamp="2026-01-02T03:04:05.123456Z", metric=pb.Metric(name="fd", value="1.5"))
+    log = pb.MetricLog(
+        time_stamp="2026-01-02T03:04:05.123456Z", metric=pb.Metric(name="fd", value="1.5")
+    )
     return pb.GetObservationLogReply(observation_log=pb.ObservationLog(metric_logs=[log] * count))
 
 
@@ -60,11 +62,19 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def engine(server: Loopback, kubeconfig: Path, tmp_path: Path, notes: list[str], database: DbServer) -> KatibEngine:
+def engine(
+    server: Loopback, kubeconfig: Path, tmp_path: Path, notes: list[str], database: DbServer
+) -> KatibEngine:
     for plural, item in many(6):
         server.put(plural, item)
     store = Store(tmp_path / "store")
-    return KatibEngine(Cluster.connect(), store, notify=notes.append, clock=FastClock(), db_manager=database.address)
+    return KatibEngine(
+        Cluster.connect(),
+        store,
+        notify=notes.append,
+        clock=FastClock(),
+        db_manager=database.address,
+    )
 
 
 @pytest.fixture
@@ -82,7 +92,9 @@ def had(engine: KatibEngine) -> set[str]:
     return set(curves.read(engine.store.folder("big")))
 
 
-def test_one_missing_curve_does_not_block_others(engine: KatibEngine, database: DbServer, notes: list[str]) -> None:
+def test_one_missing_curve_does_not_block_others(
+    engine: KatibEngine, database: DbServer, notes: list[str]
+) -> None:
     def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
         if trial == "big-00000001":
             context.abort(grpc.StatusCode.UNKNOWN, "Error 1390: too many placeholders")
@@ -112,10 +124,15 @@ def test_silent_db_manager_is_abandoned(
     engine.collect("big")
     release.set()
     assert len(database.calls) == 3
-    assert "the curves of 6 trials could not be read: Katib's DB manager did not answer in 0.3 s" in notes[0]
+    assert (
+        "the curves of 6 trials could not be read: Katib's DB manager did not answer in 0.3 s"
+        in notes[0]
+    )
 
 
-def test_a_curve_beyond_grpcs_own_limit_is_read(engine: KatibEngine, database: DbServer, notes: list[str]) -> None:
+def test_a_curve_beyond_grpcs_own_limit_is_read(
+    engine: KatibEngine, database: DbServer, notes: list[str]
+) -> None:
     database.answer = lambda trial, context: values(120_000)
     assert database.answer("", None).ByteSize() > 4 << 20
     with DbManager.open(engine.cluster, address=database.address) as manager:
@@ -146,22 +163,33 @@ def test_unsupported_filter_loses_only_the_curve(
     engine.db_manager = "127.0.0.1:9"
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     assert engine.collect("big").best is not None
-    assert "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
+    assert (
+        "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
+    )
 
 
-def test_one_pod_list_serves_all_trials(server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pod_list_serves_all_trials(
+    server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for plural, item in many(50):
         server.put(plural, item)
     for trial in ("big-00000007", "big-00000042"):  # the others' pods Katib has removed
         labels = {"katib.kubeflow.org/experiment": "big", "katib.kubeflow.org/trial": trial}
         spec = {"containers": [{"name": "trainer"}, {"name": SIDECAR}]}
-        server.put("pods", {"metadata": {"name": f"{trial}-x", "namespace": "gan", "labels": labels}, "spec": spec})
+        server.put(
+            "pods",
+            {
+                "metadata": {"name": f"{trial}-x", "namespace": "gan", "labels": labels},
+                "spec": spec,
+            },
+        )
         server.logs[f"{trial}-x/{SIDECAR}"] = "2026-01-02T03:04:05Z 2026-01-02T03:04:05Z fd=1.5\n"
     engine.db_manager = NOWHERE
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     engine.collect("big")
     assert had(engine) == {"big-00000007", "big-00000042"}
-    assert (server.count("GET", "/log"), len(server.requests)) == (2, 5)  # the Experiment, its trials, its pods
+    # the Experiment, its trials, its pods
+    assert (server.count("GET", "/log"), len(server.requests)) == (2, 5)
     engine.collect("big")
     assert len(server.requests) == 8  # what was had is not read again
 
@@ -169,12 +197,18 @@ def test_one_pod_list_serves_all_trials(server: Loopback, engine: KatibEngine, m
 def test_json_metrics_are_read_from_logs(
     server: Loopback, engine: KatibEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collector = {"kind": "File"}, {"fileSystemPath": {"kind": "File", "path": "/m.json", "format": "JSON"}}
+    collector = (
+        {"kind": "File"},
+        {"fileSystemPath": {"kind": "File", "path": "/m.json", "format": "JSON"}},
+    )
     spec = {"collector": collector[0], "source": collector[1]}
     server.objects["experiments", "gan", "big"]["spec"]["metricsCollectorSpec"] = spec
     labels = {"katib.kubeflow.org/experiment": "big", "katib.kubeflow.org/trial": "big-00000001"}
     containers = {"containers": [{"name": "trainer"}, {"name": SIDECAR}]}
-    server.put("pods", {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "spec": containers})
+    server.put(
+        "pods",
+        {"metadata": {"name": "p", "namespace": "gan", "labels": labels}, "spec": containers},
+    )
     klog = "2026-01-02T03:04:05Z ??? I0102 03:04:05.748519      15 main.go:143] "
     lines = [f'{klog}{{"timestamp": "2026-01-02T03:04:0{i}Z", "fd": "{i}.5"}}\n' for i in range(3)]
     server.logs[f"p/{SIDECAR}"] = "".join([f"{klog}Trial Name: big-00000001\n", *lines])
@@ -204,7 +238,9 @@ def test_forbidden_port_forward_names_the_rule(pod: Loopback, verb: str) -> None
     pod.answer("GET", "/portforward", 403, {"kind": "Status", "message": says, "code": 403})
     with pytest.raises(Forbidden) as caught, DbManager.open(Cluster.connect()):
         pass
-    assert f'{{apiGroups: [""], resources: ["pods/portforward"], verbs: ["{verb}"]}}' in str(caught.value)
+    assert f'{{apiGroups: [""], resources: ["pods/portforward"], verbs: ["{verb}"]}}' in str(
+        caught.value
+    )
     assert pod.count("GET", "/portforward") == 1
 
 
@@ -250,7 +286,9 @@ def test_log_without_pod_shows_reported_metrics(
     database.answer = lambda trial, context: values(1)
     assert list(engine.logs("big", "1")) == ["2026-01-02T03:04:05.123456Z fd=1.5"]
     assert database.calls == ["big-00000001"]
-    assert any("has no pod" in note and "these are the metrics that it reported" in note for note in notes)
+    assert any(
+        "has no pod" in note and "these are the metrics that it reported" in note for note in notes
+    )
     database.answer = lambda trial, context: values(0)
     with pytest.raises(NotFound, match="has no pod"):
         list(engine.logs("big", "2"))

@@ -18,14 +18,20 @@ def test_extend_patches_the_count_alone(server: Loopback, engine: KatibEngine) -
     server.replay("gpu-unschedulable")
     before = copy.deepcopy(server.objects["experiments", "gan", "gpu-unschedulable"]["spec"])
     engine.extend("gpu-unschedulable", 50)
-    assert server.objects["experiments", "gan", "gpu-unschedulable"]["spec"] == before | {"maxTrialCount": 50}
-    with pytest.raises(UnsupportedError, match="maxTrialCount must exceed the 2 trials made so far, got 2"):
+    assert server.objects["experiments", "gan", "gpu-unschedulable"]["spec"] == before | {
+        "maxTrialCount": 50
+    }
+    with pytest.raises(
+        UnsupportedError, match="maxTrialCount must exceed the 2 trials made so far, got 2"
+    ):
         engine.extend("gpu-unschedulable", 2)
 
 
 def test_extend_of_finished_search_explains_katib(server: Loopback, engine: KatibEngine) -> None:
     server.replay("random-ok")
-    with pytest.raises(UnsupportedError, match=r"resumePolicy LongRunning or FromVolume \(here Never\)"):
+    with pytest.raises(
+        UnsupportedError, match=r"resumePolicy LongRunning or FromVolume \(here Never\)"
+    ):
         engine.extend("random-ok", 12)
     server.objects["experiments", "gan", "random-ok"]["spec"]["resumePolicy"] = "LongRunning"
     engine.extend("random-ok", 12)
@@ -60,12 +66,15 @@ def test_stop_without_max_trial_count_sets_one_first(server: Loopback, engine: K
     item["spec"]["maxFailedTrialCount"] = 5
     engine.stop("gpu-unschedulable")
     item = server.objects["experiments", "gan", "gpu-unschedulable"]
-    assert item["spec"]["maxTrialCount"] == 5  # more than 2 trials, and no less than the other counts
+    # more than 2 trials, and no less than the other counts
+    assert item["spec"]["maxTrialCount"] == 5
     assert item["status"]["conditions"][-1]["reason"] == "ExperimentStoppedByGantune"
     assert engine.store.result("gpu-unschedulable").state is StudyState.STOPPED
 
 
-def test_stop_ends_what_the_controller_makes_meanwhile(server: Loopback, engine: KatibEngine) -> None:
+def test_stop_ends_what_the_controller_makes_meanwhile(
+    server: Loopback, engine: KatibEngine
+) -> None:
     server.replay("gpu-unschedulable")
     late = copy.deepcopy(next(item for key, item in server.objects.items() if key[0] == "trials"))
     late["metadata"] |= {"name": "gpu-unschedulable-late", "uid": "late"}
@@ -74,7 +83,9 @@ def test_stop_ends_what_the_controller_makes_meanwhile(server: Loopback, engine:
     def controller() -> None:
         key = ("experiments", "gan", "gpu-unschedulable")
         with server.changed:
-            server.changed.wait_for(lambda: "StoppedByGantune" in str(server.objects[key]["status"]), 10)
+            server.changed.wait_for(
+                lambda: "StoppedByGantune" in str(server.objects[key]["status"]), 10
+            )
             server.put("trials", late)
 
     threading.Thread(target=controller, daemon=True).start()

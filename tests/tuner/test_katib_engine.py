@@ -21,19 +21,26 @@ from tuner.kube.dbmanager import DbManager
 from tuner.result import StudyState, TrialState
 
 
-def test_collect_has_every_trial_with_numbers(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_collect_has_every_trial_with_numbers(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("random-ok")
     result = engine.collect("random-ok")
     assert result.state is StudyState.SUCCEEDED
     assert [trial.number for trial in result.trials] == list(range(6))
-    assert all(isinstance(t.parameters["lr"], float) and isinstance(t.parameters["bs"], int) for t in result.trials)
+    assert all(
+        isinstance(t.parameters["lr"], float) and isinstance(t.parameters["bs"], int)
+        for t in result.trials
+    )
     assert result.best is not None
     assert result.best.metrics == {"fd": 10.1749, "loss": 1.1}
     assert engine.store.result("random-ok") == result
     assert not any("Katib reports" in note for note in notes)
 
 
-def test_best_known_only_to_store_is_no_nan(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_best_known_only_to_store_is_no_nan(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     server.remove("trials", "gan", "random-ok-k62kz9k8")
@@ -53,13 +60,17 @@ def test_best_known_only_to_store_is_no_nan(server: Loopback, engine: KatibEngin
     ]
 
 
-def test_other_best_without_cause_is_reported_plainly(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_other_best_without_cause_is_reported_plainly(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("random-ok")
     change(
         server,
         "experiments",
         "random-ok",
-        lambda item: item["status"]["currentOptimalTrial"].update(bestTrialName="random-ok-gnjswkjt"),
+        lambda item: item["status"]["currentOptimalTrial"].update(
+            bestTrialName="random-ok-gnjswkjt"
+        ),
     )
     engine.collect("random-ok")
     assert [note for note in notes if note.endswith("it is random-ok-k62kz9k8 (fd=10.1749)")]
@@ -68,7 +79,11 @@ def test_other_best_without_cause_is_reported_plainly(server: Loopback, engine: 
 @pytest.mark.parametrize(
     ("values", "state", "metrics"),
     [
-        ({"latest": "", "min": "unavailable", "max": "unavailable"}, TrialState.METRICS_UNAVAILABLE, {}),
+        (
+            {"latest": "", "min": "unavailable", "max": "unavailable"},
+            TrialState.METRICS_UNAVAILABLE,
+            {},
+        ),
         ({"min": "unavailable", "max": "unavailable"}, TrialState.METRICS_UNAVAILABLE, {}),
         ({"latest": "nan", "min": "nan", "max": "nan"}, TrialState.METRICS_UNAVAILABLE, {}),
         ({"latest": "-inf", "min": "1", "max": "1"}, TrialState.METRICS_UNAVAILABLE, {}),
@@ -77,7 +92,11 @@ def test_other_best_without_cause_is_reported_plainly(server: Loopback, engine: 
     ],
 )
 def test_values_that_are_no_numbers_never_count(
-    server: Loopback, engine: KatibEngine, values: dict[str, str], state: TrialState, metrics: dict[str, float]
+    server: Loopback,
+    engine: KatibEngine,
+    values: dict[str, str],
+    state: TrialState,
+    metrics: dict[str, float],
 ) -> None:
     for plural, item in many(3):
         if item["metadata"]["name"].endswith("2"):
@@ -93,7 +112,10 @@ def test_early_stopped_wins_over_running(server: Loopback, engine: KatibEngine) 
     for plural, item in many(2):
         if plural == "trials":
             done = item["status"]["conditions"]
-            done[1]["status"], done[2] = "True", done[2] | {"type": "EarlyStopped", "reason": "TrialEarlyStopped"}
+            done[1]["status"], done[2] = (
+                "True",
+                done[2] | {"type": "EarlyStopped", "reason": "TrialEarlyStopped"},
+            )
             item["status"].pop("completionTime")
         server.put(plural, item)
     assert {trial.state for trial in engine.collect("big").trials} == {TrialState.EARLY_STOPPED}
@@ -110,7 +132,9 @@ def db_manager() -> Iterator[str]:
 
     class Answers(rpc.DBManagerServicer):
         def GetObservationLog(self, request: Any, context: Any) -> Any:  # noqa: N802
-            shape = recorded.get(f"{request.trial_name}|{request.metric_name}", recorded["nosuch|fd"])
+            shape = recorded.get(
+                f"{request.trial_name}|{request.metric_name}", recorded["nosuch|fd"]
+            )
             logs = [
                 pb.MetricLog(time_stamp=log["time_stamp"], metric=pb.Metric(**log["metric"]))
                 for log in shape["observation_log"].get("metric_logs", [])
@@ -161,11 +185,16 @@ def test_db_manager_is_reached_by_port_forward(
 
 
 def test_port_forward_reports_missing_db_manager(server: Loopback, kubeconfig: Path) -> None:
-    with pytest.raises(NotFound, match="no running pod of Katib's DB manager"), DbManager.open(Cluster.connect()):
+    with (
+        pytest.raises(NotFound, match="no running pod of Katib's DB manager"),
+        DbManager.open(Cluster.connect()),
+    ):
         pass
 
 
-def test_curves_fall_back_to_logs_without_db_manager(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_curves_fall_back_to_logs_without_db_manager(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     curve = curves.read(engine.store.folder("random-ok"))["random-ok-2p7hm8wp"]["fd"]
@@ -185,11 +214,22 @@ def test_logs_come_from_the_container_that_has_them(server: Loopback, engine: Ka
 def test_log_comes_from_youngest_pod_with_container(server: Loopback, engine: KatibEngine) -> None:
     """A Job that tried again has two; a pod that waits for a node has no container yet."""
     server.replay("random-ok")
-    first = server.objects[next(key for key in server.objects if key[0] == "pods" and "2p7hm8wp" in key[2])]
-    for name, created, containers in (("second", "20:00:00", ["trainer"]), ("helper", "21:00:00", ["other"])):
+    first = server.objects[
+        next(key for key in server.objects if key[0] == "pods" and "2p7hm8wp" in key[2])
+    ]
+    for name, created, containers in (
+        ("second", "20:00:00", ["trainer"]),
+        ("helper", "21:00:00", ["other"]),
+    ):
         pod = copy.deepcopy(first)
-        pod["metadata"] |= {"name": name, "uid": name, "creationTimestamp": f"2026-11-22T{created}Z"}
-        pod["status"]["containerStatuses"] = [{"name": one, "state": {"running": {}}} for one in containers]
+        pod["metadata"] |= {
+            "name": name,
+            "uid": name,
+            "creationTimestamp": f"2026-11-22T{created}Z",
+        }
+        pod["status"]["containerStatuses"] = [
+            {"name": one, "state": {"running": {}}} for one in containers
+        ]
         server.put("pods", pod)
     server.logs["second/trainer"] = "2026-11-22T20:00:01Z once more\n"
     assert list(engine.logs("random-ok", "2p7hm8wp")) == ["once more"]
@@ -199,7 +239,11 @@ def test_the_best_trials_log_is_found_and_followed(server: Loopback, engine: Kat
     server.replay("random-ok")
     for pod in changes("random-ok")[1]:
         server.logs.setdefault(pod, "")
-    best = next(key[2] for key in server.objects if key[0] == "pods" and key[2].startswith("random-ok-k62kz9k8"))
+    best = next(
+        key[2]
+        for key in server.objects
+        if key[0] == "pods" and key[2].startswith("random-ok-k62kz9k8")
+    )
     server.logs[f"{best}/trainer"] = "2026-11-22T19:13:45Z the best\n"
     assert list(engine.logs("random-ok", best=True, follow=True)) == ["the best"]
     assert server.count("GET", "follow=true") == 1
@@ -214,7 +258,9 @@ def test_the_log_of_a_removed_pod_names_retain(server: Loopback, engine: KatibEn
         list(engine.logs("big", "7"))
 
 
-def test_delete_needs_a_writable_store(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+def test_delete_needs_a_writable_store(
+    server: Loopback, engine: KatibEngine, tmp_path: Path
+) -> None:
     server.replay("random-ok")
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(Exception, match="cannot be written"):

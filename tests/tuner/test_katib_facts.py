@@ -16,12 +16,22 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gan-tuner"
 NOT_LOCAL = {"enas", "darts"}
 NOT_IN_THE_CHART = NOT_LOCAL | {"pbt"}
-SPELLED_ONCE = [katib.API_VERSION, "katib.kubeflow.org/", "/var/log/katib", '"metrics-logger-and-collector"']
+SPELLED_ONCE = [
+    katib.API_VERSION,
+    "katib.kubeflow.org/",
+    "/var/log/katib",
+    '"metrics-logger-and-collector"',
+]
 
 
 def test_samplers_cover_the_algorithms_of_katib() -> None:
-    assert {name for name in katib.ALGORITHMS if name in ALGORITHMS} == {*katib.ALGORITHMS} - NOT_LOCAL
-    assert set(SETTINGS) - {"enas", "darts"} == {*katib.ALGORITHMS, *katib.EARLY_STOPPING} - {"enas", "darts"}
+    assert {name for name in katib.ALGORITHMS if name in ALGORITHMS} == {
+        *katib.ALGORITHMS
+    } - NOT_LOCAL
+    assert set(SETTINGS) - {"enas", "darts"} == {*katib.ALGORITHMS, *katib.EARLY_STOPPING} - {
+        "enas",
+        "darts",
+    }
 
 
 def test_samplers_honour_settings_that_the_checker_knows() -> None:
@@ -40,8 +50,13 @@ def test_chart_knows_the_same_algorithms_and_settings() -> None:
 
 
 def test_chart_schema_lists_the_algorithms() -> None:
-    listed = re.findall(r'"enum": (\[[^]]*"bayesianoptimization"[^]]*\])', (CHART / "values.schema.json").read_text())
-    assert [set(json.loads(names)) for names in listed] == [set(katib.ALGORITHMS) - NOT_IN_THE_CHART] * len(listed)
+    listed = re.findall(
+        r'"enum": (\[[^]]*"bayesianoptimization"[^]]*\])',
+        (CHART / "values.schema.json").read_text(),
+    )
+    assert [set(json.loads(names)) for names in listed] == [
+        set(katib.ALGORITHMS) - NOT_IN_THE_CHART
+    ] * len(listed)
     assert listed
 
 

@@ -37,7 +37,9 @@ def big(server: Loopback, count: int, namespace: str) -> None:
         server.put(plural, item)
 
 
-def test_one_name_in_two_namespaces_is_two_studies(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_one_name_in_two_namespaces_is_two_studies(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     big(server, 2, "team-a")
     big(server, 3, "team-b")
     counts = []
@@ -63,7 +65,10 @@ def test_stop_keeps_what_the_archive_alone_knows(server: Loopback, engine: Katib
     engine.collect("big")
     engine.namespace = "team-a"
     engine.stop("big")
-    assert [trial.name for trial in engine.store.result("big").trials] == ["big-00000000", "big-00000001"]
+    assert [trial.name for trial in engine.store.result("big").trials] == [
+        "big-00000000",
+        "big-00000001",
+    ]
     assert engine.store.archived("big.2") == "big"
 
 
@@ -116,11 +121,14 @@ def _cluster(server: Loopback, path: Path) -> Cluster:
         os.environ["KUBECONFIG"] = before
 
 
-def test_deleted_name_accepts_another_spec(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_deleted_name_accepts_another_spec(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     big(server, 2, "gan")
     body = copy.deepcopy(server.objects["experiments", "gan", "big"])
     engine.collect("big")
-    change(server, "experiments", "big", lambda item: item.update(status={}))  # at work again, when it is deleted
+    # at work again, when it is deleted
+    change(server, "experiments", "big", lambda item: item.update(status={}))
     assert engine.delete("big").state is StudyState.DELETED
     body["spec"]["parameters"] = body["spec"]["parameters"][:1]
     assert engine.submit(from_document({**body, "metadata": {"name": "big"}})) == "big"
@@ -153,7 +161,9 @@ def test_an_old_watch_writes_into_its_own_study(server: Loopback, engine: KatibE
     assert len(engine.store.result("gpu-unschedulable.1").trials) == 2
 
 
-def test_a_local_study_may_have_the_same_name(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+def test_a_local_study_may_have_the_same_name(
+    server: Loopback, engine: KatibEngine, tmp_path: Path
+) -> None:
     here = Store(tmp_path / "store").of(EngineKind.LOCAL)
     here.submit(experiment())
     assert engine.submit(experiment()) == "made"
@@ -173,21 +183,28 @@ def test_unwritable_store_is_reported_before_creation(
     assert server.count("POST") == 0
 
 
-def test_store_failure_after_creation_is_a_warning(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_store_failure_after_creation_is_a_warning(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     def full(item: dict[str, Any]) -> None:
         shutil.rmtree(engine.store.root)
         engine.store.root.write_text("")
 
     server.controller = full
     assert engine.submit(experiment()) == "made"
-    assert any(note.startswith("made is on the cluster, but could not be stored: ") for note in notes)
+    assert any(
+        note.startswith("made is on the cluster, but could not be stored: ") for note in notes
+    )
 
 
 def test_one_that_is_being_deleted_is_waited_for(server: Loopback, engine: KatibEngine) -> None:
     server.finalizing = True
     engine.submit(experiment())
     change(
-        server, "experiments", "made", lambda item: item["metadata"].update(finalizers=["update-prometheus-metrics"])
+        server,
+        "experiments",
+        "made",
+        lambda item: item["metadata"].update(finalizers=["update-prometheus-metrics"]),
     )
     engine.delete("made")
     uid = server.objects["experiments", "gan", "made"]["metadata"]["uid"]
@@ -200,9 +217,13 @@ def test_one_that_is_being_deleted_is_waited_for(server: Loopback, engine: Katib
 def test_one_that_never_goes_is_a_conflict(server: Loopback, engine: KatibEngine) -> None:
     server.finalizing = True
     engine.submit(experiment())
-    change(server, "experiments", "made", lambda item: item["metadata"].update(finalizers=["stuck"]))
+    change(
+        server, "experiments", "made", lambda item: item["metadata"].update(finalizers=["stuck"])
+    )
     engine.delete("made")
-    with pytest.raises(Conflict, match="being deleted since 2026-11-22T19:19:13Z: submit it again when it is gone"):
+    with pytest.raises(
+        Conflict, match="being deleted since 2026-11-22T19:19:13Z: submit it again when it is gone"
+    ):
         engine.submit(experiment())
     assert server.count("POST") == 1
 
@@ -223,25 +244,41 @@ def test_template_is_read_from_config_map(server: Loopback, engine: KatibEngine)
     engine.delete("big")
 
 
-def test_going_on_here_leaves_the_clusters_study(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+def test_going_on_here_leaves_the_clusters_study(
+    server: Loopback, engine: KatibEngine, tmp_path: Path
+) -> None:
     """`gantune run FILE --local --warm-start NAME`, with the FILE that NAME came from, then once more with --fresh."""
     server.replay("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     engine.collect("random-ok")
-    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
-    container["command"] = ["python", "-c", "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')"]
+    container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    container["command"] = [
+        "python",
+        "-c",
+        "open('/var/log/katib/metrics.log', 'w').write('fd=1\\n')",
+    ]
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
     body["spec"] |= {"maxTrialCount": 1, "parallelTrialCount": 1, "maxFailedTrialCount": 1}
     for fresh in (False, True):
-        here = LocalEngine(Store(tmp_path / "store"), warm_start="random-ok", workers=1, fresh=fresh)
-        assert here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok"
+        here = LocalEngine(
+            Store(tmp_path / "store"), warm_start="random-ok", workers=1, fresh=fresh
+        )
+        assert (
+            here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok"
+        )
         events = list(here.watch("random-ok"))
-        assert any("6 trials of random-ok are known to the sampler" in event.message for event in events)
+        assert any(
+            "6 trials of random-ok are known to the sampler" in event.message for event in events
+        )
     assert len(engine.store.result("random-ok").trials) == 6
     assert len(here.collect("random-ok").trials) == 1
 
 
-def test_fresh_never_clears_the_clusters_study(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+def test_fresh_never_clears_the_clusters_study(
+    server: Loopback, engine: KatibEngine, tmp_path: Path
+) -> None:
     server.replay("random-ok")
     engine.collect("random-ok")
     held = engine.store.experiment("random-ok")
@@ -258,7 +295,9 @@ def test_a_local_study_may_start_over_from_itself(
     what = experiments.experiment(trials=3)
     experiments.run(tmp_path / "store", what)
     again = LocalEngine(Store(tmp_path / "store"), warm_start="study", fresh=True)
-    assert any("3 trials of study are known" in event.message for event in experiments.events(again, what))
+    assert any(
+        "3 trials of study are known" in event.message for event in experiments.events(again, what)
+    )
 
 
 def test_only_its_own_objects_are_touched(server: Loopback, engine: KatibEngine) -> None:

@@ -23,7 +23,9 @@ CLAIM = {"persistentVolumeClaim": {"claimName": "checkpoints"}}
 
 
 @pytest.fixture
-def halfway(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
+def halfway(
+    server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Loopback:
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
     for number, _ in enumerate(server.steps("random-ok")):
         if number == RUNNING_FROM:
@@ -37,7 +39,10 @@ def mount(server: Loopback, folder: Path, volume: dict[str, Any], **options: str
         if plural == "pods" and "katib.kubeflow.org/trial" in item["metadata"]["labels"]:
             own = folder / name if volume == EMPTY else folder
             own.mkdir(parents=True, exist_ok=True)
-            mounts = [{"name": "output", "mountPath": str(own), **options}, {"name": "token", "mountPath": "/secret"}]
+            mounts = [
+                {"name": "output", "mountPath": str(own), **options},
+                {"name": "token", "mountPath": "/secret"},
+            ]
             item["spec"] |= {
                 "containers": [{"name": "trainer", "volumeMounts": mounts}],
                 "volumes": [{"name": "output", **volume}, {"name": "token", "projected": {}}],
@@ -130,7 +135,9 @@ def test_untrusted_files_are_bounded(halfway: Loopback, tmp_path: Path) -> None:
     assert "kubectl cp" in study.samples_note
 
 
-def test_container_without_find_is_one_sentence(halfway: Loopback, tmp_path: Path, monkeypatch: Any) -> None:
+def test_container_without_find_is_one_sentence(
+    halfway: Loopback, tmp_path: Path, monkeypatch: Any
+) -> None:
     mount(halfway, tmp_path / "pods", EMPTY)
     monkeypatch.setenv("PATH", str(tmp_path))
     study = looked(tmp_path)
@@ -169,7 +176,10 @@ def test_finished_curve_replaces_a_running_one(halfway: Loopback, tmp_path: Path
 
 
 def test_report_says_which_curves_are_missing(
-    halfway: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    halfway: Loopback,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for key in [key for key in halfway.objects if key[0] == "pods"]:
@@ -177,4 +187,7 @@ def test_report_says_which_curves_are_missing(
     with pytest.raises(SystemExit) as ended:
         main(["report", "random-ok", "-n", "gan", "-o", "page.html"])
     assert ended.value.code == 0
-    assert "warning: random-ok: the curves of 3 trials could not be read: no running pod" in capsys.readouterr().err
+    assert (
+        "warning: random-ok: the curves of 3 trials could not be read: no running pod"
+        in capsys.readouterr().err
+    )

@@ -20,7 +20,9 @@ from tuner.store import Store
 
 BODY: dict[str, Any] = RESPONSES["create-201"]["request"]["body"]
 NODE: dict[str, Any] = RESPONSES["nodes"]["body"]["items"][0]
-CLEAN: dict[str, Any] = yamlfile.parse((Path(__file__).parent / "data" / "clean.yaml").read_bytes(), "c")[0].value
+CLEAN: dict[str, Any] = yamlfile.parse(
+    (Path(__file__).parent / "data" / "clean.yaml").read_bytes(), "c"
+)[0].value
 
 
 def gpus(amount: Any) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def test_quantities_are_kubernetes(amount: object, number: int) -> None:
     assert int(quantity(amount)) == number
 
 
-@pytest.mark.parametrize(("have", "each", "warned"), [("65k", "1", False), ("2", "1", True), ("3000m", 1, False)])
+@pytest.mark.parametrize(
+    ("have", "each", "warned"), [("65k", "1", False), ("2", "1", True), ("3000m", 1, False)]
+)
 def test_room_reads_every_form_of_a_count(have: str, each: Any, warned: bool) -> None:
     found = list(preflight.room([gpus(have)], asking(each)))
     assert bool(found) is warned
@@ -59,12 +63,16 @@ def test_room_reads_every_form_of_a_count(have: str, each: Any, warned: bool) ->
         ]
 
 
-def test_submit_is_five_requests_for_any_nodes(server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
+def test_submit_is_five_requests_for_any_nodes(
+    server: Loopback, kubeconfig: Path, tmp_path: Path
+) -> None:
     for index in range(600):
         node = copy.deepcopy(NODE)
         node["metadata"]["name"] = f"node-{index}"
         server.put("nodes", node)
-    KatibEngine(Cluster.connect(), Store(tmp_path / "store")).submit(from_document(copy.deepcopy(BODY)))
+    KatibEngine(Cluster.connect(), Store(tmp_path / "store")).submit(
+        from_document(copy.deepcopy(BODY))
+    )
     assert len(server.requests) == 5
 
 

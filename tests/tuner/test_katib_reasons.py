@@ -63,9 +63,18 @@ def watched(server: Loopback, engine: KatibEngine, reason: str) -> Event:
 def test_deadline_wins_over_exit_code(server: Loopback, engine: KatibEngine) -> None:
     fail_pods(server, containerStatuses=containers(ended(143), ended(255)))
     for name in names(server, "trials"):
-        failed = {"type": "Failed", "status": "True", "reason": "TrialFailed. Job reason: DeadlineExceeded"}
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "TrialFailed. Job reason: DeadlineExceeded",
+        }
         failed["message"] = f"Trial has failed. Job message: {TIMED_OUT}"
-        change(server, "trials", name, lambda item, last=failed: item["status"]["conditions"].append(last))
+        change(
+            server,
+            "trials",
+            name,
+            lambda item, last=failed: item["status"]["conditions"].append(last),
+        )
     assert reasons(engine.collect("failing")) == {TIMED_OUT}
     assert watched(server, engine, TIMED_OUT).result.trials
 
@@ -103,7 +112,11 @@ def test_eviction_wins_over_exit_code(
 @pytest.mark.parametrize(
     ("log", "cause", "fix"),
     [
-        (NO_FILE, "the metrics file was never written", "metricsCollectorSpec.source.fileSystemPath"),
+        (
+            NO_FILE,
+            "the metrics file was never written",
+            "metricsCollectorSpec.source.fileSystemPath",
+        ),
         (NO_DATABASE, "Katib's DB manager did not take the metrics", "component=db-manager"),
         ("something else", "something else", "gantune logs failing --trial 0"),
     ],
@@ -142,10 +155,22 @@ def running_pods(server: Loopback, **status: Any) -> None:
         change(server, "trials", trial, lambda item: item.update(status={"conditions": [RUNNING]}))
         labels = {TRIAL_LABEL: trial, EXPERIMENT_LABEL: "failing"}
         metadata = {"name": f"{trial}-x", "namespace": "gan", "labels": labels}
-        server.put("pods", {"metadata": metadata, "spec": {"nodeName": "lab"}, "status": {"phase": "Running"} | status})
+        server.put(
+            "pods",
+            {
+                "metadata": metadata,
+                "spec": {"nodeName": "lab"},
+                "status": {"phase": "Running"} | status,
+            },
+        )
 
 
-RUNNING = {"type": "Running", "status": "True", "reason": "TrialRunning", "message": "Trial is running"}
+RUNNING = {
+    "type": "Running",
+    "status": "True",
+    "reason": "TrialRunning",
+    "message": "Trial is running",
+}
 
 
 def test_dead_pod_is_not_waiting(server: Loopback, engine: KatibEngine) -> None:
@@ -153,7 +178,10 @@ def test_dead_pod_is_not_waiting(server: Loopback, engine: KatibEngine) -> None:
     running_pods(server, containerStatuses=containers(ended(2), {"running": {}}))
     count = len(names(server, "trials"))
     nodes = ["lab"] * count
-    event = until(engine.watch("failing"), lambda event: [trial.node for trial in event.result.trials] == nodes)[-1]
+    event = until(
+        engine.watch("failing"),
+        lambda event: [trial.node for trial in event.result.trials] == nodes,
+    )[-1]
     assert reasons(event.result) == {""}
 
 
@@ -167,7 +195,9 @@ def test_pod_without_successor_is_told(server: Loopback, engine: KatibEngine) ->
 def test_node_not_ready_is_told(server: Loopback, engine: KatibEngine) -> None:
     """The node controller sets Ready to False, and leaves what the kubelet said of the containers."""
     ready = [{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]
-    running_pods(server, conditions=ready, containerStatuses=containers({"running": {}}, {"running": {}}))
+    running_pods(
+        server, conditions=ready, containerStatuses=containers({"running": {}}, {"running": {}})
+    )
     said = until_warned(engine.watch("failing"), "NodeNotReady: node lab does not answer")
     assert "kubectl describe node" in said[-1]
 
@@ -209,7 +239,9 @@ def test_waiting_trial_is_told_next_to_running_ones(server: Loopback, engine: Ka
     server.put("events", warning_event("Trial", waits, "ReconcileError", refusal))
     event = until(engine.watch("failing"), lambda event: event.kind is EventKind.WARNING)[-1]
     why = "its Job is refused: failed quota: gan: must specify limits.cpu for: trainer"
-    assert event.message.startswith(f"some trials wait for their Jobs: {why}; set the requests and limits")
+    assert event.message.startswith(
+        f"some trials wait for their Jobs: {why}; set the requests and limits"
+    )
     assert {trial.reason for trial in event.result.trials if trial.name == waits} == {why}
 
 
@@ -222,7 +254,9 @@ def sampler_says(server: Loopback, line: str) -> None:
     server.logs = {pod: f"2026-11-22T19:17:03.640608435Z {line}\n"}
 
 
-@pytest.mark.parametrize("line", ["INFO:root:no error so far", "Failed to load cloudpickle", "INFO:w:retry on Error"])
+@pytest.mark.parametrize(
+    "line", ["INFO:root:no error so far", "Failed to load cloudpickle", "INFO:w:retry on Error"]
+)
 def test_harmless_log_line_is_ignored(server: Loopback, engine: KatibEngine, line: str) -> None:
     sampler_says(server, line)
     assert len(until_warned(engine.watch("nan-objective"), "no new trial")) == 1
@@ -251,7 +285,8 @@ def test_outage_is_not_called_a_stall(server: Loopback, engine: KatibEngine) -> 
     all_watched(server)
     server.silent = True
     server.cut_watches()
-    threading.Timer(2, setattr, (server, "silent", False)).start()  # after the first looks for a stall
+    # after the first looks for a stall
+    threading.Timer(2, setattr, (server, "silent", False)).start()
     said = until_warned(watch, "the suggestion service")
     assert all("connection lost, trying again" in message for message in said[:-1])
     assert not server.silent
@@ -264,7 +299,9 @@ def test_forbidden_watch_is_not_lost_connection(server: Loopback, engine: KatibE
         server.answer("GET", "/trials?labelSelector", 403, body)
     watch = engine.watch("gpu-unschedulable")
     (refused,) = until_warned(watch, "trying again")
-    assert refused.startswith('the cluster refused a request, trying again: User "me" cannot watch resource "trials"')
+    assert refused.startswith(
+        'the cluster refused a request, trying again: User "me" cannot watch resource "trials"'
+    )
 
 
 def test_forbidden_watch_ends_with_the_rule(server: Loopback, engine: KatibEngine) -> None:

@@ -41,7 +41,9 @@ def configure(server: Loopback, text: str) -> None:
 def bayes(trials: int = 20, **options: Any) -> Experiment:
     body = document("bayesianoptimization", trials=trials, **options)
     body["metadata"] |= {"namespace": "gan", "name": "bayes"}
-    body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["restartPolicy"] = "Never"
+    body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["restartPolicy"] = (
+        "Never"
+    )
     return manifest.from_document(body)
 
 
@@ -53,7 +55,13 @@ def sent(server: Loopback) -> dict[str, str]:
 
 def earlier(count: int, name: str = "before") -> Result:
     trials = tuple(
-        Trial(n, f"{name}-{n}", TrialState.SUCCEEDED, {"lr": 1e-5 + n * 1e-6, "bs": 32 + n % 97}, {"fd": float(n)})
+        Trial(
+            n,
+            f"{name}-{n}",
+            TrialState.SUCCEEDED,
+            {"lr": 1e-5 + n * 1e-6, "bs": 32 + n % 97},
+            {"fd": float(n)},
+        )
         for n in range(count)
     )
     return Result(name, StudyState.SUCCEEDED, bayes().objective, trials)
@@ -94,7 +102,13 @@ def test_submit_says_who_answers(server: Loopback, engine: KatibEngine) -> None:
     ],
 )
 def test_skopt_memory_matters_only_below_limit(
-    overlay: str, memory: str, trials: int, warned: bool, server: Loopback, engine: KatibEngine, notes: list[str]
+    overlay: str,
+    memory: str,
+    trials: int,
+    warned: bool,
+    server: Loopback,
+    engine: KatibEngine,
+    notes: list[str],
 ) -> None:
     configure(server, config(overlay).replace("memory: 1Gi", f"memory: {memory}"))
     engine.submit(bayes(trials))
@@ -118,23 +132,36 @@ def with_first() -> Experiment:
     return manifest.with_first_trials(bayes(), [{"lr": "2e-3", "bs": "64"}])
 
 
-def test_first_trials_become_a_setting_of_ours(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_first_trials_become_a_setting_of_ours(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(with_first())
     assert json.loads(sent(server)[FIRST_SETTING]) == [{"lr": 0.002, "bs": 64}]
     engine.submit(with_first())  # joined: the added setting is no difference
     assert any(note.startswith("joined bayes") for note in notes)
     [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
-    assert manifest.from_object(item).first_trials == with_first().first_trials  # what was read back is valid
+    # what was read back is valid
+    assert manifest.from_object(item).first_trials == with_first().first_trials
 
 
-def test_note_names_first_trials_beyond_the_budget(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_note_names_first_trials_beyond_the_budget(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib-suggestions"))
-    engine.submit(manifest.with_first_trials(bayes(trials=1), [{"lr": "2e-3", "bs": bs} for bs in ("32", "64")]))
-    assert "only 1 of the 2 first trials run, because maxTrialCount is 1; set it to 2 or more" in notes
+    engine.submit(
+        manifest.with_first_trials(
+            bayes(trials=1), [{"lr": "2e-3", "bs": bs} for bs in ("32", "64")]
+        )
+    )
+    assert (
+        "only 1 of the 2 first trials run, because maxTrialCount is 1; set it to 2 or more" in notes
+    )
 
 
-def test_joined_study_keeps_its_first_trials(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_joined_study_keeps_its_first_trials(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(with_first())
     engine.submit(bayes())  # names none, so nothing is lost
@@ -150,7 +177,11 @@ def test_unreadable_annotations_of_a_live_search_are_ignored(
     configure(server, config("katib-suggestions"))
     engine.submit(bayes())
     [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
-    invalid = {"gan-tuner/first-trials": "lr=2e-3", "gan-tuner/stop-factors": '{"0": 1}', "team": "a"}
+    invalid = {
+        "gan-tuner/first-trials": "lr=2e-3",
+        "gan-tuner/stop-factors": '{"0": 1}',
+        "team": "a",
+    }
     item["metadata"]["annotations"] = invalid  # Katib does not check them
     server.put("experiments", item)
     assert engine.collect("bayes").baseline == {}
@@ -165,14 +196,21 @@ def test_note_says_that_stop_factors_are_local(
     factors: tuple[tuple[int, float], ...], server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
     engine.submit(replace(bayes(), stop_factors=factors))
-    assert any(note.startswith("the stop factors stop no trial on a cluster") for note in notes) is bool(factors)
+    assert any(
+        note.startswith("the stop factors stop no trial on a cluster") for note in notes
+    ) is bool(factors)
 
 
-def test_first_trials_do_not_reach_a_stock_service(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_first_trials_do_not_reach_a_stock_service(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib"))
     engine.submit(with_first())
     assert FIRST_SETTING not in sent(server)
-    assert any(note.startswith("the manifest's 1 first trials will not run: bayesianoptimization") for note in notes)
+    assert any(
+        note.startswith("the manifest's 1 first trials will not run: bayesianoptimization")
+        for note in notes
+    )
 
 
 def test_warm_start_gives_the_local_engines_points(
@@ -193,7 +231,9 @@ def test_warm_start_gives_the_local_engines_points(
     assert remote.propose([]) != local.propose([])
 
 
-def test_large_earlier_study_is_cut_to_a_bound(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_large_earlier_study_is_cut_to_a_bound(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(bayes(), earlier(1000))
     rows = json.loads(sent(server)[EARLIER_SETTING])["trials"]
@@ -203,7 +243,9 @@ def test_large_earlier_study_is_cut_to_a_bound(server: Loopback, engine: KatibEn
     assert any("800 are left out for their number" in note for note in notes)
 
 
-def test_warm_start_does_not_change_joined_search(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_warm_start_does_not_change_joined_search(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(bayes())
     engine.submit(bayes(), earlier(3))
@@ -213,12 +255,17 @@ def test_warm_start_does_not_change_joined_search(server: Loopback, engine: Kati
 
 def test_warm_start_on_stock_service_names_overlay(server: Loopback, engine: KatibEngine) -> None:
     configure(server, config("katib"))
-    with pytest.raises(UnsupportedError, match=r"--warm-start is not possible: .*install manifests/overlays/katib-sug"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"--warm-start is not possible: .*install manifests/overlays/katib-sug",
+    ):
         engine.submit(bayes(), earlier(3))
     assert not any(key[0] == "experiments" for key in server.objects)
 
 
-@pytest.mark.parametrize("written", ["", "[]", "{}", '{"parameters": 3, "trials": [[1]]}', "x" * 200_000, "[" * 9_000])
+@pytest.mark.parametrize(
+    "written", ["", "[]", "{}", '{"parameters": 3, "trials": [[1]]}', "x" * 200_000, "[" * 9_000]
+)
 def test_unreadable_setting_is_one_sentence(written: str) -> None:
     algorithm = manifest.Algorithm("tpe", {EARLIER_SETTING: written or "null"})
     with pytest.raises(UnsupportedError, match="setting earlier_trials must be"):
@@ -243,7 +290,8 @@ def test_submit_warm_starts_from_a_local_study(
     with file.open("w") as target:
         YAML().dump(body, target)
     monkeypatch.setattr(
-        "sys.argv", ["gantune", "submit", str(file), "--warm-start=before", f"--store={tmp_path}/store"]
+        "sys.argv",
+        ["gantune", "submit", str(file), "--warm-start=before", f"--store={tmp_path}/store"],
     )
     with pytest.raises(SystemExit) as done:
         main()

@@ -38,7 +38,9 @@ def gpu_node(name: str, gpus: int, **spec: Any) -> dict[str, Any]:
     }
 
 
-def test_submit_creates_with_at_most_five_requests(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_submit_creates_with_at_most_five_requests(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     assert engine.submit(experiment()) == "made"
     assert len(server.requests) <= 5
     made = server.objects["experiments", "gan", "made"]
@@ -53,7 +55,9 @@ def test_generate_name_is_honoured(server: Loopback, engine: KatibEngine) -> Non
     assert engine.store.names() == ["made-x7k2p"]
 
 
-def test_namespace_prefers_option_then_manifest_then_context(server: Loopback, engine: KatibEngine) -> None:
+def test_namespace_prefers_option_then_manifest_then_context(
+    server: Loopback, engine: KatibEngine
+) -> None:
     for name in ("from-manifest", "from-option"):
         namespace = copy.deepcopy(RESPONSES["namespace"]["body"])
         namespace["metadata"]["name"] = name
@@ -84,7 +88,9 @@ def test_same_spec_is_joined_after_defaulting(server: Loopback, engine: KatibEng
 
 
 @pytest.mark.parametrize("scenario", sorted(p.stem for p in RECORDINGS.glob("*.jsonl")))
-def test_what_a_cluster_holds_joins_itself(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_what_a_cluster_holds_joins_itself(
+    server: Loopback, engine: KatibEngine, scenario: str
+) -> None:
     server.replay(scenario)
     held = server.objects["experiments", "gan", scenario]
     assert engine.submit(from_document(copy.deepcopy(held))) == scenario
@@ -113,10 +119,17 @@ def test_a_goal_of_zero_is_one(held: dict[str, Any], written: dict[str, Any], ch
 
 
 def test_what_an_api_server_drops_is_no_difference() -> None:
-    assert spec.difference({"trialTemplate": {}}, {"trialTemplate": {"retain": False, "configMap": None}}) == []
+    assert (
+        spec.difference(
+            {"trialTemplate": {}}, {"trialTemplate": {"retain": False, "configMap": None}}
+        )
+        == []
+    )
 
 
-def test_another_budget_is_joined_and_extend_is_named(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_another_budget_is_joined_and_extend_is_named(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.put("experiments", copy.deepcopy(RESPONSES["create-201"]["body"]))
     engine.submit(experiment(maxTrialCount=9, maxFailedTrialCount=4))
     assert notes == [
@@ -144,26 +157,37 @@ def test_extend_is_named_only_where_possible(
     assert notes[1].endswith(fix)
 
 
-def test_finished_search_names_no_extend(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_finished_search_names_no_extend(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("random-ok")
     held = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     held["spec"] |= {"maxTrialCount": 50, "maxFailedTrialCount": 9}
-    engine.submit(from_document({key: held[key] for key in ("apiVersion", "kind", "metadata", "spec")}))
+    engine.submit(
+        from_document({key: held[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    )
     trials, failures = notes[-2:]
-    assert "Katib restarts only what ended at its maxTrialCount with resumePolicy LongRunning" in trials
+    assert (
+        "Katib restarts only what ended at its maxTrialCount with resumePolicy LongRunning"
+        in trials
+    )
     assert "gantune extend" not in trials
     assert failures.endswith("it has finished, so this has no effect")
 
 
 def test_missing_katib_says_how_to_install_it(server: Loopback, engine: KatibEngine) -> None:
     server.katib = False
-    with pytest.raises(NotFound, match=r"this cluster has no Katib .* install it: kubectl apply -k"):
+    with pytest.raises(
+        NotFound, match=r"this cluster has no Katib .* install it: kubectl apply -k"
+    ):
         engine.submit(experiment())
 
 
 def test_missing_namespace_says_how_to_create(server: Loopback, engine: KatibEngine) -> None:
     server.remove("namespaces", "", "gan")
-    with pytest.raises(NotFound, match="kubectl create namespace gan && kubectl label namespace gan katib"):
+    with pytest.raises(
+        NotFound, match="kubectl create namespace gan && kubectl label namespace gan katib"
+    ):
         engine.submit(experiment())
 
 
@@ -177,8 +201,14 @@ def test_unlabelled_namespace_says_how_to_label(server: Loopback, engine: KatibE
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"algorithm": {"algorithmName": "hyperband"}}, "algorithm hyperband is not in this cluster's katib-config"),
-        ({"earlyStopping": {"algorithmName": "asha"}}, "early stopping asha is not in .* which has medianstop"),
+        (
+            {"algorithm": {"algorithmName": "hyperband"}},
+            "algorithm hyperband is not in this cluster's katib-config",
+        ),
+        (
+            {"earlyStopping": {"algorithmName": "asha"}},
+            "early stopping asha is not in .* which has medianstop",
+        ),
     ],
 )
 def test_an_algorithm_unknown_to_katib_config_is_refused(
@@ -189,7 +219,9 @@ def test_an_algorithm_unknown_to_katib_config_is_refused(
     assert server.count("POST") == 0
 
 
-TOLERATED = {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}
+TOLERATED = {
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+}
 TAINTED = {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]}
 
 
@@ -219,7 +251,12 @@ def _affine(operator: str, *values: str) -> dict[str, Any]:
     ],
 )
 def test_missing_node_for_pods_is_a_warning(
-    server: Loopback, engine: KatibEngine, notes: list[str], pod: dict[str, Any], node: dict[str, Any], words: str
+    server: Loopback,
+    engine: KatibEngine,
+    notes: list[str],
+    pod: dict[str, Any],
+    node: dict[str, Any],
+    words: str,
 ) -> None:
     server.remove("nodes", "", "lab")
     server.put("nodes", gpu_node("one", 8, **node))
@@ -233,7 +270,10 @@ def test_missing_node_for_pods_is_a_warning(
     ("each", "words"),
     [
         (2, ""),
-        (3, "3 parallel trials ask for 9 nvidia.com/gpu, the nodes that fit have 8: set parallelTrialCount to 2"),
+        (
+            3,
+            "3 parallel trials ask for 9 nvidia.com/gpu, the nodes that fit have 8: set parallelTrialCount to 2",
+        ),
         (5, "a trial asks for 5 nvidia.com/gpu, no node that fits has more than 4: it waits"),
     ],
 )
@@ -250,5 +290,10 @@ def test_more_gpus_than_there_are_is_a_warning(
 def test_what_may_not_be_read_is_not_checked(server: Loopback, engine: KatibEngine) -> None:
     for path in ("/namespaces/gan", "katib-config", "/nodes"):
         server.answer("GET", path, 403, RESPONSES["forbidden-list-403"]["body"])
-    server.scripted[0] = ("GET", "/api/v1/namespaces/gan", 403, RESPONSES["forbidden-list-403"]["body"])
+    server.scripted[0] = (
+        "GET",
+        "/api/v1/namespaces/gan",
+        403,
+        RESPONSES["forbidden-list-403"]["body"],
+    )
     assert engine.submit(experiment()) == "made"

@@ -45,7 +45,9 @@ def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: Katib
         if len(told(events, EventKind.TRIAL_ENDED)) == 6:
             told_all.set()
     assert told_all.is_set()
-    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(told(events, EventKind.TRIAL_STARTED))
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(
+        told(events, EventKind.TRIAL_STARTED)
+    )
     assert len(set(told(events, EventKind.TRIAL_ENDED))) == 6
     assert events[-1].result.best is not None
 
@@ -53,7 +55,9 @@ def test_a_cut_connection_and_a_410_lose_nothing(server: Loopback, engine: Katib
 def test_watch_waits_for_an_absent_server(server: Loopback, engine: KatibEngine) -> None:
     engine.cluster._backoff = 0.001
     recorded, _ = changes("random-ok")
-    success = next(i for i, step in enumerate(recorded) if condition(step, "experiments", "Succeeded"))
+    success = next(
+        i for i, step in enumerate(recorded) if condition(step, "experiments", "Succeeded")
+    )
     begun = next(i for i, step in enumerate(recorded) if condition(step, "trials", "Running"))
     steps = play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     watch = engine.watch("random-ok")
@@ -74,7 +78,9 @@ def test_watch_waits_for_an_absent_server(server: Loopback, engine: KatibEngine)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_events_out_of_order_give_the_same_trials(server: Loopback, engine: KatibEngine, seed: int) -> None:
+def test_events_out_of_order_give_the_same_trials(
+    server: Loopback, engine: KatibEngine, seed: int
+) -> None:
     """The trials' states come shuffled over the stream, with the resourceVersions that they had."""
     recorded = [change for change in changes("random-ok")[0] if change["kind"] == "trials"]
     server.replay("random-ok")
@@ -116,14 +122,22 @@ def test_events_out_of_order_give_the_same_trials(server: Loopback, engine: Kati
 def test_deletion_ends_watch_and_keeps_trials(server: Loopback, engine: KatibEngine) -> None:
     for step in server.steps("random-ok"):
         trials = [item for key, item in server.objects.items() if key[0] == "trials"]
-        if step["kind"] == "trials" and sum("observation" in t.get("status", {}) for t in trials) == 3:
+        if (
+            step["kind"] == "trials"
+            and sum("observation" in t.get("status", {}) for t in trials) == 3
+        ):
             break
     threading.Timer(0.3, server.remove, ("experiments", "gan", "random-ok")).start()
     events = list(engine.watch("random-ok"))
     result = events[-1].result
-    assert (result.state, result.reason) == (StudyState.DELETED, "it was deleted on the cluster during the watch")
+    assert (result.state, result.reason) == (
+        StudyState.DELETED,
+        "it was deleted on the cluster during the watch",
+    )
     assert {trial.state for trial in result.trials} == {TrialState.SUCCEEDED, TrialState.KILLED}
-    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(trial.name for trial in result.trials)
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(
+        trial.name for trial in result.trials
+    )
     assert result.best is not None
     assert engine.store.result("random-ok").best == result.best
 
@@ -140,14 +154,18 @@ def test_replaced_experiment_counts_as_deleted(server: Loopback, engine: KatibEn
 def test_timeout_ends_watch_but_not_search(server: Loopback, engine: KatibEngine) -> None:
     engine.timeout = 15
     server.replay("gpu-unschedulable")
-    with pytest.raises(Deadline, match=r"gpu-unschedulable did not finish within 15 s and is still running"):
+    with pytest.raises(
+        Deadline, match=r"gpu-unschedulable did not finish within 15 s and is still running"
+    ):
         list(engine.watch("gpu-unschedulable"))
     assert len(engine.store.result("gpu-unschedulable").trials) == 2
     assert ("experiments", "gan", "gpu-unschedulable") in server.objects
 
 
 def test_watching_what_does_not_exist_is_not_found(server: Loopback, engine: KatibEngine) -> None:
-    with pytest.raises(NotFound, match=r'experiments\.kubeflow\.org "nosuch" not found in namespace gan'):
+    with pytest.raises(
+        NotFound, match=r'experiments\.kubeflow\.org "nosuch" not found in namespace gan'
+    ):
         list(engine.watch("nosuch"))
 
 
@@ -167,7 +185,9 @@ def test_watch_continues_without_right_to_pods(server: Loopback, engine: KatibEn
     assert said.startswith(
         'nodes and the reasons of waiting pods are not shown: User "me" cannot list resource "pods"; '
     )
-    assert said.endswith('the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}')
+    assert said.endswith(
+        'the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}'
+    )
     assert events[-1].result.state is StudyState.SUCCEEDED
 
 
@@ -181,8 +201,12 @@ def test_missed_finishes_come_before_the_last_event(server: Loopback, engine: Ka
             server.history[:] = [entry for entry in server.history if entry[1] != "trials"]
     events += list(watch)
     result = events[-1].result
-    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(trial.name for trial in result.trials)
-    assert sorted(told(events, EventKind.TRIAL_STARTED)) == sorted(trial.name for trial in result.trials)
+    assert sorted(told(events, EventKind.TRIAL_ENDED)) == sorted(
+        trial.name for trial in result.trials
+    )
+    assert sorted(told(events, EventKind.TRIAL_STARTED)) == sorted(
+        trial.name for trial in result.trials
+    )
     assert events[-1].kind is EventKind.STUDY_ENDED
 
 
@@ -198,13 +222,19 @@ def test_failed_last_poll_keeps_results(server: Loopback, engine: KatibEngine) -
         said.startswith("these are the results of the watch, because the final read failed: ")
         for said in warnings(events)
     )
-    assert (events[-1].kind, events[-1].result.state) == (EventKind.STUDY_ENDED, StudyState.SUCCEEDED)
+    assert (events[-1].kind, events[-1].result.state) == (
+        EventKind.STUDY_ENDED,
+        StudyState.SUCCEEDED,
+    )
 
 
 def test_a_thread_that_dies_ends_the_watch(server: Loopback, engine: KatibEngine) -> None:
     play_until(server, "random-ok", lambda step: step["kind"] == "trials")
-    server.answer("GET", "/trials", 200, {"items": []})  # a list without metadata, from something in between
-    with pytest.raises(ClusterError, match="the watch of trials failed: KeyError: 'resourceVersion'"):
+    # a list without metadata, from something in between
+    server.answer("GET", "/trials", 200, {"items": []})
+    with pytest.raises(
+        ClusterError, match="the watch of trials failed: KeyError: 'resourceVersion'"
+    ):
         list(engine.watch("random-ok"))
 
 
@@ -225,7 +255,9 @@ def test_ctrl_c_keeps_results_and_leaves_no_thread(server: Loopback, engine: Kat
 
 
 @pytest.mark.parametrize("what", ["trial", "experiment"])
-def test_what_was_deleted_while_disconnected_is_noticed(server: Loopback, engine: KatibEngine, what: str) -> None:
+def test_what_was_deleted_while_disconnected_is_noticed(
+    server: Loopback, engine: KatibEngine, what: str
+) -> None:
     engine.cluster._backoff = 0.001
     server.replay("gpu-unschedulable")
     watch = engine.watch("gpu-unschedulable")

@@ -48,7 +48,9 @@ def test_every_recorded_scenario_is_watched() -> None:
 
 
 @pytest.mark.parametrize("scenario", ENDINGS)
-def test_watch_follows_search_until_it_finishes(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_watch_follows_search_until_it_finishes(
+    server: Loopback, engine: KatibEngine, scenario: str
+) -> None:
     state, best, count = ENDINGS[scenario]
     play(server, scenario)
     events = list(engine.watch(scenario))
@@ -62,8 +64,14 @@ def test_watch_follows_search_until_it_finishes(server: Loopback, engine: KatibE
         assert (result.best.name, katib["bestTrialName"]) == (best, best)
     if count is not None:
         assert len(result.trials) == count
-    started = {event.trial.name for event in events if event.kind is EventKind.TRIAL_STARTED and event.trial}
-    ended = [event.trial.name for event in events if event.kind is EventKind.TRIAL_ENDED and event.trial]
+    started = {
+        event.trial.name
+        for event in events
+        if event.kind is EventKind.TRIAL_STARTED and event.trial
+    }
+    ended = [
+        event.trial.name for event in events if event.kind is EventKind.TRIAL_ENDED and event.trial
+    ]
     assert len(ended) == len(set(ended))
     assert started <= {trial.name for trial in result.trials}
     stored = engine.store.result(scenario)
@@ -73,7 +81,9 @@ def test_watch_follows_search_until_it_finishes(server: Loopback, engine: KatibE
 def test_failed_trials_bear_their_pods_reason(server: Loopback, engine: KatibEngine) -> None:
     play(server, "oom-killed")
     result = list(engine.watch("oom-killed"))[-1].result
-    assert {trial.reason for trial in result.trials} == {"OOMKilled: container trainer exceeded its memory limit"}
+    assert {trial.reason for trial in result.trials} == {
+        "OOMKilled: container trainer exceeded its memory limit"
+    }
     assert {trial.node for trial in result.trials} == {"lab"}
 
 
@@ -107,7 +117,12 @@ def test_deletion_ends_trials_left_by_search(server: Loopback, engine: KatibEngi
     """Katib leaves them running when the goal is reached."""
     server.replay("random-ok")
     trial = names(server, "trials")[0]
-    change(server, "trials", trial, lambda item: item.update(status={"conditions": item["status"]["conditions"][:1]}))
+    change(
+        server,
+        "trials",
+        trial,
+        lambda item: item.update(status={"conditions": item["status"]["conditions"][:1]}),
+    )
     result = engine.delete("random-ok")
     assert result.state is StudyState.SUCCEEDED
     assert next(one for one in result.trials if one.name == trial).state is TrialState.KILLED
@@ -115,7 +130,9 @@ def test_deletion_ends_trials_left_by_search(server: Loopback, engine: KatibEngi
 
 
 @pytest.mark.parametrize("scenario", ["oom-killed", "failing"])
-def test_reason_and_node_survive_the_pod(server: Loopback, engine: KatibEngine, scenario: str) -> None:
+def test_reason_and_node_survive_the_pod(
+    server: Loopback, engine: KatibEngine, scenario: str
+) -> None:
     """With retain: false Katib removes the pod, and says only that the Job has reached its backoff limit."""
     recorded, _ = changes(scenario)
     gone: set[str] = set()
@@ -145,12 +162,21 @@ def test_reason_and_node_survive_the_pod(server: Loopback, engine: KatibEngine, 
         why = "exit code 3 (container trainer)"
     assert len(gone) == 2
     assert {(trial.reason, trial.node) for trial in result.trials} == {(why, "lab")}
-    remedy = "raise resources.limits.memory" if scenario == "oom-killed" else f"gantune logs {scenario} --trial 0"
-    assert any(said.startswith(f"2 of 2 trials failed: {why}; ") and remedy in said for said in warnings(events))
+    remedy = (
+        "raise resources.limits.memory"
+        if scenario == "oom-killed"
+        else f"gantune logs {scenario} --trial 0"
+    )
+    assert any(
+        said.startswith(f"2 of 2 trials failed: {why}; ") and remedy in said
+        for said in warnings(events)
+    )
     assert engine.collect(scenario) == result
 
 
-def test_nan_is_never_best_even_for_katib(server: Loopback, engine: KatibEngine, notes: list[str]) -> None:
+def test_nan_is_never_best_even_for_katib(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
     server.replay("nan-objective")
     result = engine.collect("nan-objective")
     assert result.best is None
@@ -167,7 +193,10 @@ def test_a_goal_that_no_trial_reached_is_doubted(server: Loopback, engine: Katib
     item = server.objects["experiments", "gan", "goal-reached"]
     item["spec"]["objective"]["goal"] = 0.001
     server.put("experiments", item)
-    assert any("no trial's fd reached it" in message for message in warnings(list(engine.watch("goal-reached"))))
+    assert any(
+        "no trial's fd reached it" in message
+        for message in warnings(list(engine.watch("goal-reached")))
+    )
 
 
 def test_trials_running_after_goal_are_reported(server: Loopback, engine: KatibEngine) -> None:
@@ -177,7 +206,8 @@ def test_trials_running_after_goal_are_reported(server: Loopback, engine: KatibE
             break
     (warning,) = warnings(list(engine.watch("goal-reached")))
     assert (
-        warning == "the search has finished, but 1 of its trials still run: stop them with `gantune stop goal-reached`"
+        warning
+        == "the search has finished, but 1 of its trials still run: stop them with `gantune stop goal-reached`"
     )
 
 
@@ -188,7 +218,9 @@ def test_two_thousand_trials_are_few_requests(server: Loopback, engine: KatibEng
         server.put(plural, item)
     engine.clock, engine.timeout = Clock(), 8
     watch = engine.watch("big")
-    event = next(one for one in watch if sum(trial.state.finished for trial in one.result.trials) == 2000)
+    event = next(
+        one for one in watch if sum(trial.state.finished for trial in one.result.trials) == 2000
+    )
     assert event.result.best is not None
     assert event.result.best.name == "big-00001999"
     at_rest = len(server.requests)
@@ -212,19 +244,29 @@ def test_trial_numbers_stay_from_event_to_store(server: Loopback, engine: KatibE
 def test_stopped_trials_are_known_after_deletion(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
     engine.stop("gpu-unschedulable")
-    assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [TrialState.KILLED] * 2
+    assert [trial.state for trial in engine.delete("gpu-unschedulable").trials] == [
+        TrialState.KILLED
+    ] * 2
 
 
-def test_numbers_go_by_creation_and_logs_knows_them(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
+def test_numbers_go_by_creation_and_logs_knows_them(
+    server: Loopback, engine: KatibEngine, tmp_path: Path
+) -> None:
     """The API server lists by name; a watch that begins late numbers as one that saw them come."""
     play_until(server, "random-ok", lambda step: condition(step, "experiments", "Succeeded"))
     go_on(server, "random-ok")
-    started = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 6)[-1].result.trials
-    created = [server.objects["trials", "gan", trial.name]["metadata"]["creationTimestamp"] for trial in started]
+    started = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 6)[
+        -1
+    ].result.trials
+    created = [
+        server.objects["trials", "gan", trial.name]["metadata"]["creationTimestamp"]
+        for trial in started
+    ]
     assert created == sorted(created)
     assert [trial.name for trial in started] != sorted(trial.name for trial in started)
     server.logs |= {f"{pod}/trainer": "" for pod in names(server, "pods")}
-    for one in (engine, engine_on(tmp_path / "elsewhere")):  # with what the watch stored, and without
+    # with what the watch stored, and without
+    for one in (engine, engine_on(tmp_path / "elsewhere")):
         for trial in started:
             server.requests.clear()
             list(one.logs("random-ok", str(trial.number)))
@@ -232,7 +274,9 @@ def test_numbers_go_by_creation_and_logs_knows_them(server: Loopback, engine: Ka
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_tied_trials_are_numbered_by_name(server: Loopback, engine: KatibEngine, backwards: bool) -> None:
+def test_tied_trials_are_numbered_by_name(
+    server: Loopback, engine: KatibEngine, backwards: bool
+) -> None:
     """The trials of one reconciliation share their creation second, and arrive one by one in any order."""
     play_until(server, "random-ok", lambda step: condition(step, "trials", "Running"))
     model = server.objects["trials", "gan", names(server, "trials")[0]]
@@ -242,10 +286,17 @@ def test_tied_trials_are_numbered_by_name(server: Loopback, engine: KatibEngine,
     def create() -> None:
         all_watched(server)
         for name in sorted(("random-ok-a", "random-ok-b", "random-ok-c"), reverse=backwards):
-            server.put("trials", copy.deepcopy(model | {"metadata": model["metadata"] | {"name": name, "uid": name}}))
+            server.put(
+                "trials",
+                copy.deepcopy(
+                    model | {"metadata": model["metadata"] | {"name": name, "uid": name}}
+                ),
+            )
 
     threading.Thread(target=create, daemon=True).start()
-    result = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 3)[-1].result
+    result = until(engine.watch("random-ok"), lambda event: len(event.result.trials) == 3)[
+        -1
+    ].result
     assert [trial.name for trial in result.trials] == ["random-ok-a", "random-ok-b", "random-ok-c"]
 
 
@@ -267,7 +318,12 @@ def test_a_pods_reason_goes_with_it(server: Loopback, engine: KatibEngine) -> No
 def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: KatibEngine) -> None:
     """Katib's controller has not come to it yet: the condition still says Succeeded."""
     server.replay("random-ok")
-    change(server, "experiments", "random-ok", lambda item: item["spec"].update(resumePolicy="LongRunning"))
+    change(
+        server,
+        "experiments",
+        "random-ok",
+        lambda item: item["spec"].update(resumePolicy="LongRunning"),
+    )
     engine.collect("random-ok")
     assert engine.store.result("random-ok").state is StudyState.SUCCEEDED
     engine.extend("random-ok", 12)

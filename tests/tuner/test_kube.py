@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.loopback import RESPONSES, TOKEN, Loopback, many
-from tuner.errors import ClusterError, Conflict, Deadline, Denied, Forbidden, NoKatib, NotFound, Timeout, Unreachable
+from tuner.errors import (
+    ClusterError,
+    Conflict,
+    Deadline,
+    Denied,
+    Forbidden,
+    NoKatib,
+    NotFound,
+    Timeout,
+    Unreachable,
+)
 from tuner.kube import EXPERIMENTS, NODES, TRIALS, Cluster, Resource, has_katib
 from tuner.kube.errors import Expired, Request, from_status
 
@@ -26,9 +36,17 @@ def cluster(kubeconfig: Path) -> Cluster:
     ("answer", "kind", "words"),
     [
         ("create-again-409", Conflict, 'experiments.kubeflow.org "made" already exists'),
-        ("create-denied-by-validator", Denied, "spec.parallelTrialCount: Invalid value: 0: must be greater than 0"),
+        (
+            "create-denied-by-validator",
+            Denied,
+            "spec.parallelTrialCount: Invalid value: 0: must be greater than 0",
+        ),
         ("create-denied-by-defaulter", Denied, "cannot unmarshal string into Go struct field"),
-        ("create-namespace-unlabelled", Denied, "katib.kubeflow.org/metrics-collector-injection: enabled"),
+        (
+            "create-namespace-unlabelled",
+            Denied,
+            "katib.kubeflow.org/metrics-collector-injection: enabled",
+        ),
         ("create-namespace-missing", NotFound, 'namespaces "nosuch" not found'),
         ("create-name-invalid", Denied, "a lowercase RFC 1123 subdomain must consist of"),
         ("forbidden-create-403", Forbidden, 'resources: ["experiments"], verbs: ["create"]'),
@@ -52,13 +70,19 @@ def test_forbidden_names_the_rule_for_a_subresource() -> None:
     request = Request("patch", EXPERIMENTS, "gan", "made", "status")
     says = 'experiments.kubeflow.org "made" is forbidden: User "u" cannot patch resource "experiments/status"'
     message = str(from_status(403, json.dumps({"message": says}), request))
-    assert '{apiGroups: ["kubeflow.org"], resources: ["experiments/status"], verbs: ["patch"]}' in message
+    assert (
+        '{apiGroups: ["kubeflow.org"], resources: ["experiments/status"], verbs: ["patch"]}'
+        in message
+    )
 
 
 @pytest.mark.parametrize(
     ("says", "kind"),
     [
-        ('admission webhook "validation.gatekeeper.sh" denied the request: [labels] you must provide labels', Denied),
+        (
+            'admission webhook "validation.gatekeeper.sh" denied the request: [labels] you must provide labels',
+            Denied,
+        ),
         (
             'experiments.kubeflow.org "made" is forbidden: exceeded quota: trials, requested: count=1, used: 3',
             Forbidden,
@@ -79,7 +103,9 @@ def test_403_outside_rbac_names_no_rule(
 
 def test_a_webhooks_message_is_never_cut(server: Loopback, cluster: Cluster) -> None:
     says = "; ".join(f"spec.parameters[{i}]: must have a name" for i in range(60))
-    message = f'admission webhook "validator.experiment.katib.kubeflow.org" denied the request: {says}'
+    message = (
+        f'admission webhook "validator.experiment.katib.kubeflow.org" denied the request: {says}'
+    )
     server.answer("POST", "/experiments", 400, {"kind": "Status", "message": message, "code": 400})
     with pytest.raises(Denied, match=r"name$") as caught:
         cluster.create(EXPERIMENTS, BODY, namespace="gan")
@@ -88,7 +114,9 @@ def test_a_webhooks_message_is_never_cut(server: Loopback, cluster: Cluster) -> 
 
 def test_a_gateways_timeout_is_no_deadline(server: Loopback, cluster: Cluster) -> None:
     for _ in range(4):
-        server.answer("GET", "/trials", 504, {"message": "the server was unable to return a response in time"})
+        server.answer(
+            "GET", "/trials", 504, {"message": "the server was unable to return a response in time"}
+        )
     with pytest.raises(Timeout, match="took too long") as caught:
         list(cluster.list(TRIALS, namespace="gan"))
     assert not isinstance(caught.value, Deadline)
@@ -96,7 +124,9 @@ def test_a_gateways_timeout_is_no_deadline(server: Loopback, cluster: Cluster) -
 
 
 def test_expired_token_says_to_log_in(server: Loopback, kubeconfig: Path) -> None:
-    kubeconfig.write_text(kubeconfig.read_text().replace(f'"token": "{TOKEN}"', '"token": "expired"'))
+    kubeconfig.write_text(
+        kubeconfig.read_text().replace(f'"token": "{TOKEN}"', '"token": "expired"')
+    )
     with pytest.raises(Forbidden, match=r"401 Unauthorized.*log in again"):
         list(Cluster.connect().list(TRIALS, namespace="gan"))
 
@@ -109,7 +139,9 @@ def test_create_is_not_repeated_after_server_error(server: Loopback, cluster: Cl
 
 
 def test_create_is_repeated_once_after_webhook_timeout(server: Loopback, cluster: Cluster) -> None:
-    down = {"message": 'Internal error occurred: failed calling webhook "validator...": context deadline exceeded'}
+    down = {
+        "message": 'Internal error occurred: failed calling webhook "validator...": context deadline exceeded'
+    }
     server.answer("POST", "/experiments", 500, down)
     assert cluster.create(EXPERIMENTS, BODY, namespace="gan")["metadata"]["name"] == "made"
     assert server.count("POST") == 2
@@ -124,7 +156,9 @@ def test_get_is_repeated_until_server_recovers(server: Loopback, cluster: Cluste
 
 def test_get_gives_up_on_absent_server(server: Loopback, cluster: Cluster) -> None:
     server.silent = True
-    with pytest.raises(Unreachable, match=r"no API server responds at http://127\.0\.0\.1:\d+") as caught:
+    with pytest.raises(
+        Unreachable, match=r"no API server responds at http://127\.0\.0\.1:\d+"
+    ) as caught:
         cluster.get(EXPERIMENTS, "made", namespace="gan")
     assert caught.value.__cause__ is not None
     assert server.count("GET") == 4
@@ -132,7 +166,8 @@ def test_get_gives_up_on_absent_server(server: Loopback, cluster: Cluster) -> No
 
 def test_a_slow_answer_is_a_timeout(server: Loopback, cluster: Cluster) -> None:
     cluster._timeout = 0.05
-    with server.changed, pytest.raises(Timeout, match="did not answer in time"):  # the server waits for the lock
+    # the server waits for the lock
+    with server.changed, pytest.raises(Timeout, match="did not answer in time"):
         cluster.create(EXPERIMENTS, {"metadata": {"name": "slow"}}, namespace="gan")
 
 
@@ -154,7 +189,12 @@ def test_a_list_comes_in_pages_and_whole(server: Loopback, cluster: Cluster) -> 
 def test_list_expired_between_pages_restarts(server: Loopback, cluster: Cluster) -> None:
     for plural, item in many(300):
         server.put(plural, item)
-    server.answer("GET", "continue=", 410, {"message": "The provided continue parameter is too old", "code": 410})
+    server.answer(
+        "GET",
+        "continue=",
+        410,
+        {"message": "The provided continue parameter is too old", "code": 410},
+    )
     assert len(list(cluster.list(TRIALS, namespace="gan"))) == 300
 
 

@@ -33,7 +33,12 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def pod(secure: Loopback, certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loopback:
+def pod(
+    secure: Loopback,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Loopback:
     """This process as a pod of that cluster: its service account's files and environment."""
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "namespace").write_text("gan\n")
@@ -49,7 +54,9 @@ def pod(secure: Loopback, certificate: tuple[Path, Path], tmp_path: Path, monkey
 
 def no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none")
+    )
 
 
 def test_a_pod_uses_its_service_account(pod: Loopback) -> None:
@@ -79,12 +86,16 @@ def test_a_certificate_of_an_unknown_authority_is_said(
     secure: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(secure.kubeconfig(tmp_path / "kubeconfig")))
-    with pytest.raises(Unreachable, match=r"TLS failed .*check the cluster's CA in the kubeconfig") as caught:
+    with pytest.raises(
+        Unreachable, match=r"TLS failed .*check the cluster's CA in the kubeconfig"
+    ) as caught:
         list(Cluster.connect(tries=1).list(NODES))
     assert "\n" not in str(caught.value)
 
 
-def test_without_any_kubeconfig_there_is_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_kubeconfig_there_is_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     no_kubeconfig(tmp_path, monkeypatch)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(NoCluster, match="set KUBECONFIG, or run a search here"):
@@ -92,7 +103,9 @@ def test_without_any_kubeconfig_there_is_no_cluster(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: [", "clusters: 3\ncurrent-context: x", "\x00"])
-def test_a_broken_kubeconfig_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_broken_kubeconfig_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     (tmp_path / "config").write_text(text)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

@@ -20,7 +20,9 @@ def cluster(server: Loopback, kubeconfig: Path) -> Cluster:
     return Cluster.connect()
 
 
-def output(cluster: Cluster, *argv: str, pod: str = "p", most: int = 1 << 20, seconds: float = 10.0) -> Output:
+def output(
+    cluster: Cluster, *argv: str, pod: str = "p", most: int = 1 << 20, seconds: float = 10.0
+) -> Output:
     return execute(cluster, pod, "main", argv, namespace="gan", most=most, seconds=seconds)
 
 

@@ -51,8 +51,16 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[A
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        config = {"clusters": [cluster], "users": [{"name": "u", "user": {}}], "current-context": "x", "kind": "Config"}
-        config |= {"apiVersion": "v1", "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]}
+        config = {
+            "clusters": [cluster],
+            "users": [{"name": "u", "user": {}}],
+            "current-context": "x",
+            "kind": "Config",
+        }
+        config |= {
+            "apiVersion": "v1",
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        }
         (tmp_path / "config").write_text(json.dumps(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
         return Cluster.connect(timeout=timeout, tries=1)
@@ -99,7 +107,9 @@ def test_nulls_mean_nothing(odd: Callable[..., Cluster]) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_endless_list_is_given_up(odd: Callable[..., Cluster], same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_list_is_given_up(
+    odd: Callable[..., Cluster], same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kube_client, "_MOST_PAGES", 5)
     tokens = itertools.count()
 
@@ -121,13 +131,17 @@ def test_answer_that_trickles_keeps_the_timeout(odd: Callable[..., Cluster]) -> 
         odd(answer, timeout=0.5).get(EXPERIMENTS, "x", namespace="gan")
 
 
-def test_huge_answer_is_given_up(odd: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_answer_is_given_up(
+    odd: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kube_client, "_MOST_BYTES", 1 << 20)
     with pytest.raises(Unreachable, match="sends more than 1 MiB"):
         odd(lambda path: itertools.repeat(b" " * 65536)).get(EXPERIMENTS, "x", namespace="gan")
 
 
-def test_watch_event_without_end_is_given_up(odd: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_event_without_end_is_given_up(
+    odd: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kube_client, "_MOST_LINE", 1 << 20)
     with pytest.raises(Unreachable, match="sends a line of over 1 MiB"):
         list(odd(lambda path: itertools.repeat(b"a" * 65536)).watch(TRIALS, "1", namespace="gan"))
@@ -139,7 +153,22 @@ def test_odd_watch_event_is_unreachable(odd: Callable[..., Cluster], event: byte
         list(odd(lambda path: iter([event + b"\n"])).watch(TRIALS, "1", namespace="gan"))
 
 
-ODD = [None, "", "x", 0, -1, 3.5, True, [], {}, [1], {"a": 1}, ["x"], "2026-13-45T00:00:00Z", 10**400]
+ODD = [
+    None,
+    "",
+    "x",
+    0,
+    -1,
+    3.5,
+    True,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    ["x"],
+    "2026-13-45T00:00:00Z",
+    10**400,
+]
 
 
 def mutated(item: dict[str, Any], generator: random.Random) -> dict[str, Any]:
@@ -161,7 +190,9 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_mutated_objects_are_read_or_refused(seed: int, server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
+def test_mutated_objects_are_read_or_refused(
+    seed: int, server: Loopback, kubeconfig: Path, tmp_path: Path
+) -> None:
     generator = random.Random(seed)
     originals = [(plural, copy.deepcopy(item)) for plural, item in many(2)]
     for number in range(40):

@@ -37,7 +37,11 @@ def stop() -> Iterator[Stop]:
 def begun(cluster: Cluster, stop: Stop) -> Iterator[Change]:
     """A watch of the Experiments whose first list is read."""
     changes = follow(cluster, EXPERIMENTS, stop, namespace="gan", first_wait=0.01)
-    assert [change.kind for change in islice(changes, 3)] == [ChangeKind.LISTING, ChangeKind.LISTED, ChangeKind.SYNCED]
+    assert [change.kind for change in islice(changes, 3)] == [
+        ChangeKind.LISTING,
+        ChangeKind.LISTED,
+        ChangeKind.SYNCED,
+    ]
     return changes
 
 
@@ -56,7 +60,9 @@ def later(server: Loopback) -> None:
     threading.Timer(0.2, server.put, ("experiments", item)).start()
 
 
-def test_watch_lists_again_after_410_and_disconnect(server: Loopback, cluster: Cluster, stop: Stop) -> None:
+def test_watch_lists_again_after_410_and_disconnect(
+    server: Loopback, cluster: Cluster, stop: Stop
+) -> None:
     changes = begun(cluster, stop)
     threading.Timer(0.2, server.expire).start()
     assert [change.kind for change in until(changes, ChangeKind.SYNCED)][-2:] == [
@@ -75,7 +81,9 @@ def test_bookmark_moves_version_without_change(server: Loopback, cluster: Cluste
 
 
 @pytest.mark.parametrize("name", ["unauthorized-401", "forbidden-list-403"])
-def test_refusals_in_mid_watch_are_outlived(server: Loopback, cluster: Cluster, stop: Stop, name: str) -> None:
+def test_refusals_in_mid_watch_are_outlived(
+    server: Loopback, cluster: Cluster, stop: Stop, name: str
+) -> None:
     changes = begun(cluster, stop)
     for _ in range(3):
         server.recorded("GET", "/experiments", name)
@@ -86,7 +94,9 @@ def test_refusals_in_mid_watch_are_outlived(server: Loopback, cluster: Cluster, 
     assert until(changes, ChangeKind.PUT)[-1].object["touched"] == 1
 
 
-def test_a_watch_that_is_refused_for_good_ends(server: Loopback, cluster: Cluster, stop: Stop) -> None:
+def test_a_watch_that_is_refused_for_good_ends(
+    server: Loopback, cluster: Cluster, stop: Stop
+) -> None:
     changes = begun(cluster, stop)
     for _ in range(20):
         server.recorded("GET", "watch=1", "forbidden-list-403")
@@ -134,18 +144,23 @@ def test_stop_ends_a_silent_stream_at_once(server: Loopback, cluster: Cluster, s
     assert not reader.is_alive()
 
 
-def test_a_closed_watch_leaves_no_thread_behind(server: Loopback, kubeconfig: Path, tmp_path: Path) -> None:
+def test_a_closed_watch_leaves_no_thread_behind(
+    server: Loopback, kubeconfig: Path, tmp_path: Path
+) -> None:
     from tuner.engines.katib import KatibEngine
     from tuner.store import Store
 
     server.replay("gpu-unschedulable")
     before = set(threading.enumerate())
-    events = KatibEngine(Cluster.connect(), Store(tmp_path / "store"), clock=FastClock()).watch("gpu-unschedulable")
+    events = KatibEngine(Cluster.connect(), Store(tmp_path / "store"), clock=FastClock()).watch(
+        "gpu-unschedulable"
+    )
     next(events)
     while len(server.streams) < 3:
         time.sleep(0.01)
     new = [one for one in threading.enumerate() if one not in before]
-    mine = [one for one in new if "process_request_thread" not in one.name]  # those are the server's
+    # those are the server's
+    mine = [one for one in new if "process_request_thread" not in one.name]
     assert len(mine) == 3
     events.close()  # type: ignore[attr-defined]
     for thread in mine:
@@ -160,7 +175,9 @@ def test_an_idle_watch_asks_once_a_minute(server: Loopback, cluster: Cluster, st
     while not server.streams:
         time.sleep(0.01)
     time.sleep(1)
-    assert [path.partition("?")[0].rpartition("/")[2] for _, path in server.requests] == ["experiments"] * 2
+    assert [path.partition("?")[0].rpartition("/")[2] for _, path in server.requests] == [
+        "experiments"
+    ] * 2
     assert server.count("GET", "watch=1") == server.count("GET", "timeoutSeconds=60") == 1
 
 

@@ -1,6 +1,7 @@
 """Searches that are killed at random moments (tests.tuner.chaos), and at changes of the disk.
 
-tests.tuner.faults kills the client, and tests/tuner/trials/fault_trial.py the server, a trial or its trainer.
+tests.tuner.faults kills the client, and tests/tuner/trials/fault_trial.py the server, a trial or
+its trainer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tuner.errors import CommandError, StudyError
 from tuner.result import Result
 from tuner.store import Store
 
-STRIDE = 5  # of the changes of the disk at which the short version dies; pytest --with-slow takes all
+# of the changes of the disk at which the short version dies; pytest --with-slow takes all
+STRIDE = 5
 WHEN = ("before", "after")
 
 
@@ -60,7 +62,10 @@ def die_at_each_change(root: Path, monkeypatch: pytest.MonkeyPatch, stride: int)
 
 
 PATH = "/var/log/katib/metrics.log"
-FILE = {"collector": {"kind": "File"}, "source": {"fileSystemPath": {"kind": "File", "path": PATH, "format": "TEXT"}}}
+FILE = {
+    "collector": {"kind": "File"},
+    "source": {"fileSystemPath": {"kind": "File", "path": PATH, "format": "TEXT"}},
+}
 FAULTY = experiment(
     command=["python", "-m", "fault_trial"],
     args=["--lr=${trialParameters.lr}", f"--metrics-file={PATH}"],
@@ -89,7 +94,9 @@ def die_in_trials(root: Path, monkeypatch: pytest.MonkeyPatch, stride: int) -> N
         assert table(result) == expected, (number, when)
         for trial in result.trials:
             file = folder / "local/study/trials" / trial.name / "mounts/var-log-katib/metrics.log"
-            assert float(file.read_text().splitlines()[-1].rpartition("=")[2]) == trial.metrics["fd"]
+            assert (
+                float(file.read_text().splitlines()[-1].rpartition("=")[2]) == trial.metrics["fd"]
+            )
 
 
 def finish(folder: Path) -> Result:
@@ -105,13 +112,17 @@ def finish(folder: Path) -> Result:
 
 
 @pytest.mark.timeout(240)
-def test_server_and_trials_may_die_at_any_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_and_trials_may_die_at_any_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     die_in_trials(tmp_path, monkeypatch, STRIDE)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_server_and_trials_may_die_at_every_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_and_trials_may_die_at_every_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     die_in_trials(tmp_path, monkeypatch, 1)
 
 

@@ -24,7 +24,9 @@ from tuner.store import Store
 
 FILE = {
     "collector": {"kind": "File"},
-    "source": {"fileSystemPath": {"path": "/var/log/katib/metrics.log", "kind": "File", "format": "TEXT"}},
+    "source": {
+        "fileSystemPath": {"path": "/var/log/katib/metrics.log", "kind": "File", "format": "TEXT"}
+    },
 }
 SHELL = ["sh", "-c"]
 
@@ -36,7 +38,9 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_events_tell_the_story_of_every_trial(tmp_path: Path) -> None:
-    told = events(LocalEngine(Store(tmp_path), workers=2), experiment(args=[*ARGS, "--reports=2"], trials=4))
+    told = events(
+        LocalEngine(Store(tmp_path), workers=2), experiment(args=[*ARGS, "--reports=2"], trials=4)
+    )
     assert told[-1].kind is EventKind.STUDY_ENDED
     for number in range(4):
         kinds = [event.kind for event in told if event.trial and event.trial.number == number]
@@ -93,7 +97,8 @@ def test_killed_worker_costs_one_trial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "state"), [("latest", TrialState.METRICS_UNAVAILABLE), ("min", TrialState.SUCCEEDED)]
+    ("strategy", "state"),
+    [("latest", TrialState.METRICS_UNAVAILABLE), ("min", TrialState.SUCCEEDED)],
 )
 def test_nan_is_never_best(strategy: str, state: TrialState, tmp_path: Path) -> None:
     what = experiment(command=SHELL, args=["echo fd=4; echo fd=nan"], trials=1, strategy=strategy)
@@ -104,7 +109,11 @@ def test_nan_is_never_best(strategy: str, state: TrialState, tmp_path: Path) -> 
 
 def test_goal_ends_the_search_and_the_running_trials(tmp_path: Path) -> None:
     """The same table with one worker as with three, where later trials were running or had ended."""
-    lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": [str(n) for n in range(1, 9)]}}
+    lr = {
+        "name": "lr",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": [str(n) for n in range(1, 9)]},
+    }
     script = "echo fd=${trialParameters.lr}; [ ${trialParameters.lr} -le 3 ] || sleep 0.1"
     what = experiment(command=SHELL, args=[script], parameters=[lr], goal=3, trials=8)
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
@@ -119,7 +128,9 @@ def test_goal_stops_a_trial_that_would_never_end(tmp_path: Path) -> None:
     lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1", "2"]}}
     script = 'if [ "$KATIB_TRIAL_NAME" = study-0 ]; then echo fd=1; else sleep 1000; fi'
     result = run(
-        tmp_path, experiment(command=SHELL, args=[script], parameters=[lr], goal=5, trials=2, parallel=2), workers=2
+        tmp_path,
+        experiment(command=SHELL, args=[script], parameters=[lr], goal=5, trials=2, parallel=2),
+        workers=2,
     )
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED, TrialState.KILLED]
 
@@ -129,7 +140,9 @@ def test_failure_limit_counts_in_trial_order(tmp_path: Path) -> None:
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
     assert table(results[0]) == table(results[1])
     assert results[0].state is StudyState.FAILED
-    assert results[0].reason == "2 trials failed, maxFailedTrialCount is 2; the last: exit code 3: why"
+    assert (
+        results[0].reason == "2 trials failed, maxFailedTrialCount is 2; the last: exit code 3: why"
+    )
 
 
 @pytest.mark.parametrize(("workers", "hang"), [(1, "python"), (1, "sleep"), (2, "python")])
@@ -140,9 +153,13 @@ def test_deadline_ends_a_hanging_trial(workers: int, hang: str, tmp_path: Path) 
     assert "still running after activeDeadlineSeconds (1 s)" in result.trials[0].reason
 
 
-def test_deadline_ends_a_subprocess_that_ignores_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_ends_a_subprocess_that_ignores_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launcher, "GRACE", 0.2)
-    what = experiment(command=SHELL, args=["trap '' TERM; while :; do sleep 0.05; done"], trials=1, deadline=1)
+    what = experiment(
+        command=SHELL, args=["trap '' TERM; while :; do sleep 0.05; done"], trials=1, deadline=1
+    )
     assert "activeDeadlineSeconds" in run(tmp_path, what).trials[0].reason
 
 
@@ -160,25 +177,34 @@ MORE_KILLS = [("cmaes", 2, (4, 15, 25)), ("grid", 2, (4, 15, 25))]
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "workers", "kills"), [*KILLS, *(pytest.param(*one, marks=pytest.mark.slow) for one in MORE_KILLS)]
+    ("algorithm", "workers", "kills"),
+    [*KILLS, *(pytest.param(*one, marks=pytest.mark.slow) for one in MORE_KILLS)],
 )
 def test_search_killed_anywhere_reaches_same_table(
     algorithm: str, workers: int, kills: tuple[int, ...], tmp_path: Path
 ) -> None:
     """kill -9 at these lines of the journal: the table is that of an uninterrupted run, and no trial ran needlessly."""
-    whole = run(tmp_path / "whole", experiment(algorithm, args=[*ARGS, "--fail-above=4e-3"]), workers=1)
+    whole = run(
+        tmp_path / "whole", experiment(algorithm, args=[*ARGS, "--fail-above=4e-3"]), workers=1
+    )
     note, root = tmp_path / "runs", tmp_path / "killed"
     journal = root / "local" / "study" / "journal.jsonl"
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
     for lines in kills:
         arguments = [str(root), algorithm, str(workers), "--fail-above=4e-3", f"--note={note}"]
         process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], env=environment)
-        while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
+        while process.poll() is None and not (
+            journal.exists() and journal.read_bytes().count(b"\n") >= lines
+        ):
             time.sleep(0.002)
         process.kill()
         process.wait()
         journal.write_bytes(journal.read_bytes() + b'{"op_code": 8, "torn')
-    result = run(root, experiment(algorithm, args=[*ARGS, "--fail-above=4e-3", f"--note={note}"]), workers=workers)
+    result = run(
+        root,
+        experiment(algorithm, args=[*ARGS, "--fail-above=4e-3", f"--note={note}"]),
+        workers=workers,
+    )
     assert table(result) == table(whole)
     names = [line.split()[0] for line in note.read_text().splitlines()]
     assert set(names) == {trial.name for trial in whole.trials}
@@ -212,7 +238,9 @@ def test_finish_lets_running_trials_end_and_resumes(tmp_path: Path) -> None:
             engine.finish()
     assert event.kind is EventKind.STUDY_ENDED
     assert event.result.state is StudyState.STOPPED
-    assert all(trial.state in (TrialState.SUCCEEDED, TrialState.WAITING) for trial in event.result.trials)
+    assert all(
+        trial.state in (TrialState.SUCCEEDED, TrialState.WAITING) for trial in event.result.trials
+    )
     assert table(run(tmp_path / "cut", experiment(), workers=2)) == table(whole)
 
 
@@ -334,7 +362,9 @@ def test_finished_study_runs_nothing_again(tmp_path: Path) -> None:
 
 def test_earlier_study_warms_the_sampler(tmp_path: Path) -> None:
     run(tmp_path, experiment(name="first", trials=12))
-    told = events(LocalEngine(Store(tmp_path), warm_start="first"), experiment("tpe", name="second"))
+    told = events(
+        LocalEngine(Store(tmp_path), warm_start="first"), experiment("tpe", name="second")
+    )
     assert told[0].message == "12 trials of first are known to the sampler"
     cold = run(tmp_path, experiment("tpe", name="third"))
     warm = told[-1].result
@@ -345,12 +375,17 @@ def test_earlier_study_warms_the_sampler(tmp_path: Path) -> None:
     ("command", "message"),
     [
         (["python", "-m", "no_such_module"], "No module named 'no_such_module'"),
-        (["python", "-m", "broken_trial"], "python -m broken_trial cannot start: RuntimeError: no licence"),
+        (
+            ["python", "-m", "broken_trial"],
+            "python -m broken_trial cannot start: RuntimeError: no licence",
+        ),
         (["no-such-program"], "command 'no-such-program' is not found"),
     ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_command_that_cannot_run_is_one_line(command: list[str], message: str, workers: int, tmp_path: Path) -> None:
+def test_command_that_cannot_run_is_one_line(
+    command: list[str], message: str, workers: int, tmp_path: Path
+) -> None:
     with pytest.raises(CommandError, match=message) as caught:
         run(tmp_path, experiment(command=command), workers=workers)
     assert "\n" not in str(caught.value)
@@ -361,16 +396,24 @@ def test_values_are_arguments_and_no_shell_sees_them(tmp_path: Path) -> None:
     text = "; touch /tmp/owned $(id) \"' *"
     note = {"name": "note", "parameterType": "categorical", "feasibleSpace": {"list": [text, "b"]}}
     program = ["python", "-c", "import sys; print('got', sys.argv[1:]); print('fd=1')"]
-    what = experiment(command=program, args=["${trialParameters.note}"], parameters=[note], trials=2)
+    what = experiment(
+        command=program, args=["${trialParameters.note}"], parameters=[note], trials=2
+    )
     result = run(tmp_path, what)
     named = next(trial.name for trial in result.trials if trial.parameters["note"] == text)
-    assert f"got {[text]!r}" in (tmp_path / "local" / "study" / "trials" / named / "output.log").read_text()
+    assert (
+        f"got {[text]!r}"
+        in (tmp_path / "local" / "study" / "trials" / named / "output.log").read_text()
+    )
 
 
 def test_custom_collector_without_a_file_is_refused(tmp_path: Path) -> None:
     container = {"name": "own", "image": "x"}
     what = experiment(collector={"collector": {"kind": "Custom", "customCollector": container}})
-    with pytest.raises(UnsupportedError, match="Custom without a fileSystemPath does not run locally, because no cont"):
+    with pytest.raises(
+        UnsupportedError,
+        match="Custom without a fileSystemPath does not run locally, because no cont",
+    ):
         LocalEngine(Store(tmp_path)).submit(what)
 
 

@@ -69,8 +69,12 @@ def test_scalars_of_both_versions_are_metrics(tmp_path: Path) -> None:
             gate.touch()
     result = engine.collect("study")
     assert gate.exists()
-    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 3, result.trials[0].reason
-    assert [trial.metrics for trial in result.trials] == [{"test/fd": 2.5, "train/loss": 0.25, "test/loss": 2.0}] * 3
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 3, result.trials[
+        0
+    ].reason
+    assert [trial.metrics for trial in result.trials] == [
+        {"test/fd": 2.5, "train/loss": 0.25, "test/loss": 2.0}
+    ] * 3
     stored = curves.read(tmp_path / "store" / "local" / "study")["study-0"]
     assert [one.value for one in stored["train/loss"]] == [1.0, 0.5, 0.25]
     assert all(one.time is not None for one in stored["train/loss"])
@@ -86,7 +90,9 @@ def test_scalars_of_both_versions_are_metrics(tmp_path: Path) -> None:
         ("/tmp/logs/test", "--data=/tmp", "/tmp/logs/test"),
     ],
 )
-def test_directory_above_the_collectors_is_the_trials(collector: str, named: str, mount: str) -> None:
+def test_directory_above_the_collectors_is_the_trials(
+    collector: str, named: str, mount: str
+) -> None:
     held = shape("test/fd", args=(named,), trials=3)
     held["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"]["path"] = collector
     what = manifest.from_document(held)
@@ -110,7 +116,9 @@ def test_check_accepts_a_metric_with_a_directory() -> None:
 
 def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.metrics.events.find_spec", lambda name: None)
-    with pytest.raises(UnsupportedError, match=r"not installed: pip install 'gan-tuner\[tensorboard\]'"):
+    with pytest.raises(
+        UnsupportedError, match=r"not installed: pip install 'gan-tuner\[tensorboard\]'"
+    ):
         LocalEngine(Store(tmp_path)).submit(writing("test/fd"))
     assert importlib.util.find_spec("tensorboard") is not None
 
@@ -130,7 +138,8 @@ def read(folder: Path, *metrics: str) -> EventFiles:
 
 
 @pytest.mark.parametrize(
-    ("metric", "count"), [("fd", 2), ("train/fd", 1), ("n/fd", 1), ("test/fd", 1), ("f", 2), ("other/fd", 0), ("d", 0)]
+    ("metric", "count"),
+    [("fd", 2), ("train/fd", 1), ("n/fd", 1), ("test/fd", 1), ("f", 2), ("other/fd", 0), ("d", 0)],
 )
 def test_metric_is_directory_and_start_of_tag(metric: str, count: int, tmp_path: Path) -> None:
     """As Katib's _should_consider has it, `n/fd` in `train` included."""
@@ -148,7 +157,9 @@ def test_damaged_file_counts_up_to_the_damage(tmp_path: Path) -> None:
     assert list(read(tmp_path).curve("fd")) == [1, 2, 4]
 
 
-@pytest.mark.parametrize("data", [b"", b"text\n" * 99, os.urandom(5000), struct.pack("<Q", 2**62) * 4])
+@pytest.mark.parametrize(
+    "data", [b"", b"text\n" * 99, os.urandom(5000), struct.pack("<Q", 2**62) * 4]
+)
 def test_file_of_another_kind_is_ignored(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(data)
     os.mkfifo(tmp_path / "pipe")
@@ -174,7 +185,10 @@ def test_odd_time_is_no_time(wall: float, tmp_path: Path) -> None:
     assert reader.aggregate(LATEST) == {"fd": 1.0}
     with curves.Writer(tmp_path) as stored:
         stored.add("study-0", reader.observations)
-    assert [(one.value, one.time is None) for one in curves.read(tmp_path)["study-0"]["fd"]] == [(1, False), (2, True)]
+    assert [(one.value, one.time is None) for one in curves.read(tmp_path)["study-0"]["fd"]] == [
+        (1, False),
+        (2, True),
+    ]
 
 
 def test_tensor_with_dimensions_is_ignored(tmp_path: Path) -> None:
@@ -182,7 +196,9 @@ def test_tensor_with_dimensions_is_ignored(tmp_path: Path) -> None:
     tensor = TensorProto(dtype="DT_FLOAT", float_val=[7], tensor_shape={"dim": [{"size": 10**12}]})
     with SummaryWriter(tmp_path) as writer:
         writer.add_scalar("fd", 1, 0)
-        writer._get_file_writer().add_summary(Summary(value=[{"tag": "fd_all", "tensor": tensor}]), 1)
+        writer._get_file_writer().add_summary(
+            Summary(value=[{"tag": "fd_all", "tensor": tensor}]), 1
+        )
         writer.add_scalar("fd", 2, 2)
     reader = read(tmp_path)
     assert list(reader.curve("fd")) == [1, 2]
@@ -192,7 +208,10 @@ def test_tensor_with_dimensions_is_ignored(tmp_path: Path) -> None:
 def test_too_many_files_are_an_error(tmp_path: Path) -> None:
     for index in range(FILE_LIMIT + 1):
         (tmp_path / str(index)).touch()
-    assert read(tmp_path).error == f"which holds more than {FILE_LIMIT} files: write other files elsewhere"
+    assert (
+        read(tmp_path).error
+        == f"which holds more than {FILE_LIMIT} files: write other files elsewhere"
+    )
 
 
 def test_poll_reads_what_was_added(tmp_path: Path) -> None:

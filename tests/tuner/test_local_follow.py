@@ -26,7 +26,9 @@ from tuner.store import EngineKind, Store
 def search(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A search in another process, whose first two trials run until the file `wait` is removed."""
     (tmp_path / "trial.sh").write_text(SCRIPT)
-    (tmp_path / "toy.yaml").write_text(MANIFEST.format(name="toy", count=4, script=tmp_path / "trial.sh"))
+    (tmp_path / "toy.yaml").write_text(
+        MANIFEST.format(name="toy", count=4, script=tmp_path / "trial.sh")
+    )
     (tmp_path / "wait").touch()
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     # The script looks for ../wait, so the search starts in a directory below.
@@ -43,7 +45,9 @@ def search(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         "--store",
         str(tmp_path),
     ]
-    with subprocess.Popen(command, cwd=tmp_path / "start", env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=tmp_path / "start", env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield process
         process.kill()
 
@@ -62,17 +66,27 @@ def test_follows_a_search_in_another_process(tmp_path: Path, search: subprocess.
     seen = []
     for event in engine.follow("toy", timeout=60):
         seen.append(event)
-        reported = {e.trial.number for e in seen if e.trial and e.trial.metrics and not e.trial.state.finished}
+        reported = {
+            e.trial.number
+            for e in seen
+            if e.trial and e.trial.metrics and not e.trial.state.finished
+        }
         if len(reported) == 2:
             (tmp_path / "wait").unlink(missing_ok=True)
-    ended = [event.trial.number for event in seen if event.trial and event.kind is EventKind.TRIAL_ENDED]
+    ended = [
+        event.trial.number for event in seen if event.trial and event.kind is EventKind.TRIAL_ENDED
+    ]
     assert sorted(ended) == [0, 1, 2, 3]
-    assert any(e.trial and e.trial.state is TrialState.RUNNING and "fd" in e.trial.metrics for e in seen)
+    assert any(
+        e.trial and e.trial.state is TrialState.RUNNING and "fd" in e.trial.metrics for e in seen
+    )
     assert seen[-1].kind is EventKind.STUDY_ENDED
     assert [trial.state for trial in seen[-1].result.trials] == [TrialState.SUCCEEDED] * 4
 
 
-def test_watch_and_status_follow_local_studies(tmp_path: Path, search: subprocess.Popen[str]) -> None:
+def test_watch_and_status_follow_local_studies(
+    tmp_path: Path, search: subprocess.Popen[str]
+) -> None:
     studies = Store(tmp_path).of(EngineKind.LOCAL)
     while "toy" not in studies.names() or not Lock.held(studies.folder("toy")):
         time.sleep(0.05)

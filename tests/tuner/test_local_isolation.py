@@ -28,8 +28,17 @@ COMMAND = ["python", "-m", "odd_trial"]
 
 def deeds(*names: str, seed: int = 1, **options: Any) -> dict[str, Any]:
     """A grid over the deeds, in the order that `seed` gives."""
-    parameter = {"name": "do", "parameterType": "categorical", "feasibleSpace": {"list": list(names)}}
-    given = {"parameters": [parameter], "trials": len(names), "args": ["--do=${trialParameters.do}"], "parallel": 3}
+    parameter = {
+        "name": "do",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": list(names)},
+    }
+    given = {
+        "parameters": [parameter],
+        "trials": len(names),
+        "args": ["--do=${trialParameters.do}"],
+        "parallel": 3,
+    }
     return {"command": COMMAND, "settings": {"random_state": str(seed)}, **given, **options}
 
 
@@ -74,7 +83,12 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("workers", "seed"),
-    [(1, 1), (2, 2), (3, 1), *(pytest.param(*pair, marks=SLOW) for pair in ((1, 2), (2, 1), (3, 2)))],
+    [
+        (1, 1),
+        (2, 2),
+        (3, 1),
+        *(pytest.param(*pair, marks=SLOW) for pair in ((1, 2), (2, 1), (3, 2))),
+    ],
 )
 def test_each_trial_equals_its_solo_run(
     tmp_path: Path, workers: int, seed: int, solo: dict[str, tuple[Any, ...]]

@@ -50,7 +50,11 @@ def refused(journal: Path, data: bytes) -> bool:
 def test_single_bit_flips_are_refused(journal: Path, whole: Result) -> None:
     """A flip of the last line feed leaves an unfinished last line, and that trial runs again."""
     data = journal.read_bytes()
-    flips = (data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :] for i in range(len(data)) for bit in range(8))
+    flips = (
+        data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :]
+        for i in range(len(data))
+        for bit in range(8)
+    )
     accepted = [flip for flip in flips if not refused(journal, flip)]
     assert [flip[:-1] for flip in accepted] == [data[:-1]] * 8
     for flip in accepted:
@@ -72,7 +76,9 @@ def test_moved_and_missing_lines_are_refused(journal: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
     count = len(lines)
     swapped = [
-        [*lines[:i], lines[j], *lines[i + 1 : j], lines[i], *lines[j + 1 :]] for j in range(count) for i in range(j)
+        [*lines[:i], lines[j], *lines[i + 1 : j], lines[i], *lines[j + 1 :]]
+        for j in range(count)
+        for i in range(j)
     ]
     missing = [lines[:i] + lines[i + 1 :] for i in range(count - 1)]
     repeated = [lines[: i + 1] + lines[i:] for i in range(count)]
@@ -107,13 +113,16 @@ def test_torn_last_line_is_cut_off(torn: bytes, journal: Path, whole: Result) ->
     assert journal.read_bytes() == data
 
 
-@pytest.mark.parametrize("line", [b"rubbish\n", b"{}\n", b'{"crc":"00000000","op":"end"}\n', b"\x00\x00\n"])
+@pytest.mark.parametrize(
+    "line", [b"rubbish\n", b"{}\n", b'{"crc":"00000000","op":"end"}\n', b"\x00\x00\n"]
+)
 def test_complete_last_line_of_rubbish_is_refused(line: bytes, journal: Path) -> None:
     data = journal.read_bytes()
     journal.write_bytes(data + line)
     number = data.count(b"\n") + 1
     with pytest.raises(
-        StudyDamaged, match=rf"journal\.jsonl:{number}: .* the {number - 1} records before it are intact"
+        StudyDamaged,
+        match=rf"journal\.jsonl:{number}: .* the {number - 1} records before it are intact",
     ):
         read(journal)
 

@@ -30,7 +30,11 @@ python "train.py" "${trialParameters.lr}"
 """
 
 
-MINIMUM = {"type": "minimize", "objectiveMetricName": "fd", "metricStrategies": [{"name": "fd", "value": "min"}]}
+MINIMUM = {
+    "type": "minimize",
+    "objectiveMetricName": "fd",
+    "metricStrategies": [{"name": "fd", "value": "min"}],
+}
 
 
 def run(shape: dict[str, Any], folder: Path, workers: int = 1) -> tuple[Result, list[Event]]:
@@ -47,7 +51,9 @@ def warnings_of(events: list[Event]) -> list[str]:
 
 def volume(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A pod with an emptyDir, and a container that mounts it at `path`."""
-    return {"volumes": [{"name": "v", "emptyDir": {}}]}, {"volumeMounts": [{"name": "v", "mountPath": path}]}
+    return {"volumes": [{"name": "v", "emptyDir": {}}]}, {
+        "volumeMounts": [{"name": "v", "mountPath": path}]
+    }
 
 
 @pytest.fixture
@@ -59,9 +65,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("overlay", [True, False])
-def test_own_scripts_leave_user_file_intact(start: Path, monkeypatch: pytest.MonkeyPatch, overlay: bool) -> None:
+def test_own_scripts_leave_user_file_intact(
+    start: Path, monkeypatch: pytest.MonkeyPatch, overlay: bool
+) -> None:
     if not overlay:
-        monkeypatch.setattr("tuner.engines.local.workspace._overlay_works", lambda start, study: False)
+        monkeypatch.setattr(
+            "tuner.engines.local.workspace._overlay_works", lambda start, study: False
+        )
     shape = document(trials=6, parallel=2)
     shape["spec"]["trialTemplate"]["trialSpec"] = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
@@ -72,7 +82,9 @@ def test_own_scripts_leave_user_file_intact(start: Path, monkeypatch: pytest.Mon
     assert len(result.trials) == 6
     for trial in result.trials:
         assert trial.metrics["fd"] == float(trial.parameters["lr"])
-        script = start / ".gantune" / "local" / "study" / "trials" / trial.name / "files" / "train.py"
+        script = (
+            start / ".gantune" / "local" / "study" / "trials" / trial.name / "files" / "train.py"
+        )
         assert "sys.argv[1]" in script.read_text()
     assert (start / "train.py").read_text() == "print('the user wrote this')\n"
 
@@ -82,7 +94,8 @@ def test_user_modules_may_have_any_name(start: Path, name: str) -> None:
     (start / name).parent.mkdir(exist_ok=True)
     (start / name).write_text("VALUE = 2\n")
     module = name.partition("/")[0].removesuffix(".py")
-    value = "1" if module == "signal" else "2"  # Python has its own one already, as with `python -m`
+    # Python has its own one already, as with `python -m`
+    value = "1" if module == "signal" else "2"
     (start / "mine.py").write_text(
         f"import {module}\ndef main(argv):\n    print('fd=%s' % getattr({module}, 'VALUE', 1))\n"
     )
@@ -97,7 +110,11 @@ def test_init_containers_run_first_and_in_order(start: Path) -> None:
     second = {"name": "second", "command": ["sh", "-c", "echo 2 >> /work/a"], **container}
     command = ["sh", "-c", "cat /work/a; echo fd=$(cat /work/a | wc -l)"]
     shape = document(
-        command=command, args=[], trials=1, pod={**pod, "initContainers": [first, second]}, container=container
+        command=command,
+        args=[],
+        trials=1,
+        pod={**pod, "initContainers": [first, second]},
+        container=container,
     )
     result, _ = run(shape | {"spec": shape["spec"] | {"objective": MINIMUM}}, start)
     assert result.trials[0].metrics["fd"] == 2  # what an init container prints is no metric
@@ -114,7 +131,10 @@ def test_failed_init_container_fails_the_trial(start: Path) -> None:
 
 def test_missing_init_program_is_refused(start: Path) -> None:
     pod = {"initContainers": [{"name": "fetch", "command": ["no-such-program"]}]}
-    with pytest.raises(CommandError, match="container fetch: command 'no-such-program' is not found on this machine"):
+    with pytest.raises(
+        CommandError,
+        match="container fetch: command 'no-such-program' is not found on this machine",
+    ):
         run(document(command=["echo", "fd=1"], args=[], trials=1, pod=pod), start)
 
 
@@ -125,15 +145,22 @@ def test_shell_operators_run_as_in_katib(start: Path) -> None:
     assert not (start / "out").exists()
 
 
-def test_hidden_data_and_env_sources_are_warned(start: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_hidden_data_and_env_sources_are_warned(
+    start: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     data = tmp_path_factory.mktemp("data")
     (data / "x.npz").touch()
     pod, container = volume(str(data))
     container["envFrom"] = [{"configMapRef": {"name": "settings"}}]
     args = [*ARGS, f"--dataset={data}/x.npz"]
-    _, events = run(document(command=["echo", "fd=1"], args=args, trials=1, pod=pod, container=container), start)
+    _, events = run(
+        document(command=["echo", "fd=1"], args=args, trials=1, pod=pod, container=container), start
+    )
     found = warnings_of(events)
-    assert any(f"trials do not see {data}/x.npz" in one and f"Move it out of {data}" in one for one in found)
+    assert any(
+        f"trials do not see {data}/x.npz" in one and f"Move it out of {data}" in one
+        for one in found
+    )
     assert any("configMap settings (envFrom)" in one for one in found)
 
 
@@ -161,7 +188,13 @@ def test_python_is_this_interpreter(start: Path) -> None:
 @pytest.mark.parametrize("block", [1, 3, 65536])
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(b"", b""), (b"fd=1", b""), (b"fd=1\n", b"fd=1\n"), (b"a\nb\nfd=0.1", b"a\nb\n"), (b"\n", b"\n")],
+    [
+        (b"", b""),
+        (b"fd=1", b""),
+        (b"fd=1\n", b"fd=1\n"),
+        (b"a\nb\nfd=0.1", b"a\nb\n"),
+        (b"\n", b"\n"),
+    ],
 )
 def test_only_complete_lines_stay(
     before: bytes, after: bytes, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

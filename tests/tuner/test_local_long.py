@@ -16,7 +16,11 @@ from tuner.store import Store
 
 COUNT, PARALLEL = 5000, 2
 WHAT = experiment(
-    command=["sh", "-c"], args=["echo fd=${trialParameters.lr}"], parameters=[LR], trials=COUNT, parallel=PARALLEL
+    command=["sh", "-c"],
+    args=["echo fd=${trialParameters.lr}"],
+    parameters=[LR],
+    trials=COUNT,
+    parallel=PARALLEL,
 )
 
 
@@ -41,7 +45,9 @@ def test_five_thousand_trials_lose_nothing(tmp_path: Path, monkeypatch: pytest.M
     result, later = run(store, COUNT)
     assert finished + later == COUNT
     assert result.state is StudyState.SUCCEEDED
-    assert [(trial.number, trial.state) for trial in result.trials] == [(n, TrialState.SUCCEEDED) for n in range(COUNT)]
+    assert [(trial.number, trial.state) for trial in result.trials] == [
+        (n, TrialState.SUCCEEDED) for n in range(COUNT)
+    ]
     assert all(trial.metrics["fd"] == trial.parameters["lr"] for trial in result.trials)
     assert len({trial.parameters["lr"] for trial in result.trials}) == COUNT
 
@@ -49,7 +55,10 @@ def test_five_thousand_trials_lose_nothing(tmp_path: Path, monkeypatch: pytest.M
     shown = json.loads(gantune(tmp_path, "status", "study", "--format", "json")[1])
     assert shown == result.to_json()
     best = min(result.trials, key=lambda trial: trial.metrics["fd"])
-    assert json.loads(gantune(tmp_path, "best", "study", "--format", "json")[1])["number"] == best.number
+    assert (
+        json.loads(gantune(tmp_path, "best", "study", "--format", "json")[1])["number"]
+        == best.number
+    )
     assert f"{COUNT} finished trials are intact" in gantune(tmp_path, "check-store", "study")[1]
     code, page, err = gantune(tmp_path, "report", "study", "-o", "-")
     assert code == 0, err

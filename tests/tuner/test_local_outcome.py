@@ -15,7 +15,9 @@ from tuner.metrics import MetricsTail
 from tuner.result import TrialState
 
 
-def judged(path: Path, content: str | None, form: FileFormat = FileFormat.TEXT, code: int = 0) -> TrialRecord:
+def judged(
+    path: Path, content: str | None, form: FileFormat = FileFormat.TEXT, code: int = 0
+) -> TrialRecord:
     if content is not None:
         path.write_text(content)
     reader = MetricsTail(path, ("fd", "loss"), Collector(CollectorKind.FILE, str(path), form))
@@ -31,14 +33,26 @@ def judged(path: Path, content: str | None, form: FileFormat = FileFormat.TEXT, 
         (None, "fd was not reported: no such file (metrics.log)"),
         ("", "fd was not reported: the file is empty (metrics.log)"),
         ("hello\n", "fd was not reported: no fd=<number> in metrics.log"),
-        ("val_elbo=3 recon=2 kl=1\nval_elbo=2 recon=nan\n", "fd was not reported; seen: val_elbo, recon, kl"),
-        (" ".join(f"m{i}={i}" for i in range(20)), "fd was not reported; seen: m0, m1, m2, m3, m4, m5, m6, m7"),
+        (
+            "val_elbo=3 recon=2 kl=1\nval_elbo=2 recon=nan\n",
+            "fd was not reported; seen: val_elbo, recon, kl",
+        ),
+        (
+            " ".join(f"m{i}={i}" for i in range(20)),
+            "fd was not reported; seen: m0, m1, m2, m3, m4, m5, m6, m7",
+        ),
         ("loss=1\nfd=nan\n", "the value of fd that counts is not a finite number"),
     ],
 )
-def test_missing_objective_says_what_was_seen(content: str | None, reason: str, tmp_path: Path) -> None:
+def test_missing_objective_says_what_was_seen(
+    content: str | None, reason: str, tmp_path: Path
+) -> None:
     entry = judged(tmp_path / "metrics.log", content)
-    assert (entry.state, entry.metrics, entry.reason) == (TrialState.METRICS_UNAVAILABLE, {}, reason)
+    assert (entry.state, entry.metrics, entry.reason) == (
+        TrialState.METRICS_UNAVAILABLE,
+        {},
+        reason,
+    )
 
 
 def test_json_error_names_its_line(tmp_path: Path) -> None:

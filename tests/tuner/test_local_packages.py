@@ -42,7 +42,9 @@ def wheel(folder: Path, version: str = "1.0") -> Path:
         name: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         for name, text in files.items()
     }
-    files[f"{info}/RECORD"] = "".join(f"{name},sha256={digests[name]},\n" for name in files) + f"{info}/RECORD,,\n"
+    files[f"{info}/RECORD"] = (
+        "".join(f"{name},sha256={digests[name]},\n" for name in files) + f"{info}/RECORD,,\n"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{NAME}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -66,7 +68,9 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(store: Path, script: str, shell: str = "sh", **options: Any) -> tuple[Result, list[str]]:
     """Return the result of a search whose trials run a script, and its warnings."""
-    what = manifest.from_document(document(command=[shell, "-c"], args=[script], trials=1, **options))
+    what = manifest.from_document(
+        document(command=[shell, "-c"], args=[script], trials=1, **options)
+    )
     seen = events(LocalEngine(Store(store)), what)
     return seen[-1].result, [event.message for event in seen if event.kind is EventKind.WARNING]
 
@@ -93,7 +97,9 @@ def test_packages_stay_out_of_the_client(tmp_path: Path) -> None:
     assert metadata.version("click") == version
     [folder] = environments()
     assert any(f"installs packages: they are in {folder}" in message for message in warnings)
-    assert not list(folder.glob("lib/*/site-packages/click*")), "a package that the client has is not installed again"
+    assert not list(folder.glob("lib/*/site-packages/click*")), (
+        "a package that the client has is not installed again"
+    )
     made = (folder / "pyvenv.cfg").stat().st_mtime_ns
     assert packages.environment([["--quiet", NAME, "click"]], Path.cwd()) == folder
     assert (folder / "pyvenv.cfg").stat().st_mtime_ns == made, "the environment is made once"
@@ -101,7 +107,9 @@ def test_packages_stay_out_of_the_client(tmp_path: Path) -> None:
 
 def test_failed_install_leaves_nothing(tmp_path: Path) -> None:
     script = "pip install gantune-has-no-such-package && echo fd=1"
-    with pytest.raises(UnsupportedError, match="pip install gantune-has-no-such-package failed: ERROR: No matching"):
+    with pytest.raises(
+        UnsupportedError, match="pip install gantune-has-no-such-package failed: ERROR: No matching"
+    ):
         run(tmp_path, script)
     assert environments() == []
 
@@ -112,7 +120,10 @@ def test_two_searches_make_one_environment() -> None:
     (folder / "complete").unlink()
     (folder / "bin" / "python").unlink()
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(packages.environment([], Path.cwd()))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: found.append(packages.environment([], Path.cwd())))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -183,7 +194,10 @@ SOURCE = "read -r -d '' SCRIPT << EOM\n\n# pip install nothing\nimport os; os.sy
     [
         ("python -m train", ()),
         ("pip install a b==1 && python train.py", (("a", "b==1"),)),
-        ("set -e; pip3 install -q a; /usr/bin/python3.12 -m pip install 'b>=2'", (("-q", "a"), ("b>=2",))),
+        (
+            "set -e; pip3 install -q a; /usr/bin/python3.12 -m pip install 'b>=2'",
+            (("-q", "a"), ("b>=2",)),
+        ),
         ("# pip install a\necho pip installs", ()),
         ("pip install a > log 2>&1 || exit 1\npip install a", (("a",),)),
         ("NOTES=(it's one # part)\npip install a", (("a",),)),
@@ -205,7 +219,9 @@ SOURCE = "read -r -d '' SCRIPT << EOM\n\n# pip install nothing\nimport os; os.sy
         ),
     ],
 )
-def test_installs_are_read_from_the_command(line: str, arguments: tuple[tuple[str, ...], ...]) -> None:
+def test_installs_are_read_from_the_command(
+    line: str, arguments: tuple[tuple[str, ...], ...]
+) -> None:
     assert packages.installed_by(["bash", "-c", line]) == arguments
 
 
@@ -240,7 +256,11 @@ def test_packages_of_the_katib_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         print(f"fd={float(parameters['lr']) * 0 + gantune_fixture_package.VALUE}")
 
     script = utils.get_exec_script_from_objective(
-        objective, "python -u", {"lr": "${trialParameters.lr}"}, [NAME], ["https://nowhere.invalid/simple"]
+        objective,
+        "python -u",
+        {"lr": "${trialParameters.lr}"},
+        [NAME],
+        ["https://nowhere.invalid/simple"],
     )
     result, _ = run(tmp_path, script, shell="bash")
     assert [trial.metrics for trial in result.trials] == [{"fd": 1.0}]

@@ -38,16 +38,30 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def population(trials: int = 14, **options: Any) -> Experiment:
-    return experiment("pbt", command=["sh", "-c"], args=[SCRIPT], trials=trials, parallel=3, **options)
+    return experiment(
+        "pbt", command=["sh", "-c"], args=[SCRIPT], trials=trials, parallel=3, **options
+    )
 
 
 def points(root: Path) -> list[Mapping[str, Any]]:
     store = Store(root).of(EngineKind.LOCAL)
-    return [entry.point for entry in Journal(store.folder("study"), identity=store.identity("study")).entries]
+    return [
+        entry.point
+        for entry in Journal(store.folder("study"), identity=store.identity("study")).entries
+    ]
 
 
 def lineage(root: Path, number: int) -> list[str]:
-    path = root / "local" / "study" / "trials" / f"study-{number}" / "mounts" / "var-log-katib-checkpoints" / "lineage"
+    path = (
+        root
+        / "local"
+        / "study"
+        / "trials"
+        / f"study-{number}"
+        / "mounts"
+        / "var-log-katib-checkpoints"
+        / "lineage"
+    )
     return path.read_text().split()
 
 
@@ -75,10 +89,29 @@ def test_killed_search_continues_with_the_same_table(tmp_path: Path) -> None:
     gate, root = tmp_path / "gate", tmp_path / "killed"
     held = document("pbt", command=["sh", "-c"], args=[SCRIPT], trials=14, parallel=3)
     (tmp_path / "search.yaml").write_text(json.dumps(held))
-    command = [sys.executable, "-m", "tuner", "run", str(tmp_path / "search.yaml"), "--local", "--seed=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "tuner",
+        "run",
+        str(tmp_path / "search.yaml"),
+        "--local",
+        "--seed=1",
+    ]
     env = os.environ | {"PYTHONPATH": str(TRIALS.parents[2]), "GATE": str(gate)}
-    client = subprocess.Popen([*command, "--workers=2", "--store", str(root)], env=env, stdout=subprocess.DEVNULL)
-    path = root / "local" / "study" / "trials" / "study-1" / "mounts" / "var-log-katib-checkpoints" / "lineage"
+    client = subprocess.Popen(
+        [*command, "--workers=2", "--store", str(root)], env=env, stdout=subprocess.DEVNULL
+    )
+    path = (
+        root
+        / "local"
+        / "study"
+        / "trials"
+        / "study-1"
+        / "mounts"
+        / "var-log-katib-checkpoints"
+        / "lineage"
+    )
     until = time.monotonic() + 60
     while not path.exists() or not path.read_text():
         assert time.monotonic() < until
@@ -91,7 +124,9 @@ def test_killed_search_continues_with_the_same_table(tmp_path: Path) -> None:
 
 
 def test_missing_checkpoint_of_a_parent_is_named(tmp_path: Path) -> None:
-    script = f"echo 1 > {CHECKPOINTS}file; echo fd=1 # ${{trialParameters.bs}} ${{trialParameters.lr}}"
+    script = (
+        f"echo 1 > {CHECKPOINTS}file; echo fd=1 # ${{trialParameters.bs}} ${{trialParameters.lr}}"
+    )
     what = experiment("pbt", command=["sh", "-c"], args=[script], trials=9, parallel=1)
     engine = LocalEngine(Store(tmp_path), workers=1, seed=1)
     watched = engine.watch(engine.submit(what))
@@ -100,7 +135,10 @@ def test_missing_checkpoint_of_a_parent_is_named(tmp_path: Path) -> None:
         path = tmp_path / "local" / "study" / "trials" / f"study-{number}" / "mounts"
         if path.exists():
             path.rename(path.with_name("moved"))
-    with pytest.raises(StudyError, match=r"is gone, which trial \d+ continues: restore it, or start over with --fresh"):
+    with pytest.raises(
+        StudyError,
+        match=r"is gone, which trial \d+ continues: restore it, or start over with --fresh",
+    ):
         list(watched)
 
 
@@ -110,13 +148,23 @@ def test_odd_files_of_a_parent_are_left_out(tmp_path: Path) -> None:
         "echo 1 > kept; ln -sf kept link; [ -e pipe ] || mkfifo pipe; "
         "echo fd=1 # ${trialParameters.bs} ${trialParameters.lr}"
     )
-    result = run(tmp_path, experiment("pbt", command=["sh", "-c"], args=[script], trials=9, parallel=1), seed=1)
-    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 9, result.trials[-1].reason
+    result = run(
+        tmp_path,
+        experiment("pbt", command=["sh", "-c"], args=[script], trials=9, parallel=1),
+        seed=1,
+    )
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 9, result.trials[
+        -1
+    ].reason
     parents = [point[PARENT] for point in points(tmp_path)]
-    assert [trial.metrics.get("loss") for trial in result.trials] == [None if one is None else 1.0 for one in parents]
+    assert [trial.metrics.get("loss") for trial in result.trials] == [
+        None if one is None else 1.0 for one in parents
+    ]
 
 
-def played(what: Experiment, count: int, scores: Mapping[int, float | None], lag: int = 1) -> list[Past]:
+def played(
+    what: Experiment, count: int, scores: Mapping[int, float | None], lag: int = 1
+) -> list[Past]:
     """Propose `count` trials whose results are known after `lag` trials: `scores`, or else their number."""
     history: list[Past] = []
     one = sampler(what, 3)
@@ -167,7 +215,8 @@ def test_failed_trial_is_proposed_again() -> None:
 
 def test_further_trials_bridge_missing_results() -> None:
     history = played(made(parallel=4), 20, {}, lag=4)
-    assert [past.point[PARENT] for past in history[:8]] == [None] * 8  # the results of 0 to 4 are there at trial 8
+    # the results of 0 to 4 are there at trial 8
+    assert [past.point[PARENT] for past in history[:8]] == [None] * 8
     assert all(past.point[PARENT] is not None for past in history[8:])
     assert len({tuple(past.values.values()) for past in history[:8]}) == 8
 
@@ -181,10 +230,16 @@ def test_values_are_resampled_with_a_probability() -> None:
 
 
 def test_choices_move_to_a_neighbour() -> None:
-    choice = {"name": "act", "parameterType": "categorical", "feasibleSpace": {"list": ["a", "b", "c", "d"]}}
+    choice = {
+        "name": "act",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": ["a", "b", "c", "d"]},
+    }
     history = played(made(parameters=[choice], args=["${trialParameters.act}"]), 10, {})
     for past in history[6:]:
-        steps = "abcd".index(str(past.values["act"])) - "abcd".index(str(history[past.point[PARENT]].values["act"]))
+        steps = "abcd".index(str(past.values["act"])) - "abcd".index(
+            str(history[past.point[PARENT]].values["act"])
+        )
         assert steps % 4 in (1, 3)
 
 
@@ -195,7 +250,10 @@ def test_choices_move_to_a_neighbour() -> None:
         ({"truncation_threshold": "2"}, "truncation_threshold"),
         ({"n_population": "1e9"}, "n_population must be a whole number from 5 to 10000, got '1e9'"),
         ({"n_population": "5.5"}, "n_population must be a whole number"),
-        ({"suggestion_trial_dir": "relative"}, "suggestion_trial_dir: an absolute path of a directory"),
+        (
+            {"suggestion_trial_dir": "relative"},
+            "suggestion_trial_dir: an absolute path of a directory",
+        ),
         ({"suggestion_trial_dir": "/"}, "suggestion_trial_dir: an absolute path of a directory"),
     ],
 )
@@ -203,7 +261,9 @@ def test_bad_setting_is_named(settings: dict[str, str], text: str, tmp_path: Pat
     from dataclasses import replace
 
     what = made(parameters=[LR, BS])
-    changed = replace(what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings}))
+    changed = replace(
+        what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings})
+    )
     with pytest.raises(UnsupportedError, match=text):
         sampler(changed, 0)
 
@@ -221,19 +281,33 @@ def test_absolute_links_lead_into_the_copy(tmp_path: Path) -> None:
     seen = points(tmp_path)
     for number in (5, 6):
         assert trials[number].metrics["fd"] == trials[seen[number][PARENT]].metrics["fd"] + 1
-        folder = tmp_path / "local" / "study" / "trials" / f"study-{number}" / "mounts" / "var-log-katib-checkpoints"
+        folder = (
+            tmp_path
+            / "local"
+            / "study"
+            / "trials"
+            / f"study-{number}"
+            / "mounts"
+            / "var-log-katib-checkpoints"
+        )
         assert (folder / "last").readlink().parent == folder
 
 
-def test_checkpoint_that_cannot_be_copied_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_that_cannot_be_copied_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr("tuner.engines.local.workspace.copy_file", fail)
-    with pytest.raises(StudyError, match=r"lineage cannot be copied for trial \d+: .*No space left on device"):
+    with pytest.raises(
+        StudyError, match=r"lineage cannot be copied for trial \d+: .*No space left on device"
+    ):
         run(tmp_path, population(trials=9))
 
 
 def test_workers_do_not_change_the_table(tmp_path: Path) -> None:
-    one, three = (run(tmp_path / str(count), population(), workers=count, seed=4) for count in (1, 3))
+    one, three = (
+        run(tmp_path / str(count), population(), workers=count, seed=4) for count in (1, 3)
+    )
     assert table(one) == table(three)

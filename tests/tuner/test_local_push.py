@@ -54,8 +54,12 @@ def expected(trial: Trial) -> dict[str, float]:
 
 def check(result: Result, count: int) -> None:
     """Each trial has its own last values."""
-    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * count, result.trials[0].reason
-    assert [trial.metrics for trial in result.trials] == [expected(trial) for trial in result.trials]
+    assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * count, (
+        result.trials[0].reason
+    )
+    assert [trial.metrics for trial in result.trials] == [
+        expected(trial) for trial in result.trials
+    ]
 
 
 def wait_for(path: Path, text: str) -> None:
@@ -70,7 +74,10 @@ def test_each_worker_reports_for_itself(tmp_path: Path) -> None:
     check(result, 6)
     stored = curves.read(tmp_path / "local" / "study")
     first = result.trials[0]
-    assert [one.value for one in stored[first.name]["fd"]] == [first.metrics["fd"] / 2, first.metrics["fd"]]
+    assert [one.value for one in stored[first.name]["fd"]] == [
+        first.metrics["fd"] / 2,
+        first.metrics["fd"],
+    ]
     assert [one.value for one in stored[first.name]["loss"]] == [0, -1]
     assert all(one.time is not None for one in stored[first.name]["fd"])
     assert not (tmp_path / "local" / "study" / "push-sockets").is_symlink()
@@ -105,9 +112,15 @@ def test_debug_reports_too(tmp_path: Path) -> None:
 
 
 def test_printed_metrics_do_not_count(tmp_path: Path) -> None:
-    what = experiment(command=["sh", "-c"], args=["echo fd=1 # ${trialParameters.lr}"], parameters=[LR], trials=1)
+    what = experiment(
+        command=["sh", "-c"], args=["echo fd=1 # ${trialParameters.lr}"], parameters=[LR], trials=1
+    )
     printed = experiment(
-        command=["sh", "-c"], args=["echo fd=1 # ${trialParameters.lr}"], parameters=[LR], trials=1, collector=PUSH
+        command=["sh", "-c"],
+        args=["echo fd=1 # ${trialParameters.lr}"],
+        parameters=[LR],
+        trials=1,
+        collector=PUSH,
     )
     assert run(tmp_path / "StdOut", what).trials[0].state is TrialState.SUCCEEDED
     trial = run(tmp_path / "Push", printed).trials[0]
@@ -137,9 +150,19 @@ def test_garbage_on_the_socket_is_harmless(tmp_path: Path) -> None:
 
 def test_reports_survive_sigkill_of_the_client(tmp_path: Path) -> None:
     gate, store = tmp_path / "gate", tmp_path / "store"
-    shape = document(command=MODULE, args=[*ARGS, f"--gate={gate}"], trials=2, parallel=2, collector=PUSH)
+    shape = document(
+        command=MODULE, args=[*ARGS, f"--gate={gate}"], trials=2, parallel=2, collector=PUSH
+    )
     (tmp_path / "search.yaml").write_text(json.dumps(shape))
-    command = [sys.executable, "-m", "tuner", "run", str(tmp_path / "search.yaml"), "--local", "--workers=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "tuner",
+        "run",
+        str(tmp_path / "search.yaml"),
+        "--local",
+        "--workers=2",
+    ]
     env = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
     client = subprocess.Popen([*command, "--store", str(store)], env=env, stdout=subprocess.DEVNULL)
     for number in range(2):
@@ -154,7 +177,8 @@ def test_reports_survive_sigkill_of_the_client(tmp_path: Path) -> None:
     check(result, 2)
     stored = curves.read(store / "local" / "study")["study-0"]["fd"]
     lr = result.trials[0].metrics["fd"] / 2
-    assert [one.value for one in stored] == [lr, lr, 2 * lr]  # the first one was reported before the kill
+    # the first one was reported before the kill
+    assert [one.value for one in stored] == [lr, lr, 2 * lr]
 
 
 def test_killed_server_pauses_the_search(tmp_path: Path) -> None:
@@ -167,7 +191,10 @@ def test_killed_server_pauses_the_search(tmp_path: Path) -> None:
     assert [path.name for path in sockets.iterdir()] == ["0"]
     found = psutil.Process().children(recursive=True)
     next(one for one in found if "push.server" in str(one.cmdline())).kill()
-    with pytest.raises(StudyError, match=r"could not run \(the process that receives pushed metrics was killed by SIG"):
+    with pytest.raises(
+        StudyError,
+        match=r"could not run \(the process that receives pushed metrics was killed by SIG",
+    ):
         list(watched)
     assert not sockets.exists()
     gate.touch()
@@ -189,7 +216,9 @@ def test_leftover_sockets_are_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
-def test_script_of_the_katib_sdk_runs_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_of_the_katib_sdk_runs_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `KatibClient.tune` makes of a function, with metrics_collector_config={"kind": "Push"}."""
     from kubeflow.katib.utils import utils
 
@@ -201,15 +230,22 @@ def test_script_of_the_katib_sdk_runs_unchanged(tmp_path: Path, monkeypatch: pyt
         for step in range(2):
             katib.report_metrics({"fd": float(parameters["lr"]) * (step + 1), "loss": -step})
 
-    script = utils.get_exec_script_from_objective(objective, "python -u", {"lr": "${trialParameters.lr}"}, None)
-    what = experiment(command=["bash", "-c"], args=[script], parameters=[LR], trials=1, collector=PUSH)
+    script = utils.get_exec_script_from_objective(
+        objective, "python -u", {"lr": "${trialParameters.lr}"}, None
+    )
+    what = experiment(
+        command=["bash", "-c"], args=[script], parameters=[LR], trials=1, collector=PUSH
+    )
     check(run(tmp_path, what), 1)
 
 
 def test_full_disk_pauses_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on the size of files, which the kernel enforces like a full disk; the trial itself writes little."""
     monkeypatch.setattr("tuner.engines.local.push.runner._PROGRAM", LIMITED)
-    with pytest.raises(StudyError, match=r"could not run \(.*pushed.jsonl cannot be written: No space left on device"):
+    with pytest.raises(
+        StudyError,
+        match=r"could not run \(.*pushed.jsonl cannot be written: No space left on device",
+    ):
         run(tmp_path, pushing("--do=many"))
     text = (folder(tmp_path) / "pushed.jsonl").read_text()
     assert 0 < len(text) <= 4096
@@ -236,15 +272,29 @@ def request(*values: tuple[str, str, str]) -> Any:
     api = katib_messages()
     made = api.ReportObservationLogRequest(trial_name="study-0")
     for time_, name, value in values:
-        made.observation_log.metric_logs.add(time_stamp=time_, metric=api.Metric(name=name, value=value))
+        made.observation_log.metric_logs.add(
+            time_stamp=time_, metric=api.Metric(name=name, value=value)
+        )
     return made
 
 
 NOW = "2026-11-26T10:00:00Z"
 REFUSED = {
-    "time": ((("yesterday", "fd", "1"),), grpc.StatusCode.INVALID_ARGUMENT, "the time of 'fd' is not RFC 3339"),
-    "name": (((NOW, "f" * 2000, "1"),), grpc.StatusCode.INVALID_ARGUMENT, "at most 1024 characters, got 'ffff"),
-    "value": (((NOW, "fd", "1" * 2000),), grpc.StatusCode.INVALID_ARGUMENT, "at most 1024 characters, got 'fd'='1111"),
+    "time": (
+        (("yesterday", "fd", "1"),),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the time of 'fd' is not RFC 3339",
+    ),
+    "name": (
+        ((NOW, "f" * 2000, "1"),),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "at most 1024 characters, got 'ffff",
+    ),
+    "value": (
+        ((NOW, "fd", "1" * 2000),),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "at most 1024 characters, got 'fd'='1111",
+    ),
 }
 
 
@@ -262,7 +312,9 @@ def test_one_trial_reports_a_limited_amount(
 ) -> None:
     monkeypatch.setattr(server, "LARGEST_FILE", 60)
     reports.add(request((NOW, "fd", "1")))
-    with pytest.raises(server.Refused, match="trial study-0 has reported 0 MiB of metrics, which is the limit"):
+    with pytest.raises(
+        server.Refused, match="trial study-0 has reported 0 MiB of metrics, which is the limit"
+    ):
         reports.add(request((NOW, "fd", "2")))
     assert len((tmp_path / "pushed.jsonl").read_text().splitlines()) == 1
 
@@ -277,7 +329,11 @@ def test_value_without_a_time_is_ignored(reports: server.Reports, tmp_path: Path
 def test_odd_file_of_an_earlier_attempt_is_replaced(kind: str, tmp_path: Path) -> None:
     path, other = tmp_path / "pushed.jsonl", tmp_path / "other"
     other.write_text("kept")
-    {"pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to(other), "directory": path.mkdir}[kind]()
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to(other),
+        "directory": path.mkdir,
+    }[kind]()
     server.Reports("study-0", path, katib_messages()).add(request((NOW, "fd", "1")))
     assert path.read_text() == json.dumps({"timestamp": NOW, "fd": "1"}) + "\n"
     assert other.read_text() == "kept"
@@ -286,7 +342,8 @@ def test_odd_file_of_an_earlier_attempt_is_replaced(kind: str, tmp_path: Path) -
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "tuner.engines.local.push.runner.find_spec", lambda name: None if name == "grpc" else find(name)
+        "tuner.engines.local.push.runner.find_spec",
+        lambda name: None if name == "grpc" else find(name),
     )
     with pytest.raises(UnsupportedError, match=r"not installed: pip install 'gan-tuner\[tune\]'"):
         LocalEngine(Store(tmp_path)).submit(pushing())
@@ -300,7 +357,9 @@ def test_running_trial_shows_its_reports(tmp_path: Path) -> None:
             found = running_curves(what, tmp_path / "local" / "study", [event.trial])["study-0"]
             assert found["fd"][0].value == event.trial.metrics["fd"]
             followed = LocalEngine(Store(tmp_path)).follow("study", timeout=SECONDS)
-            shown = next(each.trial.metrics for each in followed if each.trial and each.trial.metrics)
+            shown = next(
+                each.trial.metrics for each in followed if each.trial and each.trial.metrics
+            )
             assert shown == event.trial.metrics
             gate.touch()
     assert gate.exists()

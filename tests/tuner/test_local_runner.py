@@ -68,9 +68,19 @@ class TestForkServer(RunnerContract):
 
     @pytest.mark.parametrize(
         ("deed", "code"),
-        [("leave", 0), ("segfault", -11), ("kill", -9), ("group", 0), ("fork", 0), ("close", 0), ("handlers", 0)],
+        [
+            ("leave", 0),
+            ("segfault", -11),
+            ("kill", -9),
+            ("group", 0),
+            ("fork", 0),
+            ("close", 0),
+            ("handlers", 0),
+        ],
     )
-    def test_reports_true_exit_code(self, runner: Runner, tmp_path: Path, deed: str, code: int) -> None:
+    def test_reports_true_exit_code(
+        self, runner: Runner, tmp_path: Path, deed: str, code: int
+    ) -> None:
         runner.start(one := job(tmp_path, 0, f"--do={deed}"))
         assert finish(runner, 0) == Exit(code)
         assert "fd=1.0" in log(one)
@@ -108,26 +118,39 @@ class TestForkServer(RunnerContract):
 
     def test_deadline_stops_a_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(job(tmp_path, 0, "--do=sleep", deadline=0.3))
-        assert finish(runner, 0) == Exit(-signal.SIGTERM, "still running after activeDeadlineSeconds (0.3 s)")
+        assert finish(runner, 0) == Exit(
+            -signal.SIGTERM, "still running after activeDeadlineSeconds (0.3 s)"
+        )
 
     def test_runs_another_program(self, runner: Runner, tmp_path: Path) -> None:
-        runner.start(one := job(tmp_path, 0, "sh", "-c", "echo $KEY; pwd; exit 3", module="", env={"KEY": "a b"}))
+        runner.start(
+            one := job(
+                tmp_path, 0, "sh", "-c", "echo $KEY; pwd; exit 3", module="", env={"KEY": "a b"}
+            )
+        )
         assert finish(runner, 0) == Exit(3)
         assert log(one) == f"a b\n{TRIALS}\n"
 
     def test_missing_program_fails_the_trial(self, runner: Runner, tmp_path: Path) -> None:
         runner.start(job(tmp_path, 0, "no-such-program", module=""))
-        assert finish(runner, 0) == Exit(127, "cannot run 'no-such-program': No such file or directory")
+        assert finish(runner, 0) == Exit(
+            127, "cannot run 'no-such-program': No such file or directory"
+        )
 
     def test_init_steps_run_first_and_in_order(self, runner: Runner, tmp_path: Path) -> None:
-        init = tuple(Step(("sh", "-c", f"echo {word} | tee -a order"), name=word) for word in ("one", "two"))
+        init = tuple(
+            Step(("sh", "-c", f"echo {word} | tee -a order"), name=word) for word in ("one", "two")
+        )
         runner.start(one := job(tmp_path, 0, "cat", "order", module="", init=init))
         assert finish(runner, 0) == Exit(0)
         assert log(one) == "one\ntwo\n"
         assert Path(one.log).with_name("init.log").read_text() == "one\ntwo\n"
 
     def test_failing_init_step_fails_the_trial(self, runner: Runner, tmp_path: Path) -> None:
-        init = (Step(("sh", "-c", "exit 4"), name="prepare"), Step(("echo", "never"), name="second"))
+        init = (
+            Step(("sh", "-c", "exit 4"), name="prepare"),
+            Step(("echo", "never"), name="second"),
+        )
         runner.start(one := job(tmp_path, 0, "echo", "never", module="", init=init))
         assert finish(runner, 0) == Exit(4, "init container prepare: exit code 4")
         assert "never" not in log(one)
@@ -142,7 +165,9 @@ class TestForkServer(RunnerContract):
         runner.start(one := job(tmp_path, 0, "--do=deaf"))
         until(Path(one.log), "fd=")
         guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == os.getpid())
-        os.kill(next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard), signal.SIGKILL)
+        os.kill(
+            next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard), signal.SIGKILL
+        )
         end = finish(runner, 0)
         assert end.machine
         assert end.error == "the process that starts trials was killed by SIGKILL"
@@ -184,7 +209,9 @@ def test_module_that_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("def main(argv): ...\nraise ValueError('not today')\n")
     server = ForkServer([{}], "bad", tmp_path, tmp_path / "study")
     server.start(job(tmp_path, 0, module="bad"))
-    with pytest.raises(CommandError, match=r"python -m bad cannot start: ValueError: not today \(bad.py:2\)"):
+    with pytest.raises(
+        CommandError, match=r"python -m bad cannot start: ValueError: not today \(bad.py:2\)"
+    ):
         finish(server, 0)
     server.close()
 
@@ -208,7 +235,10 @@ time.sleep(60)  # what the server sends stays unread
 def client(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A client with a trial that ignores SIGTERM and one that has a daemon and has finished unheard."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, str(tmp_path), "deaf", "daemon"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CLIENT, str(tmp_path), "deaf", "daemon"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for number in (0, 1):
         until(tmp_path / "study" / "trials" / f"trial-{number}" / "output.log", "fd=")
@@ -229,12 +259,16 @@ def test_what_survives_a_kill_ends_the_rest(
 ) -> None:
     guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == client.pid)
     server = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard)
-    for pid in ({"client": client.pid, "guard": guard, "server": server}[victim] for victim in victims):
+    for pid in (
+        {"client": client.pid, "guard": guard, "server": server}[victim] for victim in victims
+    ):
         os.kill(pid, signal.SIGKILL)
     assert gone(tmp_path / "study")
 
 
-def test_next_run_ends_what_survives_all_kills(client: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_next_run_ends_what_survives_all_kills(
+    client: subprocess.Popen[str], tmp_path: Path
+) -> None:
     """Only a process that no other one watches any more is left: the daemon of a trial."""
     for pid in (client.pid, *(each for each in marked(tmp_path / "study") if _parent(each) != 1)):
         with contextlib.suppress(ProcessLookupError):
@@ -248,7 +282,9 @@ def test_next_run_ends_what_survives_all_kills(client: subprocess.Popen[str], tm
 
 def test_sweep_ends_what_nothing_else_could(tmp_path: Path) -> None:
     study = tmp_path / "study"
-    left = subprocess.Popen(["sleep", "60"], env=os.environ | {MARKER: str(study)}, start_new_session=True)
+    left = subprocess.Popen(
+        ["sleep", "60"], env=os.environ | {MARKER: str(study)}, start_new_session=True
+    )
     other = subprocess.Popen(["sleep", "60"], env=os.environ | {MARKER: f"{study}-2"})
     try:
         assert sweep(study) == 1
@@ -268,7 +304,10 @@ def test_trial_changes_only_its_own_files(tmp_path: Path, method: Method) -> Non
     (start / "other.txt").write_text("other")
     server = ForkServer([{}, {}], "", start, tmp_path / "study")
     script = "cat notes.txt; echo $0 > notes.txt; sleep 0.2; cat notes.txt; rm other.txt; ls"
-    jobs = [job(tmp_path, n, "sh", "-c", script, str(n), module="", start=str(start), method=method) for n in range(2)]
+    jobs = [
+        job(tmp_path, n, "sh", "-c", script, str(n), module="", start=str(start), method=method)
+        for n in range(2)
+    ]
     for one in jobs:
         server.start(one)
     for number, one in enumerate(jobs):

@@ -57,7 +57,9 @@ def failing(tmp_path: Path, algorithm: str = "grid") -> tuple[Experiment, Path]:
     return experiment(algorithm, command=SHELL, args=[script], trials=5, strategy="min"), broken
 
 
-def test_retry_gives_the_table_of_a_first_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_gives_the_table_of_a_first_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path / "runs")
     what, broken = failing(tmp_path)
@@ -97,7 +99,9 @@ def test_retry_continues_a_search_that_failed(tmp_path: Path) -> None:
     broken.unlink()
     whole = run(tmp_path / "whole", what)
     broken.touch()
-    limited = experiment("random", command=SHELL, args=list(what_args(what)), trials=5, strategy="min", failures=1)
+    limited = experiment(
+        "random", command=SHELL, args=list(what_args(what)), trials=5, strategy="min", failures=1
+    )
     ended = run(tmp_path / "store", limited)
     assert ended.state is StudyState.FAILED
     broken.unlink()
@@ -137,7 +141,10 @@ def test_trial_that_kills_the_client_twice_failed(tmp_path: Path) -> None:
     for _ in range(2):
         code, result = killed(store, gate)
         assert code == -9
-        assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED, TrialState.WAITING]
+        assert [trial.state for trial in result.trials] == [
+            TrialState.SUCCEEDED,
+            TrialState.WAITING,
+        ]
     code, result = killed(store, gate)
     assert code == 0
     assert result.trials[1].state is TrialState.FAILED
@@ -153,14 +160,18 @@ def test_trial_killed_once_with_client_reruns(tmp_path: Path) -> None:
     gate.touch()
     assert killed(tmp_path / "store", gate)[0] == -9
     gate.unlink()
-    assert [trial.state for trial in killed(tmp_path / "store", gate)[1].trials] == [TrialState.SUCCEEDED] * 4
+    assert [trial.state for trial in killed(tmp_path / "store", gate)[1].trials] == [
+        TrialState.SUCCEEDED
+    ] * 4
 
 
 def test_trial_that_kills_the_server_twice_failed(tmp_path: Path) -> None:
     script = 'case "$KATIB_TRIAL_NAME" in *-1) kill -9 $PPID;; esac; echo fd=1'
     what = experiment(command=["sh", "-c"], args=[script], trials=4, parallel=1)
     for _ in range(2):
-        with pytest.raises(StudyError, match=r"study-1 could not run .the process that starts trials was killed"):
+        with pytest.raises(
+            StudyError, match=r"study-1 could not run .the process that starts trials was killed"
+        ):
             run(tmp_path, what)
     result = run(tmp_path, what)
     assert result.trials[1].reason == "the search was killed 2 times while this trial ran"
@@ -218,9 +229,12 @@ def test_added_first_trials_belong_to_the_study(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", experiment("tpe", trials=6), first=added)
     assert whole.trials[0].parameters == {"lr": 1e-3, "bs": 64}
     run(tmp_path / "cut", what, first=added)
-    assert table(run(tmp_path / "cut", what, max_trials=6))[1:] == table(whole)[1:]  # resumed without the option
+    # resumed without the option
+    assert table(run(tmp_path / "cut", what, max_trials=6))[1:] == table(whole)[1:]
     for other in ([{"lr": "2e-3", "bs": "64"}], [*added, {"lr": "2e-3", "bs": "64"}]):
-        with pytest.raises(StudyChanged, match=r"another manifest \(first_trials: .*start over with --fresh"):
+        with pytest.raises(
+            StudyChanged, match=r"another manifest \(first_trials: .*start over with --fresh"
+        ):
             LocalEngine(Store(tmp_path / "cut"), first=other).submit(what)
     again = run(tmp_path / "cut", what, fresh=True)
     assert again.trials[0].parameters != {"lr": 1e-3, "bs": 64}
@@ -236,7 +250,10 @@ def test_changed_first_trials_of_the_manifest_are_refused(tmp_path: Path) -> Non
 def test_first_trial_takes_the_rest_from_the_manifest(tmp_path: Path) -> None:
     what = with_first_trials(experiment(trials=2), [{"lr": "1e-3", "bs": "64"}])
     trials = run(tmp_path, what, first=[{"bs": "32"}]).trials
-    assert [trial.parameters for trial in trials] == [{"lr": 1e-3, "bs": 64}, {"lr": 1e-3, "bs": 32}]
+    assert [trial.parameters for trial in trials] == [
+        {"lr": 1e-3, "bs": 64},
+        {"lr": 1e-3, "bs": 32},
+    ]
 
 
 def test_warns_of_first_trials_beyond_the_budget(tmp_path: Path) -> None:
@@ -248,7 +265,9 @@ def test_warns_of_first_trials_beyond_the_budget(tmp_path: Path) -> None:
     assert warnings(LocalEngine(Store(tmp_path), max_trials=3), what) == [
         "--max-trials 3: the study has 2 trials and continues"
     ]
-    assert [trial.parameters["bs"] for trial in LocalEngine(Store(tmp_path)).collect("study").trials] == [64, 32, 33]
+    assert [
+        trial.parameters["bs"] for trial in LocalEngine(Store(tmp_path)).collect("study").trials
+    ] == [64, 32, 33]
 
 
 def test_more_trials_do_not_continue_beyond_a_goal(tmp_path: Path) -> None:
@@ -298,7 +317,9 @@ def test_followed_log_continues_until_the_trial_finished(tmp_path: Path) -> None
 
 
 def test_each_finished_trial_has_its_curve(tmp_path: Path) -> None:
-    script = 'echo fd=3; echo "fd=2 loss=7"; case "$KATIB_TRIAL_NAME" in *-1) exit 3;; esac; echo fd=1'
+    script = (
+        'echo fd=3; echo "fd=2 loss=7"; case "$KATIB_TRIAL_NAME" in *-1) exit 3;; esac; echo fd=1'
+    )
     what = experiment(command=SHELL, args=[script], trials=2)
     run(tmp_path, what)
     stored = curves.read(Store(tmp_path).of(EngineKind.LOCAL).folder("study"))

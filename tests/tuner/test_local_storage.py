@@ -29,7 +29,12 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def can_mount() -> bool:
     """Whether a mount namespace with a tmpfs can be had."""
     try:
-        return subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode == 0
+        return (
+            subprocess.run(
+                [*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"], check=False
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
@@ -56,7 +61,9 @@ def test_full_disk_pauses_the_search(tmp_path: Path, stride: int) -> None:
 
 def test_no_trial_starts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "FREE_BYTES", 1 << 62)
-    with pytest.raises(StudyError, match=r"the search is paused: the disk that holds .* is full") as caught:
+    with pytest.raises(
+        StudyError, match=r"the search is paused: the disk that holds .* is full"
+    ) as caught:
         run(tmp_path, experiment(trials=2))
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "local" / "study").glob("trials/*"))
@@ -122,7 +129,10 @@ def gantune(folder: Path, *argv: str) -> tuple[int, str, str]:
 def test_study_without_trials_is_intact(tmp_path: Path) -> None:
     store = Store(tmp_path).of(EngineKind.LOCAL)
     store.submit(experiment(trials=1, parallel=1))
-    assert gantune(tmp_path, "check-store")[:2] == (0, "study: 0 records of 0 finished trials are intact\n")
+    assert gantune(tmp_path, "check-store")[:2] == (
+        0,
+        "study: 0 records of 0 finished trials are intact\n",
+    )
     run(tmp_path, experiment(trials=1, parallel=1))
     (store.folder("study") / "journal.jsonl").unlink()
     code, _, error = gantune(tmp_path, "check-store")

@@ -30,7 +30,9 @@ if sys.argv[1] != "self":
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as for a process that this user started
 """
 ENTER = "workspace.enter(Path(sys.argv[2]), Path(sys.argv[3]), workspace.Method(sys.argv[4])); exec(sys.argv[5])"
-PROBE = "sys.exit(workspace.plan(Path(sys.argv[2]), Path(sys.argv[2]) / 'study').method != 'overlay')"
+PROBE = (
+    "sys.exit(workspace.plan(Path(sys.argv[2]), Path(sys.argv[2]) / 'study').method != 'overlay')"
+)
 
 
 def line_as(user: int | None, code: str, *args: str) -> list[str]:
@@ -132,7 +134,16 @@ def test_second_run_finds_first_ones_files(start: Path, user: int | None, mode: 
 
 def test_trials_do_not_see_each_other(start: Path, user: int | None, mode: str) -> None:
     trial(start, user, mode, "open('state', 'w').write('first')", 0)
-    assert trial(start, user, mode, "print(list(Path().rglob('state')), list(Path().rglob('study-0')))", 1) == "[] []\n"
+    assert (
+        trial(
+            start,
+            user,
+            mode,
+            "print(list(Path().rglob('state')), list(Path().rglob('study-0')))",
+            1,
+        )
+        == "[] []\n"
+    )
 
 
 def test_next_trial_sees_changed_files(start: Path, user: int | None, mode: str) -> None:
@@ -188,7 +199,9 @@ def test_overlay_needs_own_writable_files(place: Path, rights: int, works: bool)
     (folder / "data" / "shared.txt").chmod(rights)
     assert (run_as(NOBODY, PROBE, str(folder)).returncode == 0) == works
     why = "workspace.COPY_FILES = 0; print(workspace.plan(Path(sys.argv[2]), Path(sys.argv[2]) / 'study').warnings)"
-    assert ("shared.txt belongs to another user" in run_as(NOBODY, why, str(folder)).stdout) != works
+    assert (
+        "shared.txt belongs to another user" in run_as(NOBODY, why, str(folder)).stdout
+    ) != works
 
 
 def test_no_capability_is_gained(start: Path, user: int | None, mode: str) -> None:
@@ -204,10 +217,15 @@ def test_two_trials_overwrite_at_once(start: Path, user: int | None, mode: str) 
         "    time.sleep(0.01)\n"
         "    assert open('train.py').read() == name, open('train.py').read()\n"
     )
-    trials = [start / ".gantune" / "local" / "study" / "trials" / f"study-{number}" for number in (0, 1)]
+    trials = [
+        start / ".gantune" / "local" / "study" / "trials" / f"study-{number}" for number in (0, 1)
+    ]
     for directory in trials:
         make_folder(directory, user)
-    running = [subprocess.Popen(line_as(user, ENTER, str(directory), str(start), mode, code)) for directory in trials]
+    running = [
+        subprocess.Popen(line_as(user, ENTER, str(directory), str(start), mode, code))
+        for directory in trials
+    ]
     assert [one.wait(60) for one in running] == [0, 0]
     assert (start / "train.py").read_text() == "the user's file\n"
     assert [(one / "files" / "train.py").read_text() for one in trials] == ["study-0", "study-1"]
@@ -224,7 +242,10 @@ def test_file_systems_below_start_are_visible(start: Path, user: int | None, mod
     directory = start / ".gantune" / "local" / "study" / "trials" / "study-0"
     line = line_as(user, ENTER, str(directory), str(start), mode, code)
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, str(start), *line], capture_output=True, text=True, check=False
+        ["unshare", "-m", "sh", "-c", script, str(start), *line],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout == "data\ndata", done.stderr
     assert (directory / "files" / "mounted" / "data").read_text() == "own"
@@ -244,7 +265,14 @@ def test_copy_leaves_out_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_copy_keeps_empty_directories(tmp_path: Path) -> None:
     (tmp_path / "start" / "out" / "inner").mkdir(parents=True)
-    done = run_as(None, ENTER, str(tmp_path / "trial"), str(tmp_path / "start"), "copy", "os.rmdir('out/inner')")
+    done = run_as(
+        None,
+        ENTER,
+        str(tmp_path / "trial"),
+        str(tmp_path / "start"),
+        "copy",
+        "os.rmdir('out/inner')",
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -313,8 +341,12 @@ else:
 """
 
 
-@pytest.mark.parametrize(("how", "left"), [("fresh", "['lock', 'manifest.json']"), ("delete", "False")])
-def test_user_can_delete_own_study(start: Path, user: int | None, mode: str, how: str, left: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "left"), [("fresh", "['lock', 'manifest.json']"), ("delete", "False")]
+)
+def test_user_can_delete_own_study(
+    start: Path, user: int | None, mode: str, how: str, left: str
+) -> None:
     trial(start, user, mode, "os.mkdir('sealed'); os.chmod('sealed', 0)")
     trials = start / ".gantune" / "local" / "study" / "trials"
     program = IMPORTS + BECOME + DELETE  # unprivileged users may not be able to import

@@ -25,20 +25,37 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_everything_of_the_manifest_is_there() -> None:
     experiment = manifest.load(CLEAN)
-    assert (experiment.name, experiment.namespace, experiment.file) == ("gan-bayes", "gan-tuner", str(CLEAN))
+    assert (experiment.name, experiment.namespace, experiment.file) == (
+        "gan-bayes",
+        "gan-tuner",
+        str(CLEAN),
+    )
     assert experiment.objective == Objective("fd", Goal.MINIMIZE)
-    assert experiment.additional_metrics == ("precision", "recall", "generator_loss", "discriminator_loss")
+    assert experiment.additional_metrics == (
+        "precision",
+        "recall",
+        "generator_loss",
+        "discriminator_loss",
+    )
     assert set(experiment.strategies.values()) == {Strategy.LATEST}
-    assert experiment.algorithm == Algorithm("bayesianoptimization", {"random_state": "1", "n_initial_points": "5"})
+    assert experiment.algorithm == Algorithm(
+        "bayesianoptimization", {"random_state": "1", "n_initial_points": "5"}
+    )
     assert experiment.parameters == (
         Double("lr", 1e-5, 1e-2, distribution=Distribution.LOG_UNIFORM),
         Int("bs", 32, 128),
     )
-    assert experiment.collector == Collector(CollectorKind.FILE, "/var/log/katib/metrics.log", FileFormat.TEXT)
+    assert experiment.collector == Collector(
+        CollectorKind.FILE, "/var/log/katib/metrics.log", FileFormat.TEXT
+    )
     assert experiment.template.references == {"lr": "lr", "bs": "bs"}
     assert experiment.template.primary_container == "trainer"
     assert experiment.template.retain
-    assert (experiment.parallel_trials, experiment.max_trials, experiment.max_failed_trials) == (2, 20, 5)
+    assert (experiment.parallel_trials, experiment.max_trials, experiment.max_failed_trials) == (
+        2,
+        20,
+        5,
+    )
     assert experiment.document["spec"]["maxTrialCount"] == 20
 
 
@@ -49,7 +66,9 @@ def test_json_reads_as_yaml_does(tmp_path: Path) -> None:
 
 
 def test_lists_goal_step_and_default_collector(tmp_path: Path) -> None:
-    text = TEXT.replace("bayesianoptimization", "random").replace('      - {name: n_initial_points, value: "5"}\n', "")
+    text = TEXT.replace("bayesianoptimization", "random").replace(
+        '      - {name: n_initial_points, value: "5"}\n', ""
+    )
     text = text.replace("    type: minimize", "    type: maximize\n    goal: 0.5")
     text = text.replace("parameterType: double", "parameterType: discrete")
     text = text.replace(
@@ -76,7 +95,10 @@ def test_categorical_values_are_read() -> None:
 
 def test_the_first_error_is_raised_with_its_place(tmp_path: Path) -> None:
     path = written(
-        tmp_path, TEXT.replace('min: "32"', 'min: "256"').replace("resumePolicy: Never", "resumePolicy: Ever")
+        tmp_path,
+        TEXT.replace('min: "32"', 'min: "256"').replace(
+            "resumePolicy: Never", "resumePolicy: Ever"
+        ),
     )
     with pytest.raises(ManifestError) as caught:
         manifest.load(path)
@@ -90,11 +112,16 @@ def test_the_first_error_is_raised_with_its_place(tmp_path: Path) -> None:
 
 
 def test_a_warning_does_not_stop_it(tmp_path: Path) -> None:
-    assert manifest.load(written(tmp_path, TEXT.replace("        backoffLimit: 0\n", ""))).name == "gan-bayes"
+    assert (
+        manifest.load(written(tmp_path, TEXT.replace("        backoffLimit: 0\n", ""))).name
+        == "gan-bayes"
+    )
 
 
 def test_several_experiments_are_told_apart_by_name(tmp_path: Path) -> None:
-    path = written(tmp_path, f"{TEXT}\n---\nkind: Secret\n---\n{TEXT.replace('gan-bayes', 'other')}")
+    path = written(
+        tmp_path, f"{TEXT}\n---\nkind: Secret\n---\n{TEXT.replace('gan-bayes', 'other')}"
+    )
     assert manifest.load(path, "other").name == "other"
     with pytest.raises(ManifestError, match=r"2 Experiments in this file \(gan-bayes, other\)"):
         manifest.load(path)

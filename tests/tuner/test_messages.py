@@ -11,7 +11,9 @@ from tuner import messages
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_messages_need_no_sdk() -> None:
@@ -21,7 +23,9 @@ def test_messages_need_no_sdk() -> None:
     assert not loaded & {"kubernetes", "requests"}
 
 
-@pytest.mark.parametrize("order", ["messages(); from kubeflow import katib", "from kubeflow import katib; messages()"])
+@pytest.mark.parametrize(
+    "order", ["messages(); from kubeflow import katib", "from kubeflow import katib; messages()"]
+)
 def test_sdk_shares_the_messages(order: str) -> None:
     code = f"from tuner.messages import katib_messages as messages; {order}; from kubeflow.katib import katib_api_pb2; "
     assert python(code + "print(messages() is katib_api_pb2, katib.ApiClient)").startswith("True")

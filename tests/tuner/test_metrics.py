@@ -16,7 +16,14 @@ import pytest
 
 from tuner.errors import UnsupportedError
 from tuner.manifest import Collector, CollectorKind, FileFormat, Strategy
-from tuner.metrics import JsonLineError, MetricsTail, ObservationLog, compiled, parse_json, parse_text
+from tuner.metrics import (
+    JsonLineError,
+    MetricsTail,
+    ObservationLog,
+    compiled,
+    parse_json,
+    parse_text,
+)
 from tuner.metrics.lines import LINE_LIMIT
 from tuner.result import Observation
 
@@ -54,9 +61,10 @@ def test_what_is_no_number_is_kept_as_nan(value: str) -> None:
 
 
 def test_custom_filter_with_its_two_groups() -> None:
-    assert seen("{metricName: fd, metricValue: 3.5}", r"{metricName: ([\w|-]+), metricValue: ((-?\d+)(\.\d+)?)}") == [
-        ("fd", 3.5)
-    ]
+    assert seen(
+        "{metricName: fd, metricValue: 3.5}",
+        r"{metricName: ([\w|-]+), metricValue: ((-?\d+)(\.\d+)?)}",
+    ) == [("fd", 3.5)]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +86,17 @@ def test_filters_that_go_refuses_are_refused(pattern: str, message: str) -> None
         compiled([pattern])
 
 
-@pytest.mark.parametrize("stamp", ["2026-01-02T03:04:05.123456Z", "2026-01-02T05:04:05.123456+02:00"])
+@pytest.mark.parametrize(
+    "stamp", ["2026-01-02T03:04:05.123456Z", "2026-01-02T05:04:05.123456+02:00"]
+)
 def test_time_is_the_first_word(stamp: str) -> None:
     (observation,) = parse_text(f"{stamp} fd=1", METRICS, compiled(()))
     assert observation.time == datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("stamp", ["2026-01-02", "20260102T030405Z", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05"])
+@pytest.mark.parametrize(
+    "stamp", ["2026-01-02", "20260102T030405Z", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05"]
+)
 def test_what_is_no_rfc3339_is_no_time(stamp: str) -> None:
     (observation,) = parse_text(f"{stamp} fd=1", METRICS, compiled(()))
     assert observation.time is None
@@ -151,7 +163,9 @@ def test_growing_file_is_read_once_by_lines(tmp_path: Path) -> None:
     assert list(reader.observations.column("fd").lines) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("later", ["fd=9\n", "fd=147.25\nfd=9\n", "fd=7.125\nfd=8\nfd=123456.789\nfd=9\n"])
+@pytest.mark.parametrize(
+    "later", ["fd=9\n", "fd=147.25\nfd=9\n", "fd=7.125\nfd=8\nfd=123456.789\nfd=9\n"]
+)
 @pytest.mark.parametrize("how", ["truncate", "rename", "delete"])
 def test_rewritten_file_is_read_again(how: str, later: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
@@ -234,7 +248,9 @@ def test_quadratic_filter_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "metrics.log"
     path.write_text("fd=1 " * (LINE_LIMIT // 5) + "\n")
     reader = MetricsTail(
-        path, ("fd",), Collector(CollectorKind.FILE, str(path), FileFormat.TEXT, (r"(fd)=(\d.*z|\d)",))
+        path,
+        ("fd",),
+        Collector(CollectorKind.FILE, str(path), FileFormat.TEXT, (r"(fd)=(\d.*z|\d)",)),
     )
     start = time.thread_time()
     assert reader.read_all()
@@ -247,7 +263,9 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
     path = tmp_path / "metrics.log"
     path.write_text("fd=1\n" * 1_000_000)
     asked = itertools.count()
-    reader = MetricsTail(path, ("fd",), Collector(CollectorKind.FILE, str(path)), lambda: next(asked) < 5)
+    reader = MetricsTail(
+        path, ("fd",), Collector(CollectorKind.FILE, str(path)), lambda: next(asked) < 5
+    )
     assert not reader.read_all()
     assert 0 < len(reader.observations) < 1_000_000
     assert reader.poll() == 0
@@ -330,7 +348,9 @@ def test_json_that_go_accepts_is_read(line: str, expected: list[float]) -> None:
         (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
     ],
 )
-def test_what_is_no_file_is_an_error(make: Callable[[Path], None], why: str, tmp_path: Path) -> None:
+def test_what_is_no_file_is_an_error(
+    make: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
     make(tmp_path / "log")
     tail = MetricsTail(tmp_path / "log", ("fd",), Collector(CollectorKind.STDOUT))
     assert tail.poll() == 0

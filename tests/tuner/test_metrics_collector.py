@@ -60,14 +60,19 @@ def verdict(case: dict[str, Any], content: bytes) -> list[list[object]] | str:
     except (UnsupportedError, JsonLineError):
         return "error"
     times = [(o.time - EPOCH) // timedelta(microseconds=1) if o.time else None for o in seen]
-    return [[o.metric, o.value if math.isfinite(o.value) else None, time] for o, time in zip(seen, times, strict=True)]
+    return [
+        [o.metric, o.value if math.isfinite(o.value) else None, time]
+        for o, time in zip(seen, times, strict=True)
+    ]
 
 
 def test_verdicts_match_those_of_go() -> None:
     differences = []
     for case, content in recorded():
         text = content.decode("utf-8", "replace") + "".join(case.get("filters", ()))
-        expected = "error" if case.get("error") else [[one[0], *one[2:]] for one in case.get("found", ())]
+        expected = (
+            "error" if case.get("error") else [[one[0], *one[2:]] for one in case.get("found", ())]
+        )
         if verdict(case, content) != expected:
             reasons = [reason for part, reason in DIFFERENT.items() if part in text]
             assert reasons, (case, expected, verdict(case, content))
@@ -78,7 +83,9 @@ def test_verdicts_match_those_of_go() -> None:
 def test_table_holds_every_case() -> None:
     keys = ("format", "metrics", "filters", "content")
     shown = [tuple(json.dumps(case.get(key, [])) for key in keys) for case, _ in recorded()]
-    assert shown == [tuple(json.dumps(case[key]) for key in keys) for case in collector_cases.cases()]
+    assert shown == [
+        tuple(json.dumps(case[key]) for key in keys) for case in collector_cases.cases()
+    ]
     assert len(shown) == 557
 
 
@@ -87,14 +94,17 @@ PLAIN = re2.compile(DEFAULT_FILTER.encode())
 
 def plain(line: bytes, metric: str) -> Iterator[float]:
     """The values of a metric that RE2 finds in a line with the default filter."""
-    text = line.decode("utf-8", "surrogateescape").encode("utf-8", "replace")  # one character for each invalid byte
+    # one character for each invalid byte
+    text = line.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
     for match in PLAIN.finditer(text):
         if match[1].decode() == metric:
             yield number(match[2].decode())
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("metrics", [("fd",), ("fd", "loss"), ("--fid", "fd"), ("loss", "é"), ("E5", "fd"), ("2fd",)])
+@pytest.mark.parametrize(
+    "metrics", [("fd",), ("fd", "loss"), ("--fid", "fd"), ("loss", "é"), ("E5", "fd"), ("2fd",)]
+)
 def test_reader_finds_what_re2_finds(metrics: tuple[str, ...], seed: int, tmp_path: Path) -> None:
     lines = list(collector_cases.lines(random.Random(f"{seed} {metrics}"), 800))
     path = tmp_path / "metrics.log"
@@ -103,16 +113,26 @@ def test_reader_finds_what_re2_finds(metrics: tuple[str, ...], seed: int, tmp_pa
     reader.read_all()
     for metric in metrics:
         column = reader.observations.column(metric)
-        expected = [(index, value) for index, line in enumerate(lines, 1) for value in plain(line, metric)]
-        assert repr(list(zip(column.lines, column.values, strict=True))) == repr(expected)  # NaN is not equal to NaN
+        expected = [
+            (index, value) for index, line in enumerate(lines, 1) for value in plain(line, metric)
+        ]
+        # NaN is not equal to NaN
+        assert repr(list(zip(column.lines, column.values, strict=True))) == repr(expected)
 
 
 @pytest.mark.parametrize(
     ("text", "metric"),
-    [("train_loss=1 loss=2 ", "loss"), ("a=1fd=2 ", "fd"), ("a= fd=3,fd=4 ", "fd"), ("x-fd=5;fd=6 ", "fd")],
+    [
+        ("train_loss=1 loss=2 ", "loss"),
+        ("a=1fd=2 ", "fd"),
+        ("a= fd=3,fd=4 ", "fd"),
+        ("x-fd=5;fd=6 ", "fd"),
+    ],
 )
 def test_long_line_reads_as_re2_reads_it(text: str, metric: str, tmp_path: Path) -> None:
-    line = (text + "." * 1000).encode() * (5 * LINE_LIMIT // 4 // (len(text) + 1000)) + (text * 5000).encode()
+    line = (text + "." * 1000).encode() * (5 * LINE_LIMIT // 4 // (len(text) + 1000)) + (
+        text * 5000
+    ).encode()
     path = tmp_path / "metrics.log"
     path.write_bytes(line)
     reader = MetricsTail(path, ("fd", "loss"), Collector(CollectorKind.FILE, str(path)))

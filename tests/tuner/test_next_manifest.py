@@ -56,7 +56,9 @@ def test_only_the_changes_differ(tmp_path: Path) -> None:
     ]
     gone = [line.strip() for line in text.splitlines() if line not in written.splitlines()]
     lost = [line for line in gone if "#" in line]
-    assert [line.partition(":")[0] for line in lost] == ["annotations"], "no other comment of the author is lost"
+    assert [line.partition(":")[0] for line in lost] == ["annotations"], (
+        "no other comment of the author is lost"
+    )
 
 
 def test_fixed_value_enters_the_command(tmp_path: Path) -> None:
@@ -74,8 +76,16 @@ def test_every_shipped_manifest_has_a_next(path: Path, tmp_path: Path) -> None:
     experiment = manifest.load(path)
     last = experiment.parameters[-1]
     value = last.choices[0] if isinstance(last, Categorical | Discrete) else last.low
-    changes = [Change(Kind.FIX, last.name, "no effect", value=value)] if len(experiment.parameters) > 1 else []
-    changes += [Change(Kind.BUDGET, "", "the grid has this many points", trials=3)] if path.stem == "grid" else []
+    changes = (
+        [Change(Kind.FIX, last.name, "no effect", value=value)]
+        if len(experiment.parameters) > 1
+        else []
+    )
+    changes += (
+        [Change(Kind.BUDGET, "", "the grid has this many points", trials=3)]
+        if path.stem == "grid"
+        else []
+    )
     written = revise(path.read_text(), experiment, changes, name="next")
     assert loaded(written, tmp_path).parameters == experiment.parameters[:-1]
     before = {problem.rule for problem in check_data(path.read_bytes(), "")}
@@ -83,7 +93,9 @@ def test_every_shipped_manifest_has_a_next(path: Path, tmp_path: Path) -> None:
 
 
 def test_document_without_text_is_written(tmp_path: Path) -> None:
-    experiment = manifest.from_document(experiments.document(parameters=[experiments.LR, experiments.BS]))
+    experiment = manifest.from_document(
+        experiments.document(parameters=[experiments.LR, experiments.BS])
+    )
     written = revise("", experiment, [SHRINK, FIX], name="study-2")
     new = loaded(written, tmp_path)
     assert new.parameters == (LR,)
@@ -95,7 +107,10 @@ def test_document_without_text_is_written(tmp_path: Path) -> None:
 def test_text_of_another_study_is_not_used(tmp_path: Path) -> None:
     text, _ = shipped("tpe")
     experiment = manifest.from_document(experiments.document())
-    assert loaded(revise(text, experiment, [], name="study-2"), tmp_path).parameters == experiment.parameters
+    assert (
+        loaded(revise(text, experiment, [], name="study-2"), tmp_path).parameters
+        == experiment.parameters
+    )
 
 
 def test_widened_choices_are_loaded(tmp_path: Path) -> None:
@@ -111,13 +126,22 @@ def test_one_parameter_stays_with_its_comment(tmp_path: Path) -> None:
     text, experiment = shipped("wide")
     kept = ("lr", "r1Gamma")
     fixed = [
-        Change(Kind.FIX, p.name, "no effect", value=p.choices[0] if isinstance(p, Categorical | Discrete) else p.low)
+        Change(
+            Kind.FIX,
+            p.name,
+            "no effect",
+            value=p.choices[0] if isinstance(p, Categorical | Discrete) else p.low,
+        )
         for p in experiment.parameters
         if p.name not in kept
     ]
     written = revise(text, experiment, fixed, name="wide-2")
     assert [p.name for p in loaded(written, tmp_path).parameters] == list(kept)
-    lines = [line for line in text.splitlines() if line.strip().startswith(("- name: lr #", "- name: r1Gamma #"))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.strip().startswith(("- name: lr #", "- name: r1Gamma #"))
+    ]
     assert len(lines) == 2
     assert all(line in written.splitlines() for line in lines)
 

@@ -25,7 +25,9 @@ REMEDY = "pip install 'gan-tuner[tune]'"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "trial.sh").write_text(SCRIPT)
-    (tmp_path / "toy.yaml").write_text(MANIFEST.format(name="toy", count=2, script=tmp_path / "trial.sh"))
+    (tmp_path / "toy.yaml").write_text(
+        MANIFEST.format(name="toy", count=2, script=tmp_path / "trial.sh")
+    )
     return tmp_path
 
 
@@ -33,7 +35,12 @@ def gantune(home: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "GANTUNE_STORE"}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, *argv], cwd=home, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BLOCKED, *argv],
+        cwd=home,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -51,7 +58,9 @@ def test_a_search_runs_here_and_says_why(home: Path, kubeconfig: Path) -> None:
 def test_an_unknown_study_is_simply_unknown(home: Path, kubeconfig: Path, command: str) -> None:
     done = gantune(home, command, "typo")
     assert done.returncode == 2
-    assert done.stderr == ("gantune: error: no study 'typo' in .gantune: begin one with `gantune run FILE`\n")
+    assert done.stderr == (
+        "gantune: error: no study 'typo' in .gantune: begin one with `gantune run FILE`\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,10 +70,15 @@ def test_an_unknown_study_is_simply_unknown(home: Path, kubeconfig: Path, comman
         ("stop", "toy"), ("delete", "toy"), ("list", "--cluster"), ("run", "toy.yaml", "--cluster"),
     ],
 )  # fmt: skip
-def test_what_needs_a_cluster_names_the_extra(home: Path, kubeconfig: Path, argv: tuple[str, ...]) -> None:
+def test_what_needs_a_cluster_names_the_extra(
+    home: Path, kubeconfig: Path, argv: tuple[str, ...]
+) -> None:
     done = gantune(home, *argv)
     assert done.returncode == 6
-    assert done.stderr.splitlines()[-1] == f"gantune: error: no cluster: its client is not installed: {REMEDY}"
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"gantune: error: no cluster: its client is not installed: {REMEDY}"
+    )
 
 
 def test_curves_without_katibs_messages_name_the_extra(

@@ -21,7 +21,9 @@ Right = tuple[str, str, str]  # API group, resource, verb
 
 
 def documented() -> set[Right]:
-    (block,) = re.findall(r"```yaml\n(# in the Experiment.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(
+        r"```yaml\n(# in the Experiment.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )
     return {
         (group, resource, verb)
         for rule in YAML(typ="safe").load(block)
@@ -45,7 +47,9 @@ def right(method: str, path: str) -> Right:
 
 
 @pytest.fixture
-def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[Right]:
+def used(
+    server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> set[Right]:
     """The rights that all verbs used, on searches that end, stall and are stopped."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
@@ -53,7 +57,9 @@ def used(server: Loopback, kubeconfig: Path, tmp_path: Path, monkeypatch: pytest
     labels = {"katib.kubeflow.org/component": "db-manager"}
     server.put("pods", {"metadata": manager | {"labels": labels}, "status": {"phase": "Running"}})
     server.answer("GET", "/portforward", 503, "no")
-    (tmp_path / "made.yaml").write_text(json.dumps(copy.deepcopy(RESPONSES["create-201"]["request"]["body"])))
+    (tmp_path / "made.yaml").write_text(
+        json.dumps(copy.deepcopy(RESPONSES["create-201"]["request"]["body"]))
+    )
     tuner.submit("made.yaml")
     for number, _ in enumerate(server.steps("random-ok")):
         if number == RUNNING_FROM:

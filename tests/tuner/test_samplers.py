@@ -48,7 +48,12 @@ def played(
             break
         lr = float(proposal.values["lr"])
         trials.append(
-            (proposal, None if lr > 3e-3 else abs(lr - 5e-4) * 1e5 + float(proposal.values.get("bs", 0)) / 50)
+            (
+                proposal,
+                None
+                if lr > 3e-3
+                else abs(lr - 5e-4) * 1e5 + float(proposal.values.get("bs", 0)) / 50,
+            )
         )
     return trials
 
@@ -59,7 +64,10 @@ class TestEveryAlgorithm:
 
     def test_table_does_not_depend_on_workers(self, algorithm: str, tmp_path: Path) -> None:
         args = [*ARGS, "--fail-above=4e-3", "--reports=3"]
-        one, three = (run(tmp_path / str(n), experiment(algorithm, args=args), workers=n, seed=7) for n in (1, 3))
+        one, three = (
+            run(tmp_path / str(n), experiment(algorithm, args=args), workers=n, seed=7)
+            for n in (1, 3)
+        )
         assert table(one) == table(three)
         assert one.state is StudyState.SUCCEEDED
         assert [trial.number for trial in one.trials] == list(range(9))
@@ -76,7 +84,9 @@ class TestEveryAlgorithm:
         for proposal, _ in played(algo, 8):
             for dimension in algo.dimensions:
                 coordinate = proposal.point[dimension.name]
-                assert distribution(dimension)._contains(distribution(dimension).to_internal_repr(coordinate))
+                assert distribution(dimension)._contains(
+                    distribution(dimension).to_internal_repr(coordinate)
+                )
                 assert (
                     dimension.value(dimension.encode(proposal.values[dimension.name]))
                     == pytest.approx(proposal.values[dimension.name])
@@ -110,7 +120,10 @@ class TestFirstTrials:
     POINTS = (NAMED, {**NAMED, "bs": "32"})
 
     def points(self, algorithm: str) -> tuple[dict[str, str], ...]:
-        return tuple({**each, **({"epochs": "9"} if algorithm == "hyperband" else {})} for each in self.POINTS)
+        return tuple(
+            {**each, **({"epochs": "9"} if algorithm == "hyperband" else {})}
+            for each in self.POINTS
+        )
 
     def test_named_trials_run_first(self, algorithm: str) -> None:
         what = named(algorithm, *self.points(algorithm))
@@ -133,10 +146,16 @@ class TestFirstTrials:
 
 def test_finite_space_does_not_repeat_first_trials() -> None:
     for algorithm in ("grid", "random", "sobol", "tpe"):
-        lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]}}
+        lr = {
+            "name": "lr",
+            "parameterType": "categorical",
+            "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]},
+        }
         bs = {"name": "bs", "parameterType": "discrete", "feasibleSpace": {"list": ["32", "64"]}}
         trials = played(sampler(named(algorithm, NAMED, parameters=[lr, bs]), 1), 50)
-        assert len({tuple(proposal.values.values()) for proposal, _ in trials}) == len(trials) == 6, algorithm
+        assert (
+            len({tuple(proposal.values.values()) for proposal, _ in trials}) == len(trials) == 6
+        ), algorithm
 
 
 def test_model_does_not_repeat_a_corner() -> None:
@@ -165,9 +184,15 @@ def test_models_learn_from_the_first_trials() -> None:
         ('[{"lr": "fast", "bs": 64}]', "lr=fast is not a number"),
         ('[{"lr": 1e-3, "bs": 64.5}]', "bs=64.5 is not one of its values: 32, 33, ... 128"),
         ('[{"lr": 1e-3}]', "it must name every parameter, and bs is missing"),
-        ('[{"lr": 1e-3, "bs": 64, "ls": 1}]', r"ls is not a parameter of the search space \(lr, bs\)"),
+        (
+            '[{"lr": 1e-3, "bs": 64, "ls": 1}]',
+            r"ls is not a parameter of the search space \(lr, bs\)",
+        ),
         ('[{"lr": 1e-3, "bs": true}]', "bs must be a number or a text, got True"),
-        ('[{"lr": 1e-3, "bs": 64}, {"bs": "64", "lr": "0.001"}]', "first trial 1: it repeats first trial 0"),
+        (
+            '[{"lr": 1e-3, "bs": 64}, {"bs": "64", "lr": "0.001"}]',
+            "first trial 1: it repeats first trial 0",
+        ),
         ('{"lr": 1e-3}', "must be a JSON list of objects, one for each trial"),
         ("[lr]", "must be a JSON list of objects: "),
         ("[" * 100_000, "must be a JSON list of objects: it is nested too deeply"),
@@ -187,12 +212,20 @@ def test_first_trials_outside_the_space_are_refused(text: str, reason: str) -> N
 def replaced(what: Any, **settings: str) -> Any:
     from dataclasses import replace
 
-    return replace(what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings}))
+    return replace(
+        what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings})
+    )
 
 
-@pytest.mark.parametrize("algorithm", ["random", "tpe", "multivariate-tpe", "bayesianoptimization", "sobol", "grid"])
+@pytest.mark.parametrize(
+    "algorithm", ["random", "tpe", "multivariate-tpe", "bayesianoptimization", "sobol", "grid"]
+)
 def test_finite_space_is_searched_once_and_then_ends(algorithm: str) -> None:
-    lr = {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "5e-4", "5e-3"]}}
+    lr = {
+        "name": "lr",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": ["1e-4", "5e-4", "5e-3"]},
+    }
     bs = {"name": "bs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "4"}}
     trials = played(sampler(experiment(algorithm, parameters=[lr, bs], trials=12), 1), 50)
     assert len(trials) == 12
@@ -224,7 +257,9 @@ def test_unsupported_algorithms_name_the_supported_ones(name: str) -> None:
     from dataclasses import replace
 
     what = experiment()
-    with pytest.raises(UnsupportedError, match=f"{name} does not run locally; these do: grid, random, tpe"):
+    with pytest.raises(
+        UnsupportedError, match=f"{name} does not run locally; these do: grid, random, tpe"
+    ):
         sampler(replace(what, algorithm=replace(what.algorithm, name=name)), 0)
 
 
@@ -237,7 +272,9 @@ def test_unsupported_algorithms_name_the_supported_ones(name: str) -> None:
         ("cmaes", "restart_strategy", "ipop"),
     ],
 )
-def test_setting_without_an_equal_is_refused_by_name(algorithm: str, setting: str, value: str) -> None:
+def test_setting_without_an_equal_is_refused_by_name(
+    algorithm: str, setting: str, value: str
+) -> None:
     with pytest.raises(UnsupportedError, match=f"{setting}={value} of {algorithm}"):
         sampler(replaced(experiment(algorithm), **{setting: value}), 0)
 
@@ -253,13 +290,18 @@ def test_setting_without_an_equal_is_refused_by_name(algorithm: str, setting: st
 )
 def test_settings_change_the_proposals(algorithm: str, settings: dict[str, str]) -> None:
     count = {"tpe": 16, "bayesianoptimization": 5}.get(algorithm, 10)
-    plain, set_ = (played(sampler(replaced(experiment(algorithm), **s), 5), count) for s in ({}, settings))
+    plain, set_ = (
+        played(sampler(replaced(experiment(algorithm), **s), 5), count) for s in ({}, settings)
+    )
     assert [p.values for p, _ in plain] != [p.values for p, _ in set_]
 
 
 def test_hyperband_stops_trials_early_and_keeps_the_best(tmp_path: Path) -> None:
     args = [*ARGS, "--reports=${trialParameters.epochs}"]
-    results = [run(tmp_path / str(n), experiment("hyperband", args=args, trials=18), workers=n, seed=7) for n in (1, 3)]
+    results = [
+        run(tmp_path / str(n), experiment("hyperband", args=args, trials=18), workers=n, seed=7)
+        for n in (1, 3)
+    ]
     assert table(results[0]) == table(results[1])
     states = [trial.state for trial in results[0].trials]
     assert 3 <= states.count(TrialState.EARLY_STOPPED) <= 15
@@ -273,13 +315,16 @@ EPOCHS_WHOLE = int(EPOCHS["feasibleSpace"]["max"])
 
 def test_medianstop_does_not_depend_on_stop_latency(tmp_path: Path) -> None:
     what = experiment(
-        args=[*ARGS, "--reports=6"], trials=14, early_stopping={"start_step": "2", "min_trials_required": "3"}
+        args=[*ARGS, "--reports=6"],
+        trials=14,
+        early_stopping={"start_step": "2", "min_trials_required": "3"},
     )
     results = [run(tmp_path / str(n), what, workers=n) for n in (1, 3)]
     assert table(results[0]) == table(results[1])
     stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]
     assert stopped
-    assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
+    # what was printed after the cut does not count
+    assert all(-trial.metrics["loss"] < 5 for trial in stopped)
 
 
 def test_stop_factors_do_not_depend_on_workers(tmp_path: Path) -> None:
@@ -288,7 +333,8 @@ def test_stop_factors_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert table(results[0]) == table(results[1])
     stopped = [trial for trial in results[0].trials if trial.state is TrialState.EARLY_STOPPED]
     assert stopped
-    assert all(-trial.metrics["loss"] < 5 for trial in stopped)  # what was printed after the cut does not count
+    # what was printed after the cut does not count
+    assert all(-trial.metrics["loss"] < 5 for trial in stopped)
     assert results[0].best is not None
     assert results[0].best.state is TrialState.SUCCEEDED
 
@@ -352,7 +398,9 @@ def test_random_and_grid_import_no_optuna() -> None:
         "print(sorted({'optuna', 'torch', 'scipy'} & set(sys.modules)))"
     )
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
 
 
@@ -363,7 +411,9 @@ def test_settings_are_those_of_katib() -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_documentation_lists_every_setting(algorithm: str) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "algorithms.md").read_text(
+        encoding="utf-8"
+    )
     row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm}` |"))
     honoured = row.split(" | ")[3]
     assert set(re.findall(r"`(\w+)[`:]", honoured)) >= set(ALGORITHMS[algorithm].settings)

@@ -57,7 +57,11 @@ def test_fine_grid_is_not_written_out() -> None:
     started = time.monotonic()
     fine = dimension(Double("x", 0.0, 1.0, 2e-7))
     assert fine.values is not None
-    assert (len(fine.values), fine.values[-1], fine.find("0.5000002")) == (5_000_001, 1.0, 0.5000002)
+    assert (len(fine.values), fine.values[-1], fine.find("0.5000002")) == (
+        5_000_001,
+        1.0,
+        0.5000002,
+    )
     assert fine.value(fine.encode(0.5000002)) == 0.5000002
     for value in (0.5000001, -2e-7, 1.0000002, float("nan"), float("inf")):
         assert value not in fine.values
@@ -73,9 +77,12 @@ def test_int_ends_are_as_likely_as_the_middle() -> None:
 
 
 def test_normal_matches_katib_and_is_truncated() -> None:
-    values = [float(dimension(Double("x", -3.0, 3.0, None, Distribution.NORMAL)).at(u)) for u in MANY]
+    values = [
+        float(dimension(Double("x", -3.0, 3.0, None, Distribution.NORMAL)).at(u)) for u in MANY
+    ]
     assert sum(values) / len(values) == pytest.approx(0, abs=1e-6)
-    assert sum(value * value for value in values) / len(values) == pytest.approx(0.9733, abs=2e-3)  # cut at 3 sigma
+    # cut at 3 sigma
+    assert sum(value * value for value in values) / len(values) == pytest.approx(0.9733, abs=2e-3)
     assert max(values) <= 3.0
 
 

@@ -60,18 +60,30 @@ def test_every_object_is_closed_and_every_reference_resolves() -> None:
 
     def references(value: Any) -> set[str]:
         if isinstance(value, dict):
-            own = {value["$ref"].removeprefix("#/$defs/")} if isinstance(value.get("$ref"), str) else set()
+            own = (
+                {value["$ref"].removeprefix("#/$defs/")}
+                if isinstance(value.get("$ref"), str)
+                else set()
+            )
             return own.union(*(references(item) for item in value.values()))
-        return set().union(*(references(item) for item in value)) if isinstance(value, list) else set()
+        return (
+            set().union(*(references(item) for item in value)) if isinstance(value, list) else set()
+        )
 
     assert references(schema) == names
     assert all(
-        shape.get("additionalProperties") is False for name, shape in schema["$defs"].items() if name != "TrialSpec"
+        shape.get("additionalProperties") is False
+        for name, shape in schema["$defs"].items()
+        if name != "TrialSpec"
     )
 
 
 def test_schema_command_prints_json_schema() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tuner.schema"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "tuner.schema"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert json.loads(done.stdout) == experiment_schema()

@@ -39,7 +39,9 @@ def test_run_refuses_an_object_with_an_error(tmp_path: Path) -> None:
         tuner.run(given, local=True, store=tmp_path)
     with pytest.raises(ManifestError, match=r"^no Experiment \(kubeflow"):
         tuner.run({"kind": "Pod"}, local=True, store=tmp_path)
-    with pytest.raises(GantuneError, match="an Experiment is a path, a dict or a V1beta1Experiment, got int"):
+    with pytest.raises(
+        GantuneError, match="an Experiment is a path, a dict or a V1beta1Experiment, got int"
+    ):
         tuner.run(3, local=True)
 
 
@@ -54,12 +56,16 @@ def model() -> Any:
     ranges = {"lr": ("double", "1e-4", "1e-2"), "bs": ("int", "32", "64")}
     parameters = [
         katib.V1beta1ParameterSpec(
-            name=name, parameter_type=kind, feasible_space=katib.V1beta1FeasibleSpace(min=low, max=high)
+            name=name,
+            parameter_type=kind,
+            feasible_space=katib.V1beta1FeasibleSpace(min=low, max=high),
         )
         for name, (kind, low, high) in ranges.items()
     ]
     references = [katib.V1beta1TrialParameterSpec(name=name, reference=name) for name in ranges]
-    template = katib.V1beta1TrialTemplate(primary_container_name="main", trial_parameters=references, trial_spec=job)
+    template = katib.V1beta1TrialTemplate(
+        primary_container_name="main", trial_parameters=references, trial_spec=job
+    )
     return katib.V1beta1Experiment(
         api_version="kubeflow.org/v1beta1",
         kind="Experiment",
@@ -85,7 +91,9 @@ def test_run_reads_standard_input(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
 
     def run(text: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(line, input=text, capture_output=True, text=True, env=environment, check=False)
+        return subprocess.run(
+            line, input=text, capture_output=True, text=True, env=environment, check=False
+        )
 
     good = run(json.dumps(small()))
     assert good.returncode == 0, good.stderr

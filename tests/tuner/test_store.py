@@ -127,9 +127,15 @@ def test_removal_refuses_a_linked_study(tmp_path: Path) -> None:
 
 
 def test_lock_distinguishes_killed_from_finished_client(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from tuner.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+    program = (
+        "import sys, pathlib; from tuner.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
+    )
     for last, crashed in (("lock.release()", False), ("import os; os.kill(os.getpid(), 9)", True)):
-        subprocess.run([sys.executable, "-c", program + last, str(tmp_path)], cwd=TRIALS.parents[2], check=False)
+        subprocess.run(
+            [sys.executable, "-c", program + last, str(tmp_path)],
+            cwd=TRIALS.parents[2],
+            check=False,
+        )
         with Lock(tmp_path) as lock:
             assert lock.crashed is crashed
 

@@ -44,7 +44,14 @@ def test_what_kubectl_reads_otherwise_is_noted(text: str, noted: int) -> None:
 
 def test_every_path_has_its_line() -> None:
     document = one("# c\na:\n  b: 1\n  c:\n    - x\n    - {y: 2,\n       z: 3}\n")
-    lines = {("a",): 2, ("a", "b"): 3, ("a", "c"): 4, ("a", "c", 0): 5, ("a", "c", 1, "y"): 6, ("a", "c", 1, "z"): 7}
+    lines = {
+        ("a",): 2,
+        ("a", "b"): 3,
+        ("a", "c"): 4,
+        ("a", "c", 0): 5,
+        ("a", "c", 1, "y"): 6,
+        ("a", "c", 1, "z"): 7,
+    }
     assert {path: document.line(path) for path in lines} == lines
     assert document.line(("a", "missing", "below")) == 2
     assert document.line(("nosuch",)) == 2
@@ -60,7 +67,10 @@ def test_documents_anchors_merges_and_duplicates() -> None:
 
 
 def test_json_is_yaml() -> None:
-    assert one('{"a": [1, true, null, "x\\u00e9\\n"],\n "b": 1e-3}').value == {"a": [1, True, None, "xé\n"], "b": 0.001}
+    assert one('{"a": [1, true, null, "x\\u00e9\\n"],\n "b": 1e-3}').value == {
+        "a": [1, True, None, "xé\n"],
+        "b": 0.001,
+    }
 
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -115,7 +125,10 @@ PIECES = [
 
 def outcome(text: str) -> object:
     try:
-        return [(repr(each.value), each.start, each.lines, each.notes) for each in yamlfile.parse(text.encode(), "f")]
+        return [
+            (repr(each.value), each.start, each.lines, each.notes)
+            for each in yamlfile.parse(text.encode(), "f")
+        ]
     except ManifestError as error:
         return str(error)
 

@@ -2,10 +2,11 @@
 
     python -m tests.tuner.validator_cases --print | tests/tuner/data/validator/run.sh > /tmp/answers
     python -m tests.tuner.validator_cases --record /tmp/answers     writes tests/tuner/data/validator.jsonl
-    python -m tests.tuner.validator_cases --count 5000 --print | tests/tuner/data/validator/run.sh > /tmp/answers
-    python -m tests.tuner.validator_cases --count 5000 --compare /tmp/answers
+    python -m tests.tuner.validator_cases --count 5000 --print | tests/tuner/data/validator/run.sh >
+    /tmp/answers python -m tests.tuner.validator_cases --count 5000 --compare /tmp/answers
 
-Case k depends on k and SEED only. The table holds a digest of each case, so an answer always belongs to its case.
+Case k depends on k and SEED only. The table holds a digest of each case, so an answer always
+belongs to its case.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ DATA = Path(__file__).parent / "data"
 TABLE = DATA / "validator.jsonl"
 COUNT, SEED = 400, 20261126
 _BASES = [yamlfile.read(DATA / "clean.yaml")[-1].value]
-_BASES += [case["experiment"] for case in json.loads((DATA / "webhook.json").read_text()) if case["status"] < 400]
+_BASES += [
+    case["experiment"]
+    for case in json.loads((DATA / "webhook.json").read_text())
+    if case["status"] < 400
+]
 _VALUES: list[Any] = [
     *("", "0", "1", "-1", "0.5", "1e-3", "abc", "${trialParameters.lr}", "a;b", "(\\w+)=(\\d+)", "(fd", "/tmp", "tmp"),
     *(0, 1, -1, 2, 3.5, 1000, True, None, [], {}, ["a"], ["a", "a"], ["1", "2"], [1], {"name": "x"}, [{"name": "x"}]),
@@ -37,8 +42,27 @@ _VALUES: list[Any] = [
     *("lr", "bs", "fd", "loss", "trainer", "medianstop", "Experiment"),
 ]  # fmt: skip
 _KEYS = (
-    *("goal", "metricStrategies", "earlyStopping", "nasConfig", "configMap", "step", "list", "min", "max"),
-    *("unknownKey", "distribution", "source", "filter", "fileSystemPath", "resumePolicy", "successCondition", "retain"),
+    *(
+        "goal",
+        "metricStrategies",
+        "earlyStopping",
+        "nasConfig",
+        "configMap",
+        "step",
+        "list",
+        "min",
+        "max",
+    ),
+    *(
+        "unknownKey",
+        "distribution",
+        "source",
+        "filter",
+        "fileSystemPath",
+        "resumePolicy",
+        "successCondition",
+        "retain",
+    ),
 )
 
 
@@ -46,7 +70,9 @@ def case(number: int) -> dict[str, Any]:
     """Return Experiment `number`."""
     generator = random.Random(f"{SEED}/{number}")
     document = copy.deepcopy(generator.choice(_BASES))
-    document["metadata"] = {"name": "case", "namespace": "default"} | dict(document.get("metadata") or {})
+    document["metadata"] = {"name": "case", "namespace": "default"} | dict(
+        document.get("metadata") or {}
+    )
     for _ in range(generator.choice((1, 1, 2))):
         _edit(document["spec"] if generator.random() < 0.95 else document, generator)
     return document
@@ -81,7 +107,9 @@ def digest(document: dict[str, Any]) -> str:
 def errors(document: dict[str, Any]) -> list[Problem]:
     """Return what `gantune check` calls errors."""
     data = json.dumps(document, ensure_ascii=False).encode()
-    return [problem for problem in check_data(data, "case.json") if problem.severity is Severity.ERROR]
+    return [
+        problem for problem in check_data(data, "case.json") if problem.severity is Severity.ERROR
+    ]
 
 
 def main() -> int:
@@ -96,14 +124,20 @@ def main() -> int:
         for number in range(options.count):
             sys.stdout.write(json.dumps(case(number)) + "\n")
         return 0
-    answers = [json.loads(line) for line in (options.record or options.compare).read_text().splitlines()]
+    answers = [
+        json.loads(line) for line in (options.record or options.compare).read_text().splitlines()
+    ]
     if options.record:
-        lines = [json.dumps([digest(case(number)), answer]) for number, answer in enumerate(answers)]
+        lines = [
+            json.dumps([digest(case(number)), answer]) for number, answer in enumerate(answers)
+        ]
         TABLE.write_text("\n".join(lines) + "\n")
         return 0
     from tests.tuner.test_check_validator import disagreement
 
-    found = [(n, text) for n, answer in enumerate(answers) if (text := disagreement(case(n), answer))]
+    found = [
+        (n, text) for n, answer in enumerate(answers) if (text := disagreement(case(n), answer))
+    ]
     for number, text in found:
         print(f"case {number}: {text}")
     print(f"{len(answers)} cases, {len(found)} disagreements")

@@ -1,7 +1,7 @@
 """The API server's side of port-forward and exec: a websocket (RFC 6455) of subprotocol v4.channel.k8s.io.
 
-Port-forward: channel 0 is the port's data, channel 1 its errors; each begins with the port's number in two bytes,
-little-endian. Exec: channel 1 is stdout, 2 stderr, 3 the status at the end.
+Port-forward: channel 0 is the port's data, channel 1 its errors; each begins with the port's number
+in two bytes, little-endian. Exec: channel 1 is stdout, 2 stderr, 3 the status at the end.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def execute(handler: BaseHTTPRequestHandler, argv: list[str]) -> None:
     for channel, data in ((1, stdout), (2, stderr)):
         for start in range(0, len(data), 4096):
             near.sendall(_frame(bytes([channel]) + data[start : start + 4096]))
-    status = {"status": "Success"} if code == 0 else {"status": "Failure", "message": f"exit code {code}"}
+    status = (
+        {"status": "Success"}
+        if code == 0
+        else {"status": "Failure", "message": f"exit code {code}"}
+    )
     near.sendall(_frame(b"\x03" + json.dumps(status).encode()))
     near.sendall(bytes([0x80 | _CLOSE, 0]))
 

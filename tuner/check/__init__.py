@@ -3,8 +3,9 @@
     problems = check_file("manifests/bayes.yaml")      # list[Problem], in the order of the file
     explain("parallel-duplicates")                     # why, with the upstream source
 
-A document passes three checks: notes on its YAML, unknown keys and wrong types (fields), and the rules. Katib's
-defaulting webhook refuses an object with a wrong type, so the rules are applied only after the types are fixed.
+A document passes three checks: notes on its YAML, unknown keys and wrong types (fields), and the
+rules. Katib's defaulting webhook refuses an object with a wrong type, so the rules are applied only
+after the types are fixed.
 """
 
 from __future__ import annotations
@@ -92,8 +93,14 @@ def missing(documents: list[Document], file: str) -> list[Problem]:
     hint, line = "", 1
     for document in documents:
         if path := next(_embedded(document.value, ()), None):
-            kind = document.value.get("kind", "object") if isinstance(document.value, dict) else "object"
-            hint = f"; {show(path)} of this {str(kind)[:60]} holds one: save it as a file of its own"
+            kind = (
+                document.value.get("kind", "object")
+                if isinstance(document.value, dict)
+                else "object"
+            )
+            hint = (
+                f"; {show(path)} of this {str(kind)[:60]} holds one: save it as a file of its own"
+            )
             line = document.line(path)
     message = f"no Experiment ({API_VERSION}) found{hint}"
     return [Problem(file, line, RULES["no-experiment"].severity, "no-experiment", message)]
@@ -130,7 +137,9 @@ def check_document(document: Document, *, strict: bool = False) -> list[Problem]
     view = View(value)
     for rule in _VIEW_RULES:
         if strict or not rule.strict:
-            found += [_problem(rule.name, document, path, message) for path, message in rule.find(view)]
+            found += [
+                _problem(rule.name, document, path, message) for path, message in rule.find(view)
+            ]
     return found
 
 
@@ -138,22 +147,33 @@ def explain(name: str) -> Rule:
     """Return the rule of that name. Raises GantuneError, with the most similar name, if there is none."""
     if name in RULES:
         return RULES[name]
-    raise GantuneError(f"no rule named {name[:60]!r}{nearest(name, RULES)}; `gantune check --explain all` lists them")
+    raise GantuneError(
+        f"no rule named {name[:60]!r}{nearest(name, RULES)}; `gantune check --explain all` lists them"
+    )
 
 
 def _kind(value: Mapping[str, Any]) -> tuple[Path, str] | None:
     """Return what is wrong with the apiVersion and kind of an object that looks like an Experiment."""
     kind, version = value.get("kind"), value.get("apiVersion")
-    if kind == "Experiment" and version != API_VERSION and (version is None or f"{GROUP}/" in str(version)):
-        return ("apiVersion",), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"
+    if (
+        kind == "Experiment"
+        and version != API_VERSION
+        and (version is None or f"{GROUP}/" in str(version))
+    ):
+        return (
+            "apiVersion",
+        ), f"the apiVersion of an Experiment must be {API_VERSION}, got {str(version)[:60]!r}"
     if version == API_VERSION and kind not in (*KINDS, "List", "ExperimentList"):
-        return ("kind",), f"{API_VERSION} has no kind {str(kind)[:60]!r}{nearest(str(kind), ['Experiment'])}"
+        return (
+            "kind",
+        ), f"{API_VERSION} has no kind {str(kind)[:60]!r}{nearest(str(kind), ['Experiment'])}"
     return None
 
 
 def _misfits(value: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
     for rule, path, message in walk(value, "Experiment", ()):
-        if rule != "round-trip":  # Katib's own fields may be empty; metadata and collectors are not round-tripped
+        # Katib's own fields may be empty; metadata and collectors are not round-tripped
+        if rule != "round-trip":
             yield rule, path, message
     job: Any = value
     for key in _TRIAL:
@@ -171,5 +191,7 @@ def _key(value: Any) -> tuple[str, str] | None:
     if not is_experiment(value):
         return None
     metadata = value.get("metadata")
-    name, namespace = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "namespace"))
+    name, namespace = (
+        metadata.get(key) if isinstance(metadata, dict) else None for key in ("name", "namespace")
+    )
     return (str(namespace or ""), name) if name and isinstance(name, str) else None

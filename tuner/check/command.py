@@ -1,8 +1,8 @@
 """Rules on the primary container's command: what Katib's metrics collector changes in it, and what a value can change.
 
-For StdOut, File and TensorFlowEvent the webhook joins command and args with blanks, unquoted, into one `sh -c` text
-and adds `&& echo completed > .../PID.pid`; under StdOut also `1>metrics.log 2>&1`. Katib recognises
-only a command that starts with exactly `sh -c` or `bash -c` as a shell.
+For StdOut, File and TensorFlowEvent the webhook joins command and args with blanks, unquoted, into
+one `sh -c` text and adds `&& echo completed > .../PID.pid`; under StdOut also `1>metrics.log 2>&1`.
+Katib recognises only a command that starts with exactly `sh -c` or `bash -c` as a shell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tuner.shell import relies_on_shell
 from tuner.yamlfile import Path
 
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
-_SUBSTITUTED = re.compile(r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)")
+_SUBSTITUTED = re.compile(
+    r"\$\{trialParameters\.[^}]*\}|\$\{trialSpec\.[^}]*\}|\$\([A-Za-z_][A-Za-z0-9_]*\)"
+)
 _SPECIAL = re.compile(r"[\s;&|<>()$`\\\"'*?#~!{}\[\]]")
 _TRAINS = re.compile(  # the last command of a script whose other commands only prepare
     r"\s*(exec\s+)?(\w+=\S*\s+)*(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|mpirun|horovodrun|java|node|go)\b"
@@ -47,7 +49,11 @@ def script(view: View) -> tuple[Path, str] | None:
 
 def command_missing(view: View) -> Iterator[Finding]:
     """Check that the manifest contains a command."""
-    if view.primary and view.collector in WRAPPED_COLLECTORS and not strings(view.primary[1].get("command")):
+    if (
+        view.primary
+        and view.collector in WRAPPED_COLLECTORS
+        and not strings(view.primary[1].get("command"))
+    ):
         path, item = view.primary
         what = f"container {item.get('name')!r} has no command: Katib asks the image's registry for its ENTRYPOINT"
         yield path, f"{what}, which needs egress and pull secrets; write the command"
@@ -56,10 +62,17 @@ def command_missing(view: View) -> Iterator[Finding]:
 def command_shell_path(view: View) -> Iterator[Finding]:
     """Check that the shell is `sh`, not `/bin/sh`."""
     found = list(parts(view))
-    if len(found) > 1 and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1]) and found[1][1].startswith("-"):
+    if (
+        len(found) > 1
+        and re.fullmatch(r"/\S*/(sh|bash|dash|ash|zsh)", found[0][1])
+        and found[1][1].startswith("-")
+    ):
         shell = found[0][1].rsplit("/", 1)[1]
         plain = "bash" if shell == "bash" else "sh"
-        yield found[0][0], f"{found[0][1]} -c is wrapped in a second shell, which takes the script apart; write {plain}"
+        yield (
+            found[0][0],
+            f"{found[0][1]} -c is wrapped in a second shell, which takes the script apart; write {plain}",
+        )
 
 
 def command_newline(view: View) -> Iterator[Finding]:
@@ -76,7 +89,9 @@ def command_exec(view: View) -> Iterator[Finding]:
     """Check that the script does not use exec."""
     found = script(view)
     first = found or next(iter(parts(view)), None)
-    if first and re.search(r"(^|[;&|]|\n)\s*exec\s+[^<>0-9&\s]", first[1] if found else f"{first[1]} x"):
+    if first and re.search(
+        r"(^|[;&|]|\n)\s*exec\s+[^<>0-9&\s]", first[1] if found else f"{first[1]} x"
+    ):
         yield (
             first[0],
             "exec replaces the shell that must write Katib's completion marker, and the trial fails; leave exec out",
@@ -122,7 +137,8 @@ def command_split(view: View) -> Iterator[Finding]:
     if relies_on_shell([text for _, text in found]):  # on purpose: `&&`, `|` or `>` as an argument
         return
     for path, text in found:
-        plain = _SUBSTITUTED.sub("", text).replace('""', "")  # "${...}" is quoted for the shell on purpose
+        # "${...}" is quoted for the shell on purpose
+        plain = _SUBSTITUTED.sub("", text).replace('""', "")
         if not (special := _SPECIAL.search(plain.rstrip("\n"))):
             continue
         if interpreter := _interpreter(found, path):
@@ -145,7 +161,9 @@ def _interpreter(found: list[tuple[Path, str]], path: Path) -> str:
     """Return the program whose script the argument at `path` is, as in `python3 -c SCRIPT`, or ""."""
     index = [place for place, _ in found].index(path)
     program = found[0][1].rpartition("/")[2]
-    is_script = index > 1 and found[index - 1][1] in ("-c", "-e") and _INTERPRETER.fullmatch(program)
+    is_script = (
+        index > 1 and found[index - 1][1] in ("-c", "-e") and _INTERPRETER.fullmatch(program)
+    )
     return program if is_script and not _quoted(found[index][1]) else ""
 
 

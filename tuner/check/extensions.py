@@ -21,7 +21,8 @@ def first_trials(view: View) -> Iterator[Finding]:
     text = dig(view.metadata, "annotations", FIRST_ANNOTATION)
     dimensions = [_dimension(item) for _, item in view.parameters]
     known = [each for each in dimensions if each is not None]
-    if not text or len(known) < len(dimensions):  # other rules report a parameter that cannot be read
+    # other rules report a parameter that cannot be read
+    if not text or len(known) < len(dimensions):
         return
     where = ("metadata", "annotations", FIRST_ANNOTATION)
     try:
@@ -30,7 +31,10 @@ def first_trials(view: View) -> Iterator[Finding]:
         yield where, str(problem)
         return
     if view.max_trials is not None and count > view.max_trials:
-        yield where, f"maxTrialCount is {view.max_trials}, but there are {count} first trials; write {count} or more"
+        yield (
+            where,
+            f"maxTrialCount is {view.max_trials}, but there are {count} first trials; write {count} or more",
+        )
 
 
 def stopping(view: View) -> Iterator[Finding]:
@@ -44,7 +48,10 @@ def stopping(view: View) -> Iterator[Finding]:
         yield where, str(problem)
         return
     if view.objective.get("type") == "maximize":
-        yield where, "stop factors are for an objective that is minimised; use earlyStopping, or remove the annotation"
+        yield (
+            where,
+            "stop factors are for an objective that is minimised; use earlyStopping, or remove the annotation",
+        )
     if "earlyStopping" in view.spec or view.algorithm == "hyperband":
         other = "earlyStopping" if "earlyStopping" in view.spec else "hyperband"
         yield where, f"stop factors and {other} cannot both stop trials; remove one"
@@ -57,26 +64,46 @@ def cost_strategy(view: View) -> Iterator[Finding]:
     default = "min" if view.objective.get("type") == "minimize" else ""
     index, strategy = named.get(COST, (None, default))
     if COST in view.metrics[1:] and strategy == "min":
-        at = ("metricStrategies", index, "value") if index is not None else ("additionalMetricNames",)
+        at = (
+            ("metricStrategies", index, "value")
+            if index is not None
+            else ("additionalMetricNames",)
+        )
         says = "is min" if index is not None else "is min by default"
-        yield ("spec", "objective", *at), f"the strategy of {COST} {says}, so its first report counts; set it to latest"
+        yield (
+            ("spec", "objective", *at),
+            f"the strategy of {COST} {says}, so its first report counts; set it to latest",
+        )
 
 
 def _dimension(item: dict[str, Any]) -> Dimension | None:
     """Return the dimension of a parameter, or None if it breaks another rule."""
-    name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
-    low, high, step, listed = space.get("min"), space.get("max"), space.get("step"), space.get("list")
+    name, kind, space = (
+        item.get("name", ""),
+        item.get("parameterType"),
+        item.get("feasibleSpace", {}),
+    )
+    low, high, step, listed = (
+        space.get("min"),
+        space.get("max"),
+        space.get("step"),
+        space.get("list"),
+    )
     try:
         distribution = Distribution(space.get("distribution") or "uniform")
         if kind == "double":
             bounds = number(low), number(high)
             if None in bounds or (step and not number(step)):
                 return None
-            return dimension(Double(name, float(low), float(high), number(step) if step else None, distribution))
+            return dimension(
+                Double(name, float(low), float(high), number(step) if step else None, distribution)
+            )
         if kind == "int":
             if whole(low or "") is None or whole(high or "") is None or (step and not whole(step)):
                 return None
-            return dimension(Int(name, int(low), int(high), int(step) if step else None, distribution))
+            return dimension(
+                Int(name, int(low), int(high), int(step) if step else None, distribution)
+            )
     except ValueError:
         return None
     if kind not in ("categorical", "discrete") or not listed:

@@ -1,8 +1,9 @@
 """The fields of an Experiment and of a Job, and a walk that finds unknown keys and values of the wrong type.
 
-Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so Kubernetes does not check its keys. Katib drops an
-unknown key of the Experiment silently, and its validating webhook refuses one of the Job. TYPES transcribes
-experiment_types.go and common_types.go in the notation of assets/job-fields.json (see .ci/job_fields.py).
+Katib's CRD has no schema (x-kubernetes-preserve-unknown-fields), so Kubernetes does not check its
+keys. Katib drops an unknown key of the Experiment silently, and its validating webhook refuses one
+of the Job. TYPES transcribes experiment_types.go and common_types.go in the notation of
+assets/job-fields.json (see .ci/job_fields.py).
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ TYPES: dict[str, dict[str, str]] = {
         "nasConfig": "NasConfig",
         "resumePolicy": "string",
     },
-    "ParameterSpec": {"name": "string", "parameterType": "string", "feasibleSpace": "FeasibleSpace"},
+    "ParameterSpec": {
+        "name": "string",
+        "parameterType": "string",
+        "feasibleSpace": "FeasibleSpace",
+    },
     "FeasibleSpace": {
         "min": "string",
         "max": "string",
@@ -67,10 +72,18 @@ TYPES: dict[str, dict[str, str]] = {
         "successCondition": "string",
         "failureCondition": "string",
     },
-    "ConfigMapSource": {"configMapName": "string", "configMapNamespace": "string", "templatePath": "string"},
+    "ConfigMapSource": {
+        "configMapName": "string",
+        "configMapNamespace": "string",
+        "templatePath": "string",
+    },
     "TrialParameterSpec": {"name": "string", "description": "string", "reference": "string"},
     "MetricsCollectorSpec": {"source": "SourceSpec", "collector": "CollectorSpec"},
-    "SourceSpec": {"httpGet": "core.HTTPGetAction", "fileSystemPath": "FileSystemPath", "filter": "FilterSpec"},
+    "SourceSpec": {
+        "httpGet": "core.HTTPGetAction",
+        "fileSystemPath": "FileSystemPath",
+        "filter": "FilterSpec",
+    },
     "FilterSpec": {"metricsFormat": "[]string"},
     "FileSystemPath": {"path": "string", "kind": "string", "format": "string"},
     "CollectorSpec": {"kind": "string", "customCollector": "core.Container"},
@@ -113,7 +126,11 @@ def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
     """Yield (`unknown-key` | `wrong-type` | `round-trip`, path, message) for each value that is not of type `kind`."""
     lost_if_empty, kind = kind.endswith("-"), kind.rstrip("-")
     if value is None:
-        yield "round-trip", path, f"{show(path)} is null, which is lost when Katib writes the Job; leave it out"
+        yield (
+            "round-trip",
+            path,
+            f"{show(path)} is null, which is lost when Katib writes the Job; leave it out",
+        )
     if value is None or kind == "any":
         return
     if kind == "TrialSpec":
@@ -130,18 +147,36 @@ def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
     if lost_if_empty and value in ("", 0, [], {}):
         lost = f"{show(path)} is {json.dumps(value)}"
         yield "round-trip", path, f"{lost}, which is lost when Katib writes the Job; leave it out"
-    if kind == "quantity" and not _EXEMPT.intersection(path) and (canonical := _canonical(value)) != value:
-        wanted = f"write {canonical}" if canonical else "write a whole number with a suffix, such as 1536Mi"
-        yield "round-trip", path, f"{show(path)} is {value}, which Katib writes otherwise and then refuses; {wanted}"
+    if (
+        kind == "quantity"
+        and not _EXEMPT.intersection(path)
+        and (canonical := _canonical(value)) != value
+    ):
+        wanted = (
+            f"write {canonical}"
+            if canonical
+            else "write a whole number with a suffix, such as 1536Mi"
+        )
+        yield (
+            "round-trip",
+            path,
+            f"{show(path)} is {value}, which Katib writes otherwise and then refuses; {wanted}",
+        )
 
 
 def _canonical(value: Any) -> Any:
     """Return a quantity with the largest suffix that keeps it an integer, as Kubernetes writes it: 1024Mi is 1Gi."""
-    match = re.fullmatch(r"(\d{1,15})([kMGTPE]|[KMGTPE]i)?", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"(\d{1,15})([kMGTPE]|[KMGTPE]i)?", value) if isinstance(value, str) else None
+    )
     if match is None:
         return value if isinstance(value, str) and "." not in value else None
     number, suffix = int(match[1]), match[2] or ""
-    scale = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] if suffix.endswith("i") else ["", "k", "M", "G", "T", "P", "E"]
+    scale = (
+        ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+        if suffix.endswith("i")
+        else ["", "k", "M", "G", "T", "P", "E"]
+    )
     base, at = (1024 if suffix.endswith("i") else 1000), scale.index(suffix)
     while number and number % base == 0 and at + 1 < len(scale):
         number, at = number // base, at + 1
@@ -154,7 +189,11 @@ def _walk_list(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, s
         return
     for i, item in enumerate(value):
         if item is None:
-            yield "wrong-type", (*path, i), f"{show((*path, i))} is empty; write it, or take its '-' out"
+            yield (
+                "wrong-type",
+                (*path, i),
+                f"{show((*path, i))} is empty; write it, or take its '-' out",
+            )
         yield from walk(item, kind, (*path, i))
 
 
@@ -163,11 +202,14 @@ def _walk_map(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, st
         yield "wrong-type", path, _wrong(path, "a mapping", value)
         return
     for key, item in value.items():
-        if item is not None or kind != "quantity":  # a null quantity of a map is written as 0, and so it is not lost
+        # a null quantity of a map is written as 0, and so it is not lost
+        if item is not None or kind != "quantity":
             yield from walk(item, kind, (*path, key))
 
 
-def _walk_fields(value: Any, fields: Mapping[str, str], path: Path) -> Iterator[tuple[str, Path, str]]:
+def _walk_fields(
+    value: Any, fields: Mapping[str, str], path: Path
+) -> Iterator[tuple[str, Path, str]]:
     if not isinstance(value, dict):
         yield "wrong-type", path, _wrong(path, "a mapping", value)
         return
@@ -196,7 +238,9 @@ def _fits(value: Any, kind: str) -> bool:
     if kind == "float":
         return isinstance(value, int | float) and abs(value) < 1e308 and math.isfinite(value)
     if kind == "quantity":
-        return isinstance(value, int | float) or (isinstance(value, str) and bool(_QUANTITY.match(value)))
+        return isinstance(value, int | float) or (
+            isinstance(value, str) and bool(_QUANTITY.match(value))
+        )
     return isinstance(value, int | str)  # int-or-string
 
 
@@ -205,10 +249,18 @@ def _wrong(path: Path, wanted: str, value: Any) -> str:
         got, remedy = ("a mapping" if isinstance(value, dict) else "a list"), ""
     elif isinstance(value, str):
         got = f"the text {json.dumps(value[:60])}"
-        remedy = "; write it without quotes" if wanted != "text" and re.fullmatch(r"[-+.\w]{1,30}", value) else ""
+        remedy = (
+            "; write it without quotes"
+            if wanted != "text" and re.fullmatch(r"[-+.\w]{1,30}", value)
+            else ""
+        )
     else:
         shown = (
-            json.dumps(value) if isinstance(value, bool) else str(value)[:40] if abs(value) < 1e300 else "a huge number"
+            json.dumps(value)
+            if isinstance(value, bool)
+            else str(value)[:40]
+            if abs(value) < 1e300
+            else "a huge number"
         )
         got, remedy = f"{shown}", f'; quote it: "{shown}"' if wanted == "text" else ""
     return f"{show(path)} must be {wanted}, got {got}{remedy}"

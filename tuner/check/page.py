@@ -9,7 +9,12 @@ def rule_table() -> str:
     """Return every rule in Markdown: name, severity, reason, source."""
     lines = ["| rule | | why | source |", "| --- | --- | --- | --- |"]
     for rule in RULES.values():
-        cells = (f"`{rule.name}`", rule.severity.value + " (strict)" * rule.strict, rule.why, rule.source)
+        cells = (
+            f"`{rule.name}`",
+            rule.severity.value + " (strict)" * rule.strict,
+            rule.why,
+            rule.source,
+        )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -37,7 +37,10 @@ def distribution_ignored(view: View) -> Iterator[Finding]:
             stated = space.get("distribution") or "uniform"
             if instead := _instead(view.algorithm, kind, stated):
                 where = (*path, "distribution") if "distribution" in space else path
-                yield where, f"{view.algorithm} ignores distribution {stated} of {kind} {name!r}: {instead}"
+                yield (
+                    where,
+                    f"{view.algorithm} ignores distribution {stated} of {kind} {name!r}: {instead}",
+                )
 
 
 def _instead(algorithm: str, kind: str, stated: str) -> str:
@@ -49,7 +52,9 @@ def _instead(algorithm: str, kind: str, stated: str) -> str:
     elif algorithm == "multivariate-tpe" and stated in ("normal", "logNormal"):
         return "the optuna service knows uniform and logUniform only; write one of them"
     elif algorithm in ("cmaes", "sobol") and stated != "uniform":
-        return "its points are uniform; search log10 of the value uniformly, or use multivariate-tpe"
+        return (
+            "its points are uniform; search log10 of the value uniformly, or use multivariate-tpe"
+        )
     elif algorithm in ("grid", "hyperband") and stated != "uniform":
         return "its points follow min, max and step; give a discrete list, or write uniform"
     return ""
@@ -60,7 +65,10 @@ def explicit_distribution(view: View) -> Iterator[Finding]:
     if view.algorithm in ("random", "tpe", "multivariate-tpe"):
         for path, name, space in view.spaces("double"):
             if not space.get("distribution"):
-                yield path, f"double {name!r} states no distribution, so it is uniform; write uniform or logUniform"
+                yield (
+                    path,
+                    f"double {name!r} states no distribution, so it is uniform; write uniform or logUniform",
+                )
 
 
 def wide_uniform(view: View) -> Iterator[Finding]:
@@ -77,7 +85,11 @@ def skopt_bound(view: View) -> Iterator[Finding]:
     if view.algorithm == "bayesianoptimization":
         doubles = {path for path, _, _ in view.spaces("double")}
         for path, name, space, low, _, _ in numeric(view):
-            if path in doubles and low <= 0 and space.get("distribution") not in ("logUniform", "logNormal"):
+            if (
+                path in doubles
+                and low <= 0
+                and space.get("distribution") not in ("logUniform", "logNormal")
+            ):
                 text = f"Katib 0.19's skopt takes double {name!r} as log-uniform and fails on min {space['min']}"
                 yield (*path, "min"), f"{text}; use a min above 0, or multivariate-tpe"
 
@@ -93,7 +105,9 @@ def step(view: View) -> Iterator[Finding]:
             text = f"hyperopt rounds {stated} to multiples of step, so {name!r} can be exactly 0; remove step"
         elif stated == "logUniform" and view.algorithm == "multivariate-tpe":
             text = f"optuna ignores the step of {name!r} because it is logUniform; remove step"
-        elif view.algorithm == "bayesianoptimization" and not (by == 1 and whole(space["step"]) is not None):
+        elif view.algorithm == "bayesianoptimization" and not (
+            by == 1 and whole(space["step"]) is not None
+        ):
             text = f"Katib 0.19's skopt ignores the step of {name!r}; use a discrete list, or remove step"
         elif view.algorithm in HYPEROPT and abs(low / by - round(low / by)) > _MULTIPLE:
             text = f"hyperopt proposes multiples of {space['step']} for {name!r}, which are not min + k * step"
@@ -110,7 +124,11 @@ def parallel_duplicates(view: View) -> Iterator[Finding]:
     if view.algorithm == "tpe":
         text = f"Katib's tpe gives the same point to all {view.parallel} trials of a request"
         yield path, f"{text}; use parallelTrialCount: 1, or multivariate-tpe"
-    elif view.algorithm == "bayesianoptimization" and view.parameters and not list(view.spaces("double", "int")):
+    elif (
+        view.algorithm == "bayesianoptimization"
+        and view.parameters
+        and not list(view.spaces("double", "int"))
+    ):
         text = f"bayesianoptimization over lists only repeats points when {view.parallel} are asked for at once"
         yield path, f"{text}; use grid, random or parallelTrialCount: 1"
 
@@ -120,7 +138,10 @@ def resume_state(view: View) -> Iterator[Finding]:
     policy = view.spec.get("resumePolicy", "Never")
     if policy != "Never" and (service := LOSES_STATE.get(view.algorithm)):
         text = f"resumePolicy {policy} with {view.algorithm}: the {service} service keeps its state in memory alone"
-        yield ("spec", "resumePolicy"), f"{text} and repeats trials or fails after a restart; write Never"
+        yield (
+            ("spec", "resumePolicy"),
+            f"{text} and repeats trials or fails after a restart; write Never",
+        )
     elif policy == "FromVolume" and view.algorithm != "pbt":
         yield (
             ("spec", "resumePolicy"),
@@ -132,14 +153,19 @@ def service_memory(view: View) -> Iterator[Finding]:
     """Find searches that need more memory than skopt has by default."""
     if view.algorithm == "bayesianoptimization" and (view.max_trials or 0) > MEMORY_TRIALS:
         text = f"{view.max_trials} trials: Katib's skopt pod (100Mi) is killed after {MEMORY_TRIALS} to 60"
-        yield ("spec", "maxTrialCount"), f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less"
+        yield (
+            ("spec", "maxTrialCount"),
+            f"{text}; raise its memory in katib-config, or write {MEMORY_TRIALS} or less",
+        )
 
 
 def gan_loss(view: View) -> Iterator[Finding]:
     """Find an objective that is a GAN's loss."""
     metric = view.objective.get("objectiveMetricName", "")
     about = " ".join([view.metadata.get("name", ""), *arguments(view)])
-    if _GAN_LOSS.fullmatch(metric) or (metric.lower() in ("loss", "final_loss", "train_loss") and _GAN.search(about)):
+    if _GAN_LOSS.fullmatch(metric) or (
+        metric.lower() in ("loss", "final_loss", "train_loss") and _GAN.search(about)
+    ):
         where = ("spec", "objective", "objectiveMetricName")
         text = f"objective {metric!r} is a GAN's loss, which falls when the other side fails, not when images are good"
         yield where, f"{text}; use a distance to held-out images, such as fd"

@@ -1,6 +1,7 @@
 """Rules on a document before it is read as an Experiment: its YAML, kind, keys and types.
 
-The modules that read the document find the problems (tuner.yamlfile, tuner.check.fields, tuner.check).
+The modules that read the document find the problems (tuner.yamlfile, tuner.check.fields,
+tuner.check).
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ def _elsewhere(_: View) -> list[Finding]:
     return []
 
 
-_UNMARSHAL = (
-    "encoding/json in Katib's defaulting webhook (`cannot unmarshal number into Go struct field ... of type string`)"
-)
+_UNMARSHAL = "encoding/json in Katib's defaulting webhook (`cannot unmarshal number into Go struct field ... of type string`)"
 
 RULES = (
     error(

@@ -1,8 +1,8 @@
 """The types of rules and problems.
 
-A rule has a function from a View (one Experiment as written) to findings, a reason and an upstream source. To register
-a rule, add it to the table at the end of spec.py, space.py, template.py, command.py, settings.py, extensions.py or
-portable.py.
+A rule has a function from a View (one Experiment as written) to findings, a reason and an upstream
+source. To register a rule, add it to the table at the end of spec.py, space.py, template.py,
+command.py, settings.py, extensions.py or portable.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Severity(StrEnum):
 class Rule:
     """A rule. `gantune check --explain NAME` prints `why` and `source`.
 
-    A `strict` rule is about style. It does not affect the result, so `check` applies it only on request.
+    A `strict` rule is about style. It does not affect the result, so `check` applies it only on
+    request.
     """
 
     name: str

@@ -17,7 +17,10 @@ SERVICES = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1"
 
 
 def _whole_from(least: int) -> Test:
-    return lambda text: (value := whole(text)) is not None and value >= least, f"a whole number of at least {least}"
+    return (
+        lambda text: (value := whole(text)) is not None and value >= least,
+        f"a whole number of at least {least}",
+    )
 
 
 def _number_where(test: Callable[[float], bool], wanted: str) -> Test:
@@ -38,7 +41,11 @@ SETTINGS: Mapping[str, Mapping[str, Test]] = {
         "n_EI_candidates": _whole_from(1),
         **_SEED,
     },
-    "multivariate-tpe": {"n_startup_trials": _whole_from(0), "n_ei_candidates": _whole_from(0), **_SEED},
+    "multivariate-tpe": {
+        "n_startup_trials": _whole_from(0),
+        "n_ei_candidates": _whole_from(0),
+        **_SEED,
+    },
     "bayesianoptimization": {
         "base_estimator": _one_of("GP", "RF", "ET", "GBRT"),
         "n_initial_points": _whole_from(1),
@@ -86,15 +93,22 @@ def algorithm_setting(view: View) -> Iterator[Finding]:
             continue
         seen: set[str] = set()
         for path, name, value in view.settings(of):
-            if name in samplers.SUBMITTED_SETTINGS and of == "algorithm":  # it may have been read from a cluster
+            # it may have been read from a cluster
+            if name in samplers.SUBMITTED_SETTINGS and of == "algorithm":
                 continue
             if name not in known:
                 takes = ", ".join(known) or "none"
-                yield path, f"{algorithm} has no setting {name[:60]!r} (it takes {takes}){nearest(name, known)}"
+                yield (
+                    path,
+                    f"{algorithm} has no setting {name[:60]!r} (it takes {takes}){nearest(name, known)}",
+                )
             elif name in seen:
                 yield path, f"setting {name!r} is given twice; take one out"
             elif not known[name][0](value):
-                yield path, f"setting {name} of {algorithm} must be {known[name][1]}, got {value[:60]!r}"
+                yield (
+                    path,
+                    f"setting {name} of {algorithm} must be {known[name][1]}, got {value[:60]!r}",
+                )
             seen.add(name)
         if missing := [name for name in REQUIRED.get(algorithm, ()) if name not in seen]:
             yield ("spec", of), f"{algorithm} needs the settings {', '.join(missing)}"
@@ -109,13 +123,19 @@ def hyperband(view: View) -> Iterator[Finding]:
     names = [item.get("name", "") for _, item in view.parameters]
     resource = settings.get("resource_name")
     if resource and resource not in names:
-        yield at, f"resource_name {resource!r} is no parameter ({', '.join(names)}){nearest(resource, names)}"
+        yield (
+            at,
+            f"resource_name {resource!r} is no parameter ({', '.join(names)}){nearest(resource, names)}",
+        )
     for path, item in view.parameters:
         if item.get("name") == resource and item.get("parameterType") == "discrete":
             values = (item.get("feasibleSpace") or {}).get("list") or []
             if bad := [value for value in values if whole(value) is None]:
                 where = (*path, "feasibleSpace", "list", values.index(bad[0]))
-                yield where, f"hyperband's resource {resource!r} must have whole numbers, got {bad[0][:40]!r}"
+                yield (
+                    where,
+                    f"hyperband's resource {resource!r} must have whole numbers, got {bad[0][:40]!r}",
+                )
     most, eta = number(settings.get("r_l")), number(settings.get("eta", "3"))
     if most is None or eta is None or most < 1 or int(eta) < 2:
         return

@@ -13,7 +13,8 @@ from tuner.yamlfile import Path
 
 SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
 LIVE = "seen on a live cluster: the webhook lets it pass"
-ACCEPTS_SINGLE_VALUE = ("grid", "hyperband", "multivariate-tpe")  # min = max is one value, not an error
+# min = max is one value, not an error
+ACCEPTS_SINGLE_VALUE = ("grid", "hyperband", "multivariate-tpe")
 
 
 def parameters(view: View) -> Iterator[Finding]:
@@ -22,7 +23,10 @@ def parameters(view: View) -> Iterator[Finding]:
     if not view.parameters and not nas:
         yield ("spec", "parameters"), "spec.parameters must hold at least one parameter"
     if view.parameters and nas:
-        yield ("spec", "nasConfig"), "only one of spec.parameters and spec.nasConfig can be given; take one out"
+        yield (
+            ("spec", "nasConfig"),
+            "only one of spec.parameters and spec.nasConfig can be given; take one out",
+        )
     seen: dict[str, int] = {}
     for i, (path, item) in enumerate(view.parameters):
         name = item.get("name", "")
@@ -49,24 +53,39 @@ def distribution(view: View) -> Iterator[Finding]:
         value = item.get("feasibleSpace", {}).get("distribution")
         if value and value not in DISTRIBUTIONS:
             where = (*path, "feasibleSpace", "distribution")
-            yield where, f"the distribution of {item.get('name', '')!r} {one_of(value, DISTRIBUTIONS)}"
+            yield (
+                where,
+                f"the distribution of {item.get('name', '')!r} {one_of(value, DISTRIBUTIONS)}",
+            )
 
 
 def bounds_missing(view: View) -> Iterator[Finding]:
     """Check that numbers have min and max, the others have a list, and none has both."""
     for path, item in view.parameters:
-        name, kind, space = item.get("name", ""), item.get("parameterType"), item.get("feasibleSpace", {})
+        name, kind, space = (
+            item.get("name", ""),
+            item.get("parameterType"),
+            item.get("feasibleSpace", {}),
+        )
         at = (*path, "feasibleSpace")
         if kind in NUMERIC:
             if missing := [key for key in ("min", "max") if not space.get(key)]:
-                yield at, f"parameter {name!r} is {kind}, so feasibleSpace needs {' and '.join(missing)}"
+                yield (
+                    at,
+                    f"parameter {name!r} is {kind}, so feasibleSpace needs {' and '.join(missing)}",
+                )
             if space.get("list"):
                 yield (
                     (*at, "list"),
                     f"parameter {name!r} is {kind}, which takes min and max, not list; use discrete for a list",
                 )
-        elif kind in LISTED and (given := [key for key in ("min", "max", "step") if space.get(key)]):
-            yield (*at, given[0]), f"parameter {name!r} is {kind}, which takes list, not {', '.join(given)}"
+        elif kind in LISTED and (
+            given := [key for key in ("min", "max", "step") if space.get(key)]
+        ):
+            yield (
+                (*at, given[0]),
+                f"parameter {name!r} is {kind}, which takes list, not {', '.join(given)}",
+            )
 
 
 def list_empty(view: View) -> Iterator[Finding]:
@@ -85,7 +104,10 @@ def list_duplicate(view: View) -> Iterator[Finding]:
         seen: set[str] = set()
         for i, value in enumerate(space.get("list", [])):
             if value in seen:
-                yield (*path, "list", i), f"{str(value)[:60]!r} is listed twice for parameter {name!r}; remove one"
+                yield (
+                    (*path, "list", i),
+                    f"{str(value)[:60]!r} is listed twice for parameter {name!r}; remove one",
+                )
             seen.add(value)
 
 
@@ -109,7 +131,10 @@ def bounds_number(view: View) -> Iterator[Finding]:
                 text = space.get(key)
                 if text and (number(text) is None or (kind == "int" and whole(text) is None)):
                     wanted = "a whole number" if kind == "int" else "a finite number"
-                    yield (*path, key), f"{key} of {kind} parameter {name!r} must be {wanted}, got {text[:60]!r}"
+                    yield (
+                        (*path, key),
+                        f"{key} of {kind} parameter {name!r} must be {wanted}, got {text[:60]!r}",
+                    )
 
 
 def whole(text: str) -> int | None:
@@ -125,8 +150,13 @@ def bounds_order(view: View) -> Iterator[Finding]:
     single = view.algorithm in ACCEPTS_SINGLE_VALUE
     for path, name, space, low, high, _ in numeric(view):
         if low > high or (low == high and not single):
-            wanted = "min must not be above max" if single else f"{view.algorithm} needs min below max"
-            yield (*path, "min"), f"parameter {name!r}: {wanted}, got min={space['min']}, max={space['max']}"
+            wanted = (
+                "min must not be above max" if single else f"{view.algorithm} needs min below max"
+            )
+            yield (
+                (*path, "min"),
+                f"parameter {name!r}: {wanted}, got min={space['min']}, max={space['max']}",
+            )
 
 
 def step_range(view: View) -> Iterator[Finding]:
@@ -145,7 +175,10 @@ def log_bound(view: View) -> Iterator[Finding]:
     for path, name, space, low, _, _ in numeric(view):
         if space.get("distribution") in ("logUniform", "logNormal") and low <= 0:
             got = f"got {space['min']}"
-            yield (*path, "min"), f"min of {name!r} must be above 0 for distribution {space['distribution']}, {got}"
+            yield (
+                (*path, "min"),
+                f"min of {name!r} must be above 0 for distribution {space['distribution']}, {got}",
+            )
 
 
 def grid_step(view: View) -> Iterator[Finding]:
@@ -153,7 +186,10 @@ def grid_step(view: View) -> Iterator[Finding]:
     if view.algorithm == "grid":
         for path, name, space in view.spaces("double"):
             if not space.get("step"):
-                yield path, f"grid needs a step for double parameter {name!r}; give step, or make it a discrete list"
+                yield (
+                    path,
+                    f"grid needs a step for double parameter {name!r}; give step, or make it a discrete list",
+                )
 
 
 def grid_size(view: View) -> Iterator[Finding]:
@@ -176,7 +212,10 @@ def grid_end(view: View) -> Iterator[Finding]:
             steps = (high - low) / step
             if abs(steps - round(steps)) > 1e-6:
                 last = low + math.floor(steps) * step
-                yield (*path, "step"), f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}"
+                yield (
+                    (*path, "step"),
+                    f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}",
+                )
 
 
 def grid_points(view: View) -> int | None:

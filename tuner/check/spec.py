@@ -17,12 +17,15 @@ VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/va
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"
 DEFAULTS = "kubeflow/katib 33c8ff4, pkg/apis/controller/experiments/v1beta1/experiment_defaults.go"
 
-ALGORITHMS = tuple(dict.fromkeys((*katib.ALGORITHMS, *samplers.ALGORITHMS)))  # of Katib, and of this project
+# of Katib, and of this project
+ALGORITHMS = tuple(dict.fromkeys((*katib.ALGORITHMS, *samplers.ALGORITHMS)))
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 
 
 _ALIASES = {  # what other tools call an algorithm, or the library that serves it
-    **dict.fromkeys(("bayesian", "bayes", "bo", "gp", "gaussian-process", "skopt"), "bayesianoptimization"),
+    **dict.fromkeys(
+        ("bayesian", "bayes", "bo", "gp", "gaussian-process", "skopt"), "bayesianoptimization"
+    ),
     **dict.fromkeys(("hyperopt", "optuna", "tpesampler"), "tpe"),
     **dict.fromkeys(("gridsearch", "grid-search"), "grid"),
     **dict.fromkeys(("randomsearch", "random-search"), "random"),
@@ -43,13 +46,17 @@ def name(view: View) -> Iterator[Finding]:
     if given:
         if not _NAME.match(given) or len(given) > 40:
             wants = "must be at most 40 of a-z, 0-9 and '-', begin with a letter and end with a letter or digit"
-            yield ("metadata", "name"), f"metadata.name {wants}, got {given[:80]!r} ({len(given)} characters)"
+            yield (
+                ("metadata", "name"),
+                f"metadata.name {wants}, got {given[:80]!r} ({len(given)} characters)",
+            )
     elif prefix:
         if not _NAME.match(prefix + "x") or len(prefix) > 35:
-            wants = (
-                "must be at most 35 of a-z, 0-9 and '-' and begin with a letter (the API server adds five characters)"
+            wants = "must be at most 35 of a-z, 0-9 and '-' and begin with a letter (the API server adds five characters)"
+            yield (
+                ("metadata", "generateName"),
+                f"metadata.generateName {wants}, got {prefix[:80]!r}",
             )
-            yield ("metadata", "generateName"), f"metadata.generateName {wants}, got {prefix[:80]!r}"
     else:
         yield ("metadata",), "metadata.name must be given"
 
@@ -98,14 +105,20 @@ def objective(view: View) -> Iterator[Finding]:
     additional = view.objective.get("additionalMetricNames", [])
     if metric and metric in additional:
         where = (*at, "additionalMetricNames", additional.index(metric))
-        yield where, f"additionalMetricNames must not hold the objective {metric!r} itself; take it out"
+        yield (
+            where,
+            f"additionalMetricNames must not hold the objective {metric!r} itself; take it out",
+        )
 
 
 def metric_strategy(view: View) -> Iterator[Finding]:
     """Check that metricStrategies[] of collected metrics are min, max or latest."""
     for at, metric, value in _strategies(view):
         if metric in view.metrics and value not in ("min", "max", "latest"):
-            yield (*at, "value"), f"the strategy of {metric!r} {one_of(value, ('min', 'max', 'latest'))}"
+            yield (
+                (*at, "value"),
+                f"the strategy of {metric!r} {one_of(value, ('min', 'max', 'latest'))}",
+            )
 
 
 def metric_strategy_unused(view: View) -> Iterator[Finding]:
@@ -137,7 +150,10 @@ def algorithm(view: View) -> Iterator[Finding]:
     stopping = view.spec.get("earlyStopping")
     if stopping is not None and stopping.get("algorithmName") not in EARLY_STOPPING:
         where = ("spec", "earlyStopping", "algorithmName")
-        yield where, f"spec.earlyStopping.algorithmName {one_of(stopping.get('algorithmName', ''), EARLY_STOPPING)}"
+        yield (
+            where,
+            f"spec.earlyStopping.algorithmName {one_of(stopping.get('algorithmName', ''), EARLY_STOPPING)}",
+        )
 
 
 def resume_policy(view: View) -> Iterator[Finding]:
@@ -166,7 +182,10 @@ def explicit_strategy(view: View) -> Iterator[Finding]:
     if metric and metric not in named:
         default = "min" if view.objective.get("type") == "minimize" else "max"
         message = f"no metricStrategies entry for {metric!r}: Katib takes the {default} ever seen, not the final value"
-        yield ("spec", "objective"), f"{message}; write {{name: {metric}, value: latest}}, or {default} if you mean it"
+        yield (
+            ("spec", "objective"),
+            f"{message}; write {{name: {metric}, value: latest}}, or {default} if you mean it",
+        )
 
 
 def explicit_resume_policy(view: View) -> Iterator[Finding]:

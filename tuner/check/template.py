@@ -20,7 +20,9 @@ KINDS = {
     "Job": "batch/v1", "TrainJob": "trainer.kubeflow.org/v1alpha1", "TFJob": "kubeflow.org/v1",
     "PyTorchJob": "kubeflow.org/v1", "MPIJob": "kubeflow.org/v1", "XGBoostJob": "kubeflow.org/v1",
 }  # fmt: skip
-META = re.compile(r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|(Annotations|Labels)\[.+\]|Annotations|Labels)\}")
+META = re.compile(
+    r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|(Annotations|Labels)\[.+\]|Annotations|Labels)\}"
+)
 TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
 
 
@@ -30,12 +32,21 @@ def template(view: View) -> Iterator[Finding]:
         yield AT, "spec.trialTemplate must be given"
         return
     if not view.template.get("primaryContainerName"):
-        yield AT, "trialTemplate.primaryContainerName must be given: the name of the container that trains"
+        yield (
+            AT,
+            "trialTemplate.primaryContainerName must be given: the name of the container that trains",
+        )
     if "trialParameters" not in view.template:
-        yield AT, "trialTemplate.trialParameters must be given: which parameter replaces which ${trialParameters.NAME}"
+        yield (
+            AT,
+            "trialTemplate.trialParameters must be given: which parameter replaces which ${trialParameters.NAME}",
+        )
     inline, by_map = "trialSpec" in view.template, view.template.get("configMap")
     if inline == (by_map is not None):
-        yield AT, f"trialTemplate must hold trialSpec or configMap, got {'both' if inline else 'neither'}"
+        yield (
+            AT,
+            f"trialTemplate must hold trialSpec or configMap, got {'both' if inline else 'neither'}",
+        )
     keys = ("configMapName", "configMapNamespace", "templatePath")
     if by_map is not None and (missing := [key for key in keys if not by_map.get(key)]):
         yield (*AT, "configMap"), f"trialTemplate.configMap must hold {', '.join(missing)} too"
@@ -82,10 +93,16 @@ def placeholder(view: View) -> Iterator[Finding]:
     used = dict.fromkeys(PLACEHOLDER.findall(view.job_text))
     for path, item in view.trial_parameters:
         if (name := item.get("name", "")) and name not in used:
-            yield (*path, "name"), f"${{trialParameters.{name}}} is not used in trialSpec{nearest(name, used)}"
+            yield (
+                (*path, "name"),
+                f"${{trialParameters.{name}}} is not used in trialSpec{nearest(name, used)}",
+            )
     for name in used:
         if name not in view.references and "trialParameters" in view.template:
-            yield SPEC_AT, f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, view.references)}"
+            yield (
+                SPEC_AT,
+                f"${{trialParameters.{name}}} is not among trialParameters{nearest(name, view.references)}",
+            )
 
 
 def unreferenced(view: View) -> Iterator[Finding]:
@@ -96,7 +113,10 @@ def unreferenced(view: View) -> Iterator[Finding]:
     for path, item in view.parameters:
         name = item.get("name", "")
         if name and name not in used:
-            yield path, f"parameter {name!r} is never used; add {{name: {name}, reference: {name}}} to trialParameters"
+            yield (
+                path,
+                f"parameter {name!r} is never used; add {{name: {name}, reference: {name}}} to trialParameters",
+            )
 
 
 def trial_spec(view: View) -> Iterator[Finding]:
@@ -107,7 +127,10 @@ def trial_spec(view: View) -> Iterator[Finding]:
     if not isinstance(kind, str) or not isinstance(version, str) or not kind or not version:
         yield SPEC_AT, "trialSpec must have apiVersion and kind, such as batch/v1 and Job"
     elif KINDS.get(kind, version) != version:
-        yield (*SPEC_AT, "apiVersion"), f"the apiVersion of a {kind} must be {KINDS[kind]}, got {version[:60]!r}"
+        yield (
+            (*SPEC_AT, "apiVersion"),
+            f"the apiVersion of a {kind} must be {KINDS[kind]}, got {version[:60]!r}",
+        )
     for key in ("name", "namespace"):
         if dig(view.job, "metadata", key):
             yield (
@@ -132,7 +155,9 @@ def primary_container(view: View) -> Iterator[Finding]:
     wanted = view.template.get("primaryContainerName", "")
     if view.is_batch_job or not wanted or not any(containers for _, _, containers in view.pods):
         return
-    names = {role: [str(item.get("name")) for _, item in containers] for _, role, containers in view.pods}
+    names = {
+        role: [str(item.get("name")) for _, item in containers] for _, role, containers in view.pods
+    }
     known = [name for each in names.values() for name in each]
     if wanted not in known:
         got = "; ".join(f"{role}: {', '.join(each) or 'none'}" for role, each in names.items())
@@ -179,14 +204,20 @@ def collector(view: View) -> Iterator[Finding]:
     """Check the kind of the collector, and its file or directory."""
     at: Path = ("spec", "metricsCollectorSpec")
     if view.collector not in COLLECTORS:
-        yield (*at, "collector"), f"the metrics collector's kind {one_of(view.collector, COLLECTORS)}"
+        yield (
+            (*at, "collector"),
+            f"the metrics collector's kind {one_of(view.collector, COLLECTORS)}",
+        )
         return
     files = view.source.get("fileSystemPath", {})
     where = (*at, "source", "fileSystemPath")
     path, kind, form = files.get("path"), files.get("kind"), files.get("format")
     wanted = {"File": "File", "TensorFlowEvent": "Directory"}.get(view.collector)
     if wanted and path and not path.startswith("/"):
-        yield (*where, "path"), f"the collector's path must be absolute, got {path[:80]!r}; begin it with /"
+        yield (
+            (*where, "path"),
+            f"the collector's path must be absolute, got {path[:80]!r}; begin it with /",
+        )
     if wanted and kind and kind != wanted:
         yield (
             (*where, "kind"),
@@ -195,18 +226,28 @@ def collector(view: View) -> Iterator[Finding]:
     if view.collector == "File" and form and form not in ("TEXT", "JSON"):
         yield (*where, "format"), f"fileSystemPath.format {one_of(form, ('TEXT', 'JSON'))}"
     if view.collector == "TensorFlowEvent" and form:
-        yield (*where, "format"), "fileSystemPath.format must be left out for collector TensorFlowEvent"
+        yield (
+            (*where, "format"),
+            "fileSystemPath.format must be left out for collector TensorFlowEvent",
+        )
     if view.collector == "Custom":
         if not dig(view.spec, "metricsCollectorSpec", "collector", "customCollector"):
             yield (*at, "collector"), "collector Custom needs customCollector, its container"
         if files and (not (path or "").startswith("/") or kind not in ("File", "Directory")):
-            yield where, "fileSystemPath needs an absolute path and kind File or Directory for collector Custom"
+            yield (
+                where,
+                "fileSystemPath needs an absolute path and kind File or Directory for collector Custom",
+            )
 
 
 def collector_filter(view: View) -> Iterator[Finding]:
     """Check that filters compile, have two groups and no semicolon, and are not combined with JSON."""
     at: Path = ("spec", "metricsCollectorSpec", "source", "filter")
-    if view.collector == "File" and dig(view.source, "fileSystemPath", "format") == "JSON" and "filter" in view.source:
+    if (
+        view.collector == "File"
+        and dig(view.source, "fileSystemPath", "format") == "JSON"
+        and "filter" in view.source
+    ):
         yield at, "a filter does not go with format JSON; take it out, or use TEXT"
     for i, text in enumerate(dig(view.source, "filter", "metricsFormat") or []):
         where = (*at, "metricsFormat", i)
@@ -216,21 +257,28 @@ def collector_filter(view: View) -> Iterator[Finding]:
             yield where, str(failure)
             continue
         if not TWO_GROUPS.search(text):
-            yield where, f"the filter {text[:60]!r} must have two groups, the metric's name and its value"
+            yield (
+                where,
+                f"the filter {text[:60]!r} must have two groups, the metric's name and its value",
+            )
         if ";" in text:
             yield where, f"the filter {text[:60]!r} must have no ';': Katib joins filters with it"
 
 
 def metric_name(view: View) -> Iterator[Finding]:
     """Check that the default filter can read the names of the metrics."""
-    if view.collector not in ("StdOut", "File") or dig(view.source, "fileSystemPath", "format") == "JSON":
+    if (
+        view.collector not in ("StdOut", "File")
+        or dig(view.source, "fileSystemPath", "format") == "JSON"
+    ):
         return
     if dig(view.source, "filter", "metricsFormat"):
         return
     at: Path = ("spec", "objective")
     named = [((*at, "objectiveMetricName"), view.objective.get("objectiveMetricName", ""))]
     named += [
-        ((*at, "additionalMetricNames", i), m) for i, m in enumerate(view.objective.get("additionalMetricNames", []))
+        ((*at, "additionalMetricNames", i), m)
+        for i, m in enumerate(view.objective.get("additionalMetricNames", []))
     ]
     for path, metric in named:
         if isinstance(metric, str) and metric and not re.fullmatch(r"[\w|-]+", metric, re.ASCII):
@@ -245,7 +293,10 @@ def metric_name(view: View) -> Iterator[Finding]:
 def early_stopping_collector(view: View) -> Iterator[Finding]:
     """Check that early stopping has a collector that reads files."""
     if "earlyStopping" in view.spec and view.collector not in ("StdOut", "File"):
-        yield ("spec", "earlyStopping"), f"early stopping needs collector StdOut or File, got {view.collector}"
+        yield (
+            ("spec", "earlyStopping"),
+            f"early stopping needs collector StdOut or File, got {view.collector}",
+        )
 
 
 def backoff_limit(view: View) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """An Experiment as it was written, with safe access to its parts. The rules read it.
 
-Null values are left out, as Go's decoder ignores them. Rules run only on documents whose Katib fields have the right
-types (tuner.check.fields). The content of trialSpec can have any type, so the rules read it with `dig` and `strings`.
+Null values are left out, as Go's decoder ignores them. Rules run only on documents whose Katib
+fields have the right types (tuner.check.fields). The content of trialSpec can have any type, so the
+rules read it with `dig` and `strings`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ def number(text: Any) -> float | None:
         value = float(text)
     except (TypeError, ValueError, OverflowError):
         return None
-    return value if value - value == 0 and "_" not in str(text) and str(text).strip() == str(text) else None
+    return (
+        value
+        if value - value == 0 and "_" not in str(text) and str(text).strip() == str(text)
+        else None
+    )
 
 
 class View:
@@ -61,32 +66,51 @@ class View:
         self.max_trials: int | None = self.spec.get("maxTrialCount")
         self.source: dict[str, Any] = dig(self.spec, "metricsCollectorSpec", "source") or {}
         objective = self.objective.get("objectiveMetricName", "")
-        self.metrics: tuple[str, ...] = (objective, *self.objective.get("additionalMetricNames", []))
+        self.metrics: tuple[str, ...] = (
+            objective,
+            *self.objective.get("additionalMetricNames", []),
+        )
         collector = dig(self.spec, "metricsCollectorSpec", "collector")
         self.collector: str = "StdOut" if collector is None else collector.get("kind", "")
 
     @cached_property
     def parameters(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return every search parameter with its path."""
-        return [(("spec", "parameters", i), item) for i, item in enumerate(self.spec.get("parameters", [])) if item]
+        return [
+            (("spec", "parameters", i), item)
+            for i, item in enumerate(self.spec.get("parameters", []))
+            if item
+        ]
 
     def spaces(self, *kinds: str) -> Iterator[tuple[Path, str, dict[str, Any]]]:
         """Yield (path of feasibleSpace, name, feasibleSpace) of the parameters of some types."""
         for path, item in self.parameters:
             if item.get("parameterType") in kinds:
-                yield (*path, "feasibleSpace"), item.get("name", ""), item.get("feasibleSpace", MAPPING)
+                yield (
+                    (*path, "feasibleSpace"),
+                    item.get("name", ""),
+                    item.get("feasibleSpace", MAPPING),
+                )
 
     def settings(self, of: str = "algorithm") -> list[tuple[Path, str, str]]:
         """Return (path of the value, name, value) of the settings of `algorithm` or `earlyStopping`."""
         items = dig(self.spec, of, "algorithmSettings") or []
         path: Path = ("spec", of, "algorithmSettings")
-        return [((*path, i), item.get("name", ""), item.get("value", "")) for i, item in enumerate(items) if item]
+        return [
+            ((*path, i), item.get("name", ""), item.get("value", ""))
+            for i, item in enumerate(items)
+            if item
+        ]
 
     @cached_property
     def trial_parameters(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return every trialParameter with its path."""
         path: Path = ("spec", "trialTemplate", "trialParameters")
-        return [((*path, i), item) for i, item in enumerate(self.template.get("trialParameters", [])) if item]
+        return [
+            ((*path, i), item)
+            for i, item in enumerate(self.template.get("trialParameters", []))
+            if item
+        ]
 
     @cached_property
     def job(self) -> dict[str, Any] | None:
@@ -97,7 +121,10 @@ class View:
     @property
     def is_batch_job(self) -> bool:
         """Whether the trial is a batch/v1 Job. The webhook checks the fields of no other kind."""
-        return self.job is not None and (self.job.get("apiVersion"), self.job.get("kind")) == ("batch/v1", "Job")
+        return self.job is not None and (self.job.get("apiVersion"), self.job.get("kind")) == (
+            "batch/v1",
+            "Job",
+        )
 
     @cached_property
     def job_text(self) -> str:
@@ -110,15 +137,27 @@ class View:
         places: list[tuple[Path, str, Any]] = []
         if self.is_batch_job:
             places.append((("spec",), "", dig(self.job, "spec")))
-        for key, roles in (dig(self.job, "spec") or {}).items() if isinstance(dig(self.job, "spec"), dict) else ():
+        for key, roles in (
+            (dig(self.job, "spec") or {}).items() if isinstance(dig(self.job, "spec"), dict) else ()
+        ):
             if str(key).endswith("ReplicaSpecs") and isinstance(roles, dict):
                 places += [(("spec", key, role), str(role), held) for role, held in roles.items()]
         found = []
         for place, role, held in places:
-            path: Path = ("spec", "trialTemplate", "trialSpec", *place, "template", "spec", "containers")
+            path: Path = (
+                "spec",
+                "trialTemplate",
+                "trialSpec",
+                *place,
+                "template",
+                "spec",
+                "containers",
+            )
             items = dig(held, "template", "spec", "containers")
             listed = enumerate(items if isinstance(items, list) else [])
-            found.append((path, role, [((*path, i), item) for i, item in listed if isinstance(item, dict)]))
+            found.append(
+                (path, role, [((*path, i), item) for i, item in listed if isinstance(item, dict)])
+            )
         return found
 
     @cached_property
@@ -130,9 +169,13 @@ class View:
     def primary(self) -> tuple[Path, dict[str, Any]] | None:
         """Return the container whose command Katib wraps, or None."""
         name = self.template.get("primaryContainerName")
-        return next(((path, item) for path, item in self.containers if item.get("name") == name), None)
+        return next(
+            ((path, item) for path, item in self.containers if item.get("name") == name), None
+        )
 
     @cached_property
     def references(self) -> dict[str, str]:
         """Return a mapping: trialParameter name -> search parameter name."""
-        return {item.get("name", ""): item.get("reference", "") for _, item in self.trial_parameters}
+        return {
+            item.get("name", ""): item.get("reference", "") for _, item in self.trial_parameters
+        }

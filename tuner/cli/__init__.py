@@ -1,7 +1,8 @@
 """The command line: `gantune`, also `python -m tuner`.
 
-Sub-commands are imported when they are called, so that `gantune --help` costs no more than click. A command returns
-its exit code, or None for 0; what it raises becomes one line on stderr here, and nowhere else.
+Sub-commands are imported when they are called, so that `gantune --help` costs no more than click. A
+command returns its exit code, or None for 0; what it raises becomes one line on stderr here, and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -29,18 +30,30 @@ COMMANDS = {
     "watch": ("tuner.cli.cluster", "Follow a study until it finishes."),
     "list": ("tuner.cli.study", "List studies."),
     "status": ("tuner.cli.study", "Show the state of a study, trial by trial."),
-    "best": ("tuner.cli.study", "Print the best trial: a table, JSON, or flags for the final training."),
+    "best": (
+        "tuner.cli.study",
+        "Print the best trial: a table, JSON, or flags for the final training.",
+    ),
     "report": ("tuner.cli.report", "Show what a study has found, or write it as one HTML page."),
     "next": ("tuner.cli.next", "Write the next manifest from what a study has found."),
-    "confirm": ("tuner.cli.confirm", "Train the best trials again on new seeds: is the winner real?"),
-    "export": ("tuner.cli.storage", "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage."),
+    "confirm": (
+        "tuner.cli.confirm",
+        "Train the best trials again on new seeds: is the winner real?",
+    ),
+    "export": (
+        "tuner.cli.storage",
+        "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage.",
+    ),
     "dashboard": ("tuner.cli.storage", "Show studies in optuna-dashboard."),
     "logs": ("tuner.cli.cluster", "Print the output of a trial."),
     "extend": ("tuner.cli.cluster", "Give a study more trials."),
     "stop": ("tuner.cli.cluster", "Stop a study and keep its results."),
     "delete": ("tuner.cli.cluster", "Delete a study."),
     "retry": ("tuner.cli.recover", "Run failed trials of a local study again."),
-    "check-store": ("tuner.cli.recover", "Check the journals of local studies, and repair a damaged one."),
+    "check-store": (
+        "tuner.cli.recover",
+        "Check the journals of local studies, and repair a damaged one.",
+    ),
 }
 ATTRIBUTES = {
     "list": "list_",
@@ -62,7 +75,9 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
+        command = getattr(
+            importlib.import_module(COMMANDS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name)
+        )
         assert isinstance(command, click.Command)  # noqa: S101 - a fault of ours, not of the user
         return command
 
@@ -70,7 +85,12 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Resolve a command as click does, and suggest a similar name for an unknown one."""
-        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if (
+            args
+            and not ctx.resilient_parsing
+            and not args[0].startswith("-")
+            and args[0] not in COMMANDS
+        ):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
             ctx.fail(f"no such command {args[0]!r}: {hint}")
@@ -97,9 +117,9 @@ def gantune() -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `gantune` with `argv` (default: the process's own) and exit.
 
-    Exit codes: 0 done, 1 what was asked about is not well (errors in a manifest, a failed search), 2 wrong usage or
-    input, 6 the cluster refused or did not answer, 130 interrupted; a watch has more (tuner.cli.cluster). Each error is
-    one line on stderr.
+    Exit codes: 0 done, 1 what was asked about is not well (errors in a manifest, a failed search),
+    2 wrong usage or input, 6 the cluster refused or did not answer, 130 interrupted; a watch has
+    more (tuner.cli.cluster). Each error is one line on stderr.
     """
     hints.forget()
     try:

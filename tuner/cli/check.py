@@ -1,6 +1,7 @@
 """`gantune check FILE...`: prints the problems of Experiment manifests with file, line and rule.
 
-The exit code is 0 without errors (warnings do not count), 1 with errors, and 2 if a file cannot be read.
+The exit code is 0 without errors (warnings do not count), 1 with errors, and 2 if a file cannot be
+read.
 """
 
 from __future__ import annotations
@@ -21,15 +22,35 @@ STDIN = "-"
 
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="FILE...")
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Choose the format.")
-@click.option("--strict", is_flag=True, help="Print warnings about style too, such as omitted defaults.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Ignore this warning; repeat the option for several.")
-@click.option("--explain", "rule", metavar="RULE", help="Explain this rule, with its source; `all` lists the rules.")
-def check(files: Sequence[str], shape: str, strict: bool, ignore: Sequence[str], rule: str | None) -> int:
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Choose the format.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Print warnings about style too, such as omitted defaults."
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="RULE",
+    help="Ignore this warning; repeat the option for several.",
+)
+@click.option(
+    "--explain",
+    "rule",
+    metavar="RULE",
+    help="Explain this rule, with its source; `all` lists the rules.",
+)
+def check(
+    files: Sequence[str], shape: str, strict: bool, ignore: Sequence[str], rule: str | None
+) -> int:
     """Check Experiment manifests and print each problem with file and line. `-` reads standard input.
 
-    An error is what Katib refuses, or accepts and then fails on. A warning is what does not mean what it seems to mean.
-    Other kinds of objects in a file are ignored.
+    An error is what Katib refuses, or accepts and then fails on. A warning is what does not mean
+    what it seems to mean. Other kinds of objects in a file are ignored.
 
     \b
     gantune check manifests/*.yaml
@@ -75,7 +96,9 @@ def _check_all(files: Iterable[str], *, strict: bool) -> tuple[list[Problem], li
 
 def _summary(files: int, errors: int, warnings: int) -> str:
     counts = [
-        f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((errors, "error"), (warnings, "warning")) if count
+        f"{count} {noun}{'s' * (count != 1)}"
+        for count, noun in ((errors, "error"), (warnings, "warning"))
+        if count
     ]
     return f"{files} file{'s' * (files != 1)} checked: {', '.join(counts) or 'no problems'}"
 

@@ -19,9 +19,9 @@ STDIN_NAME = "<stdin>"
 def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     """Return the Experiment in `file`, or in standard input for `-`, after a check.
 
-    Problems go to stderr. Warnings are about what Katib does differently: without `warnings` they are counted in one
-    line. With them, the faults of Katib's own suggestion services are left out, because the engine knows which service
-    will answer.
+    Problems go to stderr. Warnings are about what Katib does differently: without `warnings` they
+    are counted in one line. With them, the faults of Katib's own suggestion services are left out,
+    because the engine knows which service will answer.
 
     Raises:
         ManifestError: The manifest is not YAML, or has an error.
@@ -29,7 +29,11 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     from tuner.api import read
 
     try:
-        found = read(sys.stdin.buffer.read(), STDIN_NAME) if str(file) == "-" else read(str(file), str(file))
+        found = (
+            read(sys.stdin.buffer.read(), STDIN_NAME)
+            if str(file) == "-"
+            else read(str(file), str(file))
+        )
     except ManifestError as damaged:
         if damaged.rule != "unreadable":  # not YAML: as other errors of the check
             damaged.exit_code = 1
@@ -39,10 +43,15 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
         say(str(problem), err=True)
     if errors:
         last = errors[-1]
-        error = ManifestError(f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule)
+        error = ManifestError(
+            f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule
+        )
         error.exit_code = 1
         raise error
     if others and not warnings:
         count = f"{len(others)} warning{'s' if len(others) > 1 else ''}"
-        say(f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}", err=True)
+        say(
+            f"{file}: {count} for use on a cluster: gantune check {shlex.quote(str(file))}",
+            err=True,
+        )
     return found.experiment(name)

@@ -1,7 +1,8 @@
 """The commands that change or follow a study: submit, watch, logs, extend, stop, delete; and `run --cluster`.
 
-Exit codes of a watch: 0 the search succeeded, 1 it failed, 3 it was stopped, 4 it was deleted under way, 5 its deadline
-(--timeout) passed, 6 the cluster refused or did not answer, 130 Ctrl-C (the search continues in the cluster).
+Exit codes of a watch: 0 the search succeeded, 1 it failed, 3 it was stopped, 4 it was deleted under
+way, 5 its deadline (--timeout) passed, 6 the cluster refused or did not answer, 130 Ctrl-C (the
+search continues in the cluster).
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ if TYPE_CHECKING:
 EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
-def run(experiment: Experiment, katib: KatibEngine, earlier: Result | None = None, *, form: str = "table") -> int:
+def run(
+    experiment: Experiment,
+    katib: KatibEngine,
+    earlier: Result | None = None,
+    *,
+    form: str = "table",
+) -> int:
     """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
     name = katib.submit(experiment, earlier)
     say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
@@ -58,7 +65,8 @@ def follow(
         events: The events of the search.
         name: Its name.
         total: How many trials it will have, if that is known.
-        experiment: Returns its Experiment. It is called after the last event, if there is a best trial.
+        experiment: Returns its Experiment. It is called after the last event, if there is a best
+        trial.
         form: The value of --format.
         options: The options that choose the study in the next command.
 
@@ -72,7 +80,10 @@ def follow(
         result = live.follow(events, total=total, output=output)
     except KeyboardInterrupt:
         which = f"{name}{options}"
-        say(f"left {name} running; `gantune watch {which}` comes back, `gantune stop {which}` ends it", err=True)
+        say(
+            f"left {name} running; `gantune watch {which}` comes back, `gantune stop {which}` ends it",
+            err=True,
+        )
         return 130
     if output is not live.Output.JSON:
         live.print_final(result, experiment, options)
@@ -82,7 +93,9 @@ def follow(
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", "which", default=None, help="Choose the Experiment, if FILE holds several.")
-@click.option("--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first.")
+@click.option(
+    "--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first."
+)
 @cluster_options
 @store_option
 def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) -> None:
@@ -106,7 +119,10 @@ def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) 
 @click.command()
 @click.argument("name", shell_complete=study_names)
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=None, help="Stop waiting after so many seconds."
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Stop waiting after so many seconds.",
 )
 @events_option
 @engine_option
@@ -117,13 +133,15 @@ def watch(name: str, timeout: float | None, form: str, local: bool | None, **whe
 
     A local study that runs in another terminal is followed from its files.
 
-    Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 6 the cluster refused or is silent,
-    130 Ctrl-C (the search continues).
+    Exit codes: 0 succeeded, 1 failed, 3 stopped, 4 deleted, 5 --timeout passed, 6 the cluster
+    refused or is silent, 130 Ctrl-C (the search continues).
     """
     return follow_study(client(**where), name, local=local, timeout=timeout, form=form)
 
 
-def follow_study(facade: Client, name: str, *, local: bool | None, timeout: float | None = None, form: str) -> int:
+def follow_study(
+    facade: Client, name: str, *, local: bool | None, timeout: float | None = None, form: str
+) -> int:
     """Show a study of either engine until it finishes; returns the exit code."""
     from tuner.api import EngineKind
 
@@ -136,29 +154,44 @@ def follow_study(facade: Client, name: str, *, local: bool | None, timeout: floa
     options = choosing(facade, name, EngineKind.KATIB)
     total = katib.max_trials(name)
     return follow(
-        katib.watch(name), name, total, lambda: facade.experiment(name, EngineKind.KATIB), form=form, options=options
+        katib.watch(name),
+        name,
+        total,
+        lambda: facade.experiment(name, EngineKind.KATIB),
+        form=form,
+        options=options,
     )
 
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@click.option("--trial", default=None, help="Choose a trial by name or number; the default is the newest.")
+@click.option(
+    "--trial", default=None, help="Choose a trial by name or number; the default is the newest."
+)
 @click.option("--best", is_flag=True, help="Choose the best trial.")
-@click.option("-f", "--follow", "follow_", is_flag=True, help="Continue to print while the trial runs.")
+@click.option(
+    "-f", "--follow", "follow_", is_flag=True, help="Continue to print while the trial runs."
+)
 @engine_option
 @cluster_options
 @store_option
-def logs(name: str, trial: str | None, best: bool, follow_: bool, local: bool | None, **where: Any) -> None:
+def logs(
+    name: str, trial: str | None, best: bool, follow_: bool, local: bool | None, **where: Any
+) -> None:
     """Print the output of a trial of the study NAME."""
     if trial is not None and best:
         raise click.UsageError("--trial and --best exclude each other")
-    for line in client(**where).engine(name, local=local).logs(name, trial, best=best, follow=follow_):
+    for line in (
+        client(**where).engine(name, local=local).logs(name, trial, best=best, follow=follow_)
+    ):
         say(line)
 
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@click.option("--max-trials", type=click.IntRange(min=1), required=True, help="Set the new maxTrialCount.")
+@click.option(
+    "--max-trials", type=click.IntRange(min=1), required=True, help="Set the new maxTrialCount."
+)
 @engine_option
 @cluster_options
 @store_option
@@ -183,9 +216,12 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
     kind = facade.find(name, local=local)
     if kind is None:
         raise facade.store.unknown(name)
-    state = facade.result(name, kind).state.value.lower()  # a study that had finished before is not stopped
+    # a study that had finished before is not stopped
+    state = facade.result(name, kind).state.value.lower()
     which = f"{name}{choosing(facade, name, kind)}"
-    say(f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True)
+    say(
+        f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True
+    )
 
 
 @click.command()

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
+from tuner.cli.options import (
+    client,
+    cluster_options,
+    engine_option,
+    format_option,
+    store_option,
+    study_names,
+)
 from tuner.cli.run import again, workers_option
 from tuner.cli.terminal import say
 from tuner.errors import StudyError, UnsupportedError
@@ -25,16 +32,38 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@click.option("--top", "count", type=click.IntRange(min=1), default=3, show_default=True, help="Train so many trials.")
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Train each so many times.")
-@click.option("--seed-flag", metavar="FLAG", default="", help="Name the program's flag, if the manifest sets no seed.")
+@click.option(
+    "--top",
+    "count",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Train so many trials.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Train each so many times.",
+)
+@click.option(
+    "--seed-flag",
+    metavar="FLAG",
+    default="",
+    help="Name the program's flag, if the manifest sets no seed.",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="Write the Experiments for a cluster to this file instead of running them; - is stdout.",
 )
-@click.option("--show", is_flag=True, help="Report what has run, here or on the cluster, without running more.")
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Report what has run, here or on the cluster, without running more.",
+)
 @workers_option("Run so many trials at a time.")
 @click.option("--fresh", is_flag=True, help="Start over.")
 @format_option("table", "json")
@@ -55,9 +84,9 @@ def confirm(
 ) -> int:
     """Train the best trials of the study NAME again on new seeds, on this machine.
 
-    Reports the mean over the seeds, the spread and the rank of each trial, and whether the winner's lead exceeds seed
-    noise. Each trial becomes a study NAME-confirm-NUMBER, a grid over the seed. The same command continues after an
-    interruption.
+    Reports the mean over the seeds, the spread and the rank of each trial, and whether the winner's
+    lead exceeds seed noise. Each trial becomes a study NAME-confirm-NUMBER, a grid over the seed.
+    The same command continues after an interruption.
 
     \b
     gantune confirm gan-bayes --top 3 --seeds 5
@@ -71,9 +100,13 @@ def confirm(
     result, kind = read(facade, name, local=local)
     trials = analysis.top(result, count)
     if not trials:
-        raise StudyError(f"{name} has no trial with a finite {result.objective.metric}, so there is none to confirm")
+        raise StudyError(
+            f"{name} has no trial with a finite {result.objective.metric}, so there is none to confirm"
+        )
     if show:
-        repeated: list[Result] | None = [read(facade, analysis.study_name(name, one), local=None)[0] for one in trials]
+        repeated: list[Result] | None = [
+            read(facade, analysis.study_name(name, one), local=None)[0] for one in trials
+        ]
     else:
         made = analysis.experiments(facade.experiment(name, kind), trials, seeds, seed_flag)
         if output is not None:
@@ -102,14 +135,23 @@ def _run(
     results = []
     for experiment in made:
         engine = facade.local(workers=workers, fresh=fresh)
-        with Interrupts(engine.finish, lambda engine=engine, name=experiment.name: engine.stop(name)) as interrupts:  # type: ignore[misc]
+        with Interrupts(
+            engine.finish, lambda engine=engine, name=experiment.name: engine.stop(name)
+        ) as interrupts:  # type: ignore[misc]
             study = engine.submit(experiment)
             say(f"{study}: {experiment.max_trials} seeds", err=True)
             events = engine.watch(study)
             if quiet:
                 results.append([event.result for event in events][-1])
             else:
-                results.append(follow(events, total=experiment.max_trials, output=Output.LINES, note=interrupts.note))
+                results.append(
+                    follow(
+                        events,
+                        total=experiment.max_trials,
+                        output=Output.LINES,
+                        note=interrupts.note,
+                    )
+                )
         if interrupts.exit_code and results[-1].state is StudyState.STOPPED:
             return None
     return results
@@ -138,13 +180,27 @@ def _print(found: Confirmation) -> None:
     from tuner.cli.table import assignments, number
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("rank", "trial", f"mean {found.objective.metric}", "spread", "seeds", "in the search"):
+    for heading in (
+        "rank",
+        "trial",
+        f"mean {found.objective.metric}",
+        "spread",
+        "seeds",
+        "in the search",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("parameters", overflow="ellipsis", no_wrap=True)
     for rank, each in enumerate(found.ranked, 1):
         seeds = f"{len(each.values)}" + (f" ({each.missing} failed)" if each.missing else "")
         figures = ["" if math.isnan(value) else number(value) for value in (each.mean, each.spread)]
-        cells = [str(rank), str(each.trial.number), *figures, seeds, number(each.searched), assignments(each.trial)]
+        cells = [
+            str(rank),
+            str(each.trial.number),
+            *figures,
+            seeds,
+            number(each.searched),
+            assignments(each.trial),
+        ]
         table.add_row(*(Text(cell) for cell in cells), style="bold green" if rank == 1 else "")
     console = SafeConsole()
     console.print(table)

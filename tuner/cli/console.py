@@ -18,10 +18,13 @@ class SafeConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """Draw, with each text cleaned; rich's own control sequences are not texts."""
         for segment in super().render(renderable, options):
-            fine = segment.control or segment.text.isprintable() or segment.text == "\n"  # nearly all of them
+            # nearly all of them
+            fine = segment.control or segment.text.isprintable() or segment.text == "\n"
             yield segment if fine else Segment(clean(segment.text), segment.style)
 
     def show(self, part: RenderableType | Segment) -> None:

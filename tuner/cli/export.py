@@ -1,8 +1,8 @@
 """The best trial's parameters in the forms that the next command wants: flags, or shell variables.
 
 `args` are those elements of the trial's own command that carry search parameters, so that
-`python -m trainer $(gantune best gan-bayes --format args) --epochs 200` is the final training. Values are data: each is
-quoted for the shell.
+`python -m trainer $(gantune best gan-bayes --format args) --epochs 200` is the final training.
+Values are data: each is quoted for the shell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tuner.space import Value, text
 
 META = re.compile(r"\$\{trial(?:Spec|Parameters)\.[^}]*\}")
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
-# Names that change how a shell, the loader or an interpreter runs what comes next. zsh ties `path` to PATH.
+# Names that change how a shell, the loader or an interpreter runs what comes next. zsh ties `path`
+# to PATH.
 RESERVED_VARIABLE = re.compile(
     r"(?:LD_|DYLD_|PYTHON|PERL5|RUBY|NODE_|GIT_|BASH|ZSH).*"
     r"|PATH|path|CDPATH|cdpath|FPATH|fpath|IFS|ENV|HOME|SHELL|SHELLOPTS|ZDOTDIR|PS[0-4]|PROMPT.*"
@@ -31,11 +32,13 @@ RESERVED_VARIABLE = re.compile(
 def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
     """The argv elements that carry `parameters`, with the values in place.
 
-    Raises CommandError where flags cannot be told apart: a shell script, a positional value, a parameter that reaches
-    the trial in another way.
+    Raises CommandError where flags cannot be told apart: a shell script, a positional value, a
+    parameter that reaches the trial in another way.
     """
     container = primary_container(experiment.template.spec, experiment.template.primary_container)
-    argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
+    argv = [
+        str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]
+    ]
     if argv and PurePosixPath(argv[0]).name in SHELLS:
         raise CommandError(
             f"flags cannot be taken out of a shell script ({argv[0]}), the command of {experiment.name}'s trials: "
@@ -67,21 +70,30 @@ def args(experiment: Experiment, parameters: Mapping[str, Value]) -> list[str]:
 def env(experiment: Experiment, parameters: Mapping[str, Value]) -> dict[str, str]:
     """Variables: under the container's own name where an env entry carries the parameter, else the parameter's name.
 
-    Characters that a shell name cannot have become `_`. Raises CommandError where two would share a name,
-    or where a name is reserved.
+    Characters that a shell name cannot have become `_`. Raises CommandError where two would share a
+    name, or where a name is reserved.
     """
     variables: dict[str, str] = {}
     given: set[str] = set()
-    for entry in primary_container(experiment.template.spec, experiment.template.primary_container).get("env") or []:
+    for entry in (
+        primary_container(experiment.template.spec, experiment.template.primary_container).get(
+            "env"
+        )
+        or []
+    ):
         value = str(entry.get("value", ""))
         if names := _carried(value, experiment.template, parameters):
-            variables[_shell_name(str(entry["name"]))] = _filled(value, experiment.template, parameters)
+            variables[_shell_name(str(entry["name"]))] = _filled(
+                value, experiment.template, parameters
+            )
             given |= names
     for name, chosen in parameters.items():
         if name in given:
             continue
         if (variable := _shell_name(name)) in variables:
-            raise CommandError(f"two parameters would be the variable {variable}: use --format json")
+            raise CommandError(
+                f"two parameters would be the variable {variable}: use --format json"
+            )
         variables[variable] = text(chosen)
     if reserved := [name for name in variables if RESERVED_VARIABLE.fullmatch(name)]:
         raise CommandError(
@@ -109,7 +121,9 @@ def quoted(argv: Sequence[str]) -> tuple[str, bool]:
 def _carried(element: str, template: TrialTemplate, parameters: Mapping[str, Value]) -> set[str]:
     """The search parameters in `element`; none where it also holds what differs from trial to trial (its name)."""
     references = [template.references.get(name, "") for name in PLACEHOLDER.findall(element)]
-    if len(references) != len(META.findall(element)) or not all(name in parameters for name in references):
+    if len(references) != len(META.findall(element)) or not all(
+        name in parameters for name in references
+    ):
         return set()
     return set(references)
 
@@ -119,7 +133,12 @@ def _filled(element: str, template: TrialTemplate, parameters: Mapping[str, Valu
 
 
 def _is_flag(element: str) -> bool:
-    return element.startswith("-") and element != "-m" and "=" not in element and not META.search(element)
+    return (
+        element.startswith("-")
+        and element != "-m"
+        and "=" not in element
+        and not META.search(element)
+    )
 
 
 def _shell_name(name: str) -> str:

@@ -1,8 +1,9 @@
 """Follow-up commands in messages, completed so that they can be run as printed.
 
-A message names the next command in backticks, as `gantune status gan-bayes`, whichever module wrote it. It does not
-know by which options the user chose the store and the cluster. `complete` adds those that were on the command line;
-what comes from the environment (GANTUNE_STORE, KUBECONFIG) is there for the next command too.
+A message names the next command in backticks, as `gantune status gan-bayes`, whichever module wrote
+it. It does not know by which options the user chose the store and the cluster. `complete` adds
+those that were on the command line; what comes from the environment (GANTUNE_STORE, KUBECONFIG) is
+there for the next command too.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 import click
 
 _IN_BACKTICKS = re.compile(r"`(gantune [^`\n]+)`")
-_LINE = re.compile(r"^((?:next|write the page|interrupted; to continue): )(gantune [^\n]+)$", re.MULTILINE)
+_LINE = re.compile(
+    r"^((?:next|write the page|interrupted; to continue): )(gantune [^\n]+)$", re.MULTILINE
+)
 _given: dict[str, str] = {}  # of this command line: the name of a parameter -> its option and value
-_roots: list[click.Context] = []  # of this command line, which knows all verbs; empty without options
+# of this command line, which knows all verbs; empty without options
+_roots: list[click.Context] = []
 _OPTIONS = {
     "namespace": "--namespace",
     "context": "--context",
@@ -64,6 +68,8 @@ def follow_up(command: str) -> str:
 def _parameters(verb: str) -> set[str]:
     """The names of the parameters of a command; empty for an unknown one."""
     for root in _roots:
-        if isinstance(root.command, click.Group) and (command := root.command.get_command(root, verb)):
+        if isinstance(root.command, click.Group) and (
+            command := root.command.get_command(root, verb)
+        ):
             return {str(param.name) for param in command.params}
     return set()

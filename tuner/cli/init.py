@@ -22,8 +22,12 @@ from tuner.cli.terminal import say
 @click.option("--objective", default="", metavar="METRIC", help="Choose the metric to optimise.")
 @click.option("--minimize", "goal", flag_value="minimize", help="Lower is better.")
 @click.option("--maximize", "goal", flag_value="maximize", help="Higher is better.")
-@click.option("--tune", metavar="FLAG,...", default="", help="Vary these flags. [default: those of COMMAND]")
-@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Set maxTrialCount.")
+@click.option(
+    "--tune", metavar="FLAG,...", default="", help="Vary these flags. [default: those of COMMAND]"
+)
+@click.option(
+    "--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Set maxTrialCount."
+)
 @click.option("--image", default="", help="Set the image for a cluster. [default: NAME:0.1]")
 @click.option(
     "--timeout",
@@ -46,8 +50,8 @@ def init(
 ) -> None:
     """Draft a manifest for the program that COMMAND runs.
 
-    Reads the flags from COMMAND and from the program's --help, and the metrics from one run in the current directory,
-    which is stopped as soon as it has printed them.
+    Reads the flags from COMMAND and from the program's --help, and the metrics from one run in the
+    current directory, which is stopped as soon as it has printed them.
 
     \b
     gantune init -- python train.py --lr 1e-3 --bs 64
@@ -66,5 +70,8 @@ def init(
     ensure_free(path, force)
     path.write_text(written, encoding="utf-8")
     varied = ", ".join(parameter.name for parameter in made.parameters)
-    say(f"{path}: {made.goal.value} {made.objective} over {varied} in {made.trials} trials", err=True)
+    say(
+        f"{path}: {made.goal.value} {made.objective} over {varied} in {made.trials} trials",
+        err=True,
+    )
     say(f"next: gantune run {shlex.quote(str(path))} --local", err=True)

@@ -6,14 +6,16 @@ import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143}  # 128 + the signal's number, as shells have it
+# 128 + the signal's number, as shells have it
+STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Interrupts:
     """A context manager that turns signals into calls; use it in the main thread.
 
-    `finish` is called at the first Ctrl-C, `stop` at the second and at SIGTERM; both must return at once. A third
-    raises KeyboardInterrupt, in case an engine does not listen. `exit_code` is 130 or 143 after a signal, else 0.
+    `finish` is called at the first Ctrl-C, `stop` at the second and at SIGTERM; both must return at
+    once. A third raises KeyboardInterrupt, in case an engine does not listen. `exit_code` is 130 or
+    143 after a signal, else 0.
     """
 
     def __init__(self, finish: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -33,7 +35,12 @@ class Interrupts:
         self._before = {number: signal.signal(number, self._handle) for number in STOPPED_BY}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

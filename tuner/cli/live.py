@@ -28,7 +28,8 @@ from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial, TrialState
 
 REFRESHES = 4  # per second; the table is drawn between events too, for its clocks
-CHROME = 8  # lines of the screen that are not trials: title, bar, best, header, note, and room below
+# lines of the screen that are not trials: title, bar, best, header, note, and room below
+CHROME = 8
 
 
 class Output(StrEnum):
@@ -43,14 +44,21 @@ class Output(StrEnum):
         """Return JSON if `form` is json, the live table on a terminal, and lines otherwise."""
         if form == "json":
             return cls.JSON
-        return cls.LIVE if SafeConsole().is_terminal and not SafeConsole().is_dumb_terminal else cls.LINES
+        return (
+            cls.LIVE
+            if SafeConsole().is_terminal and not SafeConsole().is_dumb_terminal
+            else cls.LINES
+        )
 
 
-def follow(events: Iterable[Event], *, total: int | None, output: Output, note: Callable[[], str] = str) -> Result:
+def follow(
+    events: Iterable[Event], *, total: int | None, output: Output, note: Callable[[], str] = str
+) -> Result:
     """Show `events` until they end and return the last Result.
 
-    `total` is the number of trials at which the search ends, None where it has no limit. `note` is asked at each
-    drawing for a line to show below (what a Ctrl-C has set off). Warnings go to stderr in every mode but JSON.
+    `total` is the number of trials at which the search ends, None where it has no limit. `note` is
+    asked at each drawing for a line to show below (what a Ctrl-C has set off). Warnings go to
+    stderr in every mode but JSON.
     """
     if output is Output.JSON:
         return _each(events, lambda event: say(json.dumps(event_json(event))))
@@ -135,7 +143,12 @@ def _print_line(event: Event, total: int | None) -> None:
 class Screen:
     """The live picture: title, progress, best so far, the trials that fit, and a note. Rich draws it from a thread."""
 
-    def __init__(self, total: int | None, note: Callable[[], str] = str, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        total: int | None,
+        note: Callable[[], str] = str,
+        clock: Callable[[], float] = time.time,
+    ):
         self.total, self.note, self.clock = total, note, clock
         self.began = clock()
         self.result: Result | None = None
@@ -147,7 +160,11 @@ class Screen:
 
     def left(self) -> str:
         """`about 1:40 left`, from the pace at which trials have finished since this started; empty until one has."""
-        ends = [trial.ended.timestamp() for trial in self.result.trials if trial.ended] if self.result else []
+        ends = (
+            [trial.ended.timestamp() for trial in self.result.trials if trial.ended]
+            if self.result
+            else []
+        )
         here = [end for end in ends if end > self.began]
         if self.total is None or not here or self.ended >= self.total:
             return ""
@@ -172,8 +189,12 @@ class Screen:
         notes = [self.note()] if self.note() else []
         notes.extend(table.waiting(result))
         if len(shown) < len(result.trials):
-            notes.append(f"{len(shown)} of {len(result.trials)} trials shown: those that run, the best 3, the newest")
-        yield Group(*(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in notes))
+            notes.append(
+                f"{len(shown)} of {len(result.trials)} trials shown: those that run, the best 3, the newest"
+            )
+        yield Group(
+            *(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in notes)
+        )
 
     def _progress(self, width: int) -> Table:
         assert self.result is not None  # noqa: S101
@@ -183,8 +204,11 @@ class Screen:
         waiting = sum(map(table.waits, self.result.trials))
         running = sum(trial.state is TrialState.RUNNING for trial in self.result.trials) - waiting
         asked = len(self.result.trials)
-        chooses = self.result.state is StudyState.RUNNING and self.ended == asked and asked != self.total
-        work = f"choosing trial {asked}" if chooses else f"{running} running"  # a sampler can take a second
+        chooses = (
+            self.result.state is StudyState.RUNNING and self.ended == asked and asked != self.total
+        )
+        # a sampler can take a second
+        work = f"choosing trial {asked}" if chooses else f"{running} running"
         parts = [f"{self.ended}{of} trials", work, f"{waiting} waiting" if waiting else ""]
         parts += [f"{failed} failed" if failed else "", elapsed]
         words = ", ".join(part for part in [*parts, self.left()] if part)
@@ -200,7 +224,11 @@ class Screen:
 
 def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     """What stays on the screen at the end: the best trials, the counts, the best."""
-    shown = result.trials if len(result.trials) <= rows else sorted(table.ranked(result)[:rows], key=lambda t: t.number)
+    shown = (
+        result.trials
+        if len(result.trials) <= rows
+        else sorted(table.ranked(result)[:rows], key=lambda t: t.number)
+    )
     yield table.trials(result, list(shown), width)
     if len(shown) < len(result.trials):
         yield Text(f"the best {len(shown)} of {len(result.trials)} trials", style="dim")

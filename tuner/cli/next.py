@@ -31,18 +31,27 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="Write to this file; - is stdout. [default: the name of the next study, with .yaml]",
 )
-@click.option("--as", "new_name", metavar="NAME", default="", help="Name the next study. [default: NAME-2]")
+@click.option(
+    "--as", "new_name", metavar="NAME", default="", help="Name the next study. [default: NAME-2]"
+)
 @force_option
 @engine_option
 @cluster_options
 @store_option
 def next_(
-    name: str, output: Path | None, new_name: str, force: bool, local: bool | None, store_dir: Path, **where: Any
+    name: str,
+    output: Path | None,
+    new_name: str,
+    force: bool,
+    local: bool | None,
+    store_dir: Path,
+    **where: Any,
 ) -> None:
     """Write the manifest of the search after the study NAME.
 
-    Parameters that do not matter get the value of the best trial. Ranges shrink to where good trials are, and widen
-    where the best trials sit on a bound. Each change has its reason as a comment in the file.
+    Parameters that do not matter get the value of the best trial. Ranges shrink to where good
+    trials are, and widen where the best trials sit on a bound. Each change has its reason as a
+    comment in the file.
 
     \b
     gantune next gan-bayes -o next.yaml
@@ -79,4 +88,6 @@ def _command(path: Path, name: str, kind: EngineKind) -> str:
 
     if kind is EngineKind.KATIB:
         return shlex.join(["gantune", "submit", str(path)])
-    return shlex.join(["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}"])
+    return shlex.join(
+        ["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}"]
+    )

@@ -42,7 +42,11 @@ def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def choosing(facade: Client, name: str, kind: EngineKind) -> str:
     """Return the option by which a command finds this study where both engines have the name."""
-    others = [other for other in type(kind) if other is not kind and name in facade.store.of(other).names()]
+    others = [
+        other
+        for other in type(kind)
+        if other is not kind and name in facade.store.of(other).names()
+    ]
     return f" --{'local' if kind == 'local' else 'cluster'}" if others else ""
 
 
@@ -69,7 +73,9 @@ def force_option(command: Command) -> Command:
 def ensure_free(path: Path, force: bool) -> None:
     """Raise UnsupportedError if a file exists that may not be replaced."""
     if path.exists() and not force:
-        raise UnsupportedError(f"{path} exists. Choose another file with -o, or replace it with --force")
+        raise UnsupportedError(
+            f"{path} exists. Choose another file with -o, or replace it with --force"
+        )
 
 
 def cluster_options(command: Command) -> Command:
@@ -116,13 +122,22 @@ def engine_option(command: Command) -> Command:
     return choose  # type: ignore[return-value]
 
 
-def format_option(*formats: str, help_text: str = "Choose the format.") -> Callable[[Command], Command]:
+def format_option(
+    *formats: str, help_text: str = "Choose the format."
+) -> Callable[[Command], Command]:
     """`--format`, the first of `formats` by default."""
     return click.option(
-        "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True, help=help_text
+        "--format",
+        "form",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help=help_text,
     )
 
 
 def events_option(command: Command) -> Command:
     """`--format table|json` of the commands that follow a search."""
-    return format_option("table", "json", help_text="Choose the format; json prints one event per line.")(command)
+    return format_option(
+        "table", "json", help_text="Choose the format; json prints one event per line."
+    )(command)

@@ -14,12 +14,17 @@ from tuner.errors import StudyDamaged, StudyError
 
 @click.command("check-store")
 @click.argument("name", required=False, shell_complete=study_names)
-@click.option("--repair", is_flag=True, help="Keep the intact records of NAME; the damaged file stays next to them.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Keep the intact records of NAME; the damaged file stays next to them.",
+)
 @store_option
 def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     """Check the journals of local studies: of NAME, or of all.
 
-    The exit code is 1 if one is damaged. `--repair` keeps the records before the damage, and lost trials run again.
+    The exit code is 1 if one is damaged. `--repair` keeps the records before the damage, and lost
+    trials run again.
     """
     from tuner.api import EngineKind
 
@@ -41,7 +46,9 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
             if health.damage:
                 raise StudyDamaged(f"{health.path}:{health.damage}")
             torn = ", an unfinished last line" if health.torn else ""
-            say(f"{each}: {health.records} records of {health.finished} finished trials are intact{torn}")
+            say(
+                f"{each}: {health.records} records of {health.finished} finished trials are intact{torn}"
+            )
         except StudyError as error:
             say(f"{each}: {error}", err=True)
             code = 1
@@ -60,11 +67,13 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
 @workers_option("Run so many trials at a time.")
 @events_option
 @store_option
-def retry(name: str, trials: tuple[int, ...], workers: int | None, form: str, store_dir: Path) -> int:
+def retry(
+    name: str, trials: tuple[int, ...], workers: int | None, form: str, store_dir: Path
+) -> int:
     """Run failed trials of the local study NAME again, and continue the search.
 
-    Each trial runs from scratch with the same parameters, and its earlier outcome is forgotten. Use it in the directory
-    from which the search was started.
+    Each trial runs from scratch with the same parameters, and its earlier outcome is forgotten. Use
+    it in the directory from which the search was started.
 
     \b
     gantune retry gan-bayes --trial 3

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     help="Write the page to this file; - is stdout.",
 )
 @click.option("--serve", is_flag=True, help="Serve the page and keep it up to date until Ctrl-C.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="With --serve: listen on this address.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="With --serve: 0 takes a free port."
+    "--host", default="127.0.0.1", show_default=True, help="With --serve: listen on this address."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="With --serve: 0 takes a free port.",
 )
 @engine_option
 @cluster_options
@@ -44,7 +50,8 @@ def report(
 ) -> None:
     """Show what the study NAME has found; with -o, write one HTML page about one or more studies.
 
-    The page needs no network. local/NAME and katib/NAME choose one of two studies with the same name.
+    The page needs no network. local/NAME and katib/NAME choose one of two studies with the same
+    name.
     It needs plotly: pip install 'gan-tuner[report]'
 
     \b
@@ -64,7 +71,10 @@ def report(
         run(facade, names, local=local, host=host, port=port)
         return
     if output is None:
-        _print([view(facade, *locate(facade, name, local=local), images=False) for name in names], names)
+        _print(
+            [view(facade, *locate(facade, name, local=local), images=False) for name in names],
+            names,
+        )
         return
     from tuner.report import page
 
@@ -78,7 +88,9 @@ def report(
         sys.stdout.write(document)
         return
     output.write_text(document, encoding="utf-8")
-    trials = ", ".join(f"{len(study.result.trials)} trials of {study.result.name}" for study in studies)
+    trials = ", ".join(
+        f"{len(study.result.trials)} trials of {study.result.name}" for study in studies
+    )
     say(f"{output}: {trials}", err=True)
 
 
@@ -91,4 +103,7 @@ def _print(studies: list[Study], names: tuple[str, ...]) -> None:
         for part in summary(study):
             console.show(part)
         console.print()
-    say(f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}", err=True)
+    say(
+        f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}",
+        err=True,
+    )

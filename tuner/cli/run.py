@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import Command, choosing, client, cluster_options, events_option, store_option
+from tuner.cli.options import (
+    Command,
+    choosing,
+    client,
+    cluster_options,
+    events_option,
+    store_option,
+)
 from tuner.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -37,17 +44,25 @@ def workers(ctx: click.Context, param: click.Parameter, value: str) -> int | Non
 def workers_option(help_text: str) -> Callable[[Command], Command]:
     """`--workers auto|N` of the commands that run trials."""
     return click.option(
-        "--workers", metavar="auto|N", callback=workers, default=AUTO, show_default=True, help=help_text
+        "--workers",
+        metavar="auto|N",
+        callback=workers,
+        default=AUTO,
+        show_default=True,
+        help=help_text,
     )
 
 
-def first_trials(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[dict[str, str], ...]:
+def first_trials(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[dict[str, str], ...]:
     """Return the values of each --first lr=2e-3,bs=64 by parameter name."""
     return tuple(_assignments(value) for value in values)
 
 
 def _assignments(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in re.split(r",(?=[^,=]+=)", text)]  # a value may contain commas
+    # a value may contain commas
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[^,=]+=)", text)]
     if any(not name.strip() or not value.strip() for name, _, value in pairs):
         raise click.BadParameter(f"a first trial is NAME=VALUE,NAME=VALUE,... and {text!r} is not")
     found = {name.strip(): value.strip() for name, _, value in pairs}
@@ -81,17 +96,25 @@ class Options:
 @click.command("run")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--local", is_flag=True, help="Run on this machine with Optuna.")
-@click.option("--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib).")
+@click.option(
+    "--cluster", "remote", is_flag=True, help="Run on the cluster (the default, if it has Katib)."
+)
 @click.option("--name", help="Choose the Experiment, if FILE holds several.")
 @workers_option("Local: run so many trials at a time.")
-@click.option("--seed", type=click.IntRange(min=0), help="Local: use this seed instead of the manifest's random_state.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Local: use this seed instead of the manifest's random_state.",
+)
 @click.option(
     "--max-trials",
     type=click.IntRange(min=1),
     help="Local: use this number instead of maxTrialCount; a study can be extended.",
 )
 @click.option("--fresh", is_flag=True, help="Local: delete the study of this name and start over.")
-@click.option("--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first.")
+@click.option(
+    "--warm-start", metavar="OTHER", help="Give the sampler the trials of study OTHER first."
+)
 @click.option(
     "--first",
     metavar="NAME=VALUE,...",
@@ -105,7 +128,9 @@ class Options:
     callback=words,
     help="Local: run this command, if the manifest leaves it to the image. The manifest's args follow it.",
 )
-@click.option("--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints.")
+@click.option(
+    "--debug", is_flag=True, help="Local: run one trial at a time in this process, for breakpoints."
+)
 @events_option
 @cluster_options
 @store_option
@@ -125,8 +150,8 @@ def run(
 
     `-` reads standard input.
 
-    The same command continues an interrupted local study. The first Ctrl-C lets the running trials finish, and the
-    second stops them.
+    The same command continues an interrupted local study. The first Ctrl-C lets the running trials
+    finish, and the second stops them.
 
     \b
     gantune run manifests/bayes.yaml --local --workers 2
@@ -138,12 +163,15 @@ def run(
     if local and remote:
         raise click.UsageError("--local and --cluster exclude each other")
     options = Options(**given)  # type: ignore[arg-type]
-    facade = client(store_dir, namespace=namespace, context=context, katib_namespace=katib_namespace)
+    facade = client(
+        store_dir, namespace=namespace, context=context, katib_namespace=katib_namespace
+    )
     if remote:
         _refuse_local_options(options)
     experiment = load(file, name, warnings=remote)
     output = Output.choose(form)
-    if options.debug and output is Output.LIVE:  # the table would be drawn over the debugger's prompt
+    # the table would be drawn over the debugger's prompt
+    if options.debug and output is Output.LIVE:
         output = Output.LINES
     here, why = (local, "as asked") if local or remote else _where(facade)
     if not (local or remote):
@@ -212,7 +240,9 @@ def _refuse_local_options(options: Options) -> None:
         "--command": options.command,
     }
     if wrong := [flag for flag, value in given.items() if value not in (None, False, ())]:
-        raise click.UsageError(f"{', '.join(wrong)} is for local runs: add --local, or change the manifest")
+        raise click.UsageError(
+            f"{', '.join(wrong)} is for local runs: add --local, or change the manifest"
+        )
 
 
 def _conclude(result: Result, output: Output, experiment: Experiment, options: str) -> None:

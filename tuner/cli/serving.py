@@ -65,7 +65,9 @@ def run(facade: Client, names: Sequence[str], *, local: bool | None, host: str, 
 
     if host not in LOOPBACK:
         others = "every network of this machine" if host in ANY_HOST else host
-        warn(f"the page is readable from {others} for everybody who has the address; it is not encrypted")
+        warn(
+            f"the page is readable from {others} for everybody who has the address; it is not encrypted"
+        )
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
         serve(Live(Loader(facade, names, local), warn), host=host, port=port, started=started)
     say("stopped", err=True)

@@ -24,7 +24,8 @@ from tuner.cli.options import (
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
 
-FORMATS = ("csv", "json", "parquet", "optuna", "yaml")  # the keys of tuner.export.FORMATS, without its import
+# the keys of tuner.export.FORMATS, without its import
+FORMATS = ("csv", "json", "parquet", "optuna", "yaml")
 
 
 @click.command()
@@ -41,7 +42,13 @@ FORMATS = ("csv", "json", "parquet", "optuna", "yaml")  # the keys of tuner.expo
 @cluster_options
 @store_option
 def export(
-    name: str, form: str, output: Path | None, force: bool, local: bool | None, store_dir: Path, **where: Any
+    name: str,
+    form: str,
+    output: Path | None,
+    force: bool,
+    local: bool | None,
+    store_dir: Path,
+    **where: Any,
 ) -> None:
     """Write the trials of the study NAME to a file that other tools read.
 
@@ -68,11 +75,19 @@ def export(
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=study_names)
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Listen on this port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Listen on this port.",
+)
 @engine_option
 @cluster_options
 @store_option
-def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: Path, **where: Any) -> None:
+def dashboard(
+    names: tuple[str, ...], port: int, local: bool | None, store_dir: Path, **where: Any
+) -> None:
     """Show studies in optuna-dashboard, on this machine only, until Ctrl-C.
 
     The dashboard shows the trials of this moment. Needs the extra [dashboard].
@@ -96,7 +111,8 @@ def dashboard(names: tuple[str, ...], port: int, local: bool | None, store_dir: 
         server.set_app(wsgi(storage))
         address = f"http://127.0.0.1:{server.server_port}/dashboard"
         say(f"{address} shows {', '.join(names)}; Ctrl-C stops it", err=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPED_BY)  # threads inherit it: no request swallows Ctrl-C
+        # threads inherit it: no request swallows Ctrl-C
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPED_BY)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         signal.sigwait(STOPPED_BY)
         server.shutdown()

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.console import SafeConsole
-from tuner.cli.options import client, cluster_options, engine_option, format_option, store_option, study_names
+from tuner.cli.options import (
+    client,
+    cluster_options,
+    engine_option,
+    format_option,
+    store_option,
+    study_names,
+)
 from tuner.cli.terminal import plain, say
 from tuner.errors import CommandError, StudyError
 
@@ -31,7 +38,12 @@ STATUS_ROWS = 500  # of the table; rich takes seconds to draw thousands
 
 @click.command("list")
 @format_option("table", "json")
-@click.option("--cluster", "on_cluster", is_flag=True, help="List the Experiments of a namespace on the cluster.")
+@click.option(
+    "--cluster",
+    "on_cluster",
+    is_flag=True,
+    help="List the Experiments of a namespace on the cluster.",
+)
 @cluster_options
 @store_option
 def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
@@ -47,7 +59,11 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     away = False  # only one request waits for a cluster that does not answer
     for name, kind in facade.store.all():
         try:
-            if not away and kind is EngineKind.KATIB and facade.result(name, kind).state is StudyState.RUNNING:
+            if (
+                not away
+                and kind is EngineKind.KATIB
+                and facade.result(name, kind).state is StudyState.RUNNING
+            ):
                 away = facade.update(name) is not None
             results.append((facade.result(name, kind), kind))
         except StudyError as error:  # one damaged study does not hide the others
@@ -69,20 +85,29 @@ def _list_cluster(facade: Client, form: str) -> None:
     found = katib.overview()
     if form == "json":
         rows = [
-            each._asdict() | {"state": each.state.value, "created": each.created.isoformat() if each.created else None}
+            each._asdict()
+            | {
+                "state": each.state.value,
+                "created": each.created.isoformat() if each.created else None,
+            }
             for each in found
         ]
         say(json.dumps(rows, indent=2))
         return
     if not found:
-        say(f"no Experiments in namespace {katib.listed_namespace}: create one with `gantune submit FILE`", err=True)
+        say(
+            f"no Experiments in namespace {katib.listed_namespace}: create one with `gantune submit FILE`",
+            err=True,
+        )
         return
     console = SafeConsole()
     listing = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("study", "state", "finished", "created"):
         listing.add_column(heading, no_wrap=True, overflow="ellipsis")
     for each in found:
-        finished = f"{each.finished} of {each.max_trials}" if each.max_trials else str(each.finished)
+        finished = (
+            f"{each.finished} of {each.max_trials}" if each.max_trials else str(each.finished)
+        )
         created = f"{each.created:%Y-%m-%d %H:%M}" if each.created else ""
         listing.add_row(*(Text(cell) for cell in (each.name, each.state.value, finished, created)))
     console.print(listing)
@@ -111,7 +136,8 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
     listing = Table(box=None, pad_edge=False, header_style="bold", width=console.width)
     for heading in ("study", "engine", "state", "trials"):
         listing.add_column(heading, no_wrap=True)
-    listing.add_column("best", overflow="ellipsis", no_wrap=True, ratio=1)  # gives way where room is short
+    # gives way where room is short
+    listing.add_column("best", overflow="ellipsis", no_wrap=True, ratio=1)
     for result, kind in results:
         ended = sum(trial.state.finished for trial in result.trials)
         trials = f"{ended} of {len(result.trials)}" if ended < len(result.trials) else str(ended)
@@ -122,12 +148,20 @@ def _print_list(results: list[tuple[Result, EngineKind]]) -> None:
 
 @click.command()
 @click.argument("name", shell_complete=study_names)
-@click.option("--follow", "-f", "follow_", is_flag=True, help="Continue to show it until it finishes, as watch does.")
+@click.option(
+    "--follow",
+    "-f",
+    "follow_",
+    is_flag=True,
+    help="Continue to show it until it finishes, as watch does.",
+)
 @format_option("table", "json")
 @engine_option
 @cluster_options
 @store_option
-def status(name: str, follow_: bool, form: str, local: bool | None, store_dir: Path, **where: Any) -> int | None:
+def status(
+    name: str, follow_: bool, form: str, local: bool | None, store_dir: Path, **where: Any
+) -> int | None:
     """Show the state of the study NAME, trial by trial: of more than 500 trials, the best ones.
 
     `--format json` prints all of them.
@@ -202,7 +236,9 @@ def _command(experiment: Experiment, trial: Trial) -> str:
 
     if line := Trainer(experiment).line(trial.parameters):
         return line
-    raise CommandError(f"the command of {experiment.name}'s trials does not carry all parameters: use --format json")
+    raise CommandError(
+        f"the command of {experiment.name}'s trials does not carry all parameters: use --format json"
+    )
 
 
 def _print_args(experiment: Experiment, trial: Trial) -> None:
@@ -211,7 +247,10 @@ def _print_args(experiment: Experiment, trial: Trial) -> None:
     line, split = export.quoted(export.args(experiment, trial.parameters))
     say(line)
     if split:
-        say('note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`', err=True)
+        say(
+            'note: a value is quoted, which $(...) does not undo: use `eval "COMMAND $(gantune best ...)"`',
+            err=True,
+        )
 
 
 def _print_trial(result: Result, trial: Trial) -> None:
@@ -223,14 +262,27 @@ def _print_trial(result: Result, trial: Trial) -> None:
 
     grid = Table.grid(padding=(0, 2))
     objective = result.objective.metric
-    rows = [("study", result.name), ("trial", f"{trial.number} of {len(result.trials)} ({trial.name})")]
+    rows = [
+        ("study", result.name),
+        ("trial", f"{trial.number} of {len(result.trials)} ({trial.name})"),
+    ]
     rows += [(objective, table.long_number(trial.metrics[objective]))]
     rows += [("took", table.took(trial))] if table.took(trial) else []
-    rows += [("", ""), *((name, table.long_number(value)) for name, value in trial.parameters.items())]
-    others = [(name, table.long_number(value)) for name, value in trial.metrics.items() if name != objective]
+    rows += [
+        ("", ""),
+        *((name, table.long_number(value)) for name, value in trial.parameters.items()),
+    ]
+    others = [
+        (name, table.long_number(value))
+        for name, value in trial.metrics.items()
+        if name != objective
+    ]
     rows += [("", ""), *others] if others else []
     for name, value in rows:
-        grid.add_row(Text(name, style="dim"), Text(plain(value), style="bold green" if name == objective else ""))
+        grid.add_row(
+            Text(name, style="dim"),
+            Text(plain(value), style="bold green" if name == objective else ""),
+        )
     console = SafeConsole()
     console.print(grid)
     if said := gain.sentences(result):
@@ -238,7 +290,9 @@ def _print_trial(result: Result, trial: Trial) -> None:
         for each in said:
             console.show(Text(plain(each)))
     if front := gain.front_lines(result):
-        heading = f"{objective} against training time, without the trials that another one beats in both:"
+        heading = (
+            f"{objective} against training time, without the trials that another one beats in both:"
+        )
         console.print(Text("\n".join(["", heading, *(f"  {line}" for line in front)])))
 
 

@@ -29,7 +29,10 @@ def summary(study: Study) -> Iterator[RenderableType]:
     result = study.result
     yield Text.assemble((result.name, "bold"), f" ({study.engine}): {table.goal(result)}")
     yield Text(f"{result.state.value.lower()}, {table.counts(result)}")
-    yield from (Text(line, style="red", overflow="ellipsis", no_wrap=True) for line in table.failures(result))
+    yield from (
+        Text(line, style="red", overflow="ellipsis", no_wrap=True)
+        for line in table.failures(result)
+    )
     yield table.best_line(result)
     yield from (Text(plain(text)) for text in gain.sentences(result))
     yield Text("")
@@ -50,7 +53,11 @@ def summary(study: Study) -> Iterator[RenderableType]:
 def _bars(study: Study) -> Table:
     grid = Table.grid(padding=(0, 2))
     for name, effect in study.effects.items():
-        bar = "\N{FULL BLOCK}" * max(1, round(BAR * effect.value)) if effect.value >= 0.5 / BAR else ""
+        bar = (
+            "\N{FULL BLOCK}" * max(1, round(BAR * effect.value))
+            if effect.value >= 0.5 / BAR
+            else ""
+        )
         share = f"{effect.value:.2f}  {effect.low:.2f} to {effect.high:.2f}"
         grid.add_row(Text(plain(name)), Text(share), Text(bar, style="blue"))
     return grid

@@ -62,7 +62,10 @@ def took(trial: Trial, now: datetime | None = None) -> str:
 def counts(result: Result) -> str:
     """`12 done, 3 running, 1 failed`."""
     tally = Counter(trial.state for trial in result.trials)
-    return ", ".join(f"{tally[state]} {word}" for state, (word, _) in WORDS.items() if tally[state]) or "no trials yet"
+    return (
+        ", ".join(f"{tally[state]} {word}" for state, (word, _) in WORDS.items() if tally[state])
+        or "no trials yet"
+    )
 
 
 def waits(trial: Trial) -> bool:
@@ -78,15 +81,20 @@ def waiting(result: Result, most: int = 3) -> list[str]:
     lines = []
     for reason, who in list(numbers.items())[:most]:
         some = ", ".join(who[:5]) + (f" and {len(who) - 5} more" if len(who) > 5 else "")
-        lines.append(f"trial{'s' if len(who) > 1 else ''} {some} wait{'' if len(who) > 1 else 's'}: {reason}")
+        lines.append(
+            f"trial{'s' if len(who) > 1 else ''} {some} wait{'' if len(who) > 1 else 's'}: {reason}"
+        )
     return lines
 
 
 def failures(result: Result, most: int = 3) -> list[str]:
     """`trial 3 failed: exit code 1: ...`, one line per reason, the newest first."""
-    failed = [trial for trial in reversed(result.trials) if trial.state in FAILURES and trial.reason]
+    failed = [
+        trial for trial in reversed(result.trials) if trial.state in FAILURES and trial.reason
+    ]
     by_reason = {
-        trial.reason: f"trial {trial.number} {WORDS[trial.state][0]}: {plain(trial.reason)}" for trial in failed
+        trial.reason: f"trial {trial.number} {WORDS[trial.state][0]}: {plain(trial.reason)}"
+        for trial in failed
     }
     return list(by_reason.values())[:most]
 
@@ -100,7 +108,10 @@ def best_line(result: Result) -> Text:
         return Text(f"best: no trial {lacks} yet", style="dim")
     value = number(best.metrics[result.objective.metric])
     return Text.assemble(
-        "best ", (f"{result.objective.metric} {value}", "bold green"), f" in trial {best.number}: ", assignments(best)
+        "best ",
+        (f"{result.objective.metric} {value}", "bold green"),
+        f" in trial {best.number}: ",
+        assignments(best),
     )
 
 
@@ -137,34 +148,47 @@ def ranked(result: Result) -> list[Trial]:
     return sorted((t for t in able if metric in t.metrics), key=lambda t: sign * t.metrics[metric])
 
 
-def trials(result: Result, shown: Sequence[Trial], width: int, *, now: datetime | None = None) -> Table:
+def trials(
+    result: Result, shown: Sequence[Trial], width: int, *, now: datetime | None = None
+) -> Table:
     """A table of `shown` that is at most `width` cells wide.
 
-    One column per parameter while they fit, otherwise all of them in one; further metrics only in what is left over.
+    One column per parameter while they fit, otherwise all of them in one; further metrics only in
+    what is left over.
     """
     names = list(dict.fromkeys(name for trial in shown for name in trial.parameters))
     metric = result.objective.metric
     others = further_metrics(shown, metric)
     room = max(0, (width - FIXED_WIDTH - max(len(metric) + 2, COLUMN_WIDTH)) // COLUMN_WIDTH)
     apart = len(names) <= room
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False, width=None if apart else width)
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", expand=False, width=None if apart else width
+    )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column(metric, justify="right", no_wrap=True)
     for name in names if apart else ["parameters"]:
         justify = "right" if apart else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", ratio=None if apart else 1)  # type: ignore[arg-type]
+        table.add_column(
+            name, justify=justify, no_wrap=True, overflow="ellipsis", ratio=None if apart else 1
+        )  # type: ignore[arg-type]
     others = others[: room - len(names)] if apart else []
     for name in others:
-        table.add_column(Text(name, style="dim"), justify="right", no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            Text(name, style="dim"), justify="right", no_wrap=True, overflow="ellipsis"
+        )
     table.add_column("time", justify="right", no_wrap=True)
     nodes = apart and len(names) + len(others) < room and any(trial.node for trial in shown)
     if nodes:
-        table.add_column(Text("node", style="dim"), no_wrap=True, overflow="ellipsis", max_width=COLUMN_WIDTH * 3)
+        table.add_column(
+            Text("node", style="dim"), no_wrap=True, overflow="ellipsis", max_width=COLUMN_WIDTH * 3
+        )
     best = result.best
     for trial in shown:
         is_best = best is not None and trial.number == best.number
-        cells = _row(trial, metric, names, others, apart, now) + ([Text(plain(trial.node))] if nodes else [])
+        cells = _row(trial, metric, names, others, apart, now) + (
+            [Text(plain(trial.node))] if nodes else []
+        )
         table.add_row(*cells, style="bold green" if is_best else "")
     return table
 
@@ -178,10 +202,19 @@ def further_metrics(shown: Sequence[Trial], objective: str) -> list[str]:
 
 
 def _row(
-    trial: Trial, metric: str, names: list[str], others: list[str], apart: bool, now: datetime | None
+    trial: Trial,
+    metric: str,
+    names: list[str],
+    others: list[str],
+    apart: bool,
+    now: datetime | None,
 ) -> list[Text]:
     word, style = ("waits", "yellow") if waits(trial) else WORDS[trial.state]
-    values = [number(trial.parameters.get(name, "")) for name in names] if apart else [assignments(trial)]
+    values = (
+        [number(trial.parameters.get(name, "")) for name in names]
+        if apart
+        else [assignments(trial)]
+    )
     metrics = [number(trial.metrics[m]) if m in trial.metrics else "" for m in (metric, *others)]
     if not metrics[0] and trial.reason and not apart:
         values = [f"{values[0]}  {plain(trial.reason)}"]

@@ -1,7 +1,8 @@
 """The one way to the terminal: every text that a person sees passes `clean`, and no other module of the CLI prints.
 
-Names, parameter values, failure reasons and log lines come from manifests, programs and clusters. They may hold escape
-sequences that steer a terminal, characters that reorder text, or rich's markup. Here they are data.
+Names, parameter values, failure reasons and log lines come from manifests, programs and clusters.
+They may hold escape sequences that steer a terminal, characters that reorder text, or rich's
+markup. Here they are data.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ def clean(text: str) -> str:
     """Replace each character that is not printable, except line feeds and tabs."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def plain(text: str) -> str:

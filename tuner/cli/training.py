@@ -1,7 +1,7 @@
 """The command line that trains with a trial's parameters, for a shell on any machine that has the program.
 
-It is the trial's own command. What belongs to the trial's pod is left out: arguments that name its volumes, its metrics
-file, or the trial itself.
+It is the trial's own command. What belongs to the trial's pod is left out: arguments that name its
+volumes, its metrics file, or the trial itself.
 """
 
 from __future__ import annotations
@@ -29,13 +29,21 @@ class Trainer:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         try:
-            container = primary_container(experiment.template.spec, experiment.template.primary_container)
+            container = primary_container(
+                experiment.template.spec, experiment.template.primary_container
+            )
         except CommandError:
             container = {}
-        argv = [str(part) for part in [*(container.get("command") or []), *(container.get("args") or [])]]
+        argv = [
+            str(part)
+            for part in [*(container.get("command") or []), *(container.get("args") or [])]
+        ]
         is_script = bool(argv) and PurePosixPath(argv[0]).name in export.SHELLS
         self._argv = argv if is_script else _without_places(argv, _places(experiment, container))
-        entries = [(str(entry["name"]), str(entry.get("value", ""))) for entry in container.get("env") or []]
+        entries = [
+            (str(entry["name"]), str(entry.get("value", "")))
+            for entry in container.get("env") or []
+        ]
         self._env = [(name, value) for name, value in entries if _parameters(experiment, value)]
         texts = [*self._argv, *(value for _, value in self._env)]
         self._carried = {name for part in texts for name in _parameters(experiment, part)}
@@ -45,8 +53,13 @@ class Trainer:
         """Return the command as one line of shell; "" where the template cannot be read or misses a parameter."""
         if not self._runs or set(parameters) - self._carried:
             return ""
-        env = [f"{name}={shlex.quote(_filled(self._experiment, value, parameters))}" for name, value in self._env]
-        return " ".join([*env, shlex.join(_filled(self._experiment, part, parameters) for part in self._argv)])
+        env = [
+            f"{name}={shlex.quote(_filled(self._experiment, value, parameters))}"
+            for name, value in self._env
+        ]
+        return " ".join(
+            [*env, shlex.join(_filled(self._experiment, part, parameters) for part in self._argv)]
+        )
 
 
 def _places(experiment: Experiment, container: Mapping[str, Any]) -> re.Pattern[str]:
@@ -55,8 +68,14 @@ def _places(experiment: Experiment, container: Mapping[str, Any]) -> re.Pattern[
     if experiment.collector.path:
         mounts.append(collector_mount(experiment))
     paths = "|".join(re.escape(mount) for mount in mounts if mount)
-    meta = [label for label, reference in experiment.template.references.items() if "${trialSpec." in reference]
-    objects = "|".join([r"\$\{trialSpec\.", *(re.escape(f"${{trialParameters.{label}}}") for label in meta)])
+    meta = [
+        label
+        for label, reference in experiment.template.references.items()
+        if "${trialSpec." in reference
+    ]
+    objects = "|".join(
+        [r"\$\{trialSpec\.", *(re.escape(f"${{trialParameters.{label}}}") for label in meta)]
+    )
     return re.compile(f"(?:^|=|:)(?:{paths})(?:/|$)|{objects}" if paths else objects)
 
 
@@ -66,7 +85,12 @@ def _without_places(argv: list[str], places: re.Pattern[str]) -> list[str]:
     for part in argv:
         if not places.search(part):
             kept.append(part)
-        elif not part.startswith("-") and kept and re.fullmatch(r"--?[A-Za-z][\w-]*", kept[-1]) and kept[-1] != "-m":
+        elif (
+            not part.startswith("-")
+            and kept
+            and re.fullmatch(r"--?[A-Za-z][\w-]*", kept[-1])
+            and kept[-1] != "-m"
+        ):
             kept.pop()
     return kept
 

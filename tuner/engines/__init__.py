@@ -18,13 +18,15 @@ class Factory(Protocol):
 
 
 def _local(store: Store, **options: Any) -> Engine:
-    from tuner.engines.local import LocalEngine  # imports Optuna, which studies on a cluster do not need
+    # imports Optuna, which studies on a cluster do not need
+    from tuner.engines.local import LocalEngine
 
     return LocalEngine(store, **options)
 
 
 def _katib(store: Store, *, context: str | None = None, **options: Any) -> Engine:
-    from tuner.engines.katib import KatibEngine  # imports the Kubernetes client, which local studies do not need
+    # imports the Kubernetes client, which local studies do not need
+    from tuner.engines.katib import KatibEngine
     from tuner.kube import Cluster
 
     return KatibEngine(Cluster.connect(context), store, **options)

@@ -1,7 +1,7 @@
 """Writes the trials of a study in formats that other tools read.
 
-`FORMATS` is the one table: the command line and its help follow it. To add a format, write a function and add a row.
-Values are what the trials received and reported, in full precision.
+`FORMATS` is the one table: the command line and its help follow it. To add a format, write a
+function and add a row. Values are what the trials received and reported, in full precision.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Format:
     write: Callable[[Path, Result, Experiment, Mapping[str, Curves]], None]
 
 
-def write(path: Path, form: str, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
+def write(
+    path: Path, form: str, result: Result, experiment: Experiment, curves: Mapping[str, Curves]
+) -> None:
     """Write a study to a new file. Raises UnsupportedError where a package for the format is not installed."""
     FORMATS[form].write(path, result, experiment, curves)
 
@@ -39,14 +41,22 @@ def write(path: Path, form: str, result: Result, experiment: Experiment, curves:
 def _csv(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
     rows = result.records()
     with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]) if rows else ["number", "name", "state"], restval="")
+        table = csv.DictWriter(
+            file, list(rows[0]) if rows else ["number", "name", "state"], restval=""
+        )
         table.writeheader()
         table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
     """A value as CSV has it: `repr` for a float, so that reading it back gives the same number."""
-    return repr(value) if isinstance(value, float) else value.isoformat() if hasattr(value, "isoformat") else value
+    return (
+        repr(value)
+        if isinstance(value, float)
+        else value.isoformat()
+        if hasattr(value, "isoformat")
+        else value
+    )
 
 
 def _json(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
@@ -63,19 +73,25 @@ def _yaml(path: Path, result: Result, experiment: Experiment, curves: Mapping[st
         writer.dump(shape(result, curves), file)
 
 
-def _parquet(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
+def _parquet(
+    path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]
+) -> None:
     frame = result.to_dataframe()
     try:
         frame.to_parquet(path, index=False)
     except ImportError as error:
-        raise UnsupportedError("parquet needs pyarrow, which is missing: pip install 'gan-tuner[export]'") from error
+        raise UnsupportedError(
+            "parquet needs pyarrow, which is missing: pip install 'gan-tuner[export]'"
+        ) from error
 
 
 def shape(result: Result, curves: Mapping[str, Curves]) -> dict[str, Any]:
     """Return the documented shape of a result (docs/result.md), with the learning curves of each trial."""
     return result.to_json() | {
         "curves": {
-            trial.name: {metric: [one.value for one in seen] for metric, seen in curves[trial.name].items()}
+            trial.name: {
+                metric: [one.value for one in seen] for metric, seen in curves[trial.name].items()
+            }
             for trial in result.trials
             if trial.name in curves
         }

@@ -1,8 +1,10 @@
 """Adds trials to an Optuna SQL storage in one transaction.
 
-`Study.add_trials` sends about sixty statements and one commit for each trial (Optuna 5.0), which is 50 ms or more. This
-module writes the same rows with one INSERT for each table. It uses the table classes of Optuna, which are not part of
-its public interface: pyproject.toml limits the version, and a test compares the rows with those of `add_trials`.
+`Study.add_trials` sends about sixty statements and one commit for each trial (Optuna 5.0), which is
+50 ms or more. This module writes the same rows with one INSERT for each table. It uses the table
+classes of Optuna, which are not part of
+its public interface: pyproject.toml limits the version, and a test compares the rows with those of
+`add_trials`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A study as an Optuna storage: parameters with their real values and distributions, and intermediate values.
 
-The journal of the local engine is no such storage, since samplers work in coordinates of their own. This one can be
-opened with optuna-dashboard, and with `optuna.load_study`.
+The journal of the local engine is no such storage, since samplers work in coordinates of their own.
+This one can be opened with optuna-dashboard, and with `optuna.load_study`.
 
 | trial state | Optuna's |
 | Succeeded | COMPLETE, if its objective is finite |
@@ -56,7 +56,9 @@ def write(path: Path, result: Result, experiment: Experiment, curves: Mapping[st
         finally:
             storage.engine.dispose()
     except (OptunaError, SQLAlchemyError) as error:
-        raise StudyError(f"{path} cannot be written completely: {str(error).splitlines()[0]}") from error
+        raise StudyError(
+            f"{path} cannot be written completely: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -67,20 +69,27 @@ def _connected(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def fill(storage: BaseStorage, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:
+def fill(
+    storage: BaseStorage, result: Result, experiment: Experiment, curves: Mapping[str, Curves]
+) -> None:
     """Add the study to a storage."""
     import optuna
     from optuna.storages import RDBStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = result.objective
-    study = optuna.create_study(storage=storage, study_name=result.name, direction=objective.goal_type.value)
+    study = optuna.create_study(
+        storage=storage, study_name=result.name, direction=objective.goal_type.value
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls the names of metrics experimental
         study.set_metric_names([objective.metric])
     study.set_user_attr("algorithm", experiment.algorithm.name)
     space = {p.name: (p, distribution(p, _values(result, p))) for p in experiment.parameters}
-    trials = [frozen(trial, objective.metric, space, curves.get(trial.name, {})) for trial in result.trials]
+    trials = [
+        frozen(trial, objective.metric, space, curves.get(trial.name, {}))
+        for trial in result.trials
+    ]
     if isinstance(storage, RDBStorage):
         from tuner.export import rdb
 
@@ -90,7 +99,10 @@ def fill(storage: BaseStorage, result: Result, experiment: Experiment, curves: M
 
 
 def frozen(
-    trial: Trial, metric: str, space: Mapping[str, tuple[Parameter, BaseDistribution]], curves: Curves
+    trial: Trial,
+    metric: str,
+    space: Mapping[str, tuple[Parameter, BaseDistribution]],
+    curves: Curves,
 ) -> FrozenTrial:
     """Return a trial as Optuna has it; its other metrics, name and reason are user attributes."""
     from optuna.trial import TrialState as Optuna
@@ -105,12 +117,19 @@ def frozen(
     }
     state = states.get(trial.state, Optuna.FAIL)
     params = {
-        name: _number(trial.parameters[name]) if isinstance(parameter, Discrete) else trial.parameters[name]
+        name: _number(trial.parameters[name])
+        if isinstance(parameter, Discrete)
+        else trial.parameters[name]
         for name, (parameter, _) in space.items()
         if name in trial.parameters
     }
     others = {name: number for name, number in trial.metrics.items() if name != metric}
-    notes = {"name": trial.name, "state": trial.state.value, "reason": trial.reason, "node": trial.node}
+    notes = {
+        "name": trial.name,
+        "state": trial.state.value,
+        "reason": trial.reason,
+        "node": trial.node,
+    }
     made = create_trial(
         state=state,
         value=value if state in (Optuna.COMPLETE, Optuna.PRUNED) and math.isfinite(value) else None,
@@ -128,7 +147,8 @@ def frozen(
 def distribution(parameter: Parameter, values: Sequence[Value]) -> BaseDistribution:
     """Return Optuna's distribution of a parameter, which holds `values` too.
 
-    Katib's services can propose an end beyond max. Optuna has no normal distribution, and no step on a log scale.
+    Katib's services can propose an end beyond max. Optuna has no normal distribution, and no step
+    on a log scale.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -151,7 +171,11 @@ def distribution(parameter: Parameter, values: Sequence[Value]) -> BaseDistribut
 
 
 def _values(result: Result, parameter: Parameter) -> list[Value]:
-    return [trial.parameters[parameter.name] for trial in result.trials if parameter.name in trial.parameters]
+    return [
+        trial.parameters[parameter.name]
+        for trial in result.trials
+        if parameter.name in trial.parameters
+    ]
 
 
 def _number(value: Value) -> Value:

@@ -1,8 +1,8 @@
 """Drafts a manifest for a program that is not known: `gantune init -- python train.py --lr 1e-3 --bs 64`.
 
-The flags come from the command line and from `--help` (usage), the metrics from one short run (probe), the objective
-from their names (objective), and the ranges from the flags' values (ranges). `draft` returns the manifest's text
-(document), which `gantune check` finds right.
+The flags come from the command line and from `--help` (usage), the metrics from one short run
+(probe), the objective from their names (objective), and the ranges from the flags' values (ranges).
+`draft` returns the manifest's text (document), which `gantune check` finds right.
 """
 
 from __future__ import annotations
@@ -74,8 +74,12 @@ def draft(argv: Sequence[str], options: Options) -> Draft:
     metrics = metrics or probe.metrics_of(argv, settings, options.seconds)
     metric = options.objective or objective.choose(metrics.names)
     if metric is None or metric not in metrics.names:
-        wanted = f"prints no metric {metric!r}" if metric else "prints only metrics of time and progress"
-        raise UnsupportedError(f"the program {wanted}; it prints {', '.join(metrics.names)}: name one with --objective")
+        wanted = (
+            f"prints no metric {metric!r}" if metric else "prints only metrics of time and progress"
+        )
+        raise UnsupportedError(
+            f"the program {wanted}; it prints {', '.join(metrics.names)}: name one with --objective"
+        )
     space = [ranges.parameter(flag) for flag in flags]
     name = options.name or name_of(argv)
     command, args = _template(argv, places, flags)
@@ -86,7 +90,9 @@ def draft(argv: Sequence[str], options: Options) -> Draft:
         source=shlex.join(argv),
         objective=metric,
         goal=options.goal or objective.goal_of(metric),
-        metrics=[each for each in metrics.names if each != metric and not objective.is_counter(each)],
+        metrics=[
+            each for each in metrics.names if each != metric and not objective.is_counter(each)
+        ],
         filter=metrics.filter,
         algorithm=_algorithm(space),
         parameters=space,
@@ -109,14 +115,18 @@ def text_of(made: Draft) -> str:
     written = document.render(made)
     errors = [p for p in check_data(written.encode(), made.name) if p.severity is Severity.ERROR]
     if errors:
-        raise GantuneError(f"no valid manifest can be drafted from this command line: {errors[0].message}")
+        raise GantuneError(
+            f"no valid manifest can be drafted from this command line: {errors[0].message}"
+        )
     return written
 
 
 def name_of(argv: Sequence[str]) -> str:
     """Return an Experiment's name for a command line: that of its script or module."""
     words = [
-        word for word in argv if not re.fullmatch(r"python[\d.]*|-m|-u|uv|run|env|sh|bash|-c", PurePosixPath(word).name)
+        word
+        for word in argv
+        if not re.fullmatch(r"python[\d.]*|-m|-u|uv|run|env|sh|bash|-c", PurePosixPath(word).name)
     ]
     stem = PurePosixPath((words or ["study"])[0]).name
     stem = re.sub(r"\.(py|sh|R|jl|js|rb|pl|exe)$", "", stem)
@@ -128,12 +138,19 @@ def _chosen(places: Sequence[Place], known: Sequence[Flag], tune: Sequence[str])
     """Return the flags to vary: those that `tune` names, else those of the command line, else usual ones of --help."""
     flags = {flag.name: flag for flag in known} | {place.flag.name: place.flag for place in places}
     if tune:
-        by_name = {name.lstrip("-").replace("-", "_"): flag for flag in flags.values() for name in flag.names}
+        by_name = {
+            name.lstrip("-").replace("-", "_"): flag
+            for flag in flags.values()
+            for name in flag.names
+        }
         wanted = []
         for name in tune:
             flag = by_name.get(name.lstrip("-").replace("-", "_"))
             if flag is None or (flag.number is None and flag.value not in flag.choices):
-                able = ", ".join(flag.name for flag in flags.values() if ranges.tunable(flag)) or "none"
+                able = (
+                    ", ".join(flag.name for flag in flags.values() if ranges.tunable(flag))
+                    or "none"
+                )
                 raise UnsupportedError(
                     f"--tune {name}: no flag with a number or listed choices is known by this name. Give it with its "
                     f"value on the command line, or choose among: {able}"
@@ -150,7 +167,9 @@ def _chosen(places: Sequence[Place], known: Sequence[Flag], tune: Sequence[str])
     return found[:MOST_PARAMETERS]
 
 
-def _template(argv: Sequence[str], places: Sequence[Place], flags: Sequence[Flag]) -> tuple[list[str], list[str]]:
+def _template(
+    argv: Sequence[str], places: Sequence[Place], flags: Sequence[Flag]
+) -> tuple[list[str], list[str]]:
     """Return command and args with a placeholder for each parameter, in the style of the command line."""
     made = list(argv)
     at = {place.flag.name: place for place in places}
@@ -162,7 +181,11 @@ def _template(argv: Sequence[str], places: Sequence[Place], flags: Sequence[Flag
             longest = max(flag.names, key=len)
             made += [f"{longest}={value}"] if longest.startswith("--") else [longest, value]
     first = next(
-        (i for i, word in enumerate(made) if i > 0 and word.startswith("-") and not (word == "-m" and i == 1)),
+        (
+            i
+            for i, word in enumerate(made)
+            if i > 0 and word.startswith("-") and not (word == "-m" and i == 1)
+        ),
         len(made),
     )
     return made[:first], made[first:]
@@ -173,14 +196,20 @@ def _seed(known: Sequence[Flag], places: Sequence[Place], flags: Sequence[Flag])
     used = {place.flag.name for place in places} | {flag.name for flag in flags}
     for flag in known:
         longest = max(flag.names, key=len)
-        if re.fullmatch(r"--([\w-]+[_-])?seed", longest) and flag.name not in used and flag.value.isdigit():
+        if (
+            re.fullmatch(r"--([\w-]+[_-])?seed", longest)
+            and flag.name not in used
+            and flag.value.isdigit()
+        ):
             return [f"{longest}={flag.value}"]
     return []
 
 
 def _algorithm(space: Sequence[Parameter]) -> str:
     """Return bayesianoptimization, unless Katib's service reads the space differently from what it says."""
-    linear = any(isinstance(each, Double) and each.distribution is Distribution.UNIFORM for each in space)
+    linear = any(
+        isinstance(each, Double) and each.distribution is Distribution.UNIFORM for each in space
+    )
     return "multivariate-tpe" if linear else "bayesianoptimization"
 
 
@@ -197,5 +226,7 @@ def _first(flags: Sequence[Flag], space: Sequence[Parameter]) -> dict[str, str]:
 def _spelt(flag: Flag, parameter: Parameter) -> str:
     """Return the flag's value, in the spelling of a discrete parameter's list."""
     if isinstance(parameter, Discrete) and flag.number is not None:
-        return next((choice for choice in parameter.choices if float(choice) == flag.number), flag.value)
+        return next(
+            (choice for choice in parameter.choices if float(choice) == flag.number), flag.value
+        )
     return flag.value

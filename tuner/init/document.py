@@ -29,7 +29,8 @@ class Draft:
     algorithm: str
     parameters: Sequence[Parameter]
     notes: Mapping[str, str]  # a comment per parameter
-    first: Mapping[str, str]  # the program's own values, which run first; {} where one is outside the space
+    # the program's own values, which run first; {} where one is outside the space
+    first: Mapping[str, str]
     command: Sequence[str]
     args: Sequence[str]
     trials: int
@@ -82,7 +83,10 @@ def _first(draft: Draft) -> list[str]:
     if not draft.first:
         return []
     value = json.dumps([dict(draft.first)]).replace("'", "''")
-    return ["  annotations: # the program's own values run first", f"    {FIRST_ANNOTATION}: '{value}'"]
+    return [
+        "  annotations: # the program's own values run first",
+        f"    {FIRST_ANNOTATION}: '{value}'",
+    ]
 
 
 def _collector(pattern: str) -> list[str]:
@@ -113,7 +117,9 @@ def _bound(parameter: Double | Int, value: float) -> str:
 
 
 def _template(draft: Draft) -> list[str]:
-    references = ", ".join(f"{{name: {quoted(p.name)}, reference: {quoted(p.name)}}}" for p in draft.parameters)
+    references = ", ".join(
+        f"{{name: {quoted(p.name)}, reference: {quoted(p.name)}}}" for p in draft.parameters
+    )
     return [
         "  trialTemplate:",
         "    primaryContainerName: main",

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from tuner.init.ranges import word_set, words
 from tuner.result import Goal
 
-# Words of metric names. What counts time or progress is no score, and held-out scores come before training scores.
+# Words of metric names. What counts time or progress is no score, and held-out scores come before
+# training scores.
 _COUNTERS = word_set(
     "epoch epochs step steps iter iters iteration iterations batch batches time seconds elapsed eta lr rate speed "
     "throughput it fps images samples tokens memory mem params parameters seed device gpu gpus size version"
@@ -18,7 +19,9 @@ _HIGHER = word_set(
     "acc accuracy auc auroc f1 precision recall coverage density score reward return r2 bleu rouge map iou dice psnr "
     "ssim top1 top5 likelihood"
 )
-_LOWER = word_set("fd fid kid error err rmse mse mae mape perplexity ppl bpd bpc nll wer cer regret cost")
+_LOWER = word_set(
+    "fd fid kid error err rmse mse mae mape perplexity ppl bpd bpc nll wer cer regret cost"
+)
 _LOSS = word_set("loss")
 
 

@@ -1,8 +1,9 @@
 """Runs a program that is not known: for its `--help`, and until it has printed its metrics.
 
-The program gets an argument list and no shell, no standard input, and a time limit. Its output is read up to a limit.
-When enough is known, its process group receives SIGTERM and then SIGKILL, so nothing that it started in that group is
-left. It runs in the current directory, as it does when a person starts it.
+The program gets an argument list and no shell, no standard input, and a time limit. Its output is
+read up to a limit. When enough is known, its process group receives SIGTERM and then SIGKILL, so
+nothing that it started in that group is left. It runs in the current directory, as it does when a
+person starts it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ HELP_SECONDS = 60.0  # a program may import torch first
 SETTLE_SECONDS = 3.0  # how long further names may follow the first ones
 LOOK_SECONDS = 0.1  # between two looks at the output, which may come one line at a time
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-# `accuracy: 0.93` is not what Katib's default filter reads; the drafted manifest then states this filter.
+# `accuracy: 0.93` is not what Katib's default filter reads; the drafted manifest then states this
+# filter.
 COLON_FILTER = r"([\w|-]+)\s*:\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
 _CLOCK = re.compile(r"\d{1,4}[:-]\d\d[:-]\d\d")
 
@@ -65,7 +67,8 @@ def metrics_of(argv: Sequence[str], settings: Collection[str], limit: float) -> 
 
     Args:
         argv: The command line.
-        settings: Names that are flags and no metrics: many programs print `lr=0.001` when they start.
+        settings: Names that are flags and no metrics: many programs print `lr=0.001` when they
+        start.
         limit: Seconds.
 
     Raises:
@@ -81,7 +84,9 @@ def metrics_of(argv: Sequence[str], settings: Collection[str], limit: float) -> 
     last = " ".join((output.text.strip().splitlines() or [""])[-1].split())[:200]
     said = f" Its last line is {last!r}." if last else " It printed nothing."
     if output.code:
-        raise CommandError(f"the program failed with exit code {output.code} before it printed a metric.{said}")
+        raise CommandError(
+            f"the program failed with exit code {output.code} before it printed a metric.{said}"
+        )
     how = "finished" if output.code == 0 else f"ran for {limit:g} s"
     raise CommandError(
         f"the program {how} and printed no metric.{said} Print each metric as name=value, for example with "
@@ -114,9 +119,16 @@ class _Watch:
         for line in text.splitlines():
             if pattern == COLON_FILTER:
                 line = _CLOCK.sub(" ", line)  # noqa: PLW2901 - a time of day is no metric
-            listed = {name: None for name, value in one.find(line.encode("utf-8", "replace")) if _finite(value)}
+            listed = {
+                name: None
+                for name, value in one.find(line.encode("utf-8", "replace"))
+                if _finite(value)
+            }
             for name in listed:
-                if re.fullmatch(r"[A-Za-z_][\w|-]*", name) and name.replace("-", "_").lower() not in self._settings:
+                if (
+                    re.fullmatch(r"[A-Za-z_][\w|-]*", name)
+                    and name.replace("-", "_").lower() not in self._settings
+                ):
                     found[name] = found.get(name, 0) + 1
         return found
 
@@ -131,14 +143,24 @@ def _finite(text: str) -> bool:
 def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Output:
     """Run a program and return its output, until it exits, `enough` says so, or time or output exceed their limits."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    program = sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0], path=path)
+    program = (
+        sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0], path=path)
+    )
     if program is None:
         if Path(argv[0]).is_file():
             raise CommandError(
                 f"{argv[0]!r} is not executable: chmod +x it, or name its interpreter, as in python {argv[0]}"
             )
-        raise CommandError(f"the program {argv[0]!r} is not found on this machine: check its name and PATH")
-    plain = {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
+        raise CommandError(
+            f"the program {argv[0]!r} is not found on this machine: check its name and PATH"
+        )
+    plain = {
+        "PATH": path,
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "160",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+    }
     try:
         process = subprocess.Popen(  # noqa: S603 - a list, no shell
             [program, *argv[1:]],
@@ -149,7 +171,9 @@ def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Ou
             start_new_session=True,  # its own process group, which can be ended as a whole
         )
     except (OSError, ValueError) as error:
-        raise CommandError(f"{argv[0]!r} cannot be started: {getattr(error, 'strerror', None) or error}") from error
+        raise CommandError(
+            f"{argv[0]!r} cannot be started: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         return _read(process, time.monotonic() + limit, enough)
     finally:
@@ -172,7 +196,8 @@ def _read(process: subprocess.Popen[bytes], until: float, enough: Callable[[str]
             if enough(_text(data)):
                 return Output(_text(data), None)
             looked = time.monotonic()
-        if not ready and process.poll() is not None:  # it has exited, but a child still has its output
+        # it has exited, but a child still has its output
+        if not ready and process.poll() is not None:
             return Output(_text(data), process.returncode)
     return Output(_text(data), None)
 

@@ -1,7 +1,8 @@
 """A first search space around the values that a program has: which flags to vary, and between which values.
 
-These are rules of thumb by name and value, and a draft for a person to edit: a learning rate spans two decades on a
-logarithmic scale (Bengio 2012, arXiv 1206.5533, section 3.1), a batch size doubles, a share stays between 0 and 1.
+These are rules of thumb by name and value, and a draft for a person to edit: a learning rate spans
+two decades on a logarithmic scale (Bengio 2012, arXiv 1206.5533, section 3.1), a batch size
+doubles, a share stays between 0 and 1.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words of a flag's name, between dashes and underscores. What sets the budget, the data or the machine is not varied.
+# Words of a flag's name, between dashes and underscores. What sets the budget, the data or the
+# machine is not varied.
 _FIXED = word_set(
     "epoch epochs step steps iters iterations iter seed seeds worker workers device devices gpu gpus cpu threads port "
     "log logging print save eval evals every interval freq frequency verbose debug dir path file output out input data "
     "dataset dataroot root name tag project resume checkpoint samples images classes time timeout budget seconds "
     "minutes patience world rank nodes precision dtype fold folds split subset limit url host version"
 )
-_RATES = word_set("lr rate decay reg wd l1 l2 lambda lam gamma eps epsilon penalty temperature temp")
-_SHARES = word_set("dropout drop momentum prob probability p ratio fraction smoothing mixup cutmix share")
-_SIZES = word_set("bs batch hidden width dim dims size units channels embed embedding features heads filters")
+_RATES = word_set(
+    "lr rate decay reg wd l1 l2 lambda lam gamma eps epsilon penalty temperature temp"
+)
+_SHARES = word_set(
+    "dropout drop momentum prob probability p ratio fraction smoothing mixup cutmix share"
+)
+_SIZES = word_set(
+    "bs batch hidden width dim dims size units channels embed embedding features heads filters"
+)
 _ALSO_RATE = re.compile(r"(learning_?rate|weight_?decay|lr|lambda)$")
 _BETA = re.compile(r"(adam_?)?beta_?[12]?$")
 MOST_CHOICES = 20
@@ -36,7 +44,11 @@ MOST_CHOICES = 20
 def words(name: str) -> frozenset[str]:
     """Return the words of a flag's name in lower case: `trainBatch-size` has train, batch and size."""
     return frozenset(
-        re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().replace("-", "_").replace(".", "_").split("_")
+        re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
+        .lower()
+        .replace("-", "_")
+        .replace(".", "_")
+        .split("_")
     )
 
 
@@ -44,13 +56,17 @@ def tunable(flag: Flag) -> bool:
     """Return whether a search would vary the flag: it has a number or choices, and its name does not say budget."""
     if words(flag.name) & _FIXED and not words(flag.name) & (_RATES | {"batch"}):
         return False
-    return flag.number is not None or (1 < len(flag.choices) <= MOST_CHOICES and flag.value in flag.choices)
+    return flag.number is not None or (
+        1 < len(flag.choices) <= MOST_CHOICES and flag.value in flag.choices
+    )
 
 
 def typical(flag: Flag) -> bool:
     """Return whether the flag's name is one that most searches vary: a rate, a share or a size."""
     return tunable(flag) and bool(
-        words(flag.name) & (_RATES | _SHARES | _SIZES) or _ALSO_RATE.search(flag.name) or _BETA.match(flag.name)
+        words(flag.name) & (_RATES | _SHARES | _SIZES)
+        or _ALSO_RATE.search(flag.name)
+        or _BETA.match(flag.name)
     )
 
 
@@ -63,7 +79,9 @@ def parameter(flag: Flag) -> Parameter:
     assert value is not None  # noqa: S101 - see `tunable`
     its = words(name)
     rate = bool(its & _RATES or _ALSO_RATE.search(name)) and not its & {"dropout", "drop"}
-    whole = flag.integer or (value == int(value) and not re.search(r"[.eE]", flag.value) and not rate)
+    whole = flag.integer or (
+        value == int(value) and not re.search(r"[.eE]", flag.value) and not rate
+    )
     if _BETA.match(name) or (its & _SHARES and 0 <= value <= 1):
         return _share(name, value)
     if whole and not rate:
@@ -82,7 +100,9 @@ def parameter(flag: Flag) -> Parameter:
 def _share(name: str, value: float) -> Parameter:
     """A number between 0 and 1; close to 1, what matters is the distance to 1."""
     if value >= 0.9:
-        return Discrete(name, tuple(repr(each) for each in sorted({0.5, 0.8, 0.9, 0.95, 0.99, 0.999, value})))
+        return Discrete(
+            name, tuple(repr(each) for each in sorted({0.5, 0.8, 0.9, 0.95, 0.99, 0.999, value}))
+        )
     return Double(name, 0.0, 0.5 if value <= 0.5 else 0.9)
 
 
@@ -90,7 +110,10 @@ def _whole(name: str, value: int, *, size: bool) -> Parameter:
     """Powers of two around a size, in full around a small number."""
     if value >= 4 and (size or value.bit_count() == 1):
         near = 2 ** round(math.log2(value))
-        return Discrete(name, tuple(map(str, sorted({near // 4, near // 2, near, near * 2, near * 4, value} - {0}))))
+        return Discrete(
+            name,
+            tuple(map(str, sorted({near // 4, near // 2, near, near * 2, near * 4, value} - {0}))),
+        )
     if value > 0:
         return Int(name, max(1, value // 2), max(value * 2, value + 1))
     return Int(name, 2 * value, 1 if value == 0 else 0) if value else Int(name, 0, 2)

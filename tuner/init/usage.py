@@ -1,7 +1,8 @@
 """The flags of a program, read from what its `--help` prints and from a command line.
 
-Help texts have no standard. This reads the layout that argparse, click, typer, tyro and absl share: an option at the
-start of a line, its text after it or below it, and the default in brackets. What it does not understand, it leaves out.
+Help texts have no standard. This reads the layout that argparse, click, typer, tyro and absl share:
+an option at the start of a line, its text after it or below it, and the default in brackets. What
+it does not understand, it leaves out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ _FRAME = re.compile(r"^[ \t]*[│┃|*] ?|[ \t]*[│┃|][ \t]*$")  # typer and 
 _OPTION = re.compile(r"^ {0,12}(?:\[?-{1,2}[A-Za-z])")
 _NAME = re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)")
 _DEFAULT = re.compile(
-    r"[\[(;,]\s*defaults?\s*(?:is|to|value)?\s*[:=]?\s*(\"[^\"]*\"|'[^']*'|[^\s;,\])]+)", re.IGNORECASE
+    r"[\[(;,]\s*defaults?\s*(?:is|to|value)?\s*[:=]?\s*(\"[^\"]*\"|'[^']*'|[^\s;,\])]+)",
+    re.IGNORECASE,
 )
 _CHOICES = re.compile(r"\{([^{}]*)\}|\[([^\[\]<>|=]+(?:\|[^\[\]<>|=]+)+)\]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -43,7 +45,11 @@ class Flag:
     @property
     def name(self) -> str:
         """The longest spelling without dashes, as a parameter is called: `batch_size`."""
-        return max((name.lstrip("-") for name in self.names), key=len).replace("-", "_").replace(".", "_")
+        return (
+            max((name.lstrip("-") for name in self.names), key=len)
+            .replace("-", "_")
+            .replace(".", "_")
+        )
 
     @property
     def number(self) -> float | None:
@@ -86,15 +92,21 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 def _flag(block: Sequence[str]) -> Flag | None:
     head, _, rest = block[0].strip().partition("  ")
-    names = tuple(dict.fromkeys(name.rstrip(".-") for name in _NAME.findall(_CHOICES.sub("", head))))
+    names = tuple(
+        dict.fromkeys(name.rstrip(".-") for name in _NAME.findall(_CHOICES.sub("", head)))
+    )
     if not names or "--help" in names:
         return None
     text = " ".join([rest, *(line.strip() for line in block[1:])])
     default = _DEFAULT.search(text)
     value = default[1].strip("'\"").rstrip(".") if default else ""
     # absl writes `--lr: the text` and the type below it, as in `(a number)`.
-    integer = bool(re.search(r"\b(INT|INTEGER|int|integer)\b", f"{head} {text if ': ' in head else ''}"))
-    return Flag(names, "" if value.lower() in ("none", "null") else value, _choices(head), integer=integer)
+    integer = bool(
+        re.search(r"\b(INT|INTEGER|int|integer)\b", f"{head} {text if ': ' in head else ''}")
+    )
+    return Flag(
+        names, "" if value.lower() in ("none", "null") else value, _choices(head), integer=integer
+    )
 
 
 def _choices(head: str) -> tuple[str, ...]:
@@ -120,8 +132,9 @@ class Place:
 def given(argv: Sequence[str], known: Sequence[Flag]) -> list[Place]:
     """Return the flags of a command line that have a value, with the place of each value.
 
-    A word after a flag is its value unless it looks like a flag itself, so `--verbose train.csv` reads as a value: only
-    flags with a value that can be varied are of interest. A repeated flag counts where it is last.
+    A word after a flag is its value unless it looks like a flag itself, so `--verbose train.csv`
+    reads as a value: only flags with a value that can be varied are of interest. A repeated flag
+    counts where it is last.
     """
     by_name: Mapping[str, Flag] = {name: flag for flag in known for name in flag.names}
     found: dict[str, Place] = {}

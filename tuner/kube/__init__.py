@@ -1,7 +1,8 @@
 """The connection to the Kubernetes API. No other package imports kubernetes.
 
-Those imports take about half a second, so they are made inside the functions that need them: importing `tuner.kube`
-costs nothing. Objects are plain dicts. Every failure is a ClusterError (tuner.errors).
+Those imports take about half a second, so they are made inside the functions that need them:
+importing `tuner.kube` costs nothing. Objects are plain dicts. Every failure is a ClusterError
+(tuner.errors).
 
     cluster = Cluster.connect(context=None)
     cluster.get(EXPERIMENTS, "gan-bayes", namespace="gan-tuner")

@@ -1,7 +1,8 @@
 """A connection to one cluster: requests with typed errors, retries of GETs, and watch streams.
 
-A GET is sent up to four times, with a backoff of a few seconds at most. A create, patch or delete is sent once. Only
-after an admission webhook timed out, a create is sent again, because nothing was created.
+A GET is sent up to four times, with a backoff of a few seconds at most. A create, patch or delete
+is sent once. Only after an admission webhook timed out, a create is sent again, because nothing was
+created.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
-from tuner.kube.errors import Expired, Request, WebhookDown, from_exception, from_status, hidden, one_line
+from tuner.kube.errors import (
+    Expired,
+    Request,
+    WebhookDown,
+    from_exception,
+    from_status,
+    hidden,
+    one_line,
+)
 from tuner.kube.resources import EXPERIMENTS, PODS, Resource
 from tuner.kube.streams import KEEPALIVE, Stop
 
@@ -34,30 +43,50 @@ _POD_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 class Cluster:
     """A connection to one API server. `namespace` is the kubeconfig context's, "" where it names none.
 
-    `in_pod` is True if the service account of this pod was used. The names of the cluster's services resolve then.
+    `in_pod` is True if the service account of this pod was used. The names of the cluster's
+    services resolve then.
     """
 
     def __init__(
-        self, api: Any, namespace: str = "", *, timeout: float = 30.0, tries: int = _TRIES, in_pod: bool = False
+        self,
+        api: Any,
+        namespace: str = "",
+        *,
+        timeout: float = 30.0,
+        tries: int = _TRIES,
+        in_pod: bool = False,
     ) -> None:
-        self._api, self.namespace, self._timeout, self._tries, self.in_pod = api, namespace, timeout, tries, in_pod
+        self._api, self.namespace, self._timeout, self._tries, self.in_pod = (
+            api,
+            namespace,
+            timeout,
+            tries,
+            in_pod,
+        )
         self._backoff = 0.5  # seconds before the second try
 
     @classmethod
-    def connect(cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES) -> Cluster:
+    def connect(
+        cls, context: str | None = None, *, timeout: float = 30.0, tries: int = _TRIES
+    ) -> Cluster:
         """Connect by the kubeconfig (KUBECONFIG, ~/.kube/config), else as a pod by its service account.
 
-        `timeout` is in seconds per request. A GET is sent up to `tries` times. This method sends no request.
+        `timeout` is in seconds per request. A GET is sent up to `tries` times. This method sends no
+        request.
 
-        Raises NoCluster if there is neither, and Unreachable if the context or KUBECONFIG is set but cannot be used.
+        Raises NoCluster if there is neither, and Unreachable if the context or KUBECONFIG is set
+        but cannot be used.
         """
         try:
             from kubernetes import client, config
         except ImportError as error:
-            raise NoCluster("no cluster: its client is not installed: pip install 'gan-tuner[tune]'") from error
+            raise NoCluster(
+                "no cluster: its client is not installed: pip install 'gan-tuner[tune]'"
+            ) from error
         configuration = client.Configuration()
         configuration.retries = False  # this class retries; urllib3 must not send a create twice
-        chosen = os.environ.get("KUBECONFIG")  # the library reads the variable only once, when it is imported
+        # the library reads the variable only once, when it is imported
+        chosen = os.environ.get("KUBECONFIG")
         file = chosen or os.path.expanduser("~/.kube/config")
         try:
             config.load_kube_config(file, context=context, client_configuration=configuration)
@@ -66,9 +95,13 @@ class Cluster:
             lacks = chosen and not any(os.path.exists(part) for part in file.split(os.pathsep))
             why = "no such file" if lacks else one_line(str(error), 200)
             if context:
-                raise Unreachable(f"the kubeconfig has no usable context {context}: {why}") from error
+                raise Unreachable(
+                    f"the kubeconfig has no usable context {context}: {why}"
+                ) from error
             if chosen:  # the pod's own cluster must not replace the one that the user named
-                raise Unreachable(f"KUBECONFIG={chosen} cannot be used ({why}): fix it, or unset it") from error
+                raise Unreachable(
+                    f"KUBECONFIG={chosen} cannot be used ({why}): fix it, or unset it"
+                ) from error
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
@@ -78,7 +111,8 @@ class Cluster:
                 ) from error
             namespace, in_pod = _pod_namespace(), True
         api = client.ApiClient(configuration)
-        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE  # kubernetes 35 has no option
+        # kubernetes 35 has no option
+        api.rest_client.pool_manager.connection_pool_kw["socket_options"] = KEEPALIVE
         return cls(api, namespace, timeout=timeout, tries=tries, in_pod=in_pod)
 
     @property
@@ -96,14 +130,22 @@ class Cluster:
         return self._object(self._read(request, resource.path(namespace, name)), request)
 
     def pages(
-        self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = _PAGE,
     ) -> Iterator[Json]:
         """Yield the pages of a list, with `items` and `metadata.resourceVersion`. Limit 0 requests a single page."""
         query = {"limit": str(limit)} | _selectors(labels, fields)
         request, path = Request("list", resource, namespace), resource.path(namespace)
         for _ in range(_MOST_PAGES):
             page = self._read(request, path, query)
-            page["metadata"] = metadata = page["metadata"] if isinstance(page.get("metadata"), dict) else {}
+            page["metadata"] = metadata = (
+                page["metadata"] if isinstance(page.get("metadata"), dict) else {}
+            )
             page["items"] = [self._object(item, request) for item in page.get("items") or ()]
             yield page
             after = metadata.get("continue")
@@ -112,16 +154,26 @@ class Cluster:
             if after == query.get("continue"):
                 break
             query = {**query, "continue": str(after)}
-        raise Unreachable(f"{request}: {self.server} sends pages without end, so this list was given up")
+        raise Unreachable(
+            f"{request}: {self.server} sends pages without end, so this list was given up"
+        )
 
     def list(
-        self, resource: Resource, *, namespace: str = "", labels: str = "", fields: str = "", limit: int = _PAGE
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        limit: int = _PAGE,
     ) -> Iterator[Json]:
         """Yield the objects of a list. A list that expires between two pages is read again once."""
         seen: set[str] = set()
         for attempt in range(2):
             try:
-                for page in self.pages(resource, namespace=namespace, labels=labels, fields=fields, limit=limit):
+                for page in self.pages(
+                    resource, namespace=namespace, labels=labels, fields=fields, limit=limit
+                ):
                     for item in page["items"]:
                         if (name := item["metadata"]["name"]) not in seen:
                             seen.add(name)
@@ -141,7 +193,9 @@ class Cluster:
 
         def send() -> Json:
             with _translated(request, self.server):
-                made: Json = api.create_namespaced_custom_object(*arguments, _request_timeout=self._both)
+                made: Json = api.create_namespaced_custom_object(
+                    *arguments, _request_timeout=self._both
+                )
                 return made
 
         try:
@@ -150,15 +204,24 @@ class Cluster:
             time.sleep(self._backoff * 4)
             return send()
 
-    def patch(self, resource: Resource, name: str, body: Json, *, namespace: str, sub: str = "") -> Json:
+    def patch(
+        self, resource: Resource, name: str, body: Json, *, namespace: str, sub: str = ""
+    ) -> Json:
         """Send a merge patch."""
         request = Request("patch", resource, namespace, name, sub)
-        return self._json(request, "PATCH", resource.path(namespace, name, sub), body=body, content_type=_MERGE)
+        return self._json(
+            request, "PATCH", resource.path(namespace, name, sub), body=body, content_type=_MERGE
+        )
 
     def delete(self, resource: Resource, name: str, *, namespace: str) -> None:
         """Delete an object. The server deletes its dependents in the background."""
         request = Request("delete", resource, namespace, name)
-        self._json(request, "DELETE", resource.path(namespace, name), query={"propagationPolicy": "Background"})
+        self._json(
+            request,
+            "DELETE",
+            resource.path(namespace, name),
+            query={"propagationPolicy": "Background"},
+        )
 
     def watch(
         self,
@@ -173,24 +236,38 @@ class Cluster:
     ) -> Iterator[Json]:
         """Yield the changes since `version` as {"type", "object"}, until the server closes the stream after `seconds`.
 
-        Raises Expired on 410 (an ERROR event in a stream whose status is 200), Unreachable if the connection breaks or
-        `stop` closes it, and Timeout if the server sends nothing for too long.
+        Raises Expired on 410 (an ERROR event in a stream whose status is 200), Unreachable if the
+        connection breaks or `stop` closes it, and Timeout if the server sends nothing for too long.
         """
-        query = _selectors(labels, fields) | {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        query = _selectors(labels, fields) | {
+            "watch": "1",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+        }
         request = Request("watch", resource, namespace)
         query["allowWatchBookmarks"] = "true"
-        for line in self._lines(request, resource.path(namespace), query, seconds + self._timeout, stop):
+        for line in self._lines(
+            request, resource.path(namespace), query, seconds + self._timeout, stop
+        ):
             event = _event(line, request)
             if event["type"] == "ERROR":
                 status = event["object"]
                 code = status.get("code")
-                raise from_status(code if isinstance(code, int) else 500, json.dumps(status), request)
+                raise from_status(
+                    code if isinstance(code, int) else 500, json.dumps(status), request
+                )
             if event["type"] != "BOOKMARK":
                 event["object"] = self._object(event["object"], request)
             yield event
 
     def log(
-        self, pod: str, container: str, *, namespace: str, tail: int | None = None, since: float | None = None
+        self,
+        pod: str,
+        container: str,
+        *,
+        namespace: str,
+        tail: int | None = None,
+        since: float | None = None,
     ) -> str:
         """Return the log of a container so far; with `tail` its last lines, with `since` the last so many seconds.
 
@@ -206,7 +283,8 @@ class Cluster:
     def log_lines(self, pod: str, container: str, *, namespace: str) -> Iterator[str]:
         """Yield the lines of a container's log as they are written, until the container exits.
 
-        A log may be silent for hours, so reading has no timeout. TCP keepalive detects a dead connection.
+        A log may be silent for hours, so reading has no timeout. TCP keepalive detects a dead
+        connection.
         """
         request = Request("get", PODS, namespace, pod, "log")
         query = {"container": container, "follow": "true"}
@@ -236,9 +314,13 @@ class Cluster:
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}") from error
+            raise Unreachable(
+                f"{self.server} does not answer like an API server: {one_line(text, 80)}"
+            ) from error
         if not isinstance(answer, dict):
-            raise Unreachable(f"{self.server} does not answer like an API server: {one_line(text, 80)}")
+            raise Unreachable(
+                f"{self.server} does not answer like an API server: {one_line(text, 80)}"
+            )
         return answer
 
     def _object(self, item: Any, request: Request) -> Json:
@@ -250,13 +332,19 @@ class Cluster:
         metadata = found.get("metadata") if isinstance(found, dict) else None
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             shown = one_line(repr(item)[:200], 80)
-            raise Unreachable(f"{request}: {self.server} sends an object without metadata.name: {shown}")
+            raise Unreachable(
+                f"{request}: {self.server} sends an object without metadata.name: {shown}"
+            )
         for key in ("spec", "status"):
             if not isinstance(found.get(key, {}), dict):
-                raise Unreachable(f"{request}: {self.server} sends {metadata['name']} with a {key} that is no object")
+                raise Unreachable(
+                    f"{request}: {self.server} sends {metadata['name']} with a {key} that is no object"
+                )
         return dict(found)
 
-    def _text(self, request: Request, method: str, path: str, *, seconds: float | None = None, **how: Any) -> str:
+    def _text(
+        self, request: Request, method: str, path: str, *, seconds: float | None = None, **how: Any
+    ) -> str:
         """Return a complete answer. Raises Timeout if it takes longer than `seconds`, by default one timeout."""
         with _translated(request, self.server):
             response = self._open(method, path, timeout=self._both, **how)
@@ -268,16 +356,25 @@ class Cluster:
                     chunks.append(chunk)
                     size += len(chunk)
                     if size > _MOST_BYTES:
-                        raise Unreachable(f"{request}: {self.server} sends more than {_MOST_BYTES >> 20} MiB")
+                        raise Unreachable(
+                            f"{request}: {self.server} sends more than {_MOST_BYTES >> 20} MiB"
+                        )
                     if time.monotonic() > until:
-                        raise Timeout(f"{request}: {self.server} did not complete its answer in time")
+                        raise Timeout(
+                            f"{request}: {self.server} did not complete its answer in time"
+                        )
                 complete = True
                 return b"".join(chunks).decode("utf-8", "replace")
             finally:
                 response.release_conn() if complete else response.close()
 
     def _lines(
-        self, request: Request, path: str, query: Mapping[str, str], timeout: float | None, stop: Stop | None
+        self,
+        request: Request,
+        path: str,
+        query: Mapping[str, str],
+        timeout: float | None,
+        stop: Stop | None,
     ) -> Iterator[bytes]:
         with _translated(request, self.server):
             response = self._open("GET", path, query=query, timeout=(self._timeout, timeout))
@@ -287,7 +384,9 @@ class Cluster:
                     for chunk in response.stream(65536):
                         *whole, rest = (rest + chunk).split(b"\n")
                         if len(rest) > _MOST_LINE:
-                            raise Unreachable(f"{request}: {self.server} sends a line of over {_MOST_LINE >> 20} MiB")
+                            raise Unreachable(
+                                f"{request}: {self.server} sends a line of over {_MOST_LINE >> 20} MiB"
+                            )
                         yield from (line for line in whole if line.strip())
                 if rest.strip():
                     yield rest
@@ -304,7 +403,9 @@ class Cluster:
         body: Json | None = None,
         content_type: str = "",
     ) -> Any:
-        headers = {"Accept": "application/json, */*"} | ({"Content-Type": content_type} if content_type else {})
+        headers = {"Accept": "application/json, */*"} | (
+            {"Content-Type": content_type} if content_type else {}
+        )
         return self._api.call_api(
             path,
             method,
@@ -343,7 +444,11 @@ def _translated(request: Request, server: str) -> Iterator[None]:
         said = hidden(error, ApiException)
         if said is None:
             raise
-        body = said.body.decode("utf-8", "replace") if isinstance(said.body, bytes) else str(said.body or "")
+        body = (
+            said.body.decode("utf-8", "replace")
+            if isinstance(said.body, bytes)
+            else str(said.body or "")
+        )
         if said.status:
             raise from_status(int(said.status), body, request) from error
         raise from_exception(said, request, server) from error
@@ -367,7 +472,9 @@ def _event(line: bytes, request: Request) -> Json:
         event = json.loads(line)
         return {"type": str(event["type"]), "object": dict(event["object"])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unreachable(f"{request}: the watch event cannot be parsed: {one_line(repr(line), 80)}") from error
+        raise Unreachable(
+            f"{request}: the watch event cannot be parsed: {one_line(repr(line), 80)}"
+        ) from error
 
 
 def _context_namespace(config: Any, file: str | None, context: str | None) -> str:

@@ -1,7 +1,7 @@
 """A client of Katib's DB manager, which stores every value that metrics collectors report (gRPC, plaintext).
 
-In the cluster, the client connects to the service. Outside, it uses a port-forward to the pod and a local port, because
-gRPC needs an address.
+In the cluster, the client connects to the service. Outside, it uses a port-forward to the pod and a
+local port, because gRPC needs an address.
 """
 
 from __future__ import annotations
@@ -40,15 +40,20 @@ class DbManager:
 
     @classmethod
     @contextmanager
-    def open(cls, cluster: Cluster, namespace: str = NAMESPACE, address: str = "") -> Iterator[DbManager]:
+    def open(
+        cls, cluster: Cluster, namespace: str = NAMESPACE, address: str = ""
+    ) -> Iterator[DbManager]:
         """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError if none works."""
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes refused connections to stderr
+        # its C core writes refused connections to stderr
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             import grpc
 
             messages = katib_messages()
         except ImportError as error:
-            raise NoCluster("Katib's messages are not installed: pip install 'gan-tuner[tune]'") from error
+            raise NoCluster(
+                "Katib's messages are not installed: pip install 'gan-tuner[tune]'"
+            ) from error
         with ExitStack() as stack:
             if not address and cluster.in_pod:
                 address = f"katib-db-manager.{namespace}:{GRPC_PORT}"
@@ -72,7 +77,8 @@ class DbManager:
     def observations(self, trial: str) -> list[Observation]:
         """Return every value of a trial, oldest first. Text that is not a number is NaN. Empty for an unknown trial.
 
-        Raises Unreachable or Timeout if the DB manager does not work, and ClusterError if only this reply is unusable.
+        Raises Unreachable or Timeout if the DB manager does not work, and ClusterError if only this
+        reply is unusable.
         """
         import grpc
 
@@ -81,7 +87,9 @@ class DbManager:
         except grpc.RpcError as error:
             details = one_line(str(error.details()))
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise Timeout(f"Katib's DB manager did not answer in {_TIMEOUT:g} s for trial {trial}") from error
+                raise Timeout(
+                    f"Katib's DB manager did not answer in {_TIMEOUT:g} s for trial {trial}"
+                ) from error
             kind = Unreachable if error.code() is grpc.StatusCode.UNAVAILABLE else ClusterError
             raise kind(f"Katib's DB manager fails for trial {trial}: {details}") from error
         return [
@@ -116,7 +124,9 @@ def port_forward(cluster: Cluster, namespace: str, port: int = GRPC_PORT) -> Ite
             try:
                 ready.result(_TIMEOUT)
             except FutureTimeout as error:
-                raise Timeout(f"no port-forward to pod {pods[0]} in namespace {namespace} in {_TIMEOUT:g} s") from error
+                raise Timeout(
+                    f"no port-forward to pod {pods[0]} in namespace {namespace} in {_TIMEOUT:g} s"
+                ) from error
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             with contextlib.suppress(OSError):
@@ -177,6 +187,7 @@ def _pump(source: Any, sink: Any) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
-    for end in (source, sink):  # closing would leave the other thread in recv(), and the peer without a FIN
+    # closing would leave the other thread in recv(), and the peer without a FIN
+    for end in (source, sink):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

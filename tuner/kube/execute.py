@@ -1,7 +1,7 @@
 """Runs a command in a container of a pod and returns what it prints: bounded in size and in time.
 
-The command is a list of arguments, and no shell is involved. The output comes from a container that this program does
-not control, so it is treated as bytes.
+The command is a list of arguments, and no shell is involved. The output comes from a container that
+this program does not control, so it is treated as bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,14 @@ class Output:
 
 
 def execute(
-    cluster: Cluster, pod: str, container: str, argv: Sequence[str], *, namespace: str, most: int, seconds: float
+    cluster: Cluster,
+    pod: str,
+    container: str,
+    argv: Sequence[str],
+    *,
+    namespace: str,
+    most: int,
+    seconds: float,
 ) -> Output:
     """Run a command in a container.
 
@@ -58,7 +65,8 @@ def execute(
     request = Request("create", PODS, namespace, pod, "exec")
     done: Future[Output] = Future()
     session = _Session(cluster, request, container, argv, most)
-    threading.Thread(target=session.run, args=(done,), daemon=True).start()  # a websocket has no timeout to connect
+    # a websocket has no timeout to connect
+    threading.Thread(target=session.run, args=(done,), daemon=True).start()
     try:
         return done.result(seconds)
     except FutureTimeout as error:
@@ -70,8 +78,15 @@ def execute(
 class _Session:
     """A command that runs in a separate thread."""
 
-    def __init__(self, cluster: Cluster, request: Request, container: str, argv: Sequence[str], most: int) -> None:
-        self._cluster, self._request, self._container, self._argv = cluster, request, container, list(argv)
+    def __init__(
+        self, cluster: Cluster, request: Request, container: str, argv: Sequence[str], most: int
+    ) -> None:
+        self._cluster, self._request, self._container, self._argv = (
+            cluster,
+            request,
+            container,
+            list(argv),
+        )
         self._most = most
         self._stopped = threading.Event()
 
@@ -92,8 +107,12 @@ class _Session:
                 wire.close()
         except ClusterError as error:
             done.set_exception(error)
-        except Exception as error:  # the websocket library raises its own exceptions, and those of sockets and TLS
-            done.set_exception(Unreachable(f"{self._request}: the connection failed: {one_line(str(error), 200)}"))
+        except (
+            Exception
+        ) as error:  # the websocket library raises its own exceptions, and those of sockets and TLS
+            done.set_exception(
+                Unreachable(f"{self._request}: the connection failed: {one_line(str(error), 200)}")
+            )
 
     def _connected(self) -> Any:
         from kubernetes.client import CoreV1Api
@@ -113,18 +132,25 @@ class _Session:
                 **options,
             )
         except (ApiException, AttributeError) as error:
-            failed = Unreachable(f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}")
+            failed = Unreachable(
+                f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}"
+            )
             raise from_handshake(error, self._request) or failed from error
 
     def _read(self, stream: Any) -> Output:
         """Collect the channels until the peer closes the stream."""
         data, words = bytearray(), {_STDERR: b"", _STATUS: b""}
         while not self._stopped.is_set():
-            data += stream.read_channel(_STDOUT) or b""  # kubernetes 35 returns "" for an empty channel
+            # kubernetes 35 returns "" for an empty channel
+            data += stream.read_channel(_STDOUT) or b""
             if len(data) > self._most:
-                raise ClusterError(f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes")
+                raise ClusterError(
+                    f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes"
+                )
             for channel in words:
-                words[channel] = (words[channel] + (stream.read_channel(channel) or b""))[:_MOST_WORDS]
+                words[channel] = (words[channel] + (stream.read_channel(channel) or b""))[
+                    :_MOST_WORDS
+                ]
             if not stream.is_open():
                 return Output(bytes(data), _failure(words[_STATUS], words[_STDERR]))
             stream.update(timeout=_POLL)

@@ -1,11 +1,12 @@
 """Follows the objects of one kind: a list, then a watch, and another list when it is necessary.
 
-    for change in follow(cluster, TRIALS, stop, namespace="gan", labels="katib.kubeflow.org/experiment=gan-bayes"): ...
+    for change in follow(cluster, TRIALS, stop, namespace="gan",
+    labels="katib.kubeflow.org/experiment=gan-bayes"): ...
 
-After the server closes a stream normally, the next one continues from the last resourceVersion. A new list follows a
-broken connection, or a resourceVersion that is too old (410). The delay after a failure is 1, 2, 4 ... 30 seconds. An
-API server that restarts may refuse valid credentials for a moment. So after the first list, up to three consecutive
-401 or 403 responses are retried.
+After the server closes a stream normally, the next one continues from the last resourceVersion. A
+new list follows a broken connection, or a resourceVersion that is too old (410). The delay after a
+failure is 1, 2, 4 ... 30 seconds. An API server that restarts may refuse valid credentials for a
+moment. So after the first list, up to three consecutive 401 or 403 responses are retried.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class ChangeKind(StrEnum):
 
     LISTING = "listing"  # a list starts; what an incomplete list contained is void
     LISTED = "listed"  # the object is in the list
-    SYNCED = "synced"  # the list is complete; `object` is empty, and objects that were not listed are gone
+    # the list is complete; `object` is empty, and objects that were not listed are gone
+    SYNCED = "synced"
     PUT = "put"  # added or modified
     DELETED = "deleted"
     LOST = "lost"  # the connection broke; `object` is {"message"}
@@ -67,7 +69,9 @@ def follow(
                 version = yield from _list(cluster, resource, where)
                 listed = True
             for event in cluster.watch(resource, version, stop=stop, **where):
-                version = str((event["object"].get("metadata") or {}).get("resourceVersion", version))
+                version = str(
+                    (event["object"].get("metadata") or {}).get("resourceVersion", version)
+                )
                 wait = first_wait
                 if event["type"] != "BOOKMARK":
                     kind = ChangeKind.DELETED if event["type"] == "DELETED" else ChangeKind.PUT
@@ -91,7 +95,9 @@ def follow(
         wait = min(wait * 2, _LONGEST_WAIT)
 
 
-def _list(cluster: Cluster, resource: Resource, where: dict[str, Any]) -> Generator[Change, None, str]:
+def _list(
+    cluster: Cluster, resource: Resource, where: dict[str, Any]
+) -> Generator[Change, None, str]:
     """Yield the objects that exist, and return the resourceVersion to watch from."""
     version = ""
     yield Change(ChangeKind.LISTING, resource, {})

@@ -12,8 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A peer that disappeared is detected within 90 seconds: a probe after 30 s of silence, then five more.
-KEEPALIVE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+# A peer that disappeared is detected within 90 seconds: a probe after 30 s of silence, then five
+# more.
+KEEPALIVE = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
     if hasattr(socket, name)  # macOS has no TCP_KEEPIDLE

@@ -1,14 +1,15 @@
 """TensorBoard's event files, read as Katib's tfevent-metricscollector reads them (v0.19, tfevent_loader.py).
 
-Every file below the collector's directory is read, of scalar summaries of both versions (`simple_value`, and a tensor
-with one number). A metric `DIR/TAG` is a tag that starts with TAG, in a file whose directory ends with DIR; a metric
-`TAG` is looked for in all of them. So the metric `loss` finds the tag `loss_d` too, and `Loss/train`, as torch's
-SummaryWriter.add_scalar takes it, names the tag `train` in the directory `Loss`.
+Every file below the collector's directory is read, of scalar summaries of both versions
+(`simple_value`, and a tensor with one number). A metric `DIR/TAG` is a tag that starts with TAG, in
+a file whose directory ends with DIR; a metric `TAG` is looked for in all of them. So the metric
+`loss` finds the tag `loss_d` too, and `Loss/train`, as torch's SummaryWriter.add_scalar takes it,
+names the tag `train` in the directory `Loss`.
 
-TensorBoard's own reader does the work, without TensorFlow. Differences from Katib: times keep their fractions of a
-second, a value whose time is no date comes before all others, a tensor of one or more dimensions is ignored (its shape
-could claim any amount of memory), a damaged file counts up to the damage, and files are read in the order of their
-names.
+TensorBoard's own reader does the work, without TensorFlow. Differences from Katib: times keep their
+fractions of a second, a value whose time is no date comes before all others, a tensor of one or
+more dimensions is ignored (its shape could claim any amount of memory), a damaged file counts up to
+the damage, and files are read in the order of their names.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from tuner.metrics.parsing import number
 from tuner.metrics.tail import NAME_LIMIT
 
 FILE_LIMIT = 1000  # files of one trial that are read
-_FIRST_SECOND, _LAST_SECOND = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 9999))
+_FIRST_SECOND, _LAST_SECOND = (
+    datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 9999)
+)
 
 
 def ensure_available() -> None:
@@ -45,7 +48,9 @@ def ensure_available() -> None:
 class EventFiles:
     """The observations of one directory of event files; see MetricsReader."""
 
-    def __init__(self, path: Path, metrics: Sequence[str], keep_going: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, path: Path, metrics: Sequence[str], keep_going: Callable[[], bool] = lambda: True
+    ) -> None:
         self._path, self._keep_going = path, keep_going
         self._wanted = {metric: PurePosixPath(metric) for metric in metrics}
         self._reset()
@@ -82,7 +87,9 @@ class EventFiles:
         self._reset()
         return self._read()
 
-    def aggregate(self, strategies: Mapping[str, Strategy], last_line: int | None = None) -> dict[str, float]:
+    def aggregate(
+        self, strategies: Mapping[str, Strategy], last_line: int | None = None
+    ) -> dict[str, float]:
         """One finite number per metric, as `ObservationLog.aggregate` describes."""
         return self._observations.aggregate(strategies, last_line)
 
@@ -108,7 +115,9 @@ class EventFiles:
                     if not self._keep_going():
                         return False
                     self._take(event, path)
-            except Exception as error:  # TensorBoard's reader raises anything for a file that is no event file
+            except (
+                Exception
+            ) as error:  # TensorBoard's reader raises anything for a file that is no event file
                 logging.getLogger(__name__).debug("%s is not read to its end: %s", path, error)
         return True
 
@@ -126,7 +135,9 @@ class EventFiles:
                     continue
                 count += 1
                 if count > FILE_LIMIT:
-                    self._error = f"which holds more than {FILE_LIMIT} files: write other files elsewhere"
+                    self._error = (
+                        f"which holds more than {FILE_LIMIT} files: write other files elsewhere"
+                    )
                     return
                 yield path
 
@@ -148,7 +159,11 @@ class EventFiles:
                 text = str(make_ndarray(value.tensor))
             else:
                 continue
-            names = [name for name, wanted in self._wanted.items() if _is_meant(wanted, value.tag, folder)]
+            names = [
+                name
+                for name, wanted in self._wanted.items()
+                if _is_meant(wanted, value.tag, folder)
+            ]
             for name in names:
                 self._count += 1
                 self._observations.column(name).extend((number(text),), (time,), (self._count,))

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from tuner.filters import DEFAULT_FILTER, Filter, compiled
 from tuner.manifest import Collector, FileFormat
 from tuner.metrics.observations import UNDATED, ObservationLog
-from tuner.metrics.parsing import JsonLineError, json_object, line_time, mentions, number, parse_json, time_of
+from tuner.metrics.parsing import (
+    JsonLineError,
+    json_object,
+    line_time,
+    mentions,
+    number,
+    parse_json,
+    time_of,
+)
 from tuner.metrics.scan import Scanner
 
 LINE_LIMIT = 1 << 20  # bytes of a line that are kept in memory
@@ -27,14 +35,19 @@ class LineReader:
 
     Attributes:
         observations: What the lines held so far.
-        error: Set once a line makes Katib's collector fail, or a custom filter takes too long. Reading stops then.
+        error: Set once a line makes Katib's collector fail, or a custom filter takes too long.
+            Reading stops then.
     """
 
-    def __init__(self, metrics: Sequence[str], collector: Collector, keep_going: Callable[[], bool]) -> None:
+    def __init__(
+        self, metrics: Sequence[str], collector: Collector, keep_going: Callable[[], bool]
+    ) -> None:
         self.metrics, self._format, self._keep_going = metrics, collector.format, keep_going
         self._filters = compiled(collector.filters)
         scanner = Scanner(metrics)
-        default = self._format is FileFormat.TEXT and [one.pattern for one in self._filters] == [DEFAULT_FILTER]
+        default = self._format is FileFormat.TEXT and [one.pattern for one in self._filters] == [
+            DEFAULT_FILTER
+        ]
         self._scanner = scanner if default and scanner.usable else None
         self.reset()
 
@@ -44,7 +57,8 @@ class LineReader:
         self._line = 0  # number of the current line
         self._time = UNDATED  # seconds since 1970, of the current line
         self._bytes, self._matches = 0, 0  # what the filters have read and found
-        self._spent, self._since = 0.0, time.thread_time()  # CPU seconds before this block, and its start
+        # CPU seconds before this block, and its start
+        self._spent, self._since = 0.0, time.thread_time()
 
     def check(self) -> None:
         """Raise StopReading where no more is to be read."""
@@ -57,8 +71,9 @@ class LineReader:
         Raises StopReading where the block was not read to its end.
 
         Args:
-            block: Complete lines, each with the `\n` before it and not the one after it. A block without a first `\n`
-                starts with the next piece of a line of which earlier pieces have been read.
+            block: Complete lines, each with the `\n` before it and not the one after it. A block
+                without a first `\n` starts with the next piece of a line of which earlier pieces
+                have been read.
         """
         self.check()
         if self._scanner is not None and not self._scanner.ambiguous(block):
@@ -87,7 +102,8 @@ class LineReader:
         columns: dict[bytes, tuple[list[float], list[float], list[int]]]
         columns = {metric.encode(): ([], [], []) for metric in self.metrics}
         line, seconds, stamp = self._line, self._time, b""
-        if not mentions(block, self.metrics):  # pass over all of it but the start of the last line, which may continue
+        # pass over all of it but the start of the last line, which may continue
+        if not mentions(block, self.metrics):
             start = max(block.rfind(b"\n"), 0)
             line += block.count(b"\n", 0, start)
             block = block[start : start + _START]
@@ -131,7 +147,9 @@ class LineReader:
         for name, value in one.find(line):
             self._matches += 1
             if name in self.metrics:
-                self.observations.column(name).extend((number(value),), (self._time,), (self._line,))
+                self.observations.column(name).extend(
+                    (number(value),), (self._time,), (self._line,)
+                )
             if self._matches % _MATCHES == 0:  # a look at the clock takes as long as some matches
                 self.check()
                 spent = self._spent + time.thread_time() - self._since
@@ -145,7 +163,9 @@ class LineReader:
     def _take_json(self, line: bytes, *, continued: bool) -> None:
         try:
             if continued or len(line) > LINE_LIMIT:
-                raise JsonLineError(f"longer than {LINE_LIMIT >> 20} MiB; write one short JSON object per line")
+                raise JsonLineError(
+                    f"longer than {LINE_LIMIT >> 20} MiB; write one short JSON object per line"
+                )
             for observation in parse_json(line, self.metrics):
                 self.observations.add(observation, self._line)
         except JsonLineError as error:

@@ -1,6 +1,7 @@
 """All observations of one trial, in columns, and Katib's metric strategies: one number per metric.
 
-A column needs 24 bytes for each value, and running aggregates cost the same for each value, however many came before.
+A column needs 24 bytes for each value, and running aggregates cost the same for each value, however
+many came before.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ class _Running:
         if time >= self.latest_time:
             self.latest_time = time
             self.latest = values[len(times) - 1 - times[::-1].index(time)]
-        finite = values if math.isfinite(sum(values)) else [value for value in values if math.isfinite(value)]
+        finite = (
+            values
+            if math.isfinite(sum(values))
+            else [value for value in values if math.isfinite(value)]
+        )
         if finite:
             smallest, largest = min(finite), max(finite)
             self.smallest, self.largest = min(self.smallest, smallest), max(self.largest, largest)
@@ -89,19 +94,30 @@ class ObservationLog:
     def curve(self, metric: str) -> Sequence[float]:
         """Return the finite values of a metric in the order of the file."""
         values = self.column(metric).values
-        return values if math.isfinite(sum(values)) else [value for value in values if math.isfinite(value)]
+        return (
+            values
+            if math.isfinite(sum(values))
+            else [value for value in values if math.isfinite(value)]
+        )
 
     def line_of(self, metric: str, report: int) -> int:
         """Return the line number of finite value number `report` of a metric, counted from 1."""
         column = self.column(metric)
-        finite = (line for line, value in zip(column.lines, column.values, strict=True) if math.isfinite(value))
+        finite = (
+            line
+            for line, value in zip(column.lines, column.values, strict=True)
+            if math.isfinite(value)
+        )
         return next(islice(finite, report - 1, None))
 
-    def aggregate(self, strategies: Mapping[str, Strategy], last_line: int | None = None) -> dict[str, float]:
+    def aggregate(
+        self, strategies: Mapping[str, Strategy], last_line: int | None = None
+    ) -> dict[str, float]:
         """Return one finite number per metric; a metric without one is left out.
 
-        `latest` is the value with the latest time. Values without a time come first, and among equal times the last
-        one counts (Katib's mysql.go orders by time only). `min` and `max` ignore values that are not finite.
+        `latest` is the value with the latest time. Values without a time come first, and among
+        equal times the last one counts (Katib's mysql.go orders by time only). `min` and `max`
+        ignore values that are not finite.
 
         Args:
             strategies: The strategy of each metric, `latest` for others.

@@ -14,17 +14,25 @@ from tuner.filters import Filter, decode
 from tuner.result import Observation
 
 # As Go's time.Parse reads RFC3339: hours of one digit and a comma before the fraction are accepted.
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT)(\d?\d)(:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:(?:[0-5]\d|60))", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\dT)(\d?\d)(:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:(?:[0-5]\d|60))", re.ASCII
+)
 _DIGITS = r"\d(?:_?\d)*"  # Go allows single underscores between digits
-_NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
-_HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[\da-fA-F]+\.?[\da-fA-F]*|\.[\da-fA-F]+)[pP][+-]?\d+", re.ASCII)
+_NUMBER = re.compile(
+    rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII
+)
+_HEXADECIMAL = re.compile(
+    r"[+-]?0[xX](?:[\da-fA-F]+\.?[\da-fA-F]*|\.[\da-fA-F]+)[pP][+-]?\d+", re.ASCII
+)
 
 
 class JsonLineError(ValueError):
     """A line that Go's decoder rejects, which makes Katib's collector fail; the message is one line."""
 
 
-def parse_text(line: str | bytes, metrics: Sequence[str], filters: Sequence[Filter]) -> Iterator[Observation]:
+def parse_text(
+    line: str | bytes, metrics: Sequence[str], filters: Sequence[Filter]
+) -> Iterator[Observation]:
     """The observations of one line; an RFC3339 time as its first word dates them."""
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
     if mentions(raw, metrics):
@@ -75,7 +83,8 @@ def _depth(text: str) -> int:
 def json_object(line: str | bytes) -> dict[str, Any]:
     """One JSON line as Go decodes it into a map: NaN, Infinity and numbers beyond 64 bits are errors, null is empty.
 
-    Go accepts 10,000 nested levels. Python's decoder depends on the caller's stack, so NESTING levels are the limit.
+    Go accepts 10,000 nested levels. Python's decoder depends on the caller's stack, so NESTING
+    levels are the limit.
 
     Raises:
         JsonLineError: for a line that is not a JSON object.
@@ -86,7 +95,9 @@ def json_object(line: str | bytes) -> dict[str, Any]:
             raise ValueError("nested too deeply")
         shape = _DECODER.decode(text)
     except ValueError as error:
-        raise JsonLineError(f"format JSON needs one JSON object per line, got {text[:60]!r}") from error
+        raise JsonLineError(
+            f"format JSON needs one JSON object per line, got {text[:60]!r}"
+        ) from error
     if shape is None:
         return {}
     if not isinstance(shape, dict):
@@ -146,6 +157,8 @@ def _epoch(value: object) -> datetime | None:
         return None
     seconds, _, digits = format(Decimal(repr(value)), "f").partition(".")
     try:
-        return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(digits or 0) // 1000)
+        return datetime.fromtimestamp(int(seconds), UTC) + timedelta(
+            microseconds=int(digits or 0) // 1000
+        )
     except (OverflowError, ValueError, OSError):
         return None

@@ -40,7 +40,9 @@ class MetricsReader(Protocol):
         """
         ...
 
-    def aggregate(self, strategies: Mapping[str, Strategy], last_line: int | None = None) -> dict[str, float]:
+    def aggregate(
+        self, strategies: Mapping[str, Strategy], last_line: int | None = None
+    ) -> dict[str, float]:
         """Return one finite number per metric, as `ObservationLog.aggregate` describes."""
         ...
 

@@ -21,7 +21,8 @@ NAME_LIMIT = 8  # names of other metrics that a message lists
 _NAME_BYTES = 1 << 16  # bytes of the file that are searched for them
 _CHUNK = 1 << 18  # bytes of one read
 _MARK = 256  # bytes before the offset, which show whether the file was rewritten
-_CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")  # bytes that are in no match of the default filter
+# bytes that are in no match of the default filter
+_CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")
 _CUT_SEARCH = 4096  # bytes at the end of a long piece that are searched for a place to cut it
 # What a trial can do to its own file, in contrast to a disk that fails.
 _NO_FILE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
@@ -30,7 +31,8 @@ _NO_FILE = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO,
 class MetricsTail:
     """The observations of one metrics file.
 
-    `keep_going` is asked between pieces of work of some milliseconds; reading stops where it returns False.
+    `keep_going` is asked between pieces of work of some milliseconds; reading stops where it
+    returns False.
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class MetricsTail:
     def poll(self) -> int:
         """Read what was added, at most POLL_LIMIT bytes; the number of observations that were read.
 
-        An unfinished last line waits. A file that was truncated, rewritten or replaced is read again from its start.
+        An unfinished last line waits. A file that was truncated, rewritten or replaced is read
+        again from its start.
         """
         try:
             return self._read(POLL_LIMIT)
@@ -103,7 +106,9 @@ class MetricsTail:
         self._rest = b""
         return True
 
-    def aggregate(self, strategies: Mapping[str, Strategy], last_line: int | None = None) -> dict[str, float]:
+    def aggregate(
+        self, strategies: Mapping[str, Strategy], last_line: int | None = None
+    ) -> dict[str, float]:
         """One finite number per metric, as `ObservationLog.aggregate` describes."""
         return self.observations.aggregate(strategies, last_line)
 
@@ -142,7 +147,8 @@ class MetricsTail:
         if (end := data.rfind(b"\n")) > 0:
             self._lines.take(data[:end])
             data = data[end:]
-        if len(data) > LINE_LIMIT + 1:  # read the start of a long line now, so that memory stays bounded
+        # read the start of a long line now, so that memory stays bounded
+        if len(data) > LINE_LIMIT + 1:
             end = len(data) - 1
             places = [match.start() for match in _CUT.finditer(data, end - _CUT_SEARCH, end)]
             end = places[-1] if places else end
@@ -152,7 +158,9 @@ class MetricsTail:
 
     def expected(self, metric: str) -> str:
         """Return what would have been a report of `metric`."""
-        wanted = f"no match of metricsFormat for {metric}" if self._filtered else f"no {metric}=<number>"
+        wanted = (
+            f"no match of metricsFormat for {metric}" if self._filtered else f"no {metric}=<number>"
+        )
         return f"{wanted} in {self.path.name}"
 
     def other_names(self) -> list[str]:

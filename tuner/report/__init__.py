@@ -1,7 +1,7 @@
 """One page about one or more searches, as a single HTML file.
 
-`page([study, ...])` is the HTML. study.py says what it needs, data.py and plots/ are pure functions of that, html.py
-writes the elements. plotly.js comes with plotly (the `report` extra).
+`page([study, ...])` is the HTML. study.py says what it needs, data.py and plots/ are pure functions
+of that, html.py writes the elements. plotly.js comes with plotly (the `report` extra).
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def _title(study: Study) -> str:
 def _single(study: Study, now: datetime) -> str:
     sections = _sections(study, "")
     links = html.navigation((name, title) for name, title, _ in sections)
-    parts = [html.heading(_title(study), f"{_state(study)} {_written(now)}"), links, _summary(study)]
+    parts = [
+        html.heading(_title(study), f"{_state(study)} {_written(now)}"),
+        links,
+        _summary(study),
+    ]
     return "\n".join([*parts, *(html.section(*section) for section in sections)])
 
 
@@ -60,11 +64,19 @@ def _several(title: str, studies: Sequence[Study], now: datetime) -> str:
     table = html.section("best", "Best of each", html.bests(map(_best_row, studies)))
     parts = [html.heading(title, _written(now)), table]
     for index, comparison in enumerate(COMPARISONS):
-        parts.append(html.section(f"compare{index}", comparison.heading, html.drawn(comparison.draw(studies))))
+        parts.append(
+            html.section(
+                f"compare{index}", comparison.heading, html.drawn(comparison.draw(studies))
+            )
+        )
     for index, study in enumerate(studies):
         sections = "\n".join(html.section(*section) for section in _sections(study, f"s{index}-"))
         content = f"{html.note(_state(study))}\n{_summary(study)}\n{sections}"
-        parts.append(html.folded(f"{label(study)}: {_title(study).partition(': ')[2]}", content, opened=False))
+        parts.append(
+            html.folded(
+                f"{label(study)}: {_title(study).partition(': ')[2]}", content, opened=False
+            )
+        )
     return "\n".join(parts)
 
 
@@ -98,8 +110,14 @@ def _progress(study: Study) -> str:
     running = [trial for trial in study.result.trials if trial.state is TrialState.RUNNING]
     lines = [f"trial {t.number}: {data.assignments(t)}{_latest(study, t)}" for t in running]
     total = study.experiment.max_trials
-    words = f"{finished} of {total} trials finished{estimate}" if total else f"{finished} trials finished"
-    return html.progress(words, finished, total) + (html.items(lines) if lines else html.note("No trial runs now."))
+    words = (
+        f"{finished} of {total} trials finished{estimate}"
+        if total
+        else f"{finished} trials finished"
+    )
+    return html.progress(words, finished, total) + (
+        html.items(lines) if lines else html.note("No trial runs now.")
+    )
 
 
 def _latest(study: Study, trial: Trial) -> str:
@@ -112,20 +130,32 @@ def _latest(study: Study, trial: Trial) -> str:
 def _facts(study: Study) -> list[tuple[str, str]]:
     result = study.result
     cards = [("trials", str(len(result.trials))), ("scored", str(len(study.scored)))]
-    cards += [(f"best {study.metric}", f"{result.best.metrics[study.metric]:.6g}")] if result.best else []
+    cards += (
+        [(f"best {study.metric}", f"{result.best.metrics[study.metric]:.6g}")]
+        if result.best
+        else []
+    )
     cards += [("algorithm", study.experiment.algorithm.name), ("seed", _seed(study))]
     took = data.seconds(result)
     return cards + ([("duration", data.duration(took))] if took is not None else [])
 
 
 def _seed(study: Study) -> str:
-    return dict(study.record).get("seed") or study.experiment.algorithm.settings.get("random_state", "none")
+    return dict(study.record).get("seed") or study.experiment.algorithm.settings.get(
+        "random_state", "none"
+    )
 
 
 def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of all that the page shows of one study."""
-    found = [(f"{prefix}samples", "Samples", _samples(study)), (f"{prefix}next", "What next", _next(study))]
-    found += [(f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study))) for index, plot in enumerate(PLOTS)]
+    found = [
+        (f"{prefix}samples", "Samples", _samples(study)),
+        (f"{prefix}next", "What next", _next(study)),
+    ]
+    found += [
+        (f"{prefix}plot{index}", plot.heading, html.drawn(plot.draw(study)))
+        for index, plot in enumerate(PLOTS)
+    ]
     if groups := data.failures(study.result):
         found.append((f"{prefix}failures", "Failed and diverged trials", html.failures(groups)))
     table = data.table(study.result)
@@ -143,40 +173,61 @@ def _samples(study: Study) -> str:
     best = study.result.best
     items = [html.Sample(study.real, "real images", "held out from training")] if study.real else []
     items += [
-        html.Sample(study.samples[t.number], f"trial {t.number}", data.scores(t, study.metric), best is t)
+        html.Sample(
+            study.samples[t.number], f"trial {t.number}", data.scores(t, study.metric), best is t
+        )
         for t, _ in data.ranked(study)
         if t.number in study.samples
     ]
     ranked = {trial.number for trial, _ in study.scored}
     items += [
-        html.Sample(study.samples[t.number], f"trial {t.number} ({t.state.value})", data.scores(t, study.metric))
+        html.Sample(
+            study.samples[t.number],
+            f"trial {t.number} ({t.state.value})",
+            data.scores(t, study.metric),
+        )
         for t in study.result.trials
         if t.number in study.samples and t.number not in ranked
     ]
     left = len(ranked - set(study.samples))
-    some = f" The best and a sample of the others are shown; {left} trials are not." if left > 0 else ""
+    some = (
+        f" The best and a sample of the others are shown; {left} trials are not."
+        if left > 0
+        else ""
+    )
     note = f" {study.samples_note}" if study.samples_note else ""
-    return html.note(f"What the trials drew, best {study.metric} first.{some}{note}") + html.samples(items)
+    return html.note(
+        f"What the trials drew, best {study.metric} first.{some}{note}"
+    ) + html.samples(items)
 
 
 def _next(study: Study) -> str:
     """What the next search should change, as `gantune next` writes it into a manifest."""
     changes = [str(change) for change in advice(study.result, study.experiment)]
     if not changes:
-        return html.note("Nothing can be recommended: there are too few trials, or they show no trend.")
+        return html.note(
+            "Nothing can be recommended: there are too few trials, or they show no trend."
+        )
     return html.items(changes) + html.command(
-        "This command writes the manifest of that search:", study.next_command or f"gantune next {study.result.name}"
+        "This command writes the manifest of that search:",
+        study.next_command or f"gantune next {study.result.name}",
     )
 
 
 def _state(study: Study) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in data.counts(study.result).items()) or "no trials"
+    states = (
+        ", ".join(f"{count} {state}" for state, count in data.counts(study.result).items())
+        or "no trials"
+    )
     reason = f" ({study.result.reason})" if study.result.reason else ""
     return f"{study.result.state.value}{reason}; {states}."
 
 
 def _written(now: datetime) -> str:
-    made = ", ".join(f"{name} {_version(package)}" for name, package in (("Optuna", "optuna"), ("plotly", "plotly")))
+    made = ", ".join(
+        f"{name} {_version(package)}"
+        for name, package in (("Optuna", "optuna"), ("plotly", "plotly"))
+    )
     return f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {__version__}, {made}."
 
 

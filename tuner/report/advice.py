@@ -1,10 +1,12 @@
 """What to search next: which parameters to fix, which ranges to shrink or to widen, and how many trials to run.
 
-`advice(result, experiment)` is pure. Each change has its reason as one sentence, which `gantune report` shows and which
-`gantune next` writes into the next manifest as a comment (tuner.next_manifest).
+`advice(result, experiment)` is pure. Each change has its reason as one sentence, which `gantune
+report` shows and which `gantune next` writes into the next manifest as a comment
+(tuner.next_manifest).
 
-The search space is judged on the Gaussian process that also gives the importances (tuner.report.importance), because
-the best trial of a few noisy ones is partly lucky. Units are positions in a parameter's range, in [0, 1].
+The search space is judged on the Gaussian process that also gives the importances
+(tuner.report.importance), because the best trial of a few noisy ones is partly lucky. Units are
+positions in a parameter's range, in [0, 1].
 """
 
 from __future__ import annotations
@@ -24,11 +26,15 @@ from tuner.result import Goal, Result, Trial
 from tuner.samplers.transform import dimension, size
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value, text
 
-NEGLIGIBLE, AT_MOST = 0.05, 0.15  # the share of a parameter that does not matter, and the upper end of its interval
+# the share of a parameter that does not matter, and the upper end of its interval
+NEGLIGIBLE, AT_MOST = 0.05, 0.15
 EVIDENCE = (
-    4  # trials per parameter before one is called negligible: with fewer, the model is flat where it knows nothing
+    # trials per parameter before one is called negligible: with fewer, the model is flat where it
+    # knows nothing
+    4
 )
-FLAT_LINE = 0.05  # standard deviations of the objective: its range along a parameter that does not matter
+# standard deviations of the objective: its range along a parameter that does not matter
+FLAT_LINE = 0.05
 MATTERS = 0.1  # the same, along a parameter that is worth a wider range
 TRIED = 3  # trials with a choice before it is dropped
 PROMISING = 0.25  # the share of the space, by predicted objective, that the next ranges cover
@@ -37,9 +43,12 @@ WORTH = 0.8  # a range that would keep more than this share of its width is left
 EDGE = 0.05  # units from a bound within which a trial sits on it
 BEST = 3  # trials that are looked at for a bound
 SAMPLES, LINE = 4096, 33
-CLEARLY_WORSE = 0.5  # standard deviations of the objective between a choice that is dropped and the best one
-FLAT, STEEP = 0.02, 0.1  # gains from the second half of the trials that call for fewer, and for more trials
-STRETCH = 4.0  # how far a positive bound moves at most: lr 1e-2 becomes 4e-2, batch size 32 becomes 8
+# standard deviations of the objective between a choice that is dropped and the best one
+CLEARLY_WORSE = 0.5
+# gains from the second half of the trials that call for fewer, and for more trials
+FLAT, STEEP = 0.02, 0.1
+# how far a positive bound moves at most: lr 1e-2 becomes 4e-2, batch size 32 becomes 8
+STRETCH = 4.0
 
 
 class Kind(StrEnum):
@@ -73,7 +82,11 @@ class Change:
 
     def __str__(self) -> str:
         """Return the change and its reason, such as `fix bs at 64: it has 2 % of the effect on fd`."""
-        what = f"run {self.trials} trials" if self.kind is Kind.BUDGET else f"{self.kind.value} {self.parameter}"
+        what = (
+            f"run {self.trials} trials"
+            if self.kind is Kind.BUDGET
+            else f"{self.kind.value} {self.parameter}"
+        )
         if self.space is not None:
             what += f" to {shown(self.space)}"
         elif self.kind is Kind.FIX:
@@ -88,8 +101,10 @@ class _View:
     Attributes:
         units: The trials [N, P].
         values: The objective of each trial [N].
-        believed: What the model predicts for each trial [N]; lower is better, whichever way the objective is.
-        points: Points all over the space [S, P], and `predicted` what the model says about them [S].
+        believed: What the model predicts for each trial [N]; lower is better, whichever way the
+        objective is.
+        points: Points all over the space [S, P], and `predicted` what the model says about them
+        [S].
         lines: How far the prediction moves along each parameter, through the leader [P].
         lowest: Where on that line the prediction is best, in units [P].
     """
@@ -120,22 +135,37 @@ def advice(result: Result, experiment: Experiment) -> list[Change]:
     view = _look(result, experiment)
     if view is None:
         return []
-    changes = [change for index in range(len(experiment.parameters)) if (change := _change(view, index)) is not None]
+    changes = [
+        change
+        for index in range(len(experiment.parameters))
+        if (change := _change(view, index)) is not None
+    ]
     budget = _budget(view, changes)
     return [*changes, budget] if budget else changes
 
 
 def _look(result: Result, experiment: Experiment) -> _View | None:
     parameters = experiment.parameters
-    held = [each for each in result.comparable if all(_has(each[0], parameter) for parameter in parameters)]
+    held = [
+        each
+        for each in result.comparable
+        if all(_has(each[0], parameter) for parameter in parameters)
+    ]
     if len(held) <= len(parameters):
         return None
     sign = 1.0 if result.objective.goal_type is Goal.MINIMIZE else -1.0
     with importance.one_thread():
-        surface = importance.fit(parameters, [trial.parameters for trial, _ in held], [value for _, value in held])
+        surface = importance.fit(
+            parameters, [trial.parameters for trial, _ in held], [value for _, value in held]
+        )
         if surface is None:
             return None
-        units = np.array([[importance.to_unit(p, trial.parameters[p.name]) for p in parameters] for trial, _ in held])
+        units = np.array(
+            [
+                [importance.to_unit(p, trial.parameters[p.name]) for p in parameters]
+                for trial, _ in held
+            ]
+        )
         points = importance.samples(len(parameters), SAMPLES)
         return _View(
             experiment,
@@ -153,7 +183,9 @@ def _look(result: Result, experiment: Experiment) -> _View | None:
 def _has(trial: Trial, parameter: Parameter) -> bool:
     """Return whether the trial has a value that the parameter's space knows; a number may lie beyond a bound."""
     listed = parameter.choices if isinstance(parameter, Categorical | Discrete) else None
-    return parameter.name in trial.parameters and (listed is None or str(trial.parameters[parameter.name]) in listed)
+    return parameter.name in trial.parameters and (
+        listed is None or str(trial.parameters[parameter.name]) in listed
+    )
 
 
 def _lines(surface: Surface, at: Array, sign: float) -> tuple[Array, Array]:
@@ -176,9 +208,7 @@ def _change(view: _View, index: int) -> Change | None:
         value = view.trials[view.leader].parameters[parameter.name]
         share = view.effects[parameter.name].value
         metric = view.experiment.objective.metric
-        reason = (
-            f"it has {share:.0%} of the effect on {metric}; the trial that the model expects to be best has this value"
-        )
+        reason = f"it has {share:.0%} of the effect on {metric}; the trial that the model expects to be best has this value"
         return Change(Kind.FIX, parameter.name, reason, value=value)
     if isinstance(parameter, Categorical):
         return _fewer_choices(view, index, parameter)
@@ -198,14 +228,20 @@ def _change(view: _View, index: int) -> Change | None:
 def _negligible(view: _View, index: int) -> bool:
     """Return whether a parameter does not matter, over the space and near the best trial.
 
-    The one that matters most is never fixed. A learning rate that ruins half of the space hides the effect of all
-    others there, hence the second condition.
+    The one that matters most is never fixed. A learning rate that ruins half of the space hides the
+    effect of all others there, hence the second condition.
     """
     name = view.experiment.parameters[index].name
     effect = view.effects.get(name)
-    if effect is None or name == next(iter(view.effects)) or len(view.trials) < EVIDENCE * len(view.lines):
+    if (
+        effect is None
+        or name == next(iter(view.effects))
+        or len(view.trials) < EVIDENCE * len(view.lines)
+    ):
         return False
-    return effect.value < NEGLIGIBLE and effect.high < AT_MOST and bool(view.lines[index] < FLAT_LINE)
+    return (
+        effect.value < NEGLIGIBLE and effect.high < AT_MOST and bool(view.lines[index] < FLAT_LINE)
+    )
 
 
 def _promising(view: _View, index: int) -> tuple[float, float]:
@@ -256,18 +292,26 @@ def _fewer_choices(view: _View, index: int, parameter: Categorical) -> Change | 
     best = {i: float(view.predicted[place == i].min()) for i in range(count) if (place == i).any()}
     bar = min(best.values()) + CLEARLY_WORSE
     used = set(tried[view.top()].tolist())
-    kept = [i for i in range(count) if i in used or best.get(i, math.inf) <= bar or (tried == i).sum() < TRIED]
+    kept = [
+        i
+        for i in range(count)
+        if i in used or best.get(i, math.inf) <= bar or (tried == i).sum() < TRIED
+    ]
     if len(kept) == count:
         return None
     dropped = ", ".join(choice for i, choice in enumerate(parameter.choices) if i not in kept)
-    reason = f"the model expects {dropped} to be clearly worse than the others, even at its best point"
+    reason = (
+        f"the model expects {dropped} to be clearly worse than the others, even at its best point"
+    )
     if len(kept) == 1:
         return Change(Kind.FIX, parameter.name, reason, value=parameter.choices[kept[0]])
     space = Categorical(parameter.name, tuple(parameter.choices[i] for i in kept))
     return Change(Kind.SHRINK, parameter.name, reason, space=space)
 
 
-def _between(parameter: Double | Int | Discrete, low: float, high: float) -> Double | Int | Discrete:
+def _between(
+    parameter: Double | Int | Discrete, low: float, high: float
+) -> Double | Int | Discrete:
     """Return the part of a parameter's range between two units; the parameter itself where that keeps nearly all."""
     if isinstance(parameter, Discrete):
         ordered = sorted(parameter.choices, key=float)
@@ -297,7 +341,10 @@ def _bounded(parameter: Double | Int, low: float, high: float) -> Double | Int:
         grid = dimension(parameter).values or ()
         inside = [float(value) for value in grid if low <= float(value) <= high]
         return replace(parameter, low=inside[0], high=inside[-1]) if len(inside) > 1 else parameter
-    lowest, highest = max(_rounded(low, math.floor), parameter.low), min(_rounded(high, math.ceil), parameter.high)
+    lowest, highest = (
+        max(_rounded(low, math.floor), parameter.low),
+        min(_rounded(high, math.ceil), parameter.high),
+    )
     return replace(parameter, low=lowest, high=highest) if lowest < highest else parameter
 
 
@@ -307,7 +354,12 @@ def _stretched(parameter: Parameter, *, down: bool, up: bool) -> Parameter:
         return _longer(parameter, down=down)
     assert isinstance(parameter, Double | Int)  # noqa: S101
     low, high = float(parameter.low), float(parameter.high)
-    share = low >= 0 and high <= 1 and isinstance(parameter, Double) and parameter.distribution is Distribution.UNIFORM
+    share = (
+        low >= 0
+        and high <= 1
+        and isinstance(parameter, Double)
+        and parameter.distribution is Distribution.UNIFORM
+    )
     if down and low > 0:
         low /= STRETCH
     elif down and low < 0:
@@ -321,12 +373,16 @@ def _stretched(parameter: Parameter, *, down: bool, up: bool) -> Parameter:
         least = 1 if parameter.low > 0 else -math.inf
         below = parameter.low - step * math.floor((parameter.low - max(round(low), least)) / step)
         return replace(
-            parameter, low=int(below), high=parameter.high + step * math.floor((high - parameter.high) / step)
+            parameter,
+            low=int(below),
+            high=parameter.high + step * math.floor((high - parameter.high) / step),
         )
     if parameter.step:
         return parameter  # a grid of numbers was chosen on purpose
     return replace(
-        parameter, low=_rounded(low, math.floor) if down else low, high=_rounded(high, math.ceil) if up else high
+        parameter,
+        low=_rounded(low, math.floor) if down else low,
+        high=_rounded(high, math.ceil) if up else high,
     )
 
 
@@ -346,14 +402,18 @@ def _longer(parameter: Discrete, *, down: bool) -> Discrete:
     written = str(round(new)) if whole else f"{new:.2g}"
     if float(written) in map(float, ordered) or (whole and round(new) < 1 <= edge):
         return parameter
-    return Discrete(parameter.name, (written, *parameter.choices) if down else (*parameter.choices, written))
+    return Discrete(
+        parameter.name, (written, *parameter.choices) if down else (*parameter.choices, written)
+    )
 
 
 def _budget(view: _View, changes: Sequence[Change]) -> Change | None:
     """Return the number of trials of the next search, from the curve of the expected best; None to leave it."""
     count = len(view.values)
     now = view.experiment.max_trials or count
-    counts, (expected, _, _) = expected_best(view.values.tolist(), view.experiment.objective.goal_type, repeats=1)
+    counts, (expected, _, _) = expected_best(
+        view.values.tolist(), view.experiment.objective.goal_type, repeats=1
+    )
     half, full = (float(np.interp(draws, counts, expected)) for draws in (count / 2, count))
     gain = abs(half - full) / (abs(half) or 1.0)
     varied = len(view.experiment.parameters) - sum(change.kind is Kind.FIX for change in changes)
@@ -362,9 +422,15 @@ def _budget(view: _View, changes: Sequence[Change]) -> Change | None:
         trials, words = max(now // 2, 3 * varied), "only "
     elif gain > STEEP:
         trials, words = 2 * now, "still "
-    points = size([dimension(parameter) for parameter in revised(view.experiment.parameters, changes)])
+    points = size(
+        [dimension(parameter) for parameter in revised(view.experiment.parameters, changes)]
+    )
     if view.experiment.algorithm.name == "grid" and points is not None:
-        return Change(Kind.BUDGET, "", "the grid has this many points", trials=points) if points != now else None
+        return (
+            Change(Kind.BUDGET, "", "the grid has this many points", trials=points)
+            if points != now
+            else None
+        )
     if trials == now:
         return None
     metric = view.experiment.objective.metric
@@ -374,7 +440,9 @@ def _budget(view: _View, changes: Sequence[Change]) -> Change | None:
 
 def revised(parameters: Sequence[Parameter], changes: Sequence[Change]) -> tuple[Parameter, ...]:
     """Return the search space after the changes."""
-    spaces = {change.parameter: change.space for change in changes if change.kind is not Kind.BUDGET}
+    spaces = {
+        change.parameter: change.space for change in changes if change.kind is not Kind.BUDGET
+    }
     kept = [(parameter, spaces.get(parameter.name, parameter)) for parameter in parameters]
     return tuple(space for _, space in kept if space is not None)
 

@@ -75,7 +75,11 @@ def duration(seconds: float) -> str:
 
 def left(result: Result, total: int | None) -> float | None:
     """Return about how many seconds a search still needs, by the mean of its trials; None where that is not known."""
-    took = [(trial.ended - trial.started).total_seconds() for trial in result.trials if trial.started and trial.ended]
+    took = [
+        (trial.ended - trial.started).total_seconds()
+        for trial in result.trials
+        if trial.started and trial.ended
+    ]
     finished = sum(trial.state.finished for trial in result.trials)
     running = sum(trial.state is TrialState.RUNNING for trial in result.trials)
     if total is None or not took or finished >= total:
@@ -88,9 +92,13 @@ def failures(result: Result) -> list[Failure]:
     found: dict[tuple[str, str], list[int]] = {}
     for trial in result.trials:
         if trial.state in FAILURES:
-            found.setdefault((trial.state.value, trial.reason or "no reason is known"), []).append(trial.number)
+            found.setdefault((trial.state.value, trial.reason or "no reason is known"), []).append(
+                trial.number
+            )
         elif trial.metrics.get(DIVERGED, 0) > 0:
-            reason = "the training became non-finite, so the scores are those of the untrained weights"
+            reason = (
+                "the training became non-finite, so the scores are those of the untrained weights"
+            )
             found.setdefault(("Diverged", reason), []).append(trial.number)
     groups = [Failure(kind, reason, tuple(numbers)) for (kind, reason), numbers in found.items()]
     return sorted(groups, key=lambda group: -len(group.numbers))
@@ -104,7 +112,15 @@ def table(result: Result) -> Table:
     parameters = list(dict.fromkeys(name for trial in result.trials for name in trial.parameters))
     metrics = _metrics(result)
     reasons = any(trial.reason for trial in result.trials)
-    headings = ("trial", "state", metrics[0], *parameters, *metrics[1:], "seconds", *(["reason"] if reasons else []))
+    headings = (
+        "trial",
+        "state",
+        metrics[0],
+        *parameters,
+        *metrics[1:],
+        "seconds",
+        *(["reason"] if reasons else []),
+    )
     rows = []
     for trial in result.trials:
         values = [_number(trial.metrics.get(name)) for name in metrics]
@@ -113,14 +129,20 @@ def table(result: Result) -> Table:
         rows.append((str(trial.number), trial.state.value, values[0], *chosen, *values[1:], took))
         rows[-1] += (trial.reason,) if reasons else ()
     best = result.best
-    where = next((i for i, trial in enumerate(result.trials) if best and trial.number == best.number), None)
+    where = next(
+        (i for i, trial in enumerate(result.trials) if best and trial.number == best.number), None
+    )
     words = tuple(any(not _is_number(row[i]) for row in rows) for i in range(len(headings)))
-    return Table(headings, tuple(rows), tuple(trial.number for trial in result.trials), words, where)
+    return Table(
+        headings, tuple(rows), tuple(trial.number for trial in result.trials), words, where
+    )
 
 
 def _metrics(result: Result) -> list[str]:
     """The metrics' names, the objective first, without those whose values repeat an earlier one's."""
-    names = dict.fromkeys([result.objective.metric, *(name for trial in result.trials for name in trial.metrics)])
+    names = dict.fromkeys(
+        [result.objective.metric, *(name for trial in result.trials for name in trial.metrics)]
+    )
     columns: dict[tuple[float | None, ...], str] = {}
     for name in names:
         columns.setdefault(tuple(trial.metrics.get(name) for trial in result.trials), name)

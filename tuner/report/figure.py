@@ -1,8 +1,9 @@
 """A plotly figure as plain data, and the pieces that several plots share.
 
-Figures are dicts in plotly's JSON schema (https://plotly.com/javascript/reference), which the page passes to plotly.js.
-They need no plotly in Python, which takes most of a second to import and validates each value. A test validates them.
-Colours of text and lines are set by the page, which knows whether it is light or dark (assets/page.js).
+Figures are dicts in plotly's JSON schema (https://plotly.com/javascript/reference), which the page
+passes to plotly.js. They need no plotly in Python, which takes most of a second to import and
+validates each value. A test validates them. Colours of text and lines are set by the page, which
+knows whether it is light or dark (assets/page.js).
 """
 
 from __future__ import annotations
@@ -15,12 +16,22 @@ from tuner.space import Categorical, Discrete, Double, Int, Parameter, Value
 
 Figure: TypeAlias = dict[str, Any]
 Axis: TypeAlias = dict[str, Any]
-BLUE, GREEN, AMBER, RED, VIOLET, GREY = "#4184e4", "#2da44e", "#c77c02", "#e5534b", "#986ee2", "#8b949e"
+BLUE, GREEN, AMBER, RED, VIOLET, GREY = (
+    "#4184e4",
+    "#2da44e",
+    "#c77c02",
+    "#e5534b",
+    "#986ee2",
+    "#8b949e",
+)
 PALETTE = (BLUE, AMBER, GREEN, VIOLET, RED, "#1f9e9e", "#c96198", GREY)
-SCALE = [[0.0, "#0d3b8c"], [0.35, "#4184e4"], [0.7, "#9ecbff"], [1.0, "#f2c46d"]]  # from good to bad
+# from good to bad
+SCALE = [[0.0, "#0d3b8c"], [0.35, "#4184e4"], [0.7, "#9ecbff"], [1.0, "#f2c46d"]]
 
 
-def figure(data: Sequence[dict[str, Any]], x: Axis, y: Axis, *, height: int = 340, **layout: Any) -> Figure:
+def figure(
+    data: Sequence[dict[str, Any]], x: Axis, y: Axis, *, height: int = 340, **layout: Any
+) -> Figure:
     """Return the figure of some traces; `layout` holds further settings of plotly's layout."""
     shown = sum(trace.get("showlegend", True) for trace in data) > 1
     settings = {
@@ -54,7 +65,11 @@ def parameter_axis(parameter: Parameter) -> Axis:
 
 def is_log(parameter: Parameter) -> bool:
     """Return whether the parameter is searched on a logarithmic scale."""
-    return isinstance(parameter, Double | Int) and parameter.distribution in LOG_SCALES and parameter.low > 0
+    return (
+        isinstance(parameter, Double | Int)
+        and parameter.distribution in LOG_SCALES
+        and parameter.low > 0
+    )
 
 
 def rounded(values: Iterable[float]) -> list[float]:
@@ -65,7 +80,11 @@ def rounded(values: Iterable[float]) -> list[float]:
 def shown(values: Iterable[Value]) -> list[Value]:
     """Return parameter values as a plot takes them: numbers rounded, choices as text."""
     return [
-        float(f"{value:.6g}") if isinstance(value, float) else escaped(value) if isinstance(value, str) else value
+        float(f"{value:.6g}")
+        if isinstance(value, float)
+        else escaped(value)
+        if isinstance(value, str)
+        else value
         for value in values
     ]
 
@@ -75,16 +94,36 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def markers(x: Sequence[Any], y: Sequence[float], name: str, colour: Any = BLUE, **settings: Any) -> dict[str, Any]:
+def markers(
+    x: Sequence[Any], y: Sequence[float], name: str, colour: Any = BLUE, **settings: Any
+) -> dict[str, Any]:
     """Return a trace of points."""
-    look = {"color": colour, "size": 7 if len(x) < 300 else 4, "opacity": 0.8} | settings.pop("marker", {})
-    return {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "name": name, "marker": look} | settings
+    look = {"color": colour, "size": 7 if len(x) < 300 else 4, "opacity": 0.8} | settings.pop(
+        "marker", {}
+    )
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(x),
+        "y": list(y),
+        "name": name,
+        "marker": look,
+    } | settings
 
 
-def line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str = GREEN, **settings: Any) -> dict[str, Any]:
+def line(
+    x: Sequence[Any], y: Sequence[Any], name: str, colour: str = GREEN, **settings: Any
+) -> dict[str, Any]:
     """Return a trace that joins points."""
     look = {"color": colour, "width": 2} | settings.pop("line", {})
-    return {"type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name, "line": look} | settings
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "name": name,
+        "line": look,
+    } | settings
 
 
 def band(
@@ -92,5 +131,11 @@ def band(
 ) -> dict[str, Any]:
     """Return a trace that fills the area between two curves."""
     outline = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)]}
-    look = {"fill": "toself", "fillcolor": colour, "opacity": 0.22, "line": {"width": 0}, "hoverinfo": "skip"}
+    look = {
+        "fill": "toself",
+        "fillcolor": colour,
+        "opacity": 0.22,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
     return {"type": "scatter", "mode": "lines", "name": name} | outline | look

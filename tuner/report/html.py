@@ -16,7 +16,8 @@ from tuner.report.data import Failure, Table
 from tuner.report.images import Thumbnail
 from tuner.report.plots import Drawn
 
-# No request can leave the page, whatever a value says. Only the scripts with these hashes run; plotly writes styles.
+# No request can leave the page, whatever a value says. Only the scripts with these hashes run;
+# plotly writes styles.
 POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
 FROM_SERVER = "; connect-src 'self'"  # a served page asks its server for newer content
 LONG = 14  # characters of a card's value that get a smaller font
@@ -103,7 +104,8 @@ def navigation(sections: Iterable[tuple[str, str]]) -> str:
 def facts(cards: Iterable[tuple[str, str]]) -> str:
     """Return (name, value) pairs as cards."""
     shown = "".join(
-        f"<div><span>{escape(name)}</span><b{_long(value)}>{escape(value)}</b></div>" for name, value in cards
+        f"<div><span>{escape(name)}</span><b{_long(value)}>{escape(value)}</b></div>"
+        for name, value in cards
     )
     return f'<div class="facts">{shown}</div>'
 
@@ -120,7 +122,11 @@ def best(text: str, command: str = "") -> str:
 def copy_button(command: str, label: str = "copy") -> str:
     """Return a button that copies a command line; nothing without one."""
     held = escape(command, quote=True)
-    return f'<button class="copy" data-command="{held}" title="{held}">{escape(label)}</button>' if command else ""
+    return (
+        f'<button class="copy" data-command="{held}" title="{held}">{escape(label)}</button>'
+        if command
+        else ""
+    )
 
 
 def progress(text: str, value: int, total: int | None) -> str:
@@ -233,7 +239,9 @@ def _winner(best: bool) -> str:
 
 def record(rows: Iterable[tuple[str, str]], manifest: str) -> str:
     """Return (name, value) pairs as a table, and the manifest to unfold."""
-    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
+    cells = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows
+    )
     shown = f"<details><summary>Manifest</summary><pre>{escape(manifest)}</pre></details>"
     return f'<div class="scroll"><table class="record"><tbody>{cells}</tbody></table></div>{shown}'
 
@@ -242,7 +250,9 @@ def bests(rows: Iterable[tuple[str, ...]]) -> str:
     """Return one row for each study: name, state, metric, its best, the parameters there, scored trials."""
     headings = ("study", "state", "metric", "best", "parameters", "scored trials")
     words = (True, True, True, False, True, False)
-    head = "".join(f"<th{_words(text)}>{escape(name)}</th>" for name, text in zip(headings, words, strict=True))
+    head = "".join(
+        f"<th{_words(text)}>{escape(name)}</th>" for name, text in zip(headings, words, strict=True)
+    )
     cells = "".join(f"<tr>{''.join(map(_cell, row, words))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table></div>'
 

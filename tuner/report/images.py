@@ -1,8 +1,9 @@
 """Images that trials wrote, as thumbnails in the page.
 
-A trial takes part by writing an image named as in SAMPLES into one of its directories, and one named as in REAL for
-real images. These files are untrusted: bytes and pixels are limited before anything is decoded, only PNG and JPEG are
-decoded, and the page gets pixels that are encoded again, never the file.
+A trial takes part by writing an image named as in SAMPLES into one of its directories, and one
+named as in REAL for real images. These files are untrusted: bytes and pixels are limited before
+anything is decoded, only PNG and JPEG are decoded, and the page gets pixels that are encoded again,
+never the file.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def thumbnail(data: bytes) -> Thumbnail | None:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with (
+            warnings.catch_warnings(),
+            Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image,
+        ):
             warnings.simplefilter("error")  # Pillow warns of decompression bombs
             if image.width * image.height > MAX_PIXELS:
                 return None

@@ -1,14 +1,15 @@
 """Which parameters matter: total-effect Sobol indices of a Gaussian process fitted to the trials.
 
-Chosen over Optuna's default (PED-ANOVA) and fANOVA because with 10 to 20 trials it ranks the right parameter first far
-more often (docs/gantune.md; python -m bench.importances). A parameter's index is the share of the variance of the
-objective over the whole search space that vanishes when the parameter is held, interactions included; so the indices
-may sum to more than 1.
+Chosen over Optuna's default (PED-ANOVA) and fANOVA because with 10 to 20 trials it ranks the right
+parameter first far more often (docs/gantune.md; python -m bench.importances). A parameter's index
+is the share of the variance of the objective over the whole search space that vanishes when the
+parameter is held, interactions included; so the indices may sum to more than 1.
 
-The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17), log-normal priors on
-the scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator (Saltelli et al. 2010, table 2f).
-scipy is imported where a model is fitted: it takes most of a second, which `gantune export` and a study with few
-trials do not need.
+The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17),
+log-normal priors on the scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator
+(Saltelli et al. 2010, table 2f).
+scipy is imported where a model is fitted: it takes most of a second, which `gantune export` and a
+study with few trials do not need.
 Shapes: N trials, P parameters, F features (a categorical of k choices has k), S samples.
 """
 
@@ -66,7 +67,9 @@ class Surface:
         self.log = bool(np.all(values > 0))
         y = np.log(values) if self.log else values
         self._centre, self._spread = float(y.mean()), float(y.std() or 1.0)
-        self.model = _Process(_features(parameters, units), np.asarray((y - self._centre) / self._spread))
+        self.model = _Process(
+            _features(parameters, units), np.asarray((y - self._centre) / self._spread)
+        )
 
     def mean(self, units: Array) -> Array:
         """[S, P] in the unit cube -> [S], the standardised objective (in its logarithm where `log`)."""
@@ -83,8 +86,9 @@ def fit(
 ) -> Surface | None:
     """Return the surface of an objective; None where nothing can be said.
 
-    That is with fewer than four points, when all values are equal, or when the model finds no trend. `values` are
-    finite; positive ones are taken in their logarithm, since a Fréchet distance or a loss spans decades.
+    That is with fewer than four points, when all values are equal, or when the model finds no
+    trend. `values` are finite; positive ones are taken in their logarithm, since a Fréchet distance
+    or a loss spans decades.
     """
     if len(values) < MIN_TRIALS or not parameters or np.ptp(values) == 0:
         return None
@@ -107,8 +111,9 @@ def total_effects(
 def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
     """Return the total effects, scaled to sum to 1, with bootstrap intervals; largest first.
 
-    Each repetition draws as many trials with replacement and fits the process to them (Efron 1979). Beyond REFIT
-    trials only the weights are fitted again, since the length scales hardly move and a fit costs N^3.
+    Each repetition draws as many trials with replacement and fits the process to them (Efron 1979).
+    Beyond REFIT trials only the weights are fitted again, since the length scales hardly move and a
+    fit costs N^3.
     """
     effects = _scaled(_effects(surface.parameters, surface.model, SAMPLES))
     random = np.random.default_rng(0)
@@ -116,12 +121,18 @@ def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
     drawn: dict[str, list[float]] = {name: [] for name in effects}
     for _ in range(repeats):
         rows = random.integers(0, size, size)
-        again = _Process(model.x[rows], model.y[rows], model.theta, iterations=15 if size <= REFIT else 0)
+        again = _Process(
+            model.x[rows], model.y[rows], model.theta, iterations=15 if size <= REFIT else 0
+        )
         for name, share in _scaled(_effects(surface.parameters, again, SAMPLES // 4)).items():
             drawn[name].append(share)
-    bounds = {name: np.quantile(each, [0.1, 0.9]) if each else [0.0, 1.0] for name, each in drawn.items()}
+    bounds = {
+        name: np.quantile(each, [0.1, 0.9]) if each else [0.0, 1.0] for name, each in drawn.items()
+    }
     return {
-        name: Interval(value, min(value, float(bounds[name][0])), max(value, float(bounds[name][1])))
+        name: Interval(
+            value, min(value, float(bounds[name][0])), max(value, float(bounds[name][1]))
+        )
         for name, value in effects.items()
     }
 
@@ -214,12 +225,17 @@ def _choices(parameter: Categorical | Discrete) -> Array:
 class _Process:
     """A Gaussian process: x [N, F], y [N] standardised."""
 
-    def __init__(self, x: Array, y: Array, start: Array | None = None, iterations: int = 60) -> None:
+    def __init__(
+        self, x: Array, y: Array, start: Array | None = None, iterations: int = 60
+    ) -> None:
         from scipy.linalg import cho_solve, cholesky
 
         self.x = x
         self.y = y
-        self._squares = ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1).reshape(x.shape[1], -1)  # [F, N N]
+        # [F, N N]
+        self._squares = (
+            ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1).reshape(x.shape[1], -1)
+        )
         if start is None:
             start = np.concatenate([np.full(x.shape[1], math.log(0.5)), [0.0, math.log(0.1)]])
         self.theta: Array = self._fitted(start, iterations) if iterations else start
@@ -230,9 +246,14 @@ class _Process:
     def _fitted(self, start: Array, iterations: int) -> Array:
         from scipy.optimize import minimize
 
-        bounds = [(math.log(0.02), math.log(50.0))] * self.x.shape[1] + [(-3.0, 3.0), (math.log(1e-4), math.log(2.0))]
+        bounds = [(math.log(0.02), math.log(50.0))] * self.x.shape[1] + [
+            (-3.0, 3.0),
+            (math.log(1e-4), math.log(2.0)),
+        ]
         options = {"maxiter": iterations}
-        found: Any = minimize(self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        found: Any = minimize(
+            self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
         return np.asarray(found.x)
 
     def mean(self, at: Array) -> Array:

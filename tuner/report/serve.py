@@ -1,7 +1,7 @@
 """Serves the page while a search runs, and keeps it up to date. Needs starlette and uvicorn (the `serve` extra).
 
-Two routes below a random token: the page, and its content if it is newer than what the browser has. A thread reads the
-studies and renders; requests only return what is ready.
+Two routes below a random token: the page, and its content if it is newer than what the browser has.
+A thread reads the studies and renders; requests only return what is ready.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 INTERVAL = 2.0  # seconds between two looks at the studies
-REST = 9.0  # the thread rests this many times as long as it worked, so that it takes a tenth of a core at most
+# the thread rests this many times as long as it worked, so that it takes a tenth of a core at most
+REST = 9.0
 ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 - to recognise them, not to listen there
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -86,7 +87,9 @@ def serve(live: Live, *, host: str, port: int, started: Callable[[str], None]) -
     token = secrets.token_urlsafe(16)
     app = application(live, token, host)
     try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         raise UnsupportedError(
             f"port {port} of {host} cannot be opened ({error.strerror}). Choose another one with --port or --host"
@@ -94,7 +97,9 @@ def serve(live: Live, *, host: str, port: int, started: Callable[[str], None]) -
     with listening, live:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listening.getsockname()[1]}/{token}/")
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -108,7 +113,11 @@ def application(live: Live, token: str, host: str) -> Starlette:
         from starlette.routing import Route
     except ImportError as error:
         raise _no_server() from error
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    headers = {
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
     def allowed(request: Request) -> bool:
         return secrets.compare_digest(str(request.path_params["token"]).encode(), token.encode())
@@ -123,12 +132,17 @@ def application(live: Live, token: str, host: str) -> Starlette:
         if not allowed(request):
             return PlainTextResponse("not found\n", 404)
         known = request.query_params.get("version") == str(live.version)
-        shape = {"version": live.version} | ({} if known else {"title": live.title, "body": live.body})
+        shape = {"version": live.version} | (
+            {} if known else {"title": live.title, "body": live.body}
+        )
         return JSONResponse(shape, headers=headers)
 
     hosts = ["*"] if host in ANY_HOST else sorted({*LOOPBACK, "[::1]", host, f"[{host}]"})
-    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)  # no DNS rebinding
-    return Starlette(routes=[Route("/{token}/", page), Route("/{token}/content", content)], middleware=[guard])
+    # no DNS rebinding
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    return Starlette(
+        routes=[Route("/{token}/", page), Route("/{token}/content", content)], middleware=[guard]
+    )
 
 
 def _no_server() -> UnsupportedError:

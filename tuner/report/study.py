@@ -13,7 +13,8 @@ from tuner.report.images import Thumbnail
 from tuner.report.importance import Interval, Surface
 from tuner.result import Result, Trial, TrialState
 
-Cut = tuple[int, float]  # (number of the report, from 1; the objective that a trial must reach by then)
+# (number of the report, from 1; the objective that a trial must reach by then)
+Cut = tuple[int, float]
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,19 @@ class Study:
     @cached_property
     def scored(self) -> list[tuple[Trial, float]]:
         """The trials that can be the best one, by number, with their objective: finished well, and finite."""
-        return [(t, value) for t in self.result.trials if (value := self.result.value(t)) is not None]
+        return [
+            (t, value) for t in self.result.trials if (value := self.result.value(t)) is not None
+        ]
 
     @cached_property
     def complete(self) -> list[tuple[Trial, float]]:
         """The scored trials that have a value for each parameter, with the objective that the model uses."""
         names = [parameter.name for parameter in self.experiment.parameters]
-        return [each for each in self.result.comparable if all(name in each[0].parameters for name in names)]
+        return [
+            each
+            for each in self.result.comparable
+            if all(name in each[0].parameters for name in names)
+        ]
 
     @property
     def caution(self) -> str:
@@ -74,7 +81,10 @@ class Study:
         """The model of the objective over the search space; None with too few trials or without a trend."""
         if len(self.complete) <= len(self.experiment.parameters):
             return None
-        points, values = [trial.parameters for trial, _ in self.complete], [value for _, value in self.complete]
+        points, values = (
+            [trial.parameters for trial, _ in self.complete],
+            [value for _, value in self.complete],
+        )
         with importance.one_thread():
             return importance.fit(self.experiment.parameters, points, values)
 

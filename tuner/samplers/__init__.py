@@ -3,13 +3,13 @@
     search = sampler(experiment, seed=7)
     proposal = search.propose(history)
 
-`ALGORITHMS` is the one table: the local engine, `gantune check`, the JSON Schema and docs/algorithms.md follow it. To
-add an algorithm, write one module with a factory and add one row.
+`ALGORITHMS` is the one table: the local engine, `gantune check`, the JSON Schema and
+docs/algorithms.md follow it. To add an algorithm, write one module with a factory and add one row.
 
-A proposal is a function of the seed, the trial's number and the history. No sampler keeps a state that cannot be
-rebuilt from these, so an interrupted search continues with the same proposals. No point is proposed twice, except by
-cmaes, and by pbt, whose trials continue earlier ones. To a model-based sampler, a failed trial counts as the worst
-value that was observed.
+A proposal is a function of the seed, the trial's number and the history. No sampler keeps a state
+that cannot be rebuilt from these, so an interrupted search continues with the same proposals. No
+point is proposed twice, except by cmaes, and by pbt, whose trials continue earlier ones. To a
+model-based sampler, a failed trial counts as the worst value that was observed.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ __all__ = [
     "sampler",
 ]
 
-SUBMITTED_SETTINGS = (FIRST_SETTING, EARLIER_SETTING)  # of any algorithm; `gantune submit` adds them for our service
-SEED_SETTING = "random_state"  # every algorithm takes it; the local engine reads the study's seed from it
+# of any algorithm; `gantune submit` adds them for our service
+SUBMITTED_SETTINGS = (FIRST_SETTING, EARLIER_SETTING)
+# every algorithm takes it; the local engine reads the study's seed from it
+SEED_SETTING = "random_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Algorithm:
 
     Attributes:
         settings: The names of the settings that it honours, in addition to `SEED_SETTING`.
-        factory: Makes the sampler. Raises UnsupportedError for a value of a setting that it does not honour.
+        factory: Makes the sampler. Raises UnsupportedError for a value of a setting that it does
+            not honour.
     """
 
     settings: tuple[str, ...]
@@ -70,11 +73,16 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "cmaes": Algorithm(("sigma", "restart_strategy"), model.cmaes),
     "sobol": Algorithm((), direct.sobol),
     "hyperband": Algorithm(("r_l", "eta", "resource_name"), direct.hyperband),
-    "pbt": Algorithm((pbt.DIRECTORY_SETTING, "n_population", "truncation_threshold", "resample_probability"), pbt.pbt),
+    "pbt": Algorithm(
+        (pbt.DIRECTORY_SETTING, "n_population", "truncation_threshold", "resample_probability"),
+        pbt.pbt,
+    ),
 }
 
 
-def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str, Any], float]] = ()) -> Sampler:
+def sampler(
+    experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str, Any], float]] = ()
+) -> Sampler:
     """Return the sampler of an Experiment.
 
     Args:
@@ -83,17 +91,23 @@ def sampler(experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str
         known: Points, in the sampler's coordinates, and values of an earlier study.
 
     Raises:
-        UnsupportedError: For an algorithm, or a setting, that is not available locally, and for a first trial outside
-            the search space.
+        UnsupportedError: For an algorithm, or a setting, that is not available locally, and for a
+            first trial outside the search space.
     """
     name = experiment.algorithm.name
-    settings = {key: value for key, value in experiment.algorithm.settings.items() if key != SEED_SETTING}
+    settings = {
+        key: value for key, value in experiment.algorithm.settings.items() if key != SEED_SETTING
+    }
     named, earlier = settings.pop(FIRST_SETTING, ""), settings.pop(EARLIER_SETTING, "")
     if (row := ALGORITHMS.get(name)) is None:
-        raise UnsupportedError(f"algorithm {name} does not run locally; these do: {', '.join(ALGORITHMS)}")
+        raise UnsupportedError(
+            f"algorithm {name} does not run locally; these do: {', '.join(ALGORITHMS)}"
+        )
     for setting in settings:
         if setting not in row.settings:
-            raise UnsupportedError(f"setting {setting} of {name} is not available locally: leave it out")
+            raise UnsupportedError(
+                f"setting {setting} of {name} is not available locally: leave it out"
+            )
     dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
     first = experiment.first_trials or (parse(named, dimensions) if named else ())
     known = [*known, *(parse_earlier(earlier, dimensions) if earlier else ())]

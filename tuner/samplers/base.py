@@ -19,7 +19,8 @@ class Search:
     Attributes:
         known: Points and values of an earlier study.
         first: The values of the first trials, which no sampler chooses (tuner.samplers.first).
-        parallel: parallelTrialCount. When trial k is proposed, only trials up to k - parallel may have been told.
+        parallel: parallelTrialCount. When trial k is proposed, only trials up to k - parallel may
+            have been told.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -48,7 +49,8 @@ class Past:
 class Proposal:
     """The next point, in the sampler's coordinates and as the trial receives it.
 
-    The coordinates are those that the values encode to, so that the point can be rebuilt from the values alone.
+    The coordinates are those that the values encode to, so that the point can be rebuilt from the
+    values alone.
     """
 
     point: dict[str, Any]
@@ -73,10 +75,14 @@ def derive_seed(seed: int, *parts: object) -> int:
 
 def proposal_of(dimensions: Sequence[Dimension], values: Mapping[str, Value]) -> Proposal:
     """Return the proposal of these values."""
-    return Proposal({each.name: each.encode(values[each.name]) for each in dimensions}, dict(values))
+    return Proposal(
+        {each.name: each.encode(values[each.name]) for each in dimensions}, dict(values)
+    )
 
 
-def unseen_point(dimensions: Sequence[Dimension], seen: set[tuple[Value, ...]], seed: int) -> dict[str, Value] | None:
+def unseen_point(
+    dimensions: Sequence[Dimension], seen: set[tuple[Value, ...]], seed: int
+) -> dict[str, Value] | None:
     """Return a random point that is not in `seen`, or None if a finite space has none left."""
     count, rng = size(dimensions), random.Random(seed)
     if count is None:

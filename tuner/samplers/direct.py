@@ -13,8 +13,10 @@ from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, un
 from tuner.samplers.transform import size
 from tuner.space import Value
 
-Draw: TypeAlias = Callable[[int, int, int, int], Sequence[float]]  # (seed, trial, attempt, count) -> quantiles
-DRAW_ATTEMPTS = 20  # draws that may repeat a point of a finite space, before an unseen one is picked
+# (seed, trial, attempt, count) -> quantiles
+Draw: TypeAlias = Callable[[int, int, int, int], Sequence[float]]
+# draws that may repeat a point of a finite space, before an unseen one is picked
+DRAW_ATTEMPTS = 20
 
 
 def uniform(search: Search) -> Sampler:
@@ -35,16 +37,26 @@ def hyperband(search: Search) -> Sampler:
 class Direct:
     """Draws each point by itself. `fixed` values are the same in every trial."""
 
-    def __init__(self, search: Search, draw: Draw, fixed: Mapping[str, Value] | None = None) -> None:
-        self.dimensions, self._seed, self._draw, self._fixed = search.dimensions, search.seed, draw, dict(fixed or {})
-        self._first = len(search.first)  # a sequence starts after them, so that it keeps its balance
+    def __init__(
+        self, search: Search, draw: Draw, fixed: Mapping[str, Value] | None = None
+    ) -> None:
+        self.dimensions, self._seed, self._draw, self._fixed = (
+            search.dimensions,
+            search.seed,
+            draw,
+            dict(fixed or {}),
+        )
+        # a sequence starts after them, so that it keeps its balance
+        self._first = len(search.first)
         self._free = tuple(each for each in search.dimensions if each.name not in self._fixed)
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
         """Return a point that is new in a finite space: one of a few draws, or else any unseen one."""
         finite, number = size(self._free), len(history) - self._first
         held = () if finite is None else history  # in an infinite space, no point comes twice
-        seen = {tuple(past.values[each.name] for each in self._free) for past in held if past.values}
+        seen = {
+            tuple(past.values[each.name] for each in self._free) for past in held if past.values
+        }
         for attempt in range(1 if finite is None else DRAW_ATTEMPTS):
             quantiles = self._draw(self._seed, number, attempt, len(self._free))
             values = {each.name: each.at(u) for each, u in zip(self._free, quantiles, strict=True)}
@@ -57,7 +69,8 @@ class Direct:
         everything = {**self._fixed, **values}
         point = {}
         for each in self.dimensions:
-            with contextlib.suppress(ValueError):  # a fixed value may lie outside the space, as Katib's resource may
+            # a fixed value may lie outside the space, as Katib's resource may
+            with contextlib.suppress(ValueError):
                 point[each.name] = each.encode(everything[each.name])
         return Proposal(point, {each.name: everything[each.name] for each in self.dimensions})
 
@@ -76,7 +89,8 @@ def draw_sobol(seed: int, number: int, attempt: int, count: int) -> Sequence[flo
 
     engine = qmc.Sobol(count, scramble=True, seed=derive_seed(seed, "sobol"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy warns that a number of points that is no power of 2 is unbalanced
+        # SciPy warns that a number of points that is no power of 2 is unbalanced
+        warnings.simplefilter("ignore")
         quantiles: list[float] = engine.random(number + 1)[-1].tolist()
     return quantiles
 

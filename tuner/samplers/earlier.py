@@ -1,8 +1,8 @@
 """The trials of an earlier study as a setting of the algorithm, for a warm start on a cluster.
 
-The setting is JSON: {"parameters": ["lr", "bs"], "trials": [["0.002", "64", 3.2], ...]}, each trial with the texts of
-its values and its objective. Our suggestion service gives them to the sampler first, as `gantune run --warm-start`
-does.
+The setting is JSON: {"parameters": ["lr", "bs"], "trials": [["0.002", "64", 3.2], ...]}, each trial
+with the texts of its values and its objective. Our suggestion service gives them to the sampler
+first, as `gantune run --warm-start` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tuner.samplers.transform import Dimension
 from tuner.space import Value, text
 
 EARLIER_SETTING = "earlier_trials"
-MOST_EARLIER = 200  # trials: Katib copies the setting into two objects, and etcd stores 1.5 MiB of each
+# trials: Katib copies the setting into two objects, and etcd stores 1.5 MiB of each
+MOST_EARLIER = 200
 LONGEST_EARLIER = 100_000  # characters
 Scored = tuple[Mapping[str, Value], float]  # the values of a trial, and its objective
 Known = tuple[Mapping[str, Any], float]  # a point in the sampler's coordinates, and its objective
@@ -50,7 +51,10 @@ def parse(written: str, dimensions: Sequence[Dimension]) -> list[Known]:
     """Return the trials of a setting that lie in the search space. Raises UnsupportedError if it cannot be read."""
     try:
         setting: Any = json.loads(written) if len(written) <= LONGEST_EARLIER else None
-        rows = [(dict(zip(setting["parameters"], row, strict=False)), float(row[-1])) for row in setting["trials"]]
+        rows = [
+            (dict(zip(setting["parameters"], row, strict=False)), float(row[-1]))
+            for row in setting["trials"]
+        ]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         raise UnsupportedError(
             f'setting {EARLIER_SETTING} must be {{"parameters": [...], "trials": [[values..., objective], ...]}} '

@@ -3,9 +3,9 @@
     annotations:
       gan-tuner/first-trials: '[{"lr": "2e-3", "bs": "64"}]'
 
-Every algorithm except cmaes learns from their results as from those of its own trials. The first of them is the
-baseline that a search is compared with (tuner.gain). Katib ignores the annotation. Our suggestion service receives the
-same text as the algorithm setting `first_trials`.
+Every algorithm except cmaes learns from their results as from those of its own trials. The first of
+them is the baseline that a search is compared with (tuner.gain). Katib ignores the annotation. Our
+suggestion service receives the same text as the algorithm setting `first_trials`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tuner.space import Value
 
 FIRST_ANNOTATION = "gan-tuner/first-trials"
 FIRST_SETTING = "first_trials"  # of an algorithm, for our suggestion service
-LONGEST_INTEGER = 18  # digits; a longer one becomes a float, since conversions of huge integers fail
+# digits; a longer one becomes a float, since conversions of huge integers fail
+LONGEST_INTEGER = 18
 LONGEST_JSON = 256 * 1024  # characters: the API server refuses annotations of more than 256 KiB
 Point = Mapping[str, Value]
 
@@ -47,18 +48,25 @@ def parse(text: str, dimensions: Sequence[Dimension]) -> tuple[Point, ...]:
         dimensions: The search space.
 
     Raises:
-        UnsupportedError: The text is not such a list, or a trial is outside the space or is listed twice.
+        UnsupportedError: The text is not such a list, or a trial is outside the space or is listed
+            twice.
     """
     try:
         listed = read_json(text)
     except ValueError as error:
-        raise UnsupportedError(f"the first trials must be a JSON list of objects: {error}") from error
+        raise UnsupportedError(
+            f"the first trials must be a JSON list of objects: {error}"
+        ) from error
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise UnsupportedError("the first trials must be a JSON list of objects, one for each trial")
+        raise UnsupportedError(
+            "the first trials must be a JSON list of objects, one for each trial"
+        )
     return checked(listed, dimensions)
 
 
-def checked(points: Iterable[Mapping[str, object]], dimensions: Sequence[Dimension]) -> tuple[Point, ...]:
+def checked(
+    points: Iterable[Mapping[str, object]], dimensions: Sequence[Dimension]
+) -> tuple[Point, ...]:
     """Return `points` with each value as the search space writes it. Raises UnsupportedError like `parse`."""
     found: dict[tuple[Value, ...], Point] = {}
     for number, values in enumerate(points):
@@ -76,7 +84,9 @@ def checked(points: Iterable[Mapping[str, object]], dimensions: Sequence[Dimensi
 def read_json(text: str) -> Any:
     """Return the value of a JSON text that a user wrote. Raises ValueError, also for a name that is listed twice."""
     if len(text) > LONGEST_JSON:
-        raise ValueError(f"it has {len(text)} characters, and Kubernetes allows {LONGEST_JSON}; shorten it")
+        raise ValueError(
+            f"it has {len(text)} characters, and Kubernetes allows {LONGEST_JSON}; shorten it"
+        )
     try:
         return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except RecursionError:
@@ -111,7 +121,9 @@ def to_text(points: Sequence[Point]) -> str:
 def _point(values: Mapping[str, object], dimensions: Sequence[Dimension]) -> Point:
     names = [each.name for each in dimensions]
     if unknown := [name for name in values if name not in names]:
-        raise ValueError(f"{clipped(unknown[0])} is not a parameter of the search space ({', '.join(names)})")
+        raise ValueError(
+            f"{clipped(unknown[0])} is not a parameter of the search space ({', '.join(names)})"
+        )
     if missing := [name for name in names if name not in values]:
         raise ValueError(f"it must name every parameter, and {', '.join(missing)} is missing")
     point: dict[str, Value] = {}

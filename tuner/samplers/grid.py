@@ -25,7 +25,9 @@ class Grid:
         self.dimensions = search.dimensions
         endless = [each.name for each in self.dimensions if each.values is None]
         if endless:
-            raise UnsupportedError(f"grid needs a step on every double, and {', '.join(endless)} has none")
+            raise UnsupportedError(
+                f"grid needs a step on every double, and {', '.join(endless)} has none"
+            )
         if (count := size(self.dimensions) or 0) > LARGEST_GRID:
             raise UnsupportedError(f"grid may have {LARGEST_GRID} points, has {count}: use random")
         self._order = list(range(count))

@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import UnsupportedError
-from tuner.samplers.base import Past, Proposal, Sampler, Search, derive_seed, proposal_of, unseen_point
+from tuner.samplers.base import (
+    Past,
+    Proposal,
+    Sampler,
+    Search,
+    derive_seed,
+    proposal_of,
+    unseen_point,
+)
 from tuner.samplers.transform import Coordinate, Dimension, size
 
 if TYPE_CHECKING:
@@ -27,20 +35,31 @@ GP_START_UP = 5  # random trials before the first model; measured in docs/search
 class Model:
     """An Optuna sampler on an in-memory study that holds exactly the history.
 
-    The study grows with the history. It is rebuilt when the penalty of failed trials changes, and after a duplicate was
-    replaced. A `replayed` sampler (CMA-ES) keeps a state between proposals. Its study is not rebuilt from results: all
-    its proposals are asked for again, and each failed trial keeps the penalty of its own time. A sampler whose time
-    grows with the cube of the number of trials receives at most `most` of them.
+    The study grows with the history. It is rebuilt when the penalty of failed trials changes, and
+    after a duplicate was replaced. A `replayed` sampler (CMA-ES) keeps a state between proposals.
+    Its study is not rebuilt from results: all its proposals are asked for again, and each failed
+    trial keeps the penalty of its own time. A sampler whose time grows with the cube of the number
+    of trials receives at most `most` of them.
     """
 
     def __init__(
-        self, search: Search, make: Callable[[int], BaseSampler], *, replayed: bool = False, most: int | None = None
+        self,
+        search: Search,
+        make: Callable[[int], BaseSampler],
+        *,
+        replayed: bool = False,
+        most: int | None = None,
     ) -> None:
         import optuna
         from optuna.study import StudyDirection
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.dimensions, self._seed, self._make, self._replayed = search.dimensions, search.seed, make, replayed
+        self.dimensions, self._seed, self._make, self._replayed = (
+            search.dimensions,
+            search.seed,
+            make,
+            replayed,
+        )
         self._direction = StudyDirection.MAXIMIZE if search.maximize else StudyDirection.MINIMIZE
         self._worst = min if search.maximize else max
         self._most = most
@@ -62,9 +81,12 @@ class Model:
             self._study = None  # its trials have other places
         self._update(kept)
         proposal = self._ask(len(history))
-        if not self._replayed and tuple(proposal.values.values()) in seen:  # a model repeats a corner of the space, too
+        # a model repeats a corner of the space, too
+        if not self._replayed and tuple(proposal.values.values()) in seen:
             self._study = None
-            unseen = unseen_point(self.dimensions, seen, derive_seed(self._seed, len(history), "unseen"))
+            unseen = unseen_point(
+                self.dimensions, seen, derive_seed(self._seed, len(history), "unseen")
+            )
             return proposal_of(self.dimensions, unseen) if unseen else None
         self._held.append(Past(proposal.point, proposal.values))
         return proposal
@@ -75,7 +97,9 @@ class Model:
         if self._most is None or len(told) <= self._most:
             return history
         half = self._most // 2
-        values = {number: value for number in told[:-half] if (value := history[number].value) is not None}
+        values = {
+            number: value for number in told[:-half] if (value := history[number].value) is not None
+        }
         best = sorted(values, key=lambda number: values[number], reverse=self._worst is min)
         chosen = {*told[-half:], *best[: self._most - half]}
         return [past for number, past in enumerate(history) if number in chosen or not past.told]
@@ -84,20 +108,24 @@ class Model:
         """Ask for a trial. Its point in the study is the proposal's, or else the given one."""
         assert self._study is not None  # noqa: S101
         self._study.sampler = self._make(derive_seed(self._seed, number))
-        if self._replayed:  # to find the search space from all trials again would take as long as all the rest
+        # to find the search space from all trials again would take as long as all the rest
+        if self._replayed:
             self._study.sampler._search_space = self._space  # type: ignore[attr-defined]
         asked = self._study.ask(self._distributions)
         values = {each.name: each.value(asked.params[each.name]) for each in self.dimensions}
         proposal = proposal_of(self.dimensions, values)
         for name, coordinate in (point or proposal.point).items():
-            if asked.params[name] != coordinate:  # the quantile of a rounded value, or what really ran
+            # the quantile of a rounded value, or what really ran
+            if asked.params[name] != coordinate:
                 known = self._distributions[name]
                 stored = known.to_internal_repr(coordinate)
                 self._study._storage.set_trial_param(asked._trial_id, name, stored, known)
         return proposal
 
     def _update(self, history: Sequence[Past]) -> None:
-        values = [past.value for past in history if past.value is not None] + [value for _, value in self._known]
+        values = [past.value for past in history if past.value is not None] + [
+            value for _, value in self._known
+        ]
         penalty = self._worst(values, default=None)
         failed = any(past.told and past.value is None for past in history)
         grown = all(old.values == new.values for old, new in zip(self._held, history, strict=False))
@@ -112,7 +140,9 @@ class Model:
     def _rebuild(self, history: Sequence[Past], penalty: float | None) -> None:
         import optuna
 
-        self._study = optuna.create_study(direction=self._direction, sampler=optuna.samplers.RandomSampler(0))
+        self._study = optuna.create_study(
+            direction=self._direction, sampler=optuna.samplers.RandomSampler(0)
+        )
         self._space = optuna.search_space.IntersectionSearchSpace()
         for coordinates, value in self._known:
             self._study.add_trial(self._trial(coordinates, value, told=True))
@@ -125,7 +155,11 @@ class Model:
             if not past.told:
                 self._study.add_trial(self._trial(past.point, None, told=False))
             else:
-                self._study.add_trial(self._trial(past.point, penalty if past.value is None else past.value, told=True))
+                self._study.add_trial(
+                    self._trial(
+                        past.point, penalty if past.value is None else past.value, told=True
+                    )
+                )
 
     def _replay(self, history: Sequence[Past]) -> None:
         """Ask for every trial again, each with what was told by then."""
@@ -158,8 +192,16 @@ class Model:
 
         if not coordinates:
             return create_trial(state=OptunaState.FAIL)
-        state = OptunaState.COMPLETE if value is not None else OptunaState.FAIL if told else OptunaState.RUNNING
-        return create_trial(state=state, params=dict(coordinates), distributions=self._distributions, value=value)
+        state = (
+            OptunaState.COMPLETE
+            if value is not None
+            else OptunaState.FAIL
+            if told
+            else OptunaState.RUNNING
+        )
+        return create_trial(
+            state=state, params=dict(coordinates), distributions=self._distributions, value=value
+        )
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
@@ -179,7 +221,8 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 def tpe(search: Search) -> Sampler:
     """Return Optuna's TPE with the settings of Katib's, which is hyperopt's.
 
-    hyperopt's `gamma` is a share of the square root of the number of trials, and it uses at most 25 trials.
+    hyperopt's `gamma` is a share of the square root of the number of trials, and it uses at most 25
+    trials.
     """
     from optuna.samplers import TPESampler
 
@@ -199,7 +242,12 @@ def multivariate_tpe(search: Search) -> Sampler:
     from optuna.samplers import TPESampler
 
     options = {key: int(value) for key, value in search.settings.items()}
-    return Model(search, lambda seed: _quietly(TPESampler, seed=seed, multivariate=True, constant_liar=True, **options))
+    return Model(
+        search,
+        lambda seed: _quietly(
+            TPESampler, seed=seed, multivariate=True, constant_liar=True, **options
+        ),
+    )
 
 
 def gaussian_process(search: Search) -> Sampler:
@@ -207,7 +255,11 @@ def gaussian_process(search: Search) -> Sampler:
     from optuna.samplers import GPSampler
 
     settings = search.settings
-    for setting, known in (("base_estimator", ("GP",)), ("acq_func", ("EI",)), ("acq_optimizer", ("auto", "lbfgs"))):
+    for setting, known in (
+        ("base_estimator", ("GP",)),
+        ("acq_func", ("EI",)),
+        ("acq_optimizer", ("auto", "lbfgs")),
+    ):
         if settings.get(setting, known[0]) not in known:
             raise UnsupportedError(
                 f"setting {setting}={settings[setting]} of bayesianoptimization is not available locally: "
@@ -216,7 +268,9 @@ def gaussian_process(search: Search) -> Sampler:
     start_up = max(int(settings.get("n_initial_points", GP_START_UP)), 1)
     return Model(
         search,
-        lambda seed: _quietly(GPSampler, seed=seed, n_startup_trials=start_up, warn_independent_sampling=False),
+        lambda seed: _quietly(
+            GPSampler, seed=seed, n_startup_trials=start_up, warn_independent_sampling=False
+        ),
         most=GP_TRIALS,
     )
 

@@ -1,17 +1,20 @@
 """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846) as Katib's pbt service runs it.
 
-The first `n_population` trials are random. Once as many trials have results, they make the next generation. The worst
-`truncation_threshold` of them are replaced by copies of the best, and the values of all others are perturbed: a number
-is multiplied by 0.8 or 1.2, and a choice moves to a neighbour; with `resample_probability`, a value is drawn anew with
-this probability instead. While a generation waits for results, further trials are made from the previous one. A
-failed trial is proposed again.
+The first `n_population` trials are random. Once as many trials have results, they make the next
+generation. The worst `truncation_threshold` of them are replaced by copies of the best, and the
+values of all others are perturbed: a number is multiplied by 0.8 or 1.2, and a choice moves to a
+neighbour; with `resample_probability`, a value is drawn anew with this probability instead. While a
+generation waits for results, further trials are made from the previous one. A failed trial is
+proposed again.
 
-Each trial but the first ones continues an earlier one, its parent: it starts with a copy of what the parent left in
-`suggestion_trial_dir` (tuner.engines.local.launcher). The parent is in the proposal's point.
+Each trial but the first ones continues an earlier one, its parent: it starts with a copy of what
+the parent left in `suggestion_trial_dir` (tuner.engines.local.launcher). The parent is in the
+proposal's point.
 
 Differences from Katib's service (pkg/suggestion/v1beta1/pbt/service.py, v0.19):
 
-- A trial that replaces one of the worst continues the best trial that it copies, as in the paper. Katib gives it the
+- A trial that replaces one of the worst continues the best trial that it copies, as in the paper.
+Katib gives it the
   values of the best and the checkpoint of the worst.
 - A generation is complete with `n_population` results. Katib waits for one more.
 - Doubles need no step, every value stays on its grid, and distributions are honoured.
@@ -30,7 +33,8 @@ from tuner.samplers.transform import Dimension, random_point
 from tuner.space import Categorical, Discrete, Value
 
 DIRECTORY_SETTING = "suggestion_trial_dir"
-PARENT, GENERATION = "pbt/parent", "pbt/generation"  # keys of a point; a parent is the number of a trial
+# keys of a point; a parent is the number of a trial
+PARENT, GENERATION = "pbt/parent", "pbt/generation"
 LARGEST_POPULATION = 10_000  # all of its first values are made at once
 _FACTORS = (0.8, 1.2)
 
@@ -100,7 +104,9 @@ class Population:
         found.point.update({GENERATION: job.generation, PARENT: job.parent})
         return found
 
-    def _next(self, state: _State, history: Sequence[Past], number: int, rng: random.Random) -> list[_Job]:
+    def _next(
+        self, state: _State, history: Sequence[Past], number: int, rng: random.Random
+    ) -> list[_Job]:
         """Return the next generation if the current one is complete, else one more trial."""
         missing = self._size - number
         if missing > 0:
@@ -113,14 +119,20 @@ class Population:
             return [self._random(rng)]
         return self._generation(state, history, count, rng)
 
-    def _generation(self, state: _State, history: Sequence[Past], count: int, rng: random.Random) -> list[_Job]:
+    def _generation(
+        self, state: _State, history: Sequence[Past], count: int, rng: random.Random
+    ) -> list[_Job]:
         """Return up to `count` trials that continue those of `state.previous`."""
         sign = 1 if self._search.maximize else -1
         scores = {number: sign * (history[number].value or 0.0) for number in state.previous}
-        low, high = (_quantile(sorted(scores.values()), q) for q in (self._threshold, 1 - self._threshold))
+        low, high = (
+            _quantile(sorted(scores.values()), q) for q in (self._threshold, 1 - self._threshold)
+        )
         worst = [number for number, score in scores.items() if score < low]
         others = [number for number in scores if number not in worst]
-        best = [number for number in others if scores[number] >= high] or [max(scores, key=scores.__getitem__)]
+        best = [number for number in others if scores[number] >= high] or [
+            max(scores, key=scores.__getitem__)
+        ]
         rng.shuffle(worst)
         rng.shuffle(others)
         worst = worst[: int(count * self._threshold)]
@@ -131,7 +143,10 @@ class Population:
             jobs.append(_Job(state.proposed[copied].values, generation, copied))
         for number in others[: count - len(worst)]:
             job = state.proposed[number]
-            values = {each.name: self._explored(each, job.values[each.name], rng) for each in self.dimensions}
+            values = {
+                each.name: self._explored(each, job.values[each.name], rng)
+                for each in self.dimensions
+            }
             jobs.append(_Job(values, job.generation + 1, number))
         return jobs
 
@@ -174,5 +189,7 @@ def _setting(search: Search, name: str, low: float, high: float, *, whole: bool 
         number = math.nan
     if not low <= number <= high or (whole and not number.is_integer()):
         kind = "whole number" if whole else "number"
-        raise UnsupportedError(f"pbt: {name} must be a {kind} from {low:g} to {high:g}, got {text[:40]!r}")
+        raise UnsupportedError(
+            f"pbt: {name} must be a {kind} from {low:g} to {high:g}, got {text[:40]!r}"
+        )
     return number

@@ -1,11 +1,13 @@
 """A Katib parameter as a sampler sees it, and back.
 
-A sampler works on coordinates: a choice, an index, a number, or a quantile. Model-based samplers know uniform and
-log-uniform numbers and choices. All other distributions (normal, logNormal, and a step or an int with any distribution
-except uniform) are sampled in the quantile u in [0, 1] and rounded to the grid, so every sampler honours them.
+A sampler works on coordinates: a choice, an index, a number, or a quantile. Model-based samplers
+know uniform and log-uniform numbers and choices. All other distributions (normal, logNormal, and a
+step or an int with any distribution except uniform) are sampled in the quantile u in [0, 1] and
+rounded to the grid, so every sampler honours them.
 
-Three defects of Katib's services do not occur: every value is in [min, max] (hyperopt does not truncate its normal
-distributions), the ends of a grid are as likely as its middle, and a grid is computed in decimal (there is no
+Three defects of Katib's services do not occur: every value is in [min, max] (hyperopt does not
+truncate its normal distributions), the ends of a grid are as likely as its middle, and a grid is
+computed in decimal (there is no
 0.30000000000000004, and no logUniform step at 0).
 """
 
@@ -60,7 +62,11 @@ class Steps(Sequence[float]):
     def __getitem__(self, index: int | slice) -> float | tuple[float, ...]:
         """Return the number, or the numbers, at a place."""
         places = range(self.length)[index]
-        return float(self.low + self.step * places) if isinstance(places, int) else tuple(self[p] for p in places)
+        return (
+            float(self.low + self.step * places)
+            if isinstance(places, int)
+            else tuple(self[p] for p in places)
+        )
 
     def __contains__(self, value: object) -> bool:
         """Return whether a number is one of these."""
@@ -108,7 +114,10 @@ class Dimension:
     def find(self, value: Value) -> Value:
         """Return a value as this dimension writes it. Raises ValueError, with the reason, if it is not in here."""
         if self.values is None:
-            number, (low, high) = _number(self.name, value), (self.parameter.low, self.parameter.high)  # type: ignore[union-attr]
+            number, (low, high) = (
+                _number(self.name, value),
+                (self.parameter.low, self.parameter.high),
+            )  # type: ignore[union-attr]
             if not low <= number <= high:
                 raise ValueError(f"{_assigned(self.name, value)} is not in [{low:g}, {high:g}]")
             return number
@@ -122,9 +131,13 @@ class Dimension:
                 number = _whole(value, number)
             equal = [number] if number in self.values else []
         if len(equal) > 1:
-            raise ValueError(f"{_assigned(self.name, value)} equals several values: write one of {_listed(equal)}")
+            raise ValueError(
+                f"{_assigned(self.name, value)} equals several values: write one of {_listed(equal)}"
+            )
         if not equal:
-            raise ValueError(f"{_assigned(self.name, value)} is not one of its values: {_listed(self.values)}")
+            raise ValueError(
+                f"{_assigned(self.name, value)} is not one of its values: {_listed(self.values)}"
+            )
         return equal[0]
 
     def encode(self, value: Value) -> Any:
@@ -150,7 +163,9 @@ def dimension(parameter: Parameter) -> Dimension:
     if isinstance(parameter, Categorical):
         return Dimension(parameter, tuple(dict.fromkeys(parameter.choices)), Coordinate.CHOICE)
     if isinstance(parameter, Discrete):
-        return Dimension(parameter, tuple(sorted(dict.fromkeys(parameter.choices), key=float)), Coordinate.INDEX)
+        return Dimension(
+            parameter, tuple(sorted(dict.fromkeys(parameter.choices), key=float)), Coordinate.INDEX
+        )
     values = _grid(parameter)
     if _by_quantile(parameter):
         return Dimension(parameter, values, Coordinate.QUANTILE)
@@ -196,8 +211,9 @@ def index(dimensions: Sequence[Dimension], values: Mapping[str, Value]) -> int:
 def _shortened(parameter: Parameter, number: float) -> float:
     """Return a number to a millionth of its range, on the parameter's scale.
 
-    The last digits of a model's proposal differ between processors and builds of numerical libraries. Without them, the
-    same search gives the same values on any machine, and they are easier to read.
+    The last digits of a model's proposal differ between processors and builds of numerical
+    libraries. Without them, the same search gives the same values on any machine, and they are
+    easier to read.
     """
     low, high = float(parameter.low), float(parameter.high)  # type: ignore[union-attr]
     log = parameter.distribution in (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)  # type: ignore[union-attr]
@@ -310,7 +326,9 @@ def _rank(parameter: Parameter, number: float) -> float:
     return min(max((bell.cdf(number) - below) / (above - below), 0.0), 1.0)
 
 
-def _bell(parameter: Double | Int, low: float, high: float, log: bool) -> tuple[NormalDist, float, float]:
+def _bell(
+    parameter: Double | Int, low: float, high: float, log: bool
+) -> tuple[NormalDist, float, float]:
     ends = (float(parameter.low), float(parameter.high))
     first, last = map(math.log, ends) if log else ends
     bell = NormalDist((first + last) / 2, max((last - first) / 6, 1e-300))

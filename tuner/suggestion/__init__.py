@@ -2,8 +2,8 @@
 
     python -m tuner.suggestion --port 6789
 
-Each request holds the Experiment and its trials, so a reply is a function of the request: the service can be killed at
-any time. It has no access to Kubernetes.
+Each request holds the Experiment and its trials, so a reply is a function of the request: the
+service can be killed at any time. It has no access to Kubernetes.
 
     server     gRPC, the health check, errors
     service    request -> reply

@@ -16,12 +16,21 @@ GRACE = 5.0  # seconds for running requests after SIGTERM
 
 def main() -> int:
     """Serve; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m tuner.suggestion", description="A suggestion service for Katib 0.19.")
-    parser.add_argument("--port", type=int, default=GRPC_PORT, help=f"Listen on this port. The default is {GRPC_PORT}.")
+    parser = argparse.ArgumentParser(
+        "python -m tuner.suggestion", description="A suggestion service for Katib 0.19."
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=GRPC_PORT,
+        help=f"Listen on this port. The default is {GRPC_PORT}.",
+    )
     port = parser.parse_args().port
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Blocked before gRPC starts its threads, which inherit this: a signal that another thread receives would not wake
-    # a main thread that waits for an event.
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    # Blocked before gRPC starts its threads, which inherit this: a signal that another thread
+    # receives would not wake a main thread that waits for an event.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         server = Server(port)

@@ -1,11 +1,13 @@
 """The trials of a search by number, and what a sampler is told about them when.
 
-Trial k is told the trials up to k - parallelTrialCount, as in the local engine; those that have not finished yet count
-as running. So both engines give the same points if trials finish in the order of their numbers.
+Trial k is told the trials up to k - parallelTrialCount, as in the local engine; those that have not
+finished yet count as running. So both engines give the same points if trials finish in the order of
+their numbers.
 
-Katib does not send every trial: one without metrics is left out, and a new one may not be listed yet. Such a trial
-counts as one without a value. Its point is remembered by the process, or found by its fingerprint in a small space, or
-else proposed again from the earlier trials, which gives the same point if these finished in order.
+Katib does not send every trial: one without metrics is left out, and a new one may not be listed
+yet. Such a trial counts as one without a value. Its point is remembered by the process, or found by
+its fingerprint in a small space, or else proposed again from the earlier trials, which gives the
+same point if these finished in order.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from tuner.space import Value, text
 from tuner.suggestion.identity import Identity, mark_of
 from tuner.suggestion.request import MOST_TRIALS, Record, decoded
 
-PROPOSED_AGAIN = 32  # missing trials of one request whose points are computed again; each may take a second
-SMALL = 20_000  # points of a space that are all compared with a fingerprint, which takes half a second
+# missing trials of one request whose points are computed again; each may take a second
+PROPOSED_AGAIN = 32
+# points of a space that are all compared with a fingerprint, which takes half a second
+SMALL = 20_000
 MOST_SEARCHES = 8  # that one process remembers; Katib starts one process for each Experiment
 Values = Mapping[str, Value]
 
@@ -64,20 +68,31 @@ class History:
 
     def __init__(self, dimensions: Sequence[Dimension], parallel: int, memory: Memory) -> None:
         self._dimensions, self._parallel, self._memory = dimensions, parallel, memory
-        self._trials: list[tuple[Past, bool, float | None]] = []  # the trial before it is told, finished, value
-        self._small: dict[str, Values] | None = None  # every point of a small space by its fingerprint
+        # the trial before it is told, finished, value
+        self._trials: list[tuple[Past, bool, float | None]] = []
+        # every point of a small space by its fingerprint
+        self._small: dict[str, Values] | None = None
 
     def __len__(self) -> int:
         return len(self._trials)
 
-    def fill(self, numbered: Mapping[int, Record], identity: Identity, count: int, sampler: Sampler) -> None:
+    def fill(
+        self, numbered: Mapping[int, Record], identity: Identity, count: int, sampler: Sampler
+    ) -> None:
         """Add trials 0 to `count` - 1. Raises BadRequest for one that is outside the search space."""
         known = {number: decoded(record, self._dimensions) for number, record in numbered.items()}
         for number in range(count):
             points = self._memory.points
-            if number in points and identity.mark(number) not in (None, mark_of(texts_of(points[number]))):
+            if number in points and identity.mark(number) not in (
+                None,
+                mark_of(texts_of(points[number])),
+            ):
                 del points[number]  # of a reply that Katib did not keep
-        missing = [number for number in range(count) if number not in known and number not in self._memory.points]
+        missing = [
+            number
+            for number in range(count)
+            if number not in known and number not in self._memory.points
+        ]
         again = set(missing[-PROPOSED_AGAIN:])
         for number in range(count):
             record = numbered.get(number)
@@ -85,16 +100,24 @@ class History:
                 self._add(known[number], record.finished, record.value)
             elif number in self._memory.points:
                 self._add(self._memory.points[number], True, None)
-            elif (found := self._recovered(number, identity.mark(number), sampler, number in again)) is not None:
+            elif (
+                found := self._recovered(number, identity.mark(number), sampler, number in again)
+            ) is not None:
                 self._add(found, True, None)
             else:
                 self._trials.append((Past({}, {}, told=True), True, None))
 
-    def _recovered(self, number: int, mark: str | None, sampler: Sampler, again: bool) -> Values | None:
+    def _recovered(
+        self, number: int, mark: str | None, sampler: Sampler, again: bool
+    ) -> Values | None:
         """Return the point of a missing trial: the one in a small space that has its fingerprint, or a proposal."""
         if mark is not None and self._small is None:
             count = size(self._dimensions)
-            every = (point(self._dimensions, index) for index in range(count or 0)) if count and count <= SMALL else ()
+            every = (
+                (point(self._dimensions, index) for index in range(count or 0))
+                if count and count <= SMALL
+                else ()
+            )
             self._small = {mark_of(texts_of(values)): values for values in every}
         if mark is not None and self._small and mark in self._small:
             return self._small[mark]
@@ -105,8 +128,8 @@ class History:
     def propose(self, sampler: Sampler) -> Values | None:
         """Return the point of the next trial and add it, or return None if the space has no points left.
 
-        A point that was proposed before from the same trials is not computed again, so that a request that takes too
-        long makes progress when Katib repeats it.
+        A point that was proposed before from the same trials is not computed again, so that a
+        request that takes too long makes progress when Katib repeats it.
         """
         number = len(self._trials)
         told = self.told(number)
@@ -137,7 +160,8 @@ class History:
     def _without_value(self) -> Values | None:
         """Return a point whose trials all finished without a value, the one that has the fewest of them.
 
-        Katib asks for more trials than maxTrialCount if trials have no metrics, so every point may have been proposed.
+        Katib asks for more trials than maxTrialCount if trials have no metrics, so every point may
+        have been proposed.
         """
         counts: dict[tuple[Value, ...], int] = {}
         done = set()

@@ -17,17 +17,31 @@ from tuner.errors import GantuneError, ManifestError
 from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
 from tuner.result import Goal, Objective
 from tuner.samplers import ALGORITHMS
-from tuner.samplers.labels import ISSUED_SETTING, LONGEST_NUMBER, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
+from tuner.samplers.labels import (
+    ISSUED_SETTING,
+    LONGEST_NUMBER,
+    NUMBER_LABEL,
+    SEARCH_LABEL,
+    SEARCH_SETTING,
+)
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
-SERVED = tuple(name for name in ALGORITHMS if name not in ("hyperband", "pbt"))  # they need the local engine
+# they need the local engine
+SERVED = tuple(name for name in ALGORITHMS if name not in ("hyperband", "pbt"))
 KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies, which no rule knows
 MOST_TRIALS = 10_000  # in one request
 MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request
 _RULES = (*spec.RULES, *space.RULES, *settings.RULES)
-_NOT_SENT = ("name", "objective", "metric-strategy", "resume-policy", "failed-above-max", "parallel-above-max")
+_NOT_SENT = (
+    "name",
+    "objective",
+    "metric-strategy",
+    "resume-policy",
+    "failed-above-max",
+    "parallel-above-max",
+)
 _FINISHED = ("SUCCEEDED", "KILLED", "FAILED", "METRICSUNAVAILABLE", "EARLYSTOPPED")
 _SCORED = ("SUCCEEDED", "EARLYSTOPPED")
 
@@ -62,7 +76,8 @@ def experiment_of(message: Any) -> Experiment:
     objective, given = message.spec.objective, message.spec.algorithm.algorithm_settings
     try:
         parameters = tuple(
-            parameter(item, ("spec", "parameters", i)) for i, item in enumerate(document["spec"]["parameters"])
+            parameter(item, ("spec", "parameters", i))
+            for i, item in enumerate(document["spec"]["parameters"])
         )
     except ManifestError as error:
         raise BadRequest(error.message) from error
@@ -81,7 +96,12 @@ def experiment_of(message: Any) -> Experiment:
 
 
 def _goal(objective: Any) -> Goal:
-    name = type(objective).DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[objective.type].name
+    name = (
+        type(objective)
+        .DESCRIPTOR.fields_by_name["type"]
+        .enum_type.values_by_number[objective.type]
+        .name
+    )
     if name not in ("MINIMIZE", "MAXIMIZE"):
         raise BadRequest("the type of the objective must be minimize or maximize")
     return Goal.MINIMIZE if name == "MINIMIZE" else Goal.MAXIMIZE
@@ -94,7 +114,8 @@ def _document(message: Any) -> dict[str, Any]:
         "algorithm": {
             "algorithmName": sent.algorithm.algorithm_name,
             "algorithmSettings": [
-                {"name": setting.name, "value": setting.value} for setting in sent.algorithm.algorithm_settings
+                {"name": setting.name, "value": setting.value}
+                for setting in sent.algorithm.algorithm_settings
             ],
         },
         "parallelTrialCount": sent.parallel_trial_count or 1,
@@ -111,15 +132,26 @@ def _parameter(message: Any) -> dict[str, Any]:
     kind = kinds[message.parameter_type].name if message.parameter_type in kinds else "UNKNOWN_TYPE"
     names = type(sent).DESCRIPTOR.fields_by_name["distribution"].enum_type.values_by_number
     distribution = names[sent.distribution].name if sent.distribution in names else ""
-    feasible: dict[str, Any] = {key: text for key in ("min", "max", "step") if (text := getattr(sent, key))}
+    feasible: dict[str, Any] = {
+        key: text for key in ("min", "max", "step") if (text := getattr(sent, key))
+    }
     if sent.list:
         feasible["list"] = list(sent.list)
     if distribution and kind in ("DOUBLE", "INT"):
         feasible["distribution"] = _DISTRIBUTIONS.get(distribution, "uniform")
-    return {"name": message.name, "parameterType": kind.removesuffix("_TYPE").lower(), "feasibleSpace": feasible}
+    return {
+        "name": message.name,
+        "parameterType": kind.removesuffix("_TYPE").lower(),
+        "feasibleSpace": feasible,
+    }
 
 
-_DISTRIBUTIONS = {"UNIFORM": "uniform", "LOG_UNIFORM": "logUniform", "NORMAL": "normal", "LOG_NORMAL": "logNormal"}
+_DISTRIBUTIONS = {
+    "UNIFORM": "uniform",
+    "LOG_UNIFORM": "logUniform",
+    "NORMAL": "normal",
+    "LOG_NORMAL": "logNormal",
+}
 
 
 def _check(document: dict[str, Any]) -> None:
@@ -139,15 +171,23 @@ _MORE = "start a new one that is warm-started from it"
 
 def counts_of(message: Any) -> tuple[int, int]:
     """Return how many suggestions a request asks for, and how many were stored before."""
-    count, total, trials = message.current_request_number, message.total_request_number, len(message.trials)
+    count, total, trials = (
+        message.current_request_number,
+        message.total_request_number,
+        len(message.trials),
+    )
     if not 1 <= count <= MOST_PARALLEL:
         raise BadRequest(f"current_request_number must be from 1 to {MOST_PARALLEL}, got {count}")
     if total < count:
-        raise BadRequest(f"total_request_number must be at least current_request_number {count}, got {total}")
+        raise BadRequest(
+            f"total_request_number must be at least current_request_number {count}, got {total}"
+        )
     algorithm = message.experiment.spec.algorithm.algorithm_name
     most = MOST_CMAES if algorithm == "cmaes" else MOST_TRIALS
     if max(total, trials) > most:
-        raise BadRequest(f"a search with {algorithm} may have {most} trials, got {max(total, trials)}; {_MORE}")
+        raise BadRequest(
+            f"a search with {algorithm} may have {most} trials, got {max(total, trials)}; {_MORE}"
+        )
     return count, total - count
 
 
@@ -159,11 +199,20 @@ def records_of(messages: Iterable[Any], experiment: Experiment) -> list[Record]:
 
 def _record(message: Any, experiment: Experiment) -> Record:
     names = type(message.status).DESCRIPTOR.fields_by_name["condition"].enum_type.values_by_number
-    condition = names[message.status.condition].name if message.status.condition in names else "UNKNOWN"
+    condition = (
+        names[message.status.condition].name if message.status.condition in names else "UNKNOWN"
+    )
     value = None
     if condition in _SCORED:
         metric = experiment.objective.metric
-        value = next((_finite(one.value) for one in message.status.observation.metrics if one.name == metric), None)
+        value = next(
+            (
+                _finite(one.value)
+                for one in message.status.observation.metrics
+                if one.name == metric
+            ),
+            None,
+        )
     labels = message.spec.labels
     number = labels.get(NUMBER_LABEL, "")
     return Record(
@@ -171,7 +220,9 @@ def _record(message: Any, experiment: Experiment) -> Record:
         texts={one.name: one.value for one in message.spec.parameter_assignments.assignments},
         finished=condition in _FINISHED,
         value=value,
-        number=int(number) if number.isascii() and number.isdigit() and len(number) < LONGEST_NUMBER else None,
+        number=int(number)
+        if number.isascii() and number.isdigit() and len(number) < LONGEST_NUMBER
+        else None,
         search=labels.get(SEARCH_LABEL, ""),
         started=message.status.start_time,
     )
@@ -190,7 +241,9 @@ def decoded(record: Record, dimensions: Iterable[Dimension]) -> dict[str, Value]
     values: dict[str, Value] = {}
     for each in dimensions:
         if (written := record.texts.get(each.name)) is None:
-            raise BadRequest(f"trial {record.name[:60]} has no value for parameter {each.name}; {_CHANGED}")
+            raise BadRequest(
+                f"trial {record.name[:60]} has no value for parameter {each.name}; {_CHANGED}"
+            )
         try:
             values[each.name] = each.find(written)
         except (ValueError, OverflowError) as error:

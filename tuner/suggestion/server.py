@@ -1,6 +1,7 @@
 """The gRPC server: api.v1.beta1.Suggestion and grpc.health.v1.Health.
 
-Messages are parsed in the handlers, so that a malformed one gets an answer with a reason. The health messages are a
+Messages are parsed in the handlers, so that a malformed one gets an answer with a reason. The
+health messages are a
 number each: the package that holds them needs a newer protobuf than Katib's messages allow.
 """
 
@@ -36,10 +37,15 @@ class Server:
         self._service = Suggestions()
         self._server = grpc.server(
             ThreadPoolExecutor(HANDLERS, "handler"),
-            options=[("grpc.max_receive_message_length", LARGEST_REQUEST), ("grpc.so_reuseport", 0)],
+            options=[
+                ("grpc.max_receive_message_length", LARGEST_REQUEST),
+                ("grpc.so_reuseport", 0),
+            ],
         )
         methods = {"GetSuggestions": self._suggest, "ValidateAlgorithmSettings": self._validate}
-        self._serve(SUGGESTION_SERVICE, {name: _answering(name, method) for name, method in methods.items()})
+        self._serve(
+            SUGGESTION_SERVICE, {name: _answering(name, method) for name, method in methods.items()}
+        )
         self._serve("grpc.health.v1.Health", {"Check": lambda request, context: SERVING})
         self.port = self._server.add_insecure_port(f"{host}:{port}")
         self._server.start()
@@ -53,8 +59,12 @@ class Server:
         self._server.stop(grace).wait()
 
     def _serve(self, service: str, handlers: dict[str, Handler]) -> None:
-        methods = {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, methods),)
+        )
 
     def _suggest(self, data: bytes, context: Any) -> bytes:
         request = api.GetSuggestionsRequest.FromString(data)
@@ -65,7 +75,10 @@ class Server:
             request.experiment.name,
             len(reply.suggestions),
             request.experiment.spec.algorithm.algorithm_name,
-            *(next(iter(labels.values())) for _, labels in (reply.suggestions[0], reply.suggestions[-1])),
+            *(
+                next(iter(labels.values()))
+                for _, labels in (reply.suggestions[0], reply.suggestions[-1])
+            ),
             len(request.trials),
             time.monotonic() - started,
         )
@@ -98,14 +111,20 @@ def _answering(name: str, method: Handler) -> Handler:
         try:
             return method(data, context)
         except DecodeError as error:
-            code, message = grpc.StatusCode.INVALID_ARGUMENT, f"the request is not a message of {name}: {error}"
+            code, message = (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the request is not a message of {name}: {error}",
+            )
         except Exhausted as error:
             code, message = grpc.StatusCode.FAILED_PRECONDITION, str(error)
         except GantuneError as error:
             code, message = grpc.StatusCode.INVALID_ARGUMENT, str(error)
         except Exception as error:
             log.exception("%s failed", name)
-            code, message = grpc.StatusCode.INTERNAL, f"{name} failed: {type(error).__name__}: {error}"
+            code, message = (
+                grpc.StatusCode.INTERNAL,
+                f"{name} failed: {type(error).__name__}: {error}",
+            )
         message = " ".join(message.split())
         log.warning("%s: %s: %s", name, code.name, json.dumps(message))
         context.abort(code, message)

@@ -62,15 +62,24 @@ class Suggestions:
         identity = Identity.of(experiment, records, stored)
         numbered = identity.numbered(records, stored)
         algorithm = sampler(_plain(experiment), identity.seed)
-        history = History(algorithm.dimensions, experiment.parallel_trials, self._memories.of(identity.search))
-        history.fill(numbered, identity, max(stored, identity.count, max(numbered, default=-1) + 1), algorithm)
+        history = History(
+            algorithm.dimensions, experiment.parallel_trials, self._memories.of(identity.search)
+        )
+        history.fill(
+            numbered,
+            identity,
+            max(stored, identity.count, max(numbered, default=-1) + 1),
+            algorithm,
+        )
         suggestions: list[tuple[Assigned, dict[str, str]]] = []
         for _ in range(count):
             if not wanted():
                 raise BadRequest("the request was cancelled before it was answered")
             number = len(history)
             if (values := history.propose(algorithm)) is None:
-                raise Exhausted(f"all {number} points of the search space were proposed; set maxTrialCount to {number}")
+                raise Exhausted(
+                    f"all {number} points of the search space were proposed; set maxTrialCount to {number}"
+                )
             labels = {NUMBER_LABEL: str(number), SEARCH_LABEL: identity.search}
             suggestions.append((texts_of(values), labels))
         return Reply(tuple(suggestions), identity.settings([texts for texts, _ in suggestions]))
@@ -78,5 +87,9 @@ class Suggestions:
 
 def _plain(experiment: Experiment) -> Experiment:
     """Return the Experiment without the settings that no sampler knows."""
-    settings = {name: value for name, value in experiment.algorithm.settings.items() if name not in KEPT_SETTINGS}
+    settings = {
+        name: value
+        for name, value in experiment.algorithm.settings.items()
+        if name not in KEPT_SETTINGS
+    }
     return replace(experiment, algorithm=replace(experiment.algorithm, settings=settings))

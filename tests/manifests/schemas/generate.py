@@ -2,9 +2,10 @@
 
     python tests/manifests/schemas/generate.py      # needs Go: 105 MB of modules for six versions, seconds
 
-The usual public collection of schemas for kubeconform is a Git repository of several GiB, looked up over the network at
-each run. The Go module k8s.io/kubernetes holds the source of the same for each release, and 100 KiB a version is all
-that is used of it here. Strict: an unknown key is an error, as with `kubectl apply --validate=strict`.
+The usual public collection of schemas for kubeconform is a Git repository of several GiB, looked up
+over the network at each run. The Go module k8s.io/kubernetes holds the source of the same for each
+release, and 100 KiB a version is all that is used of it here. Strict: an unknown key is an error,
+as with `kubectl apply --validate=strict`.
 """
 
 import json
@@ -21,17 +22,25 @@ KINDS = {
     "rbac": ["Role", "RoleBinding"],
     "resource": ["ResourceClaimTemplate"],  # v1: since 1.34
 }
-PREFIX = {"": "core", "batch": "batch", "networking": "networking", "rbac": "rbac", "resource": "resource"}
+PREFIX = {
+    "": "core",
+    "batch": "batch",
+    "networking": "networking",
+    "rbac": "rbac",
+    "resource": "resource",
+}
 HERE = Path(__file__).parent
 
 
 def swagger(version: str) -> dict[str, Any]:
     """The definitions of one release, from the Go module k8s.io/kubernetes."""
     command = ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"]
-    folder = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["Dir"]
-    definitions: dict[str, Any] = json.loads((Path(folder) / "api/openapi-spec/swagger.json").read_text())[
-        "definitions"
+    folder = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[
+        "Dir"
     ]
+    definitions: dict[str, Any] = json.loads(
+        (Path(folder) / "api/openapi-spec/swagger.json").read_text()
+    )["definitions"]
     return definitions
 
 
@@ -42,7 +51,9 @@ def strict(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     out = {
-        key: {name: strict(child) for name, child in value.items()} if key == "properties" else strict(value)
+        key: {name: strict(child) for name, child in value.items()}
+        if key == "properties"
+        else strict(value)
         for key, value in node.items()
         if key in ("properties", "description") or not key.startswith("x-")
         if key not in ("description", "default", "format")
@@ -63,7 +74,9 @@ def closure(definitions: dict[str, Any], roots: list[str]) -> dict[str, Any]:
         if name in found:
             continue
         found[name] = strict(definitions[name])
-        stack += [part.split('"')[0] for part in json.dumps(found[name]).split("#/definitions/")[1:]]
+        stack += [
+            part.split('"')[0] for part in json.dumps(found[name]).split("#/definitions/")[1:]
+        ]
     quantity = "io.k8s.apimachinery.pkg.api.resource.Quantity"
     if quantity in found:
         found[quantity] = {"type": ["string", "number"]}
@@ -89,7 +102,9 @@ def write(version: str) -> None:
             "apiVersion": {"const": f"{group}/v1" if group else "v1"},
             "kind": {"const": name.rsplit(".", 1)[1]},
         }
-        found[name]["required"] = sorted({*found[name].get("required", []), "apiVersion", "kind", "metadata"})
+        found[name]["required"] = sorted(
+            {*found[name].get("required", []), "apiVersion", "kind", "metadata"}
+        )
         target = HERE / version.rsplit(".", 1)[0] / f"{file.lower()}.json"
         target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps({"$ref": f"definitions.json#/definitions/{name}"}) + "\n")

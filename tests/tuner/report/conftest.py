@@ -13,13 +13,17 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A running browser; tests are skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'gan-tuner[dev]'")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install 'gan-tuner[dev]'"
+    )
     if not CHROMIUM:
         pytest.skip("needs Chromium: apt-get install chromium, or set CHROMIUM to a browser")
     with sync_api.sync_playwright() as playwright:
@@ -36,10 +40,15 @@ class Window:
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page: Page = context.new_page()
         self.faults: list[str] = []
-        self.page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
+        self.page.on(
+            "console", lambda message: self.faults.append(f"{message.type}: {message.text}")
+        )
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         inside = ("file:", "data:", "blob:", allowed)
-        self.page.on("request", lambda each: None if each.url.startswith(inside) else self.faults.append(each.url))
+        self.page.on(
+            "request",
+            lambda each: None if each.url.startswith(inside) else self.faults.append(each.url),
+        )
 
     def show(self, path: Path) -> None:
         """Open a page and scroll through it until every plot that can be seen is drawn."""
@@ -48,7 +57,8 @@ class Window:
         for index in range(plots.count()):
             plots.nth(index).scroll_into_view_if_needed()
         missing = "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility() && p.dataset.drawn !== '')"
-        while self.page.evaluate(f"{missing}.length"):  # pytest's own timeout ends a test whose plots never appear
+        # pytest's own timeout ends a test whose plots never appear
+        while self.page.evaluate(f"{missing}.length"):
             self.page.wait_for_timeout(50)
 
 

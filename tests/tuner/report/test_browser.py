@@ -14,24 +14,32 @@ from tests.tuner.samples import experiment, search
 from tuner.report import Study, page
 
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
-COMMANDS = {number: f"python -m toy --name='it''s <{number}>' --lr=\"{number}\"" for number in range(40)}
+COMMANDS = {
+    number: f"python -m toy --name='it''s <{number}>' --lr=\"{number}\"" for number in range(40)
+}
 Opener = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page([Study(search(40), experiment(["x"]), commands=COMMANDS)]), encoding="utf-8")
+    path.write_text(
+        page([Study(search(40), experiment(["x"]), commands=COMMANDS)]), encoding="utf-8"
+    )
     return path
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1200, "dark")])
-def test_draws_every_plot_without_an_error(window: Opener, written: Path, width: int, scheme: str) -> None:
+def test_draws_every_plot_without_an_error(
+    window: Opener, written: Path, width: int, scheme: str
+) -> None:
     opened = window(width, scheme)
     opened.show(written)
     drawn = opened.page.locator(".plot[data-drawn] .main-svg:first-child")
     assert drawn.count() == opened.page.locator(".plot").count() >= 10
-    assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "the page scrolls sideways"
+    assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
+        "the page scrolls sideways"
+    )
     ink = opened.page.evaluate("getComputedStyle(document.querySelector('.xtitle')).fill")
     assert ink == ("rgb(31, 35, 40)" if scheme == "light" else "rgb(230, 237, 243)")
     assert opened.faults == []

@@ -28,7 +28,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def bomb(side: int) -> bytes:
     """A PNG that claims to be huge."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
@@ -42,7 +47,9 @@ def test_thumbnail_of_every_mode(mode: str) -> None:
 
 def test_thumbnail_keeps_no_metadata() -> None:
     stream = io.BytesIO()
-    Image.new("L", (8, 8)).save(stream, "JPEG", comment=b"<script>secret</script>", exif=b"Exif\0\0secret")
+    Image.new("L", (8, 8)).save(
+        stream, "JPEG", comment=b"<script>secret</script>", exif=b"Exif\0\0secret"
+    )
     found = thumbnail(stream.getvalue())
     assert found is not None
     assert b"secret" not in found.data
@@ -50,7 +57,15 @@ def test_thumbnail_keeps_no_metadata() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"<svg onload=alert(1)>", b"GIF89a" + bytes(20), png()[:40], bomb(5_000), bomb(60_000), bytes(100)],
+    [
+        b"",
+        b"<svg onload=alert(1)>",
+        b"GIF89a" + bytes(20),
+        png()[:40],
+        bomb(5_000),
+        bomb(60_000),
+        bytes(100),
+    ],
     ids=["empty", "svg", "gif", "cut", "large", "huge", "zeros"],
 )
 def test_no_thumbnail_of_bad_data(data: bytes) -> None:

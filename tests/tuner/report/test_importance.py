@@ -25,7 +25,8 @@ def test_finds_known_indices() -> None:
     random = np.random.default_rng(1)
     parameters = [Double(name, -0.5, 0.5) for name in "abc"]
     points = [{name: float(random.uniform(-0.5, 0.5)) for name in "abc"} for _ in range(120)]
-    values = [p["a"] + 4 * p["b"] * p["c"] - 10 for p in points]  # negative, so not taken in logarithm
+    # negative, so not taken in logarithm
+    values = [p["a"] + 4 * p["b"] * p["c"] - 10 for p in points]
     own, shared = 1 / 12, 16 / 144
     effects = total_effects(parameters, points, values)
     assert effects["a"] == pytest.approx(own / (own + shared), abs=0.03)
@@ -48,7 +49,10 @@ def test_ranks_important_parameter_first() -> None:
             for _ in range(10)
         ]
         noise = 0.17 * random.standard_normal(10)
-        values = [float(np.exp(1.2 * abs(np.log10(p["lr"]) + 3.3) + e)) for p, e in zip(points, noise, strict=True)]
+        values = [
+            float(np.exp(1.2 * abs(np.log10(p["lr"]) + 3.3) + e))
+            for p, e in zip(points, noise, strict=True)
+        ]
         first += next(iter(total_effects(PARAMETERS, points, values)), "") == "lr"
     assert first >= 18
 
@@ -59,11 +63,17 @@ def test_no_effects_without_evidence() -> None:
     assert total_effects(parameters, [point] * 3, [1.0, 2.0, 3.0]) == {}
     assert total_effects(parameters, [point] * 9, [2.0] * 9) == {}
     assert total_effects([], [{}] * 9, list(range(9))) == {}
-    assert total_effects(parameters, [point] * 9, [1.0, 2.0, 3.0] * 3) == {}  # one point only: all is noise
+    # one point only: all is noise
+    assert total_effects(parameters, [point] * 9, [1.0, 2.0, 3.0] * 3) == {}
 
 
 def test_accepts_values_outside_the_range() -> None:
-    parameters = [Int("n", 1, 1), Categorical("c", ("x",)), Discrete("d", ("1", "2")), Double("a", 0, 1)]
+    parameters = [
+        Int("n", 1, 1),
+        Categorical("c", ("x",)),
+        Discrete("d", ("1", "2")),
+        Double("a", 0, 1),
+    ]
     points = [{"n": 1, "c": "x", "d": "12"[i % 2], "a": i / 5} for i in range(9)]
     effects = total_effects(parameters, points, [float(1 + i) for i in range(9)])
     assert all(np.isfinite(effect) for effect in effects.values())
@@ -74,7 +84,10 @@ def test_intervals_enclose_shares_that_sum_to_one() -> None:
     effects = Study(search(30), experiment(["x"])).effects
     assert sum(each.value for each in effects.values()) == pytest.approx(1)
     assert all(0 <= each.low <= each.value <= each.high <= 1 for each in effects.values())
-    few, many = Study(search(12), experiment(["x"])).effects["lr"], Study(search(200), experiment(["x"])).effects["lr"]
+    few, many = (
+        Study(search(12), experiment(["x"])).effects["lr"],
+        Study(search(200), experiment(["x"])).effects["lr"],
+    )
     assert many.high - many.low < (few.high - few.low) / 2
 
 

@@ -76,7 +76,10 @@ def test_large_page_is_small_and_fast() -> None:
         for trial in found.trials
         if "fd" in trial.metrics
     }
-    commands = {trial.number: "python -m trainer --lr=0.001 --bs=64 --loss=hinge --beta1=0.5" for trial in found.trials}
+    commands = {
+        trial.number: "python -m trainer --lr=0.001 --bs=64 --loss=hinge --beta1=0.5"
+        for trial in found.trials
+    }
     started = time.process_time()
     document = page([Study(found, experiment(["x"]), curves=seen, commands=commands)], now=START)
     assert time.process_time() - started < 10
@@ -97,7 +100,9 @@ def test_categorical_only_and_equal_scores() -> None:
     spaces = (Categorical("act", ("relu", "tanh")),)
     trials = [trial(n, TrialState.SUCCEEDED, 1.0, act=spaces[0].choices[n % 2]) for n in range(6)]
     assert "finds no trend" in PageReader(of(result(*trials), parameters=spaces)).text
-    trials = [trial(n, TrialState.SUCCEEDED, 1.0 + n % 2, act=spaces[0].choices[n % 2]) for n in range(6)]
+    trials = [
+        trial(n, TrialState.SUCCEEDED, 1.0 + n % 2, act=spaces[0].choices[n % 2]) for n in range(6)
+    ]
     assert "Total-effect Sobol" in PageReader(of(result(*trials), parameters=spaces)).text
 
 
@@ -111,7 +116,16 @@ def test_negative_scores_that_are_maximised() -> None:
 
 def test_states_n_seed_method_and_versions() -> None:
     text = PageReader(of(search(20))).text
-    for stated in ("n = 18 of 20", "seed", "7", "Optuna 5.", "plotly ", "gan-tuner ", "Gaussian process", "18 scored"):
+    for stated in (
+        "n = 18 of 20",
+        "seed",
+        "7",
+        "Optuna 5.",
+        "plotly ",
+        "gan-tuner ",
+        "Gaussian process",
+        "18 scored",
+    ):
         assert stated in text
 
 
@@ -131,7 +145,9 @@ def test_values_and_reasons_are_escaped() -> None:
 def test_loads_nothing_and_includes_plotly_once() -> None:
     document = of(search(20))
     read = PageReader(document)
-    linked = [attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & set(attrs)]
+    linked = [
+        attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & set(attrs)
+    ]
     assert all((attrs.get("href") or "").startswith(("#", "data:,")) for attrs in linked)
     policy = next(attrs["content"] for tag, attrs in read.elements if attrs.get("http-equiv"))
     assert policy is not None

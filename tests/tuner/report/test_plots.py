@@ -32,7 +32,9 @@ from tuner.report.plots.drawn import Drawn
 from tuner.result import Goal, Objective, Observation, Result, StudyState, TrialState
 from tuner.space import Categorical, Discrete, Double, Int
 
-graphs = pytest.importorskip("plotly.graph_objects", reason="the report is an extra: pip install 'gan-tuner[report]'")
+graphs = pytest.importorskip(
+    "plotly.graph_objects", reason="the report is an extra: pip install 'gan-tuner[report]'"
+)
 
 
 def study(found: Result, **changes: Any) -> Study:
@@ -47,7 +49,11 @@ def reporting(count: int, reports: int = 6) -> Study:
         metrics = dict(each.metrics)
         if "fd" in metrics:
             metrics["train_fd"] = metrics["fd"] / 2
-            pairs = [(name, metrics[name] * (reports - i)) for i in range(reports) for name in ("fd", "train_fd")]
+            pairs = [
+                (name, metrics[name] * (reports - i))
+                for i in range(reports)
+                for name in ("fd", "train_fd")
+            ]
             seen[each.name] = {
                 name: tuple(Observation(name, value) for own, value in pairs if own == name)
                 for name in ("fd", "train_fd")
@@ -56,7 +62,9 @@ def reporting(count: int, reports: int = 6) -> Study:
     held[-1] = replace(held[-1], state=TrialState.RUNNING, ended=None, metrics={})
     seen[held[-1].name] = {"fd": (Observation("fd", 3.0),)}
     found = replace(result(*held), state=StudyState.RUNNING)
-    return Study(found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))})
+    return Study(
+        found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))}
+    )
 
 
 def costly() -> Study:
@@ -64,7 +72,9 @@ def costly() -> Study:
     scores = [(3.7, 8.0), (3.3, 16.0), (4.0, 20.0), (5.0, 4.0)]
     trials = [replace(trial(n, TrialState.SUCCEEDED, x=n), metrics={"fd": fd, "train_seconds": seconds})
               for n, (fd, seconds) in enumerate(scores)]  # fmt: skip
-    pruned = replace(trial(4, TrialState.EARLY_STOPPED, x=4), metrics={"fd": 3.0, "train_seconds": 1.0})
+    pruned = replace(
+        trial(4, TrialState.EARLY_STOPPED, x=4), metrics={"fd": 3.0, "train_seconds": 1.0}
+    )
     return study(replace(result(*trials, pruned), baseline={"x": 0}))
 
 
@@ -72,7 +82,12 @@ def one(parameter: Categorical | Discrete | Double | Int, count: int = 8) -> Stu
     """A study with a single parameter."""
     choices = getattr(parameter, "choices", None) or [1 + n for n in range(count)]
     trials = [
-        trial(n, TrialState.SUCCEEDED, 1.0 + n % len(choices), **{parameter.name: choices[n % len(choices)]})
+        trial(
+            n,
+            TrialState.SUCCEEDED,
+            1.0 + n % len(choices),
+            **{parameter.name: choices[n % len(choices)]},
+        )
         for n in range(count)
     ]
     return study(result(*trials), parameters=(parameter,))
@@ -123,7 +138,9 @@ def test_comparison_of_any_studies(comparison: Comparison) -> None:
 
 def test_history_keeps_the_lowest_so_far() -> None:
     values = [3.0, 5.0, 2.0, 4.0]
-    found = study(result(*(trial(n, TrialState.SUCCEEDED, value) for n, value in enumerate(values))))
+    found = study(
+        result(*(trial(n, TrialState.SUCCEEDED, value) for n, value in enumerate(values)))
+    )
     assert history.best_so_far(found) == [(0, 3.0), (1, 3.0), (2, 2.0), (3, 2.0)]
     up = replace(found.result, objective=Objective("fd", Goal.MAXIMIZE))
     assert [value for _, value in history.best_so_far(study(up))] == [3.0, 5.0, 5.0, 5.0]
@@ -195,7 +212,12 @@ def test_slices_show_stopped_trials_apart() -> None:
 
 def test_stopped_trials_stay_within_a_maximised_objective() -> None:
     objective = Objective("acc", Goal.MAXIMIZE)
-    states = [TrialState.SUCCEEDED, TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.EARLY_STOPPED]
+    states = [
+        TrialState.SUCCEEDED,
+        TrialState.SUCCEEDED,
+        TrialState.EARLY_STOPPED,
+        TrialState.EARLY_STOPPED,
+    ]
     trials = [
         replace(trial(number, state, 1.0), metrics={"acc": value})
         for number, (state, value) in enumerate(zip(states, [0.8, 0.5, 0.1, 0.6], strict=True))
@@ -217,7 +239,9 @@ def test_contour_is_low_where_trials_are() -> None:
     assert found.surface is not None
     x, y, z = contour.heights(found.surface, PARAMETERS[0], PARAMETERS[3])
     assert (len(z), len(z[0])) == (len(y), len(x))
-    lowest = min((value, row, column) for row, each in enumerate(z) for column, value in enumerate(each))
+    lowest = min(
+        (value, row, column) for row, each in enumerate(z) for column, value in enumerate(each)
+    )
     assert y[lowest[1]] == "0"
     assert abs(math.log10(float(x[lowest[2]])) + 3.3) < 0.4
 
@@ -241,7 +265,8 @@ def test_curves_draw_the_best_trial_last() -> None:
     chosen = curves.choose(found)
     best = found.result.best
     assert best is not None
-    assert [each.number for each in chosen][-2:] == [best.number, 11]  # the running one is drawn over it
+    # the running one is drawn over it
+    assert [each.number for each in chosen][-2:] == [best.number, 11]
     assert curves.thresholds(found) == [(2, 8.0), (4, 5.0)]
     figure = curves.draw(found).figures[0]
     assert figure["data"][-1]["x"] == [2, 4]
@@ -256,22 +281,33 @@ def test_long_curves_are_thinned() -> None:
 
 def test_overfitting_compares_both_scores() -> None:
     points, curves_ = overfitting.draw(reporting(12)).figures
-    assert points["data"][0]["y"] == pytest.approx([2 * value for value in points["data"][0]["x"]], rel=1e-5)
+    assert points["data"][0]["y"] == pytest.approx(
+        [2 * value for value in points["data"][0]["x"]], rel=1e-5
+    )
     assert [trace["name"] for trace in curves_["data"]] == ["fd", "train_fd"]
 
 
 def test_cost_joins_what_no_trial_beats() -> None:
     [found] = cost.draw(costly()).figures
     others, baseline, front = found["data"]
-    assert (others["customdata"], baseline["customdata"], baseline["name"]) == ([1, 2, 3], [0], "baseline")
+    assert (others["customdata"], baseline["customdata"], baseline["name"]) == (
+        [1, 2, 3],
+        [0],
+        "baseline",
+    )
     assert (front["x"], front["y"]) == ([4.0, 8.0, 16.0], [5.0, 3.7, 3.3])
-    assert cost.draw(study(search(20))) == Drawn("No trial reports train_seconds, the seconds that it trained.")
+    assert cost.draw(study(search(20))) == Drawn(
+        "No trial reports train_seconds, the seconds that it trained."
+    )
 
 
 def test_timeline_measures_from_the_first_start() -> None:
     found = study(result(trial(0, TrialState.SUCCEEDED, 1.0), trial(1, TrialState.RUNNING)))
     held = timeline.spans(found, START + timedelta(seconds=60))
-    assert [(each.number, start, length) for each, start, length in held] == [(0, 0.0, 10.0), (1, 10.0, 50.0)]
+    assert [(each.number, start, length) for each, start, length in held] == [
+        (0, 0.0, 10.0),
+        (1, 10.0, 50.0),
+    ]
 
 
 def test_time_left_follows_the_mean_trial() -> None:
@@ -293,9 +329,16 @@ def test_failures_are_grouped_by_reason() -> None:
         trial(3, TrialState.SUCCEEDED, 1.0),
     ]
     groups = data.failures(result(*trials))
-    assert [(group.kind, group.numbers) for group in groups] == [("Failed", (0, 1)), ("Diverged", (2,))]
+    assert [(group.kind, group.numbers) for group in groups] == [
+        ("Failed", (0, 1)),
+        ("Diverged", (2,)),
+    ]
 
 
 def test_table_leaves_out_equal_metrics() -> None:
-    trials = [replace(each, metrics={"fd": 2.0, "loss": 0.5, "generator_loss": 0.5}) for each in search(3).trials]
-    assert data.table(result(*trials)).headings[2::5] == ("fd", "loss")  # the loss that is no parameter
+    trials = [
+        replace(each, metrics={"fd": 2.0, "loss": 0.5, "generator_loss": 0.5})
+        for each in search(3).trials
+    ]
+    # the loss that is no parameter
+    assert data.table(result(*trials)).headings[2::5] == ("fd", "loss")

@@ -40,7 +40,9 @@ def running(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def served(home: Path, running: subprocess.Popen[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(
+    home: Path, running: subprocess.Popen[str]
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a server for that search, and its process."""
     process = start(home, "report", "toy", "--serve")
     assert process.stdout is not None
@@ -157,6 +159,10 @@ def test_missing_server_names_the_extra() -> None:
         "except UnsupportedError as error: print(error)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": "."}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": "."},
     )
     assert run.stdout.strip().endswith("pip install 'gan-tuner[serve]'")

@@ -1,7 +1,7 @@
 """Katib's suggestion controller as far as a suggestion service sees it (suggestionclient.go, experiment_controller.go).
 
-It holds what Katib holds: the stored suggestions with their labels, the settings of the replies, and the trials. It
-asks over real gRPC for as many suggestions as there are free places.
+It holds what Katib holds: the stored suggestions with their labels, the settings of the replies,
+and the trials. It asks over real gRPC for as many suggestions as there are free places.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from kubeflow.katib import katib_api_pb2_grpc as stubs
 from tuner.samplers.labels import NUMBER_LABEL
 from tuner.suggestion.server import Server
 
-Objective = Callable[[dict[str, str]], float | None]  # None: the trial fails; NaN: it has no metrics
+# None: the trial fails; NaN: it has no metrics
+Objective = Callable[[dict[str, str]], float | None]
 DISTRIBUTIONS = {"uniform": 1, "logUniform": 2, "normal": 3, "logNormal": 4}
 KINDS = {"double": 1, "int": 2, "discrete": 3, "categorical": 4}
 
@@ -57,7 +58,8 @@ def message_of(document: dict[str, Any]) -> Any:
                 sent.feasible_space.distribution = DISTRIBUTIONS[value]
             else:
                 setattr(sent.feasible_space, key, value)
-        sent.feasible_space.distribution = sent.feasible_space.distribution or 1  # the webhook's default
+        # the webhook's default
+        sent.feasible_space.distribution = sent.feasible_space.distribution or 1
     return message
 
 
@@ -105,14 +107,17 @@ class Controller:
     labels: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
-    foreign: list[Trial] = field(default_factory=list)  # trials of an Experiment of this name in another namespace
+    # trials of an Experiment of this name in another namespace
+    foreign: list[Trial] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
 
     def request(self, count: int) -> Any:
         """The next request."""
         experiment = message_of(self.document)
         for name, value in self.settings.items():
-            kept = [each for each in experiment.spec.algorithm.algorithm_settings if each.name == name]
+            kept = [
+                each for each in experiment.spec.algorithm.algorithm_settings if each.name == name
+            ]
             if kept:
                 kept[0].value = value
             else:
@@ -136,7 +141,10 @@ class Controller:
             reply = stubs.SuggestionStub(channel).GetSuggestions(self.request(count), timeout=60)
         assert len(reply.parameter_assignments) == count
         assert not any(each.trial_name for each in reply.parameter_assignments)
-        points = [{one.name: one.value for one in each.assignments} for each in reply.parameter_assignments]
+        points = [
+            {one.name: one.value for one in each.assignments}
+            for each in reply.parameter_assignments
+        ]
         if not lost:
             self.settings |= {each.name: each.value for each in reply.algorithm.algorithm_settings}
             for each, values in zip(reply.parameter_assignments, points, strict=True):
@@ -162,7 +170,9 @@ class Controller:
     def fill(self, server: Listening) -> None:
         """Start as many trials as may run."""
         spec = self.document["spec"]
-        free = min(spec["parallelTrialCount"] - len(self.running), spec["maxTrialCount"] - len(self.trials))
+        free = min(
+            spec["parallelTrialCount"] - len(self.running), spec["maxTrialCount"] - len(self.trials)
+        )
         if free > 0:
             self.ask(server, free)
 
@@ -172,5 +182,7 @@ class Controller:
         while running := self.running:
             self.finish(running[0])
             self.fill(serve())
-        assert [trial.labels[NUMBER_LABEL] for trial in self.trials] == [str(n) for n in range(len(self.trials))]
+        assert [trial.labels[NUMBER_LABEL] for trial in self.trials] == [
+            str(n) for n in range(len(self.trials))
+        ]
         return [trial.values for trial in self.trials]

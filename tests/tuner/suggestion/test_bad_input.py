@@ -41,7 +41,10 @@ def refusal(channel: grpc.Channel, request: Any) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
     assert caught.value.code() is INVALID
-    assert len(stub.GetSuggestions(Controller(document(), surface).request(1)).parameter_assignments) == 1
+    assert (
+        len(stub.GetSuggestions(Controller(document(), surface).request(1)).parameter_assignments)
+        == 1
+    )
     message = str(caught.value.details())
     assert "\n" not in message
     assert len(message) < 500
@@ -51,12 +54,16 @@ def refusal(channel: grpc.Channel, request: Any) -> str:
 def both(channel: grpc.Channel, what: dict[str, Any]) -> str:
     """The refusal of an Experiment, the same from both methods."""
     told = refusal(channel, Controller(what, surface).request(1))
-    assert told == refusal(channel, api.ValidateAlgorithmSettingsRequest(experiment=message_of(what)))
+    assert told == refusal(
+        channel, api.ValidateAlgorithmSettingsRequest(experiment=message_of(what))
+    )
     return told
 
 
 def changed(kind: str, **space: Any) -> dict[str, Any]:
-    return document("tpe", parameters=[LR, {"name": "x", "parameterType": kind, "feasibleSpace": space}])
+    return document(
+        "tpe", parameters=[LR, {"name": "x", "parameterType": kind, "feasibleSpace": space}]
+    )
 
 
 SPACES = [
@@ -86,19 +93,30 @@ SPACES = [
 @pytest.mark.parametrize("what", SPACES, ids=range(len(SPACES)))
 def test_message_is_that_of_gantune_check(what: dict[str, Any], channel: grpc.Channel) -> None:
     document_ = yamlfile.Document(what, "x.yaml", 1, {})
-    found = [each.message for each in check.check_document(document_) if each.severity is check.Severity.ERROR]
+    found = [
+        each.message
+        for each in check.check_document(document_)
+        if each.severity is check.Severity.ERROR
+    ]
     assert both(channel, what) in found
 
 
 def test_unknown_parameter_type_is_named(channel: grpc.Channel) -> None:
     told = both(channel, changed("fraction", min="0", max="1"))
-    assert told == "the type of parameter 'x' must be one of double, int, discrete, categorical, got 'unknown'"
+    assert (
+        told
+        == "the type of parameter 'x' must be one of double, int, discrete, categorical, got 'unknown'"
+    )
 
 
 @pytest.mark.parametrize("name", ["hyperband", "pbt", "enas", "", "x" * 1_000_000])
 def test_other_algorithm_gets_the_list_of_ours(name: str, channel: grpc.Channel) -> None:
-    told = both(channel, document("random") | {"spec": document("random")["spec"] | algorithm(name)})
-    assert told.startswith(f"algorithm {name[:60]!r} is not available from this suggestion service; these are: grid,")
+    told = both(
+        channel, document("random") | {"spec": document("random")["spec"] | algorithm(name)}
+    )
+    assert told.startswith(
+        f"algorithm {name[:60]!r} is not available from this suggestion service; these are: grid,"
+    )
 
 
 def algorithm(name: str) -> dict[str, Any]:
@@ -117,12 +135,22 @@ def test_setting_that_only_another_engine_has(channel: grpc.Channel) -> None:
     [
         (0, 3, "current_request_number must be from 1 to 1000, got 0"),
         (-2, 3, "current_request_number must be from 1 to 1000, got -2"),
-        (2_000_000_000, 2_000_000_000, "current_request_number must be from 1 to 1000, got 2000000000"),
+        (
+            2_000_000_000,
+            2_000_000_000,
+            "current_request_number must be from 1 to 1000, got 2000000000",
+        ),
         (3, 2, "total_request_number must be at least current_request_number 3, got 2"),
-        (1, 2_000_000_000, "a search with random may have 10000 trials, got 2000000000; start a new one"),
+        (
+            1,
+            2_000_000_000,
+            "a search with random may have 10000 trials, got 2000000000; start a new one",
+        ),
     ],
 )
-def test_impossible_count_is_refused(count: int, total: int, told: str, channel: grpc.Channel) -> None:
+def test_impossible_count_is_refused(
+    count: int, total: int, told: str, channel: grpc.Channel
+) -> None:
     request = Controller(document(), surface).request(1)
     request.current_request_number, request.total_request_number = count, total
     assert refusal(channel, request).startswith(told)
@@ -131,20 +159,33 @@ def test_impossible_count_is_refused(count: int, total: int, told: str, channel:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"lr": "7", "bs": "64"}, "trial t is outside the search space: lr=7 is not in [1e-05, 0.01]; if you"),
+        (
+            {"lr": "7", "bs": "64"},
+            "trial t is outside the search space: lr=7 is not in [1e-05, 0.01]; if you",
+        ),
         ({"lr": "1e-3", "bs": "x" * 100_000}, "trial t is outside the search space: bs=xxx"),
         ({"lr": "nan", "bs": "64"}, "trial t is outside the search space: lr=nan is not in"),
-        ({"lr": "1e-3"}, "trial t has no value for parameter bs; if you changed the search space, submit"),
+        (
+            {"lr": "1e-3"},
+            "trial t has no value for parameter bs; if you changed the search space, submit",
+        ),
     ],
 )
-def test_trial_outside_the_space_is_named(values: dict[str, str], told: str, channel: grpc.Channel) -> None:
+def test_trial_outside_the_space_is_named(
+    values: dict[str, str], told: str, channel: grpc.Channel
+) -> None:
     controller = Controller(document(), surface)
     controller.trials = [Trial("t", 0, values, {}, "SUCCEEDED", "1")]
     assert refusal(channel, controller.request(1)).startswith(told)
 
 
 def test_text_that_is_not_utf8_is_refused(channel: grpc.Channel, server: Server) -> None:
-    data = Controller(document(), surface).request(1).SerializeToString().replace(b"study", b"stu\xff\xfe")
+    data = (
+        Controller(document(), surface)
+        .request(1)
+        .SerializeToString()
+        .replace(b"study", b"stu\xff\xfe")
+    )
     for method in ("GetSuggestions", "ValidateAlgorithmSettings"):
         call = channel.unary_unary(f"/api.v1.beta1.Suggestion/{method}")
         for body in (data, b"\xff" * 1000, b""):
@@ -161,12 +202,18 @@ def test_ten_thousand_trials_are_answered(server: Server) -> None:
     controller.ask(server, 5)
     search = dict(controller.trials[0].labels)
     for number in range(5, 9_990):
-        labels = {key: str(number) if key.endswith("number") else value for key, value in search.items()}
-        controller.trials.append(Trial(f"t{number}", number, {"lr": "1e-3", "bs": "64"}, labels, "SUCCEEDED", "1"))
+        labels = {
+            key: str(number) if key.endswith("number") else value for key, value in search.items()
+        }
+        controller.trials.append(
+            Trial(f"t{number}", number, {"lr": "1e-3", "bs": "64"}, labels, "SUCCEEDED", "1")
+        )
     assert len(controller.ask(server, 5)) == 5
 
 
-def test_health_check_answers_while_a_request_is_computed(server: Server, channel: grpc.Channel) -> None:
+def test_health_check_answers_while_a_request_is_computed(
+    server: Server, channel: grpc.Channel
+) -> None:
     health = channel.unary_unary("/grpc.health.v1.Health/Check")
     assert health(b"\n\x1amanager.v1beta1.Suggestion", timeout=5) == b"\x08\x01"
     controller = Controller(document("bayesianoptimization", parallel=4, trials=14), surface)
@@ -186,7 +233,10 @@ def test_unknown_method_is_unimplemented(channel: grpc.Channel) -> None:
 
 
 def test_two_experiments_share_a_server(server: Server) -> None:
-    mixed = [Controller(document("tpe", parameters=[LR, BS], trials=14, parallel=2), surface) for _ in range(2)]
+    mixed = [
+        Controller(document("tpe", parameters=[LR, BS], trials=14, parallel=2), surface)
+        for _ in range(2)
+    ]
     with serving() as other:
         alone = Controller(mixed[0].document, surface).run(lambda: other)
     for _ in range(14):

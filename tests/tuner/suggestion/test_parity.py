@@ -20,10 +20,26 @@ from tuner.suggestion.server import Server
 
 SHAPES = [
     LR,
-    {"name": "bs", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "512", "distribution": "logUniform"}},
-    {"name": "a", "parameterType": "double", "feasibleSpace": {"min": "-1", "max": "3", "distribution": "normal"}},
-    {"name": "b", "parameterType": "double", "feasibleSpace": {"min": "0.1", "max": "0.9", "step": "0.1"}},
-    {"name": "c", "parameterType": "categorical", "feasibleSpace": {"list": ["adam", "sgd", "rmsprop"]}},
+    {
+        "name": "bs",
+        "parameterType": "int",
+        "feasibleSpace": {"min": "1", "max": "512", "distribution": "logUniform"},
+    },
+    {
+        "name": "a",
+        "parameterType": "double",
+        "feasibleSpace": {"min": "-1", "max": "3", "distribution": "normal"},
+    },
+    {
+        "name": "b",
+        "parameterType": "double",
+        "feasibleSpace": {"min": "0.1", "max": "0.9", "step": "0.1"},
+    },
+    {
+        "name": "c",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": ["adam", "sgd", "rmsprop"]},
+    },
     {"name": "d", "parameterType": "discrete", "feasibleSpace": {"list": ["0.5", "2", "16"]}},
 ]
 
@@ -51,16 +67,22 @@ def failing(values: dict[str, str]) -> float | None:
     return None if float(values["lr"]) > 4e-3 else surface(values)
 
 
-def both(tmp_path: Path, server: Server, what: dict[str, Any], objective: Any = failing) -> tuple[Any, Any]:
+def both(
+    tmp_path: Path, server: Server, what: dict[str, Any], objective: Any = failing
+) -> tuple[Any, Any]:
     """The points of the local engine and of the service."""
     local = run(tmp_path, manifest.from_document(what), workers=2)
-    ours = [{name: text(value) for name, value in trial.parameters.items()} for trial in local.trials]
+    ours = [
+        {name: text(value) for name, value in trial.parameters.items()} for trial in local.trials
+    ]
     return ours, Controller(what, objective).run(lambda: server)
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("algorithm", SERVED)
-def test_gives_the_local_engines_points(algorithm: str, parallel: int, tmp_path: Path, server: Server) -> None:
+def test_gives_the_local_engines_points(
+    algorithm: str, parallel: int, tmp_path: Path, server: Server
+) -> None:
     trials = 9 if algorithm in ("grid", "bayesianoptimization") else 14
     what = document(algorithm, args=[*ARGS, "--fail-above=4e-3"], parallel=parallel, trials=trials)
     local, cluster = both(tmp_path, server, what)
@@ -69,7 +91,9 @@ def test_gives_the_local_engines_points(algorithm: str, parallel: int, tmp_path:
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "bayesianoptimization", "cmaes", "sobol"])
-def test_every_kind_of_parameter_survives_as_text(algorithm: str, tmp_path: Path, server: Server) -> None:
+def test_every_kind_of_parameter_survives_as_text(
+    algorithm: str, tmp_path: Path, server: Server
+) -> None:
     trials = 8 if algorithm == "bayesianoptimization" else 13
     what = document(algorithm, parameters=SHAPES, trials=trials, parallel=2)
     local, cluster = both(tmp_path, server, what, surface)
@@ -104,7 +128,11 @@ def test_maximized_objective_is_the_mirror_image(tmp_path: Path, server: Server)
 
 
 def test_finite_space_has_no_duplicate(server: Server) -> None:
-    lr = {"name": "lr", "parameterType": "discrete", "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]}}
+    lr = {
+        "name": "lr",
+        "parameterType": "discrete",
+        "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]},
+    }
     bs = {**BS, "feasibleSpace": {"min": "1", "max": "5"}}
     for algorithm in SERVED:
         if algorithm != "cmaes":  # it keeps its own points, as in the local engine
@@ -117,12 +145,16 @@ def test_finite_space_has_no_duplicate(server: Server) -> None:
 def test_first_trials_run_first_on_both(algorithm: str, tmp_path: Path, server: Server) -> None:
     first = [{"lr": "5e-4", "bs": "64"}, {"lr": "1e-3", "bs": "32"}]
     what = document(algorithm, parallel=2, trials=9)
-    local = run(tmp_path, manifest.with_first_trials(manifest.from_document(what), first), workers=2)
+    local = run(
+        tmp_path, manifest.with_first_trials(manifest.from_document(what), first), workers=2
+    )
     setting = {"name": "first_trials", "value": json.dumps(first)}
     what["spec"]["algorithm"]["algorithmSettings"].append(setting)
     cluster = Controller(what, surface).run(lambda: server)
     assert [float(point["lr"]) for point in cluster[:2]] == [5e-4, 1e-3]
-    assert cluster == [{name: text(value) for name, value in trial.parameters.items()} for trial in local.trials]
+    assert cluster == [
+        {name: text(value) for name, value in trial.parameters.items()} for trial in local.trials
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "multivariate-tpe", "bayesianoptimization", "cmaes"])
@@ -134,5 +166,9 @@ def test_warm_start_is_the_same_on_both(algorithm: str, tmp_path: Path, server: 
     setting = {"name": "earlier_trials", "value": to_text(scored, ["lr", "bs"])}
     what["spec"]["algorithm"]["algorithmSettings"].append(setting)
     cluster = Controller(what, surface).run(lambda: server)
-    assert cluster == [{name: text(value) for name, value in trial.parameters.items()} for trial in local.trials]
-    assert cluster != Controller(document(algorithm, parallel=1, trials=5), surface).run(lambda: server)
+    assert cluster == [
+        {name: text(value) for name, value in trial.parameters.items()} for trial in local.trials
+    ]
+    assert cluster != Controller(document(algorithm, parallel=1, trials=5), surface).run(
+        lambda: server
+    )

@@ -32,7 +32,9 @@ class Process:
             self.port = free.getsockname()[1]
         command = [sys.executable, "-m", "tuner.suggestion", f"--port={self.port}"]
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=one_thread)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=one_thread
+        )
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             grpc.channel_ready_future(channel).result(timeout=20)
 
@@ -63,11 +65,18 @@ def service() -> Iterator[Process]:
 
 def search(algorithm: str, finished: int = 1000) -> Controller:
     """A search with many finished trials."""
-    controller = Controller(document(algorithm, parallel=5, trials=9 if algorithm == "grid" else None), surface)
+    controller = Controller(
+        document(algorithm, parallel=5, trials=9 if algorithm == "grid" else None), surface
+    )
     if algorithm != "grid":
         for number in range(finished):
-            values = {"lr": repr(10 ** -(2 + 3 * (number * 7 % 1000) / 1000)), "bs": str(32 + number % 97)}
-            controller.trials.append(Trial(f"t{number}", number, values, {}, "SUCCEEDED", repr(surface(values))))
+            values = {
+                "lr": repr(10 ** -(2 + 3 * (number * 7 % 1000) / 1000)),
+                "bs": str(32 + number % 97),
+            }
+            controller.trials.append(
+                Trial(f"t{number}", number, values, {}, "SUCCEEDED", repr(surface(values)))
+            )
     return controller
 
 
@@ -101,7 +110,9 @@ def test_sigterm_ends_it_with_code_zero(service: Process) -> None:
     code, log = service.end()
     assert code == 0
     assert "serving on port" in log
-    assert "study: 5 suggestions of random for trials 1000 to 1004, 1000 trials in the request" in log
+    assert (
+        "study: 5 suggestions of random for trials 1000 to 1004, 1000 trials in the request" in log
+    )
 
 
 def test_kill_between_requests_changes_nothing() -> None:
@@ -118,7 +129,9 @@ def test_kill_between_requests_changes_nothing() -> None:
 
 def test_port_in_use_is_one_sentence(service: Process) -> None:
     command = [sys.executable, "-m", "tuner.suggestion", f"--port={service.port}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == 2
     assert f"port {service.port} cannot be used" in done.stderr
     assert "Traceback" not in done.stderr

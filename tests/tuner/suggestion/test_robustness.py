@@ -16,7 +16,11 @@ from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
 
 FINITE = [
-    {"name": "lr", "parameterType": "categorical", "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]}},
+    {
+        "name": "lr",
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]},
+    },
     {**BS, "feasibleSpace": {"min": "62", "max": "66"}},
 ]
 
@@ -53,13 +57,17 @@ def test_nothing_stalls_or_repeats_in_a_chaotic_search(algorithm: str, server: S
             controller.lag = chance.randrange(3)
             controller.fill(chance.choice([server, other]))
     assert len(controller.trials) == 15
-    assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == [str(n) for n in range(15)]
+    assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == [
+        str(n) for n in range(15)
+    ]
     assert len(set(points(controller))) == 15
 
 
 @pytest.mark.parametrize("algorithm", [name for name in SERVED if name != "cmaes"])
 def test_point_without_metrics_is_not_repeated(algorithm: str) -> None:
-    controller = Controller(document(algorithm, parameters=FINITE, trials=15, parallel=1), lambda values: math.nan)
+    controller = Controller(
+        document(algorithm, parameters=FINITE, trials=15, parallel=1), lambda values: math.nan
+    )
     with serving() as server:
         controller.run(lambda: server)
     assert len(set(points(controller))) == 15
@@ -82,7 +90,9 @@ def test_search_leaves_a_failing_region(algorithm: str, server: Server) -> None:
     fails = lambda values: None if float(values["lr"]) > 5e-3 else surface(values)  # noqa: E731
     failed = []
     for seed in range(1 if algorithm == "bayesianoptimization" else 5):
-        what["spec"]["algorithm"]["algorithmSettings"] = [{"name": "random_state", "value": str(seed)}]
+        what["spec"]["algorithm"]["algorithmSettings"] = [
+            {"name": "random_state", "value": str(seed)}
+        ]
         controller = Controller(what, fails)
         controller.run(lambda: server)
         failed.append(sum(trial.condition == "FAILED" for trial in controller.trials))
@@ -99,7 +109,9 @@ def test_succeeded_trial_without_a_number_counts_as_failed(value: str, server: S
             controller.finish(controller.trials[-1])
             if number % 3 == 0:
                 trial = controller.trials[-1]
-                trial.condition, trial.value = ("FAILED", "") if controller is failing else ("SUCCEEDED", value)
+                trial.condition, trial.value = (
+                    ("FAILED", "") if controller is failing else ("SUCCEEDED", value)
+                )
     assert points(odd) == points(failing)
 
 
@@ -131,9 +143,14 @@ def test_trials_of_another_namespace_do_not_count(server: Server) -> None:
     """Katib's controller lists trials by the Experiment's name, whatever the namespace."""
     what = document("tpe", parallel=1, trials=14)
     alone, crowded = (Controller(what, surface) for _ in range(2))
-    other = Controller(document("tpe", parallel=1, trials=14, settings={"random_state": "8"}), lambda values: -1.0)
+    other = Controller(
+        document("tpe", parallel=1, trials=14, settings={"random_state": "8"}), lambda values: -1.0
+    )
     other.run(lambda: server)
-    crowded.foreign = [*other.trials, Trial("study-stock", 0, {"lr": "7", "bs": "1000000"}, {}, "SUCCEEDED", "1")]
+    crowded.foreign = [
+        *other.trials,
+        Trial("study-stock", 0, {"lr": "7", "bs": "1000000"}, {}, "SUCCEEDED", "1"),
+    ]
     for controller in (alone, crowded):
         controller.run(lambda: server)
     assert points(crowded) == points(alone)
@@ -157,11 +174,19 @@ def test_twin_in_another_namespace_does_no_harm(server: Server) -> None:
 def test_takes_over_from_another_service(server: Server) -> None:
     controller = Controller(document("random", parallel=1, parameters=FINITE, trials=15), surface)
     taken = [{"lr": lr, "bs": str(bs)} for lr in ("1e-4", "1e-3") for bs in range(62, 67)]
-    controller.trials = [Trial(f"t{n}", n, values, {}, "SUCCEEDED", "1") for n, values in enumerate(taken)]
+    controller.trials = [
+        Trial(f"t{n}", n, values, {}, "SUCCEEDED", "1") for n, values in enumerate(taken)
+    ]
     controller.ask(server, 1)
     controller.ask(server, 4)
     assert len(set(points(controller))) == 15
-    assert [trial.labels[NUMBER_LABEL] for trial in controller.trials[10:]] == ["10", "11", "12", "13", "14"]
+    assert [trial.labels[NUMBER_LABEL] for trial in controller.trials[10:]] == [
+        "10",
+        "11",
+        "12",
+        "13",
+        "14",
+    ]
     assert controller.settings[SEARCH_SETTING].endswith("-10")
 
 

@@ -16,7 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--gate", type=Path, help="after the first step, wait until this file exists")
+    parser.add_argument(
+        "--gate", type=Path, help="after the first step, wait until this file exists"
+    )
     options = parser.parse_args(argv)
     with SummaryWriter(options.dir / "train") as train, SummaryWriter(options.dir / "test") as test:
         for step in range(3):

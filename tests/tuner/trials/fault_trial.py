@@ -1,7 +1,8 @@
 """A trial whose processes die at a change of the disk: imported by the server, so the server and its trials count.
 
-FAULT_NUMBER, FAULT_WHEN: the number of the change, and `before` or `after` it. 0 counts only. FAULT_NOTE: a file that
-receives the count of a trial that finishes, and which exists once a process has died, so that no other one does.
+FAULT_NUMBER, FAULT_WHEN: the number of the change, and `before` or `after` it. 0 counts only.
+FAULT_NOTE: a file that receives the count of a trial that finishes, and which exists once a process
+has died, so that no other one does.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ def fork() -> None:
 
 def daemon() -> None:
     """Start a process that outlives its parent in a session of its own, and prints a better metric later."""
-    code = "import os, time; os.setsid(); time.sleep(0.4); print('fd=-1', flush=True); time.sleep(60)"
+    code = (
+        "import os, time; os.setsid(); time.sleep(0.4); print('fd=-1', flush=True); time.sleep(60)"
+    )
     subprocess.Popen([sys.executable, "-c", f"import os\nif os.fork() == 0:\n    exec({code!r})"])
 
 
@@ -147,7 +149,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--do", choices=sorted(DEEDS), default="nothing")
     options = parser.parse_args(argv)
     clean = (
-        not LEFT and "LEFT" not in os.environ and json.dumps(1) == "1" and os.getpriority(os.PRIO_PROCESS, 0) == BASE
+        not LEFT
+        and "LEFT" not in os.environ
+        and json.dumps(1) == "1"
+        and os.getpriority(os.PRIO_PROCESS, 0) == BASE
     )
     notes = Path("notes.txt")
     clean = clean and (not notes.exists() or notes.read_text() == "original")

@@ -39,8 +39,13 @@ def field(number: int, value: bytes | str) -> bytes:
 def report(metrics: Mapping[str, float]) -> None:
     """Send a report as a program without the SDK does, in any language."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    logs = [field(1, now) + field(2, field(1, name) + field(2, str(value))) for name, value in metrics.items()]
-    request = field(1, os.environ["KATIB_TRIAL_NAME"]) + field(2, b"".join(field(1, log) for log in logs))
+    logs = [
+        field(1, now) + field(2, field(1, name) + field(2, str(value)))
+        for name, value in metrics.items()
+    ]
+    request = field(1, os.environ["KATIB_TRIAL_NAME"]) + field(
+        2, b"".join(field(1, log) for log in logs)
+    )
     with grpc.insecure_channel(os.environ["GANTUNE_DB_MANAGER"]) as channel:
         try:
             channel.unary_unary(METHOD)(request, timeout=60)
@@ -48,13 +53,17 @@ def report(metrics: Mapping[str, float]) -> None:
             raise RuntimeError(f"the report failed:\n{error}") from error
 
 
-def main(argv: list[str] | None = None, report: Callable[[Mapping[str, float]], None] = report) -> int:
+def main(
+    argv: list[str] | None = None, report: Callable[[Mapping[str, float]], None] = report
+) -> int:
     """Report fd and loss twice; misbehave on demand."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--bs", type=float, default=64)
     parser.add_argument("--do", choices=("garbage", "pretend", "large", "many"))
-    parser.add_argument("--gate", type=Path, help="after the first report, wait until this file exists")
+    parser.add_argument(
+        "--gate", type=Path, help="after the first report, wait until this file exists"
+    )
     options = parser.parse_args(argv)
     if options.do == "garbage":
         garbage()

@@ -4,8 +4,8 @@
     name = engine.submit(load("manifests/bayes.yaml"))
     for event in engine.watch(name): ...
 
-Katib's `currentOptimalTrial` and its report of a reached goal can be wrong after a trial reported a NaN. So the best
-trial is always Result.best, computed again from the trials.
+Katib's `currentOptimalTrial` and its report of a reached goal can be wrong after a trial reported a
+NaN. So the best trial is always Result.best, computed again from the trials.
 """
 
 from tuner.engines.katib.engine import KatibEngine

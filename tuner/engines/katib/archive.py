@@ -1,7 +1,8 @@
 """Which Experiment a study of the store is: the origin of each study, and archives of earlier ones of the same name.
 
-On a cluster, an Experiment of the same name can exist in another namespace, or again after a deletion. NAME is then the
-one that was requested last, and the others are archived as NAME.1, NAME.2. An Experiment may itself be called NAME.1;
+On a cluster, an Experiment of the same name can exist in another namespace, or again after a
+deletion. NAME is then the one that was requested last, and the others are archived as NAME.1,
+NAME.2. An Experiment may itself be called NAME.1;
 the manifest decides: the manifest of an archive names NAME.
 """
 
@@ -52,7 +53,9 @@ class ClusterStudies(Studies):
         try:
             return Origin(**held) if held else None
         except TypeError as error:
-            raise StudyDamaged(f"{self.folder(name) / MANIFEST} has a damaged origin: collect it again") from error
+            raise StudyDamaged(
+                f"{self.folder(name) / MANIFEST} has a damaged origin: collect it again"
+            ) from error
 
     def activate(self, name: str, uid: str) -> str:
         """Make `name` the study of the Experiment with this uid. Returns the archive of the study before it, or ""."""
@@ -62,12 +65,16 @@ class ClusterStudies(Studies):
         try:
             if self.held(name) is not None:
                 own = self.archived(name) or name
-                free = next(each for n in count(1) if not self.folder(each := f"{own}.{n}").exists())
+                free = next(
+                    each for n in count(1) if not self.folder(each := f"{own}.{n}").exists()
+                )
                 folder.rename(self.folder(free))
             if back:
                 self.folder(back).rename(folder)
         except OSError as error:
-            raise StudyError(f"{error.filename} cannot be moved to {error.filename2}: {error.strerror}") from error
+            raise StudyError(
+                f"{error.filename} cannot be moved to {error.filename2}: {error.strerror}"
+            ) from error
         return free
 
     def kept(self, name: str, uid: str) -> str:
@@ -87,7 +94,9 @@ class ClusterStudies(Studies):
         try:
             own = str(held["document"]["metadata"]["name"]) if held.get("origin") else name
         except (KeyError, TypeError) as error:
-            raise StudyDamaged(f"{self.folder(name) / MANIFEST} names no Experiment: restore it") from error
+            raise StudyDamaged(
+                f"{self.folder(name) / MANIFEST} names no Experiment: restore it"
+            ) from error
         return "" if own == name else own
 
     def _is(self, name: str, uid: str) -> bool:

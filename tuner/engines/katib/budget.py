@@ -34,7 +34,13 @@ def differences(item: Object, experiment: Experiment) -> Iterator[str]:
         refused = refused_extension(item, asks)
         fix = refused or f"`gantune extend {name} --max-trials {asks}` changes it"
         yield f"{name} has maxTrialCount {held.get('maxTrialCount')}, not {asks}: {fix}"
-    if (asks := experiment.max_failed_trials) is not None and held.get("maxFailedTrialCount") != asks:
+    if (asks := experiment.max_failed_trials) is not None and held.get(
+        "maxFailedTrialCount"
+    ) != asks:
         running = study_state(item)[0] is StudyState.RUNNING
-        fix = f"`kubectl edit experiment {name}` changes it" if running else "it has finished, so this has no effect"
+        fix = (
+            f"`kubectl edit experiment {name}` changes it"
+            if running
+            else "it has finished, so this has no effect"
+        )
         yield f"{name} has maxFailedTrialCount {held.get('maxFailedTrialCount')}, not {asks}: {fix}"

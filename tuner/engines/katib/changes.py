@@ -61,9 +61,15 @@ class Changes:
                 if not self._put(change):
                     return
         except ClusterError as error:
-            self._put(_PodsForbidden(str(error)) if isinstance(error, Forbidden) and resource is PODS else error)
+            self._put(
+                _PodsForbidden(str(error))
+                if isinstance(error, Forbidden) and resource is PODS
+                else error
+            )
         except Exception as error:  # if a thread failed silently, the watch would wait forever
-            failure = ClusterError(f"the watch of {resource.plural} failed: {type(error).__name__}: {error}")
+            failure = ClusterError(
+                f"the watch of {resource.plural} failed: {type(error).__name__}: {error}"
+            )
             failure.__cause__ = error
             self._put(failure)
 

@@ -1,7 +1,8 @@
 """Learning curves: from Katib's DB manager, or, if it cannot be reached, from the pods' logs.
 
-`tuner.curves` stores them. The curve of a finished trial is requested once: what the file already holds is not fetched
-again. The file stays open meanwhile, so that writes still reach it after another command has renamed its directory.
+`tuner.curves` stores them. The curve of a finished trial is requested once: what the file already
+holds is not fetched again. The file stays open meanwhile, so that writes still reach it after
+another command has renamed its directory.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def collect(
 ) -> str:
     """Add the curves of the trials that have finished since the last call. Returns what is missing, "" when nothing is.
 
-    Raises only StudyError, if the file cannot be written, because a result without curves is still useful.
+    Raises only StudyError, if the file cannot be written, because a result without curves is still
+    useful.
     """
     have = read(folder)
     wanted = [t for t in result.trials if t.state.finished and t.metrics and t.name not in have]
@@ -52,17 +54,23 @@ def collect(
                 missing, trouble = _from_database(database, wanted, writer)
         except ClusterError as error:
             trouble = error
-        rest = len(missing) - (_from_logs(cluster, experiment, missing, namespace, writer) if missing else 0)
+        rest = len(missing) - (
+            _from_logs(cluster, experiment, missing, namespace, writer) if missing else 0
+        )
     return f"the curves of {rest} trials could not be read: {trouble}" if rest else ""
 
 
 def running(
-    cluster: Cluster, experiment: Experiment, trials: Iterable[Trial], pods: Iterable[dict[str, Any]], namespace: str
+    cluster: Cluster,
+    experiment: Experiment,
+    trials: Iterable[Trial],
+    pods: Iterable[dict[str, Any]],
+    namespace: str,
 ) -> dict[str, ObservationLog]:
     """Return what running trials have reported so far, from the logs of their pods, by the trials' names.
 
-    The metrics collector sends the values to Katib's DB manager only when a trial finishes. A trial that pushes its
-    values has no collector, and nothing in its log.
+    The metrics collector sends the values to Katib's DB manager only when a trial finishes. A trial
+    that pushes its values has no collector, and nothing in its log.
     """
     try:
         parse = _parser(experiment)
@@ -70,7 +78,9 @@ def running(
         return {}
     by_trial = _by_trial(pods)
     found: dict[str, ObservationLog] = {}
-    for trial in [t for t in trials if t.state is TrialState.RUNNING and t.name in by_trial][-_LOG_LIMIT:]:
+    for trial in [t for t in trials if t.state is TrialState.RUNNING and t.name in by_trial][
+        -_LOG_LIMIT:
+    ]:
         try:
             found[trial.name] = _logged(cluster, by_trial[trial.name], namespace, parse)
         except ClusterError:  # its container has not started
@@ -81,20 +91,29 @@ def running(
 def _by_trial(pods: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for item in pods:
-        found.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(item)
+        found.setdefault((item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""), []).append(
+            item
+        )
     return found
 
 
 def _logged(
-    cluster: Cluster, pods: list[dict[str, Any]], namespace: str, parse: Callable[[str], Iterable[Observation]]
+    cluster: Cluster,
+    pods: list[dict[str, Any]],
+    namespace: str,
+    parse: Callable[[str], Iterable[Observation]],
 ) -> ObservationLog:
     """Return the observations in the log of a trial's metrics collector. Raises ClusterError where there is no log."""
     pod = logs.pod_with(SIDECAR, pods)  # it prints what it reads, under StdOut and File
     lines = logs.read(cluster, pod, SIDECAR, namespace)
-    return ObservationLog([seen for line in lines for seen in parse(line) if "metric_logs:" not in line])
+    return ObservationLog(
+        [seen for line in lines for seen in parse(line) if "metric_logs:" not in line]
+    )
 
 
-def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> tuple[list[Trial], ClusterError | None]:
+def _from_database(
+    database: DbManager, trials: list[Trial], writer: Writer
+) -> tuple[list[Trial], ClusterError | None]:
     """The trials whose curves could not be read, and the last reason. One that fails does not stop the others."""
     missing: list[Trial] = []
     trouble: ClusterError | None = None
@@ -112,15 +131,21 @@ def _from_database(database: DbManager, trials: list[Trial], writer: Writer) -> 
     return missing, trouble
 
 
-def _from_logs(cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, writer: Writer) -> int:
+def _from_logs(
+    cluster: Cluster, experiment: Experiment, trials: list[Trial], namespace: str, writer: Writer
+) -> int:
     """Return how many curves were read, of the newest trials whose pods still exist: one list, and one log each."""
     try:
         parse = _parser(experiment)
-        pods = _by_trial(cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"))
+        pods = _by_trial(
+            cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}")
+        )
     except GantuneError:  # no pods, or a Go regular expression that Python cannot compile
         return 0
     count = 0
-    for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][-_LOG_LIMIT:]:
+    for trial in [trial for trial in trials if trial.name in pods and trial.state in _LOGGED][
+        -_LOG_LIMIT:
+    ]:
         try:
             found = _logged(cluster, pods[trial.name], namespace, parse)
         except ClusterError:  # no log any more

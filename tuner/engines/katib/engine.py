@@ -10,7 +10,17 @@ from typing import Any
 
 from tuner.curves import read as stored_curves
 from tuner.engine import Event, EventKind
-from tuner.engines.katib import budget, curves, diagnose, logs, objects, preflight, services, spec, trials
+from tuner.engines.katib import (
+    budget,
+    curves,
+    diagnose,
+    logs,
+    objects,
+    preflight,
+    services,
+    spec,
+    trials,
+)
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
 from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
@@ -35,15 +45,16 @@ from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial
 from tuner.store import Store
 
-_DELETE_POLLS = 10  # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
+# reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
+_DELETE_POLLS = 10
 _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, for the other commands
 
 
 class KatibEngine:
     """Searches on one cluster, stored in one store.
 
-    `namespace` overrides the manifest's. `timeout` ends a watch after so many seconds. `notify` receives warnings
-    outside a watch. `clock` measures all waits.
+    `namespace` overrides the manifest's. `timeout` ends a watch after so many seconds. `notify`
+    receives warnings outside a watch. `clock` measures all waits.
     """
 
     def __init__(
@@ -68,15 +79,18 @@ class KatibEngine:
     def submit(self, experiment: Experiment, earlier: Result | None = None) -> str:
         """Create the Experiment, or join an existing one with the same spec; sends at most five requests.
 
-        `earlier` is a study to warm-start from. Raises StudyChanged with the difference; Denied with the webhook's
-        message; NotFound without Katib or without the namespace; UnsupportedError for a warm start with a service of
-        Katib. Once it is created, nothing raises.
+        `earlier` is a study to warm-start from. Raises StudyChanged with the difference; Denied
+        with the webhook's message; NotFound without Katib or without the namespace;
+        UnsupportedError for a warm start with a service of Katib. Once it is created, nothing
+        raises.
         """
         namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
         self.store.ensure_writable(experiment.name)
         study = self._joined(experiment, namespace) if experiment.name else None
         if study is None:
-            service, warnings = preflight.preflight(self.cluster, experiment, namespace, self.katib_namespace)
+            service, warnings = preflight.preflight(
+                self.cluster, experiment, namespace, self.katib_namespace
+            )
             experiment, notes = services.prepared(experiment, service, earlier)
             for warning in [*warnings, *notes]:
                 self.notify(warning)
@@ -97,7 +111,8 @@ class KatibEngine:
         The result is stored on the way and at the end, whichever it is.
         """
         study = self._find(name)
-        if study.state is StudyState.RUNNING:  # a finished study is stored after its trials are read
+        # a finished study is stored after its trials are read
+        if study.state is StudyState.RUNNING:
             self._remember(study)
         known = self._known(study)
         watcher = Watcher(self.cluster, study, known=known, timeout=self.timeout, clock=self.clock)
@@ -119,7 +134,8 @@ class KatibEngine:
             except NotFound:
                 pass
             except ClusterError as error:
-                if not watcher.result().trials:  # no trial was read: the state alone would look like an empty study
+                # no trial was read: the state alone would look like an empty study
+                if not watcher.result().trials:
                     raise
                 result = seen
                 yield Event(
@@ -139,7 +155,8 @@ class KatibEngine:
     def collect(self, name: str, *, with_curves: bool = True) -> Result:
         """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory.
 
-        `notify` receives what is doubtful in Katib's status: another best trial, or a goal that was not reached.
+        `notify` receives what is doubtful in Katib's status: another best trial, or a goal that was
+        not reached.
         """
         study = self._find(name)
         result = self._collect(study, with_curves=with_curves)
@@ -153,11 +170,17 @@ class KatibEngine:
         study = self._find(name)
         self._remember(study)
         if complete(self.cluster, study):
-            self.clock.sleep(1.0)  # the controller may still process the previous state and create trials
+            # the controller may still process the previous state and create trials
+            self.clock.sleep(1.0)
         trials = end_trials(self.cluster, study, self._known(study), self.notify, self.clock)
-        state, reason = objects.study_state(self.cluster.get(EXPERIMENTS, name, namespace=study.namespace))
+        state, reason = objects.study_state(
+            self.cluster.get(EXPERIMENTS, name, namespace=study.namespace)
+        )
         self.store.save(
-            Result(name, state, study.experiment.objective, trials, reason, study.experiment.baseline), study.uid
+            Result(
+                name, state, study.experiment.objective, trials, reason, study.experiment.baseline
+            ),
+            study.uid,
         )
 
     @guarded
@@ -183,14 +206,20 @@ class KatibEngine:
         return result
 
     @guarded
-    def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False
+    ) -> Iterator[str]:
         """The log of one trial, line by line (see tuner.engines.katib.logs)."""
         study = self._find(name)
         result = read_result(self.cluster, study, self._known(study), self.notify, pods=False)
         trial = logs.choose(result, which, best=best)
         try:
-            yield from logs.lines(self.cluster, study.experiment, trial, study.namespace, follow=follow)
-        except NotFound as gone:  # Katib removes the pod of a trial that has finished, unless `retain` is true
+            yield from logs.lines(
+                self.cluster, study.experiment, trial, study.namespace, follow=follow
+            )
+        except (
+            NotFound
+        ) as gone:  # Katib removes the pod of a trial that has finished, unless `retain` is true
             self._remember(study)
             reported = self._reported(study, replace(result, trials=(trial,)))
             if not reported:
@@ -228,7 +257,9 @@ class KatibEngine:
             if study is None:
                 raise
             return study
-        return LiveExperiment(made, replace(experiment, name=name_of(made), document=body), namespace)
+        return LiveExperiment(
+            made, replace(experiment, name=name_of(made), document=body), namespace
+        )
 
     def _joined(self, experiment: Experiment, namespace: str) -> LiveExperiment | None:
         """The Experiment of that name if it is on the cluster. Raises StudyChanged where its spec is another."""
@@ -242,12 +273,16 @@ class KatibEngine:
                 f"({'; '.join(changes[:6])}{' ...' if len(changes) > 6 else ''}): rename it, or "
                 f"`gantune delete {experiment.name}` first"
             )
-        self.notify(f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}")
+        self.notify(
+            f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}"
+        )
         for note in budget.differences(item, experiment):
             self.notify(note)
         held = services.with_first_of(experiment, item)
         if count := sum(point not in held.first_trials for point in experiment.first_trials):
-            self.notify(f"{count} of the first trials will not run: {experiment.name} was already on the cluster")
+            self.notify(
+                f"{count} of the first trials will not run: {experiment.name} was already on the cluster"
+            )
         return LiveExperiment(item, replace(held, document=_body(held, namespace)), namespace)
 
     def _present(self, name: str, namespace: str) -> dict[str, Any] | None:
@@ -271,7 +306,8 @@ class KatibEngine:
 
     def _collect(self, study: LiveExperiment, *, with_curves: bool = True) -> Result:
         result = read_result(self.cluster, study, self._known(study), self.notify)
-        self._remember(study)  # after the read, so that a refusal leaves no empty study in the store
+        # after the read, so that a refusal leaves no empty study in the store
+        self._remember(study)
         self.store.save(result, study.uid)
         if with_curves and result.trials:
             self._curves(study, result)
@@ -295,7 +331,9 @@ class KatibEngine:
         """What the one trial of `result` reported, as metric lines."""
         self._curves(study, result)
         lines: dict[str, list[str]] = {}
-        for metric, values in stored_curves(self.store.folder(study.name)).get(result.trials[0].name, {}).items():
+        for metric, values in (
+            stored_curves(self.store.folder(study.name)).get(result.trials[0].name, {}).items()
+        ):
             for seen in values:
                 time = f"{seen.time:%Y-%m-%dT%H:%M:%S.%fZ} " if seen.time else ""
                 lines.setdefault(time, []).append(f"{metric}={seen.value}")
@@ -304,14 +342,18 @@ class KatibEngine:
     def _find(self, name: str) -> LiveExperiment:
         """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""
         origin = self.store.origin(name)
-        namespace = self._need(self.namespace or (origin.namespace if origin else "") or self.cluster.namespace)
+        namespace = self._need(
+            self.namespace or (origin.namespace if origin else "") or self.cluster.namespace
+        )
         try:
             return fetch_live(self.cluster, name, namespace)
         except NotFound as error:
             if origin is None:
                 raise
             if origin.server != self.cluster.server:
-                raise NotFound(f"{error}; the store has it from {origin.server}: pass --context") from error
+                raise NotFound(
+                    f"{error}; the store has it from {origin.server}: pass --context"
+                ) from error
             here = f"what was collected of {name} is here still: `gantune status {name}`, `best`, `report`"
             raise NotFound(f"{error}; {here}") from error
 
@@ -320,12 +362,16 @@ class KatibEngine:
         origin = Origin(study.uid, study.namespace, self.cluster.server)
         moved = self.store.activate(study.name, study.uid)
         if moved:
-            self.notify(f"the store's {study.name} was another Experiment: its results are {moved} now")
+            self.notify(
+                f"the store's {study.name} was another Experiment: its results are {moved} now"
+            )
             before, same = self.store.origin(moved), self.store.archived(moved) == study.name
             # Another Experiment has the same name in the same place, so the earlier one is gone.
             if before and same and replace(before, uid=study.uid) == origin:
                 with suppress(StudyDamaged):
-                    gone = self.store.result(moved).cut_off(StudyState.DELETED, "deleted on the cluster")
+                    gone = self.store.result(moved).cut_off(
+                        StudyState.DELETED, "deleted on the cluster"
+                    )
                     self.store.save_result(gone)
         body = _body(study.experiment, study.namespace)
         experiment = replace(study.experiment, name=study.name, document=body)
@@ -348,14 +394,20 @@ class KatibEngine:
 
     def _need(self, namespace: str) -> str:
         if not namespace:
-            raise GantuneError("no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE")
+            raise GantuneError(
+                "no namespace: the manifest and the kubeconfig's context name none; pass -n NAMESPACE"
+            )
         return namespace
 
 
 def _body(experiment: Experiment, namespace: str) -> dict[str, Any]:
     """The object to create: what was written, in the namespace it goes to, without what only a server sets."""
     written = dict(experiment.document.get("metadata") or {})
-    kept = {key: written[key] for key in ("name", "generateName", "labels", "annotations") if written.get(key)}
+    kept = {
+        key: written[key]
+        for key in ("name", "generateName", "labels", "annotations")
+        if written.get(key)
+    }
     if experiment.name:
         kept["name"] = experiment.name
     return {

@@ -19,7 +19,8 @@ from tuner.manifest import Experiment, from_document
 from tuner.result import Result, StudyState, Trial, TrialState
 
 Object = Mapping[str, Any]
-_COLLECTOR_LOGS = 10  # failed trials whose collector's log is read for one result: each costs a request
+# failed trials whose collector's log is read for one result: each costs a request
+_COLLECTOR_LOGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ def _read(document: dict[str, Any]) -> Experiment:
         if error.where[:2] != ("metadata", "annotations") or len(error.where) < 3:
             raise
         metadata = document["metadata"]
-        kept = {key: value for key, value in metadata["annotations"].items() if key != error.where[2]}
+        kept = {
+            key: value for key, value in metadata["annotations"].items() if key != error.where[2]
+        }
     return _read(document | {"metadata": metadata | {"annotations": kept}})
 
 
@@ -93,28 +96,45 @@ def _with_template(cluster: Cluster, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_result(
-    cluster: Cluster, study: LiveExperiment, known: Iterable[Trial], notify: Callable[[str], None], *, pods: bool = True
+    cluster: Cluster,
+    study: LiveExperiment,
+    known: Iterable[Trial],
+    notify: Callable[[str], None],
+    *,
+    pods: bool = True,
 ) -> Result:
     """Return the Experiment and all its trials, merged with the trials that were `known` before."""
     listed = [
         trials.listed_trial(found, study.experiment)
         for found in cluster.list(TRIALS, namespace=study.namespace, labels=study.label)
     ]
-    wanting = any(one.trial.state is TrialState.FAILED or not one.trial.state.finished for one in listed)
+    wanting = any(
+        one.trial.state is TrialState.FAILED or not one.trial.state.finished for one in listed
+    )
     views = _pods(cluster, study, notify) if pods and wanting else {}
-    failed = [one.trial.name for one in listed if one.trial.state is TrialState.FAILED and one.trial.name in views]
+    failed = [
+        one.trial.name
+        for one in listed
+        if one.trial.state is TrialState.FAILED and one.trial.name in views
+    ]
     for name in failed[-_COLLECTOR_LOGS:]:
         views[name] = logs.explained(cluster, views[name], study.namespace)
     merged = trials.merged(listed, views, known)
     state, reason = objects.study_state(study.item)
     if state is StudyState.FAILED and "uggestion has failed" in reason:
         reason = _suggestion_says(cluster, study) or reason
-    return Result(study.name, state, study.experiment.objective, merged, reason, study.experiment.baseline)
+    return Result(
+        study.name, state, study.experiment.objective, merged, reason, study.experiment.baseline
+    )
 
 
-def _pods(cluster: Cluster, study: LiveExperiment, notify: Callable[[str], None]) -> dict[str, PodView]:
+def _pods(
+    cluster: Cluster, study: LiveExperiment, notify: Callable[[str], None]
+) -> dict[str, PodView]:
     try:
-        return trials.youngest(map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label)))
+        return trials.youngest(
+            map(objects.pod, cluster.list(PODS, namespace=study.namespace, labels=study.label))
+        )
     except ClusterError as error:
         notify(f"nodes and the reasons of failed pods are not shown: {error}")
         return {}

@@ -9,15 +9,23 @@ from typing import Any, TypeVar, cast
 
 from tuner.errors import ClusterError
 
-_SHAPE = (AttributeError, TypeError, KeyError, IndexError, ValueError, OverflowError, RecursionError)
+_SHAPE = (
+    AttributeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def guarded(method: F) -> F:
     """Let a method, or an iterator that it returns, raise ClusterError where an object makes no sense.
 
-    What the API server sends is data: a value of a wrong type is the server's fault, or that of a version which this
-    client does not know. The original exception is the cause.
+    What the API server sends is data: a value of a wrong type is the server's fault, or that of a
+    version which this client does not know. The original exception is the cause.
     """
     if inspect.isgeneratorfunction(method):
 

@@ -1,7 +1,8 @@
 """Image files that running trials wrote, read through their pods.
 
-Only a running container can be asked, and it needs the programs `find` and `cat`. The paths and the bytes come from the
-container, so both are bounded; whoever uses the bytes must check that they are an image.
+Only a running container can be asked, and it needs the programs `find` and `cat`. The paths and the
+bytes come from the container, so both are bounded; whoever uses the bytes must check that they are
+an image.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MOST_BYTES = 4 << 20  # of a file
 MOST_PATHS = 1 << 18  # bytes of a list of files
 DEPTH = 4  # directories below a mount, as on this machine
 COMMAND_SECONDS, ALL_SECONDS = 10.0, 30.0
-_NOT_DATA = ("configMap", "secret", "projected", "downwardAPI")  # volumes that hold no output of a trial
+# volumes that hold no output of a trial
+_NOT_DATA = ("configMap", "secret", "projected", "downwardAPI")
 
 Object = dict[str, Any]
 
@@ -79,20 +81,27 @@ def fetch(
     name = experiment.template.primary_container
     running = [item for item in pods if _runs(item, name)]
     for item in running[:MOST_PODS]:
-        pod, own = objects.name_of(item), (item["metadata"].get("labels") or {}).get(TRIAL_LABEL, "")
+        pod, own = (
+            objects.name_of(item),
+            (item["metadata"].get("labels") or {}).get(TRIAL_LABEL, ""),
+        )
 
         def read(argv: Sequence[str], most: int, pod: str = pod) -> bytes:
             seconds = min(COMMAND_SECONDS, until - time.monotonic())
             if seconds <= 0:
                 raise ClusterError(f"the images of the trials took longer than {ALL_SECONDS:g} s")
-            output = execute(cluster, pod, name, argv, namespace=namespace, most=most, seconds=seconds)
+            output = execute(
+                cluster, pod, name, argv, namespace=namespace, most=most, seconds=seconds
+            )
             if not output.data and output.failure:
                 raise ClusterError(f"{argv[0]} fails in pod {pod}: {output.failure}")
             return output.data
 
         try:
             mounts = list(_mounts(item, name))
-            paths = _paths(read(_find(mounts, [*samples, *real]), MOST_PATHS), mounts) if mounts else []
+            paths = (
+                _paths(read(_find(mounts, [*samples, *real]), MOST_PATHS), mounts) if mounts else []
+            )
             for trial, path in _of_trials(paths, mounts, own, trials, samples).items():
                 if trial not in found.samples and len(found.samples) < MOST_FILES:
                     found.samples[trial] = read(["cat", path], MOST_BYTES)
@@ -117,9 +126,16 @@ def _mounts(item: Object, container: str) -> Iterator[_Mount]:
     for one in spec.get("containers") or ():
         for mount in (one.get("volumeMounts") or ()) if one.get("name") == container else ():
             volume, path = volumes.get(str(mount.get("name")), {}), str(mount.get("mountPath", ""))
-            if path.startswith("/") and path != "/" and not any(kind in volume for kind in _NOT_DATA):
+            if (
+                path.startswith("/")
+                and path != "/"
+                and not any(kind in volume for kind in _NOT_DATA)
+            ):
                 own_part = bool(mount.get("subPath") or mount.get("subPathExpr"))
-                yield _Mount(path.rstrip("/"), "emptyDir" not in volume and "ephemeral" not in volume and not own_part)
+                yield _Mount(
+                    path.rstrip("/"),
+                    "emptyDir" not in volume and "ephemeral" not in volume and not own_part,
+                )
 
 
 def _find(mounts: Sequence[_Mount], names: Sequence[str]) -> list[str]:
@@ -136,8 +152,16 @@ def _find(mounts: Sequence[_Mount], names: Sequence[str]) -> list[str]:
 
 def _paths(listed: bytes, mounts: Sequence[_Mount]) -> list[PurePosixPath]:
     """The paths of a list that lie in one of the mounts, shortest first."""
-    found = (PurePosixPath(line) for line in listed.decode("utf-8", "replace").splitlines() if line.startswith("/"))
-    inside = {path for path in found if ".." not in path.parts and any(path.is_relative_to(m.path) for m in mounts)}
+    found = (
+        PurePosixPath(line)
+        for line in listed.decode("utf-8", "replace").splitlines()
+        if line.startswith("/")
+    )
+    inside = {
+        path
+        for path in found
+        if ".." not in path.parts and any(path.is_relative_to(m.path) for m in mounts)
+    }
     return sorted(inside, key=lambda path: (len(path.parts), str(path)))
 
 
@@ -150,10 +174,13 @@ def _of_trials(
 ) -> dict[str, str]:
     """The path of each wanted trial's image.
 
-    A directory with the name of a trial says whose it is. Without one it is the pod's own, unless the volume is shared.
+    A directory with the name of a trial says whose it is. Without one it is the pod's own, unless
+    the volume is shared.
     """
     found: dict[str, str] = {}
-    for path in sorted(paths, key=lambda path: names.index(path.name) if path.name in names else len(names)):
+    for path in sorted(
+        paths, key=lambda path: names.index(path.name) if path.name in names else len(names)
+    ):
         if path.name not in names:
             continue
         named = [part for part in path.parts[:-1] if part in trials]

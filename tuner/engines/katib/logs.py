@@ -16,13 +16,18 @@ from tuner.kube.errors import one_line
 from tuner.manifest import CollectorKind, Experiment
 from tuner.result import Result, Trial, TrialState
 
-_KLOG = re.compile(r"^(?:\?\?\? )?([IWEF])\d{4} [\d:.]+ +\d+ \S+:\d+\] ")  # what the sidecar puts before a line
+# what the sidecar puts before a line
+_KLOG = re.compile(r"^(?:\?\?\? )?([IWEF])\d{4} [\d:.]+ +\d+ \S+:\d+\] ")
 _FAILURE_TAIL = 20  # lines of the collector's log in which its last error is looked for
 
 
 def container(experiment: Experiment) -> str:
     """Return the container whose log has the output of the trainer."""
-    return SIDECAR if experiment.collector.kind is CollectorKind.STDOUT else experiment.template.primary_container
+    return (
+        SIDECAR
+        if experiment.collector.kind is CollectorKind.STDOUT
+        else experiment.template.primary_container
+    )
 
 
 def choose(result: Result, which: str | None, *, best: bool) -> Trial:
@@ -37,20 +42,28 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
         for trial in result.trials:
             if which in (trial.name, str(trial.number), trial.name.removeprefix(f"{result.name}-")):
                 return trial
-        raise NotFound(f"{result.name} has no trial {which}: `gantune status {result.name}` lists them")
+        raise NotFound(
+            f"{result.name} has no trial {which}: `gantune status {result.name}` lists them"
+        )
     if not result.trials:
         raise NotFound(f"{result.name} has no trial yet")
     running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
     return (running or list(result.trials))[-1]
 
 
-def lines(cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool) -> Iterator[str]:
+def lines(
+    cluster: Cluster, experiment: Experiment, trial: Trial, namespace: str, *, follow: bool
+) -> Iterator[str]:
     """The log's lines. Raises NotFound, with the fix, where Katib has removed the pod already."""
     pods = list(cluster.list(PODS, namespace=namespace, labels=f"{TRIAL_LABEL}={trial.name}"))
     if not pods:
         raise NotFound(
             f"trial {trial.name} has no pod"
-            + ("; Katib removes it at the end, unless trialTemplate.retain is true" if trial.state.finished else " yet")
+            + (
+                "; Katib removes it at the end, unless trialTemplate.retain is true"
+                if trial.state.finished
+                else " yet"
+            )
         )
     name = container(experiment)
     pod = pod_with(name, pods)
@@ -73,8 +86,14 @@ def _collector_failure(cluster: Cluster, pod: str, namespace: str) -> str:
         text = cluster.log(pod, SIDECAR, namespace=namespace, tail=_FAILURE_TAIL)
     except ClusterError:
         return ""
-    found = [(match[1], line[match.end() :]) for line in text.splitlines() if (match := _KLOG.match(line))]
-    error = next((one_line(message, 300) for severity, message in reversed(found) if severity in "EF"), "")
+    found = [
+        (match[1], line[match.end() :])
+        for line in text.splitlines()
+        if (match := _KLOG.match(line))
+    ]
+    error = next(
+        (one_line(message, 300) for severity, message in reversed(found) if severity in "EF"), ""
+    )
     if "Failed to collect logs" in error and "no such file" in error:
         return f"the metrics file was never written ({error})"
     if "Failed to Report logs" in error or "Could not connect to DB manager" in error:
@@ -85,10 +104,17 @@ def _collector_failure(cluster: Cluster, pod: str, namespace: str) -> str:
 def pod_with(container: str, pods: Iterable[dict[str, Any]]) -> str:
     """Return the youngest pod of a trial, if possible one that has the container."""
     created = "creationTimestamp"
-    return name_of(max(pods, key=lambda item: (container in containers(item), item["metadata"].get(created, ""))))
+    return name_of(
+        max(
+            pods,
+            key=lambda item: (container in containers(item), item["metadata"].get(created, "")),
+        )
+    )
 
 
-def read(cluster: Cluster, pod: str, container: str, namespace: str, *, follow: bool = False) -> Iterator[str]:
+def read(
+    cluster: Cluster, pod: str, container: str, namespace: str, *, follow: bool = False
+) -> Iterator[str]:
     """A container's lines, without what the sidecar puts before them."""
     if follow:
         source: Iterator[str] = cluster.log_lines(pod, container, namespace=namespace)

@@ -29,7 +29,8 @@ def look(
 ) -> images.Files:
     """Store the curves of a study, those of running trials included, and return the images that its pods can reach.
 
-    Without a running trial, no pod is asked. What the cluster does not give is missing, and the answer says why.
+    Without a running trial, no pod is asked. What the cluster does not give is missing, and the
+    answer says why.
 
     Args:
         store: Holds the study, as it was collected last.
@@ -48,7 +49,11 @@ def look(
     origin = studies.origin(name)
     if origin is None or studies.archived(name):
         return images.Files()
-    experiment, result, folder = studies.experiment(name), studies.result(name), studies.folder(name)
+    experiment, result, folder = (
+        studies.experiment(name),
+        studies.result(name),
+        studies.folder(name),
+    )
     namespace = origin.namespace
     try:
         cluster = Cluster.connect(context, timeout=timeout, tries=1)
@@ -58,9 +63,13 @@ def look(
         no_curves = collect(cluster, experiment, result, folder, **where)
         if not any(trial.state is TrialState.RUNNING for trial in result.trials):
             return images.Files(no_curves=no_curves)
-        pods = list(cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"))
+        pods = list(
+            cluster.list(PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}")
+        )
     except ClusterError as error:
         return images.Files(missing=str(error))
     curves.replace_running(folder, running(cluster, experiment, result.trials, pods, namespace))
-    found = images.fetch(cluster, experiment, pods, namespace=namespace, trials=trials, samples=samples, real=real)
+    found = images.fetch(
+        cluster, experiment, pods, namespace=namespace, trials=trials, samples=samples, real=real
+    )
     return replace(found, no_curves=no_curves)

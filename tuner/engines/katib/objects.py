@@ -17,7 +17,8 @@ from tuner.samplers.labels import LONGEST_NUMBER, NUMBER_LABEL
 from tuner.space import Double, Int, Parameter, Value
 
 Object = Mapping[str, Any]
-STOPPED_REASON = "ExperimentStoppedByGantune"  # the reason under which `gantune stop` completes an Experiment
+# the reason under which `gantune stop` completes an Experiment
+STOPPED_REASON = "ExperimentStoppedByGantune"
 _TRIAL_ORDER = (  # a stopped trial still has Running=True, so what ended it comes first
     ("EarlyStopped", TrialState.EARLY_STOPPED),
     ("Killed", TrialState.KILLED),
@@ -29,9 +30,11 @@ _TRIAL_ORDER = (  # a stopped trial still has Running=True, so what ended it com
 _QUIET = ("ContainerCreating", "PodInitializing")  # every pod passes through these
 _IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff")  # a pod alternates between the two
 _IMAGE = re.compile(r'image "([^"]+)"')
-DEADLINE = "active longer than specified deadline"  # the Job controller's words for activeDeadlineSeconds
+# the Job controller's words for activeDeadlineSeconds
+DEADLINE = "active longer than specified deadline"
 _TRIAL_FAILED = "Trial has failed. Job message: "  # what Katib writes before the Job's own message
-_DISRUPTIONS = {  # reasons of the pod condition DisruptionTarget, which says why a pod is being removed
+# reasons of the pod condition DisruptionTarget, which says why a pod is being removed
+_DISRUPTIONS = {
     "EvictionByEvictionAPI": "Evicted through the Eviction API",
     "DeletionByTaintManager": "Evicted because of a taint",
     "TerminationByKubelet": "Evicted by the kubelet",
@@ -54,7 +57,9 @@ def number_label(item: Object) -> int | None:
 def conditions(item: Object) -> dict[str, Object]:
     """The conditions of an object that are True, by type."""
     found = item.get("status", {}).get("conditions") or ()
-    return {condition["type"]: condition for condition in found if condition.get("status") == "True"}
+    return {
+        condition["type"]: condition for condition in found if condition.get("status") == "True"
+    }
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -110,8 +115,13 @@ def observed(observation: Object, experiment: Experiment) -> dict[str, float]:
             text = str(metric.get("latest", ""))
         if math.isfinite(value := number(text)):
             found[metric["name"]] = value
-    named = [name for name in (experiment.objective.metric, *experiment.additional_metrics) if name in found]
-    return {name: found[name] for name in dict.fromkeys([*named, *found])}  # Katib gives them in any order
+    named = [
+        name
+        for name in (experiment.objective.metric, *experiment.additional_metrics)
+        if name in found
+    ]
+    # Katib gives them in any order
+    return {name: found[name] for name in dict.fromkeys([*named, *found])}
 
 
 def study_state(item: Object) -> tuple[StudyState, str]:
@@ -121,7 +131,9 @@ def study_state(item: Object) -> tuple[StudyState, str]:
         return StudyState.RUNNING, ""
     if "Succeeded" in true:
         stopped = true["Succeeded"].get("reason") == STOPPED_REASON
-        return StudyState.STOPPED if stopped else StudyState.SUCCEEDED, str(true["Succeeded"].get("message", ""))
+        return StudyState.STOPPED if stopped else StudyState.SUCCEEDED, str(
+            true["Succeeded"].get("message", "")
+        )
     if "Failed" in true:
         return StudyState.FAILED, str(true["Failed"].get("message", ""))
     return StudyState.RUNNING, ""
@@ -140,7 +152,13 @@ class Overview(NamedTuple):
 def overview(item: Object) -> Overview:
     """What an Experiment says of itself, without its trials."""
     status = item.get("status") or {}
-    counts = ("trialsSucceeded", "trialsFailed", "trialsKilled", "trialsEarlyStopped", "trialMetricsUnavailable")
+    counts = (
+        "trialsSucceeded",
+        "trialsFailed",
+        "trialsKilled",
+        "trialsEarlyStopped",
+        "trialMetricsUnavailable",
+    )
     finished = sum(int(status.get(name) or 0) for name in counts)
     most = (item.get("spec") or {}).get("maxTrialCount")
     created = time_of(item["metadata"].get("creationTimestamp"))
@@ -182,7 +200,11 @@ def pod(item: Object) -> PodView:
     """A pod of an Experiment: a trial's, or the suggestion service's."""
     status, metadata = item.get("status", {}), item["metadata"]
     trial = str((metadata.get("labels") or {}).get(TRIAL_LABEL, ""))
-    running = tuple(c["name"] for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {}))
+    running = tuple(
+        c["name"]
+        for c in status.get("containerStatuses") or ()
+        if "running" in (c.get("state") or {})
+    )
     return PodView(
         name=name_of(item),
         trial=trial,
@@ -197,7 +219,10 @@ def pod(item: Object) -> PodView:
 
 def containers(item: Object) -> set[str]:
     """The names of a pod's containers."""
-    listed = [*(item.get("spec", {}).get("containers") or ()), *(item.get("status", {}).get("containerStatuses") or ())]
+    listed = [
+        *(item.get("spec", {}).get("containers") or ()),
+        *(item.get("status", {}).get("containerStatuses") or ()),
+    ]
     return {str(container["name"]) for container in listed}
 
 
@@ -206,10 +231,14 @@ def _pod_reason(status: Object) -> str:
         return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
     for condition in status.get("conditions") or ():
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            why = _DISRUPTIONS.get(str(condition.get("reason", "")), str(condition.get("reason", "")))
+            why = _DISRUPTIONS.get(
+                str(condition.get("reason", "")), str(condition.get("reason", ""))
+            )
             return f"{why}: {condition.get('message', '')}".rstrip(": ")
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            message = str(condition.get("message", "")).split(". ")[0].partition(" nodes are available: ")
+            message = (
+                str(condition.get("message", "")).split(". ")[0].partition(" nodes are available: ")
+            )
             return f"{condition.get('reason', 'Unschedulable')}: {message[2] or message[0]}"
     return next((reason for reason in map(_container_reason, _statuses(status)) if reason), "")
 

@@ -1,7 +1,7 @@
 """Checks before an Experiment is created what would make it fail later. Sends three requests and changes nothing.
 
-What Katib would refuse raises an error. What may resolve itself (a node pool that scales up from zero) is a warning. A
-check that RBAC forbids is skipped, because the create reports the problem.
+What Katib would refuse raises an error. What may resolve itself (a node pool that scales up from
+zero) is a warning. A check that RBAC forbids is skipped, because the create reports the problem.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
     for spec in pod_specs(experiment.template.spec):
         fitting = [node for node in nodes if fits(node, spec)]
         if not fitting:
-            wants = ", ".join(f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items())
+            wants = ", ".join(
+                f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items()
+            )
             yield (
                 f"none of the {len(nodes)} nodes can run the trial's pods"
                 f"{f' (nodeSelector {wants})' if wants else ''}: check nodeSelector, affinity and tolerations against "
@@ -87,10 +89,17 @@ def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:
             )
             continue
         for resource, each in extended(spec).items():
-            have = [int(quantity((node["status"].get("allocatable") or {}).get(resource, 0))) for node in fitting]
+            have = [
+                int(quantity((node["status"].get("allocatable") or {}).get(resource, 0)))
+                for node in fitting
+            ]
             asked = each * experiment.parallel_trials
             if each > max(have):
-                most = f"no node that fits has more than {max(have)}" if max(have) else "no node that fits has any"
+                most = (
+                    f"no node that fits has more than {max(have)}"
+                    if max(have)
+                    else "no node that fits has any"
+                )
                 yield (
                     f"a trial asks for {each} {resource}, {most}: it waits until such a node is added; "
                     "if none will be, remove the limit from the trialTemplate, as manifests/overlays/cpu does"
@@ -136,10 +145,18 @@ def fits(node: Object, spec: Object) -> bool:
     affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
-    if affinity and not any(_term(term, labels) for term in affinity.get("nodeSelectorTerms") or ()):
+    if affinity and not any(
+        _term(term, labels) for term in affinity.get("nodeSelectorTerms") or ()
+    ):
         return False
-    taints = [taint for taint in (node.get("spec") or {}).get("taints") or () if taint.get("effect") in _EFFECTS]
-    return all(any(_tolerates(one, taint) for one in spec.get("tolerations") or ()) for taint in taints)
+    taints = [
+        taint
+        for taint in (node.get("spec") or {}).get("taints") or ()
+        if taint.get("effect") in _EFFECTS
+    ]
+    return all(
+        any(_tolerates(one, taint) for one in spec.get("tolerations") or ()) for taint in taints
+    )
 
 
 def _term(term: Object, labels: Mapping[str, str]) -> bool:
@@ -162,4 +179,7 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
         return False
     if toleration.get("operator", "Equal") == "Exists":
         return toleration.get("key") in (None, "", taint["key"])
-    return (toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint.get("value", ""))
+    return (toleration.get("key"), toleration.get("value", "")) == (
+        taint["key"],
+        taint.get("value", ""),
+    )

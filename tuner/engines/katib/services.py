@@ -1,7 +1,8 @@
 """Finds which suggestion service serves an Experiment, and what this means for its manifest.
 
-katib-config maps each algorithm to an image. The service of this project runs first trials and warm starts, which are
-algorithm settings that Katib's own services refuse. Each of those has known faults (tuner.check.portable).
+katib-config maps each algorithm to an image. The service of this project runs first trials and warm
+starts, which are algorithm settings that Katib's own services refuse. Each of those has known
+faults (tuner.check.portable).
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from tuner.yamlfile import Document
 
 OVERLAY = "manifests/overlays/katib-suggestions"
 DEFAULT_MEMORY = "100Mi"  # pkg/apis/config/v1beta1/defaults.go
-SKOPT_TRIALS = ((256 << 20, 45), (512 << 20, 90))  # bytes of memory, and how many trials less than that was enough for
-STOP_FACTORS = (
-    "the stop factors stop no trial on a cluster: Katib ignores them. To stop trials there, use earlyStopping instead"
-)
+# bytes of memory, and how many trials less than that was enough for
+SKOPT_TRIALS = ((256 << 20, 45), (512 << 20, 90))
+STOP_FACTORS = "the stop factors stop no trial on a cluster: Katib ignores them. To stop trials there, use earlyStopping instead"
 _STOCK = re.compile(r"suggestion-(hyperopt|optuna|skopt|goptuna|hyperband|pbt|enas|darts)\b")
 _OURS = re.compile(r"(?:^|/)suggestion(?:[:@]|$)")
 Object = Mapping[str, Any]
@@ -59,12 +59,18 @@ class Service:
 def service_of(entry: Object | None) -> Service:
     """Return the service of an entry of katib-config's `runtime.suggestions`."""
     image = str((entry or {}).get("image", ""))
-    memory = str((((entry or {}).get("resources") or {}).get("limits") or {}).get("memory") or DEFAULT_MEMORY)
+    memory = str(
+        (((entry or {}).get("resources") or {}).get("limits") or {}).get("memory") or DEFAULT_MEMORY
+    )
     found = _STOCK.search(image)
-    return Service(Kind.OURS if _OURS.search(image) else Kind.STOCK if found else Kind.UNKNOWN, image, memory)
+    return Service(
+        Kind.OURS if _OURS.search(image) else Kind.STOCK if found else Kind.UNKNOWN, image, memory
+    )
 
 
-def prepared(experiment: Experiment, service: Service, earlier: Result | None) -> tuple[Experiment, list[str]]:
+def prepared(
+    experiment: Experiment, service: Service, earlier: Result | None
+) -> tuple[Experiment, list[str]]:
     """Return the Experiment with the settings that our service reads, and what is not as the manifest asks.
 
     Raises:
@@ -79,14 +85,20 @@ def prepared(experiment: Experiment, service: Service, earlier: Result | None) -
                 notes.append(f"{short} or more")
         else:
             count = len(experiment.first_trials)
-            notes.append(f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}")
+            notes.append(
+                f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}"
+            )
     if experiment.stop_factors:
         notes.append(STOP_FACTORS)
     if earlier is not None:
         if service.kind is Kind.STOCK:
-            raise UnsupportedError(f"--warm-start is not possible: {_only_ours(experiment, service)}")
+            raise UnsupportedError(
+                f"--warm-start is not possible: {_only_ours(experiment, service)}"
+            )
         known, note = _known(experiment, earlier)
-        settings[EARLIER_SETTING] = earlier_text(known, [parameter.name for parameter in experiment.parameters])
+        settings[EARLIER_SETTING] = earlier_text(
+            known, [parameter.name for parameter in experiment.parameters]
+        )
         notes.append(note)
     return _with_settings(experiment, settings) if settings else experiment, notes
 
@@ -95,13 +107,23 @@ def with_first_of(experiment: Experiment, item: Object) -> Experiment:
     """Return the Experiment with the first trials of its object on the cluster, which may name others."""
     text = str((item["metadata"].get("annotations") or {}).get(FIRST_ANNOTATION) or "")
     try:
-        first = parse(text, [dimension(parameter) for parameter in experiment.parameters]) if text else ()
+        first = (
+            parse(text, [dimension(parameter) for parameter in experiment.parameters])
+            if text
+            else ()
+        )
     except UnsupportedError:  # Katib ignores annotations, so anything may be written there
         text, first = "", ()
     metadata = dict(experiment.document.get("metadata") or {})
-    others = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != FIRST_ANNOTATION}
+    others = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key != FIRST_ANNOTATION
+    }
     metadata["annotations"] = others | ({FIRST_ANNOTATION: text} if text else {})
-    return replace(experiment, first_trials=first, document={**experiment.document, "metadata": metadata})
+    return replace(
+        experiment, first_trials=first, document={**experiment.document, "metadata": metadata}
+    )
 
 
 def faults(experiment: Experiment, service: Service) -> Iterator[str]:
@@ -112,7 +134,11 @@ def faults(experiment: Experiment, service: Service) -> Iterator[str]:
             continue
         if problem.rule == "service-memory" and not _too_small(experiment, service):
             continue
-        fix = f"; or install {OVERLAY}, whose service does not have this fault" if service.kind is Kind.STOCK else ""
+        fix = (
+            f"; or install {OVERLAY}, whose service does not have this fault"
+            if service.kind is Kind.STOCK
+            else ""
+        )
         yield f"{problem.message}{fix}"
 
 
@@ -122,23 +148,34 @@ def _too_small(experiment: Experiment, service: Service) -> bool:
 
 
 def _only_ours(experiment: Experiment, service: Service) -> str:
-    return f"{service.describe(experiment.algorithm.name)}, and only ours can do it: install {OVERLAY}"
+    return (
+        f"{service.describe(experiment.algorithm.name)}, and only ours can do it: install {OVERLAY}"
+    )
 
 
 def _known(experiment: Experiment, earlier: Result) -> tuple[list[Scored], str]:
     """Return the trials of the earlier study that lie in the search space, and a sentence about them."""
-    dimensions, metric = [dimension(parameter) for parameter in experiment.parameters], experiment.objective.metric
+    dimensions, metric = (
+        [dimension(parameter) for parameter in experiment.parameters],
+        experiment.objective.metric,
+    )
     found: list[Scored] = []
     outside = 0
     for trial in earlier.trials:
         if (value := trial.metrics.get(metric)) is None or not trial.state.finished:
             continue
         try:
-            found.append(({each.name: each.find(trial.parameters[each.name]) for each in dimensions}, value))
+            found.append(
+                ({each.name: each.find(trial.parameters[each.name]) for each in dimensions}, value)
+            )
         except (KeyError, ValueError):
             outside += 1
     kept = chosen(found, maximize=experiment.objective.goal_type is Goal.MAXIMIZE)
-    left = f", {len(found) - len(kept)} are left out for their number" if len(kept) < len(found) else ""
+    left = (
+        f", {len(found) - len(kept)} are left out for their number"
+        if len(kept) < len(found)
+        else ""
+    )
     note = f"{len(kept)} trials of {earlier.name} are known to the sampler{left}"
     return kept, note + (f", {outside} lie outside this space" if outside else "")
 
@@ -146,8 +183,13 @@ def _known(experiment: Experiment, earlier: Result) -> tuple[list[Scored], str]:
 def _with_settings(experiment: Experiment, settings: Mapping[str, str]) -> Experiment:
     spec = dict(experiment.document.get("spec") or {})
     written = dict(spec.get("algorithm") or {})
-    listed = [item for item in written.get("algorithmSettings") or () if item.get("name") not in settings]
-    written["algorithmSettings"] = [*listed, *({"name": name, "value": value} for name, value in settings.items())]
+    listed = [
+        item for item in written.get("algorithmSettings") or () if item.get("name") not in settings
+    ]
+    written["algorithmSettings"] = [
+        *listed,
+        *({"name": name, "value": value} for name, value in settings.items()),
+    ]
     algorithm = Algorithm(experiment.algorithm.name, {**experiment.algorithm.settings, **settings})
     document = {**experiment.document, "spec": spec | {"algorithm": written}}
     return replace(experiment, algorithm=algorithm, document=document)

@@ -1,6 +1,7 @@
 """Completes a spec as Katib's webhook does, to compare a manifest with an Experiment on a cluster.
 
-Source: experiment_defaults.go. Verified against a real server's answers (tests/tuner/recordings/responses.json).
+Source: experiment_defaults.go. Verified against a real server's answers
+(tests/tuner/recordings/responses.json).
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from tuner.katib import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATH
 from tuner.samplers import SUBMITTED_SETTINGS
 
 Object = Mapping[str, Any]
-_BUDGET = ("maxTrialCount", "maxFailedTrialCount")  # what Katib allows to change, with parallelTrialCount
+# what Katib allows to change, with parallelTrialCount
+_BUDGET = ("maxTrialCount", "maxFailedTrialCount")
 _CONDITION = 'status.conditions.#(type=="{}")#|#(status=="True")#'
 _DONE = {"Job": "Complete", "TrainJob": "Complete"}  # every other kind that Katib knows: Succeeded
 _PODS = {
-    "TrainJob": {"jobset.sigs.k8s.io/replicatedjob-name": "node", "batch.kubernetes.io/job-completion-index": "0"},
+    "TrainJob": {
+        "jobset.sigs.k8s.io/replicatedjob-name": "node",
+        "batch.kubernetes.io/job-completion-index": "0",
+    },
     "TFJob": {"training.kubeflow.org/job-role": "master"},
     "PyTorchJob": {"training.kubeflow.org/job-role": "master"},
     "XGBoostJob": {"training.kubeflow.org/job-role": "master"},
@@ -55,7 +60,10 @@ def _objective(objective: dict[str, Any]) -> None:
     default = {"minimize": "min", "maximize": "max"}.get(str(objective.get("type")), "latest")
     strategies = objective.setdefault("metricStrategies", [])
     named = {strategy.get("name") for strategy in strategies}
-    for metric in [objective.get("objectiveMetricName"), *(objective.get("additionalMetricNames") or ())]:
+    for metric in [
+        objective.get("objectiveMetricName"),
+        *(objective.get("additionalMetricNames") or ()),
+    ]:
         if metric not in named:
             strategies.append({"name": metric, "value": default})
 
@@ -74,7 +82,9 @@ def _without_ours(spec: dict[str, Any]) -> None:
     """Remove the settings that `gantune submit` adds, so that the manifest is recognized when it is submitted again."""
     algorithm = spec.get("algorithm") or {}
     listed = algorithm.get("algorithmSettings") or ()
-    algorithm["algorithmSettings"] = [item for item in listed if item.get("name") not in SUBMITTED_SETTINGS]
+    algorithm["algorithmSettings"] = [
+        item for item in listed if item.get("name") not in SUBMITTED_SETTINGS
+    ]
 
 
 def difference(held: Object, written: Object) -> list[str]:
@@ -94,7 +104,9 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
     elif isinstance(old, list) and isinstance(new, list):
         for i in range(max(len(old), len(new))):
-            yield from _differences(old[i] if i < len(old) else None, new[i] if i < len(new) else None, f"{path}[{i}]")
+            yield from _differences(
+                old[i] if i < len(old) else None, new[i] if i < len(new) else None, f"{path}[{i}]"
+            )
     elif old != new and not (_absent(old) and _absent(new)):
         yield f"{path}: {_short(old)} -> {_short(new)}"
 
@@ -112,7 +124,9 @@ def _short(value: Any) -> str:
 def completed(item: Object, reason: str, message: str) -> dict[str, Any]:
     """The status of an Experiment that is marked Succeeded now, as MarkExperimentStatusSucceeded does it."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    kept = [dict(c) for c in item.get("status", {}).get("conditions") or () if c["type"] != "Succeeded"]
+    kept = [
+        dict(c) for c in item.get("status", {}).get("conditions") or () if c["type"] != "Succeeded"
+    ]
     for condition in kept:
         if condition["type"] in ("Running", "Restarting"):
             condition |= {"status": "False", "lastUpdateTime": now, "lastTransitionTime": now}

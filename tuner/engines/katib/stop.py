@@ -1,7 +1,7 @@
 """How a search is stopped. Katib has no verb for it, and its counts cannot be lowered to the trials that have run.
 
-So a patch of the status subresource completes the Experiment, after which the controller creates no more trials. Then
-the running trials are deleted, and their Jobs and pods with them (validator.go).
+So a patch of the status subresource completes the Experiment, after which the controller creates no
+more trials. Then the running trials are deleted, and their Jobs and pods with them (validator.go).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from tuner.errors import Conflict, NotFound
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
 from tuner.result import StudyState, Trial, TrialState
 
-_PATCH_ATTEMPTS = 5  # the controller writes the status too, and a conflict is read and patched again
-_DELETE_ROUNDS = 10  # one second apart; the second round finds trials that were created during the first
+# the controller writes the status too, and a conflict is read and patched again
+_PATCH_ATTEMPTS = 5
+# one second apart; the second round finds trials that were created during the first
+_DELETE_ROUNDS = 10
 
 
 def complete(cluster: Cluster, study: LiveExperiment) -> bool:
@@ -47,7 +49,9 @@ def _least(item: dict[str, Any]) -> int:
     See experiment_controller.go:201-204 and validator.go:104-136.
     """
     counts = item["spec"].get("parallelTrialCount"), item["spec"].get("maxFailedTrialCount")
-    return max(int(item.get("status", {}).get("trials", 0)) + 1, *(int(count or 0) for count in counts))
+    return max(
+        int(item.get("status", {}).get("trials", 0)) + 1, *(int(count or 0) for count in counts)
+    )
 
 
 def _patch(
@@ -59,13 +63,19 @@ def _patch(
 
 
 def end_trials(
-    cluster: Cluster, study: LiveExperiment, known: tuple[Trial, ...], notify: Callable[[str], None], clock: Clock
+    cluster: Cluster,
+    study: LiveExperiment,
+    known: tuple[Trial, ...],
+    notify: Callable[[str], None],
+    clock: Clock,
 ) -> tuple[Trial, ...]:
     """Delete the running trials until none is left, and return all trials as they are then."""
     stopped: set[str] = set()
     for _ in range(_DELETE_ROUNDS):
         known = read_result(cluster, study, known, notify).trials
-        running = [trial for trial in known if not trial.state.finished and trial.name not in stopped]
+        running = [
+            trial for trial in known if not trial.state.finished and trial.name not in stopped
+        ]
         if not running:
             break
         for trial in running:
@@ -76,7 +86,12 @@ def end_trials(
                 continue
         clock.sleep(1.0)
     else:
-        notify(f"Katib still creates trials of {study.name}: list them with `kubectl get trials -n {study.namespace}`")
+        notify(
+            f"Katib still creates trials of {study.name}: list them with `kubectl get trials -n {study.namespace}`"
+        )
     return tuple(
-        replace(trial, state=TrialState.KILLED, reason="stopped") if trial.name in stopped else trial for trial in known
+        replace(trial, state=TrialState.KILLED, reason="stopped")
+        if trial.name in stopped
+        else trial
+        for trial in known
     )

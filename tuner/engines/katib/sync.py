@@ -26,10 +26,11 @@ def refresh(
 ) -> ClusterError | None:
     """Collect NAME where it may have changed; each request is sent once, for `timeout` seconds.
 
-    Returns why the cluster gave nothing, None when all is well. Of a search that has finished with all its
-    trials, the cluster is only asked whether it is still the same one, and no answer is no error. A name that the store
-    does not know is looked up on the cluster. Raises the error where `namespace` or `context` ask
-    for another Experiment than the store's, whose results must not be used for it.
+    Returns why the cluster gave nothing, None when all is well. Of a search that has finished with
+    all its trials, the cluster is only asked whether it is still the same one, and no answer is no
+    error. A name that the store does not know is looked up on the cluster. Raises the error where
+    `namespace` or `context` ask for another Experiment than the store's, whose results must not be
+    used for it.
     """
     studies = ClusterStudies(store)
     origin, ended = None, False
@@ -37,15 +38,22 @@ def refresh(
         if studies.archived(name):
             return None
         origin, held = studies.origin(name), studies.result(name)
-        ended = held.state is not StudyState.RUNNING and all(trial.state.finished for trial in held.trials)
+        ended = held.state is not StudyState.RUNNING and all(
+            trial.state.finished for trial in held.trials
+        )
     moved = bool(origin and namespace and namespace != origin.namespace)
     elsewhere = moved or bool(origin and context)
     try:
         cluster = Cluster.connect(context, timeout=timeout, tries=1)
-        if origin and not context and origin.server != cluster.server:  # the current context has changed since
-            raise NotFound(f"it is on {origin.server}, but the current context is for {cluster.server}: pass --context")
+        # the current context has changed since
+        if origin and not context and origin.server != cluster.server:
+            raise NotFound(
+                f"it is on {origin.server}, but the current context is for {cluster.server}: pass --context"
+            )
         elsewhere = moved or bool(origin and origin.server != cluster.server)
-        engine = KatibEngine(cluster, store, namespace=namespace, katib_namespace=katib_namespace, notify=notify)
+        engine = KatibEngine(
+            cluster, store, namespace=namespace, katib_namespace=katib_namespace, notify=notify
+        )
         if origin and ended and not elsewhere:
             now = fetch_live(cluster, name, origin.namespace)
             if now.uid == origin.uid and now.state is not StudyState.RUNNING:

@@ -50,7 +50,9 @@ class Arrivals:
 
     def take(self, before: float = math.inf) -> list[Listed]:
         """Remove and return the trials that arrived by then, and those that were created no later than they."""
-        due = [self._listed[name].created for name, seen in self._first_seen.items() if seen <= before]
+        due = [
+            self._listed[name].created for name, seen in self._first_seen.items() if seen <= before
+        ]
         taken = [listed for listed in self._listed.values() if due and listed.created <= max(due)]
         for listed in taken:
             del self._listed[listed.trial.name], self._first_seen[listed.trial.name]
@@ -81,7 +83,10 @@ class Numbers:
 def in_order(listed: Iterable[Listed]) -> list[Listed]:
     """Sort by label, then creation, then name. The API server sorts by name."""
     last = math.inf
-    return sorted(listed, key=lambda one: (last if one.number is None else one.number, one.created, one.trial.name))
+    return sorted(
+        listed,
+        key=lambda one: (last if one.number is None else one.number, one.created, one.trial.name),
+    )
 
 
 def youngest(pods: Iterable[PodView]) -> dict[str, PodView]:
@@ -96,9 +101,11 @@ def _age(pod: PodView) -> tuple[str, bool, str]:
 def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found: str = "") -> Trial:
     """Return `trial` with its pod's node and reason.
 
-    Until the trial has finished, only its current pod counts, and what was `found` (a queue, a refusal). A failed pod
-    is no reason to wait: Katib marks the trial as failed, or the Job creates another pod. Once the trial has finished,
-    what was `known` of a pod that Katib has removed is kept. Only failed trials have a reason then.
+    Until the trial has finished, only its current pod counts, and what was `found` (a queue, a
+    refusal). A failed pod
+    is no reason to wait: Katib marks the trial as failed, or the Job creates another pod. Once the
+    trial has finished, what was `known` of a pod that Katib has removed is kept. Only failed trials
+    have a reason then.
     """
     node, reason = (pod.node, pod.reason) if pod else ("", "")
     if not trial.state.finished:
@@ -108,19 +115,26 @@ def placed(trial: Trial, pod: PodView | None, known: Trial | None = None, found:
         return replace(trial, node=node)
     if known and known.state is TrialState.FAILED:
         reason = reason or known.reason
-    if DEADLINE in trial.reason:  # the pods were killed because of it, so their exit codes are less useful
+    # the pods were killed because of it, so their exit codes are less useful
+    if DEADLINE in trial.reason:
         reason = trial.reason
     return replace(trial, node=node, reason=reason or trial.reason)
 
 
-def merged(listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterable[Trial]) -> tuple[Trial, ...]:
+def merged(
+    listed: Iterable[Listed], pods: Mapping[str, PodView], known: Iterable[Trial]
+) -> tuple[Trial, ...]:
     """Return all trials in the order of their numbers: the listed ones, and the `known` ones that are gone."""
     before = {trial.name: trial for trial in known}
     numbers = Numbers(before.values())
     trials = []
     for one in in_order(listed):
         name = one.trial.name
-        trials.append(replace(placed(one.trial, pods.get(name), before.pop(name, None)), number=numbers.of(one)))
+        trials.append(
+            replace(
+                placed(one.trial, pods.get(name), before.pop(name, None)), number=numbers.of(one)
+            )
+        )
     for trial in before.values():
         gone = replace(trial, state=TrialState.KILLED, reason="deleted on the cluster")
         trials.append(trial if trial.state.finished else gone)

@@ -1,9 +1,11 @@
 """Follows one Experiment until it finishes: merges the changes of Experiment, trials and pods into engine events.
 
-Only what the table shows is kept in memory, so that thousands of trials fit. Objects may arrive in any order and more
-than once: an older resourceVersion is ignored, and a finished trial never runs again. Our suggestion service labels
-trials with their numbers. Without a label, numbers follow (creation second, name): new trials of a list are numbered
-when the list is complete, those of a watch after a short delay (`Arrivals`).
+Only what the table shows is kept in memory, so that thousands of trials fit. Objects may arrive in
+any order and more
+than once: an older resourceVersion is ignored, and a finished trial never runs again. Our
+suggestion service labels trials with their numbers. Without a label, numbers follow (creation
+second, name): new trials of a list are numbered when the list is complete, those of a watch after a
+short delay (`Arrivals`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState
 
-_LOOK_DELAYS = (20.0, 30.0, 60.0, 120.0)  # seconds without progress until the first check for a stall, the second, ...
+# seconds without progress until the first check for a stall, the second, ...
+_LOOK_DELAYS = (20.0, 30.0, 60.0, 120.0)
 _POLL = 0.5  # seconds until the clock is read again where nothing happens
 
 
@@ -54,10 +57,14 @@ class Watcher:
         self._pods: dict[str, PodView] = {}
         self._pods_known = True
         self._pods_of: dict[str, dict[str, PodView]] = {}  # by trial
-        self._last_pod: dict[str, PodView] = {}  # by trial: the reason of a failure may be needed after the pod is gone
-        self._explanations: dict[PodView, PodView] = {}  # what the collector's log added to a failed pod
-        self._reasons: dict[str, str] = {}  # by trial, from a diagnosis: a suspended Job, a refused pod
-        self._listing: dict[Resource, dict[str, Listed | None]] = {}  # the names of a list that is under way
+        # by trial: the reason of a failure may be needed after the pod is gone
+        self._last_pod: dict[str, PodView] = {}
+        # what the collector's log added to a failed pod
+        self._explanations: dict[PodView, PodView] = {}
+        # by trial, from a diagnosis: a suspended Job, a refused pod
+        self._reasons: dict[str, str] = {}
+        # the names of a list that is under way
+        self._listing: dict[Resource, dict[str, Listed | None]] = {}
         self._lost: set[Resource] = set()  # watches that were cut off and have not listed again
         self._said: set[str] = set()
         self._changes = Changes(cluster, study, clock)
@@ -68,7 +75,14 @@ class Watcher:
         """The current state of the search and its trials."""
         trials = tuple(sorted(self._trials.values(), key=lambda trial: trial.number))
         experiment = self.experiment
-        return Result(experiment.name, self.state, experiment.objective, trials, self.reason, experiment.baseline)
+        return Result(
+            experiment.name,
+            self.state,
+            experiment.objective,
+            trials,
+            self.reason,
+            experiment.baseline,
+        )
 
     def events(self) -> Iterator[Event]:
         """Events until the Experiment has finished or is gone; the caller adds STUDY_ENDED.
@@ -94,7 +108,8 @@ class Watcher:
                 if self.clock.now() - self._looked > self._patience():
                     self._looks += 1
                     yield from self._look()
-            while (change := self._changes.get(0)) is not None:  # changes that the other watches have already delivered
+            # changes that the other watches have already delivered
+            while (change := self._changes.get(0)) is not None:
                 yield from self._apply(change)
             yield from self._number(self._arrivals.take())
         finally:
@@ -112,19 +127,28 @@ class Watcher:
             yield from self._warn(f"nodes and the reasons of waiting pods are not shown: {change}")
         elif change.kind in (ChangeKind.LOST, ChangeKind.REFUSED):
             self._lost.add(change.resource)
-            what = "connection lost" if change.kind is ChangeKind.LOST else "the cluster refused a request"
+            what = (
+                "connection lost"
+                if change.kind is ChangeKind.LOST
+                else "the cluster refused a request"
+            )
             yield from self._warn(f"{what}, trying again: {change.object['message']}")
         elif change.kind is ChangeKind.LISTING:
             self._listing[change.resource] = {}
         elif change.kind is ChangeKind.SYNCED:
-            if change.resource in self._lost:  # no change could arrive: wait for the full time again
+            # no change could arrive: wait for the full time again
+            if change.resource in self._lost:
                 self._lost.discard(change.resource)
                 self._progress()
             yield from self._synced(change.resource, self._listing.pop(change.resource, {}))
         elif change.kind is ChangeKind.DELETED:
             yield from self._gone(change.resource, {name_of(change.object)})
         else:
-            names = self._listing.setdefault(change.resource, {}) if change.kind is ChangeKind.LISTED else None
+            names = (
+                self._listing.setdefault(change.resource, {})
+                if change.kind is ChangeKind.LISTED
+                else None
+            )
             if names is not None:
                 names[name_of(change.object)] = None
             if change.resource is EXPERIMENTS:
@@ -137,8 +161,14 @@ class Watcher:
     def _synced(self, resource: Resource, names: dict[str, Listed | None]) -> Iterator[Event]:
         if resource is TRIALS:
             arrived = {listed.trial.name: listed for listed in self._arrivals.take()}
-            yield from self._number((arrived | {name: listed for name, listed in names.items() if listed}).values())
-        known = {EXPERIMENTS: {self.experiment.name}, TRIALS: self._trials.keys(), PODS: self._pods.keys()}
+            yield from self._number(
+                (arrived | {name: listed for name, listed in names.items() if listed}).values()
+            )
+        known = {
+            EXPERIMENTS: {self.experiment.name},
+            TRIALS: self._trials.keys(),
+            PODS: self._pods.keys(),
+        }
         yield from self._gone(resource, known[resource] - names.keys())
 
     def _experiment(self, item: dict[str, Any]) -> None:
@@ -147,7 +177,8 @@ class Watcher:
         elif version_of(item) >= self._version:
             self._item, self._version = item, version_of(item)
             self.state, self.reason = objects.study_state(item)
-            self.experiment = replace(self.experiment, max_trials=item["spec"].get("maxTrialCount"))  # extended
+            # extended
+            self.experiment = replace(self.experiment, max_trials=item["spec"].get("maxTrialCount"))
 
     def _gone(self, resource: Resource, names: set[str]) -> Iterator[Event]:
         for name in names:
@@ -160,9 +191,13 @@ class Watcher:
                 self._pods_of.get(trial, {}).pop(name, None)
                 yield from self._place(trial)
             elif (seen := self._trials.get(name)) and not seen.state.finished:
-                yield from self._become(replace(seen, state=TrialState.KILLED, reason="deleted on the cluster"))
+                yield from self._become(
+                    replace(seen, state=TrialState.KILLED, reason="deleted on the cluster")
+                )
 
-    def _trial(self, item: dict[str, Any], names: dict[str, Listed | None] | None) -> Iterator[Event]:
+    def _trial(
+        self, item: dict[str, Any], names: dict[str, Listed | None] | None
+    ) -> Iterator[Event]:
         """A trial from a list (`names`: what it has listed so far) or from a watch."""
         name, version = name_of(item), version_of(item)
         seen = self._trials.get(name) or self._arrivals.get(name)
@@ -173,7 +208,9 @@ class Watcher:
         if seen and seen.state.finished and not fresh.state.finished:
             return
         self._versions[name] = version
-        if name in self._trials or (names is None and (name in self.numbers or listed.number is not None)):
+        if name in self._trials or (
+            names is None and (name in self.numbers or listed.number is not None)
+        ):
             yield from self._number([listed])
         elif names is not None:
             names[name] = listed
@@ -191,7 +228,8 @@ class Watcher:
             return
         if before is None or before.state is not fresh.state:
             self._progress()
-        if fresh.state is TrialState.WAITING:  # it has nothing to report; `diagnose.blocked` says why it waits
+        # it has nothing to report; `diagnose.blocked` says why it waits
+        if fresh.state is TrialState.WAITING:
             self._trials[fresh.name] = fresh
             return
         unseen = before is None or before.state is TrialState.WAITING

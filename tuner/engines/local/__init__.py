@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalEngine"]
 
 
-def __getattr__(name: str) -> object:  # the fork server imports this package, and does not need Optuna
+# the fork server imports this package, and does not need Optuna
+def __getattr__(name: str) -> object:
     if name == "LocalEngine":
         from tuner.engines.local.engine import LocalEngine
 

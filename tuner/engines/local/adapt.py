@@ -1,6 +1,7 @@
 """What of an Experiment a local run does otherwise than Katib, so that more Experiments run without a change.
 
-Each difference is a warning. What cannot run at all is refused elsewhere (tuner.engines.local.engine).
+Each difference is a warning. What cannot run at all is refused elsewhere
+(tuner.engines.local.engine).
 """
 
 from __future__ import annotations
@@ -18,9 +19,29 @@ from tuner.manifest import Algorithm, CollectorKind, Experiment, from_document
 
 _MPI = ("mpirun", "mpiexec", "orterun", "horovodrun")
 _MPI_VALUES = {  # how many values follow an option of Open MPI's mpirun; no other option has any
-    **dict.fromkeys(("-np", "--np", "-n", "--n", "-c", "-x", "-H", "-host", "--host", "-hostfile", "--hostfile"), 1),
-    **dict.fromkeys(("-machinefile", "--machinefile", "-bind-to", "--bind-to", "-map-by", "--map-by", "-wdir"), 1),
-    **dict.fromkeys(("-npernode", "--npernode", "-N", "-prefix", "--prefix", "--rank-by", "-rank-by", "-p"), 1),
+    **dict.fromkeys(
+        (
+            "-np",
+            "--np",
+            "-n",
+            "--n",
+            "-c",
+            "-x",
+            "-H",
+            "-host",
+            "--host",
+            "-hostfile",
+            "--hostfile",
+        ),
+        1,
+    ),
+    **dict.fromkeys(
+        ("-machinefile", "--machinefile", "-bind-to", "--bind-to", "-map-by", "--map-by", "-wdir"),
+        1,
+    ),
+    **dict.fromkeys(
+        ("-npernode", "--npernode", "-N", "-prefix", "--prefix", "--rank-by", "-rank-by", "-p"), 1
+    ),
     **dict.fromkeys(("-mca", "--mca", "-gmca", "--gmca"), 2),
 }
 
@@ -48,7 +69,9 @@ def with_command(experiment: Experiment, argv: Sequence[str]) -> Experiment:
         )
     container["command"] = list(argv)
     changed = from_document(document)
-    return replace(changed, name=experiment.name, file=experiment.file, first_trials=experiment.first_trials)
+    return replace(
+        changed, name=experiment.name, file=experiment.file, first_trials=experiment.first_trials
+    )
 
 
 def _collector(experiment: Experiment) -> tuple[Experiment, str]:
@@ -69,9 +92,14 @@ def _restarts(experiment: Experiment) -> tuple[Experiment, str]:
     strategy = algorithm.settings.get("restart_strategy", "none")
     if algorithm.name != "cmaes" or strategy in ("", "none"):
         return experiment, ""
-    settings = {name: value for name, value in algorithm.settings.items() if name != "restart_strategy"}
+    settings = {
+        name: value for name, value in algorithm.settings.items() if name != "restart_strategy"
+    }
     adapted = replace(experiment, algorithm=Algorithm(algorithm.name, settings))
-    return adapted, f"cmaes runs without restarts, because Optuna has none: restart_strategy={strategy} has no effect"
+    return (
+        adapted,
+        f"cmaes runs without restarts, because Optuna has none: restart_strategy={strategy} has no effect",
+    )
 
 
 def _early_stopping(experiment: Experiment) -> tuple[Experiment, str]:

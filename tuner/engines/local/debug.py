@@ -1,8 +1,8 @@
 """The debug runner: trials in the client's own process and terminal, one at a time, so that breakpoints work.
 
-It is used with `--debug` alone. Trials are not isolated: they share the process and the directory that the search was
-started from, so what one leaves behind is there for the next, and a trial that ends the process ends the client.
-Deadlines and early stopping do not end a trial.
+It is used with `--debug` alone. Trials are not isolated: they share the process and the directory
+that the search was started from, so what one leaves behind is there for the next, and a trial that
+ends the process ends the client. Deadlines and early stopping do not end a trial.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ from tuner.errors import CommandError, UnsupportedError
 class DebugRunner:
     """A Runner whose trials run in `wait`. `interrupted` is called when Ctrl-C or the debugger ended a trial."""
 
-    def __init__(self, slot: Mapping[str, str], module: str, start: Path, interrupted: Callable[[], None]) -> None:
+    def __init__(
+        self, slot: Mapping[str, str], module: str, start: Path, interrupted: Callable[[], None]
+    ) -> None:
         if not module:
             raise UnsupportedError(
                 "--debug needs a trial of the form `python -m MODULE`, where MODULE has `def main(argv)`: "
                 "run without --debug"
             )
         if threading.current_thread() is not threading.main_thread():
-            raise UnsupportedError("debug needs the main thread: run the search there, or without debug")
+            raise UnsupportedError(
+                "debug needs the main thread: run the search there, or without debug"
+            )
         self._slot, self._module, self._start, self._interrupted = slot, module, start, interrupted
         self._main: Main | None = None
         self._job: Job | None = None
@@ -46,13 +50,17 @@ class DebugRunner:
 
     def warm(self) -> None:
         """Import the module."""
-        os.environ.update({key: value for key, value in self._slot.items() if key not in os.environ})
+        os.environ.update(
+            {key: value for key, value in self._slot.items() if key not in os.environ}
+        )
         if str(self._start) not in sys.path:
             sys.path.insert(0, str(self._start))
         try:
             self._main = load(self._module)
         except Exception as error:
-            raise CommandError(f"python -m {self._module} cannot start: {describe(error)}") from error
+            raise CommandError(
+                f"python -m {self._module} cannot start: {describe(error)}"
+            ) from error
 
     def slot_of(self, number: int) -> Mapping[str, str]:
         """The environment that shares out cores and GPUs."""
@@ -95,7 +103,11 @@ class DebugRunner:
         except BaseException as error:
             traceback.print_exc()
             return Exit(1, describe(error))
-        return Exit(int(value or 0)) if value is None or isinstance(value, int) else Exit(1, str(value)[:300])
+        return (
+            Exit(int(value or 0))
+            if value is None or isinstance(value, int)
+            else Exit(1, str(value)[:300])
+        )
 
 
 class _Tee:

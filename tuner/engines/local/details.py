@@ -41,7 +41,9 @@ def details(folder: Path, identity: str, experiment: Experiment) -> Details:
     header = journal.header
     idle = StudyState.RUNNING if alive else StudyState.STOPPED
     return Details(
-        result=journal.result(alive=alive) if header else Result(experiment.name, idle, experiment.objective),
+        result=journal.result(alive=alive)
+        if header
+        else Result(experiment.name, idle, experiment.objective),
         seed=header.get("seed"),
         warm_start=str(header.get("warm_start", "")),
         known=len(header.get("known", ())),
@@ -54,7 +56,9 @@ def directories(folder: Path, trial: str) -> list[Path]:
     return [folder / "trials" / trial / name for name in ("mounts", "files")]
 
 
-def running_curves(experiment: Experiment, folder: Path, trials: Iterable[Trial]) -> dict[str, Curves]:
+def running_curves(
+    experiment: Experiment, folder: Path, trials: Iterable[Trial]
+) -> dict[str, Curves]:
     """Return what running trials have reported so far, by their names."""
     metrics = (experiment.objective.metric, *experiment.additional_metrics)
     found: dict[str, Curves] = {}
@@ -62,6 +66,9 @@ def running_curves(experiment: Experiment, folder: Path, trials: Iterable[Trial]
     for trial in trials:
         tail = metrics_reader(adapted, folder / "trials" / trial.name)
         tail.poll()
-        curves = {metric: tuple(Observation(metric, value) for value in tail.curve(metric)) for metric in metrics}
+        curves = {
+            metric: tuple(Observation(metric, value) for value in tail.curve(metric))
+            for metric in metrics
+        }
         found[trial.name] = {metric: curve for metric, curve in curves.items() if curve}
     return found

@@ -1,7 +1,7 @@
 """The environment in which the training operators of Kubeflow start a distributed program, for a world of one process.
 
-A program that calls `torch.distributed.init_process_group()`, or that `torchrun` starts, needs these variables. Each
-trial gets a port of its own, so that several of them can run at once.
+A program that calls `torch.distributed.init_process_group()`, or that `torchrun` starts, needs
+these variables. Each trial gets a port of its own, so that several of them can run at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ _HOST = "127.0.0.1"
 def environment(kind: str) -> Mapping[str, str]:
     """Return the variables of the only process of a job: empty for a kind that needs none.
 
-    They are those of the PyTorchJob and XGBoostJob controllers of kubeflow/training-operator and of the torch runtime
-    of kubeflow/trainer. A TFJob with a single replica has no TF_CONFIG there either.
+    They are those of the PyTorchJob and XGBoostJob controllers of kubeflow/training-operator and of
+    the torch runtime of kubeflow/trainer. A TFJob with a single replica has no TF_CONFIG there
+    either.
     """
     if kind not in ("PyTorchJob", "XGBoostJob", "TrainJob"):
         return {}

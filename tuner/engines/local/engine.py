@@ -38,22 +38,26 @@ if TYPE_CHECKING:
 
 OWNER_TIMEOUT = 1.0  # seconds until a process that has just locked a study has written its id
 STOP_TIMEOUT = 60.0  # seconds until another process has ended its trials after SIGTERM
-Known = tuple[Mapping[str, Any], float]  # a point of an earlier study in the sampler's coordinates, and its objective
+# a point of an earlier study in the sampler's coordinates, and its objective
+Known = tuple[Mapping[str, Any], float]
 
 
 class LocalEngine:
     """Runs Experiments on this machine, each trial in a process of its own.
 
-    workers: how many trials may run at once, None for as many as there are GPUs or else cores; the manifest's
-        parallelTrialCount is the most.
-    seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with the study.
-    fresh: start over, whatever the store holds. max_trials: instead of the manifest's maxTrialCount.
-    first: trials to run after the manifest's first trials and before those of the sampler: values by parameter name. A
-        study keeps its own when it is resumed without them.
-    warm_start: the name of an earlier study in the store, whose trials the sampler receives first. The Experiment's own
-        name is the cluster's study of that name, if there is one. Where a local study and a cluster's share a name,
-        `local/NAME` and `katib/NAME` choose one.
-    command: the command of the primary container, where the manifest leaves it to the image's entry point.
+    workers: how many trials may run at once, None for as many as there are GPUs or else cores; the
+        manifest's parallelTrialCount is the most.
+    seed: for the sampler; without it the algorithm's random_state, or else a random one, kept with
+    the study.
+    fresh: start over, whatever the store holds. max_trials: instead of the manifest's
+    maxTrialCount.
+    first: trials to run after the manifest's first trials and before those of the sampler: values
+        by parameter name. A study keeps its own when it is resumed without them.
+    warm_start: the name of an earlier study in the store, whose trials the sampler receives first.
+        The Experiment's own name is the cluster's study of that name, if there is one. Where a
+        local study and a cluster's share a name, `local/NAME` and `katib/NAME` choose one.
+    command: the command of the primary container, where the manifest leaves it to the image's entry
+    point.
     debug: run trials one at a time in this process, so that breakpoints work.
     """
 
@@ -85,8 +89,9 @@ class LocalEngine:
     def submit(self, experiment: Experiment) -> str:
         """Create the study or join it, and hold its lock until it has been watched to the end.
 
-        Raises UnsupportedError for what this engine cannot run, CommandError where the trial's command is not here,
-        StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown study to warm-start from.
+        Raises UnsupportedError for what this engine cannot run, CommandError where the trial's
+        command is not here, StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown
+        study to warm-start from.
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
@@ -94,14 +99,20 @@ class LocalEngine:
         added = self._first_trials(experiment)
         experiment = with_first_trials(experiment, added) if added else experiment
         self._refuse(adapt(experiment)[0])
-        known, note = self._known(experiment) if self._warm_start else ([], "")  # read before --fresh clears it
-        self._hold(self._store.create(experiment.name))  # before anything of it changes: another process may run it
+        # read before --fresh clears it
+        known, note = self._known(experiment) if self._warm_start else ([], "")
+        # before anything of it changes: another process may run it
+        self._hold(self._store.create(experiment.name))
         try:
-            self._store.submit(experiment, fresh=self._fresh, max_trials=self._max_trials, lock=self._lock)
+            self._store.submit(
+                experiment, fresh=self._fresh, max_trials=self._max_trials, lock=self._lock
+            )
             self._fresh = False
             journal = self._journal(experiment.name, writable=True)
             try:
-                self._warnings += self._explain(journal) if journal.header else [note] if note else []
+                self._warnings += (
+                    self._explain(journal) if journal.header else [note] if note else []
+                )
                 self._begin(experiment, journal, known, added)
             finally:
                 journal.close()
@@ -113,8 +124,8 @@ class LocalEngine:
     def watch(self, name: str) -> Iterator[Event]:
         """Run the study; STUDY_ENDED is last, also after `finish` or `stop`, and says how to resume.
 
-        Raises StudyError where this machine fails (a full disk): the search is paused, and the trials that ran run
-        again when it is resumed.
+        Raises StudyError where this machine fails (a full disk): the search is paused, and the
+        trials that ran run again when it is resumed.
         """
         experiment, differences = adapt(self._store.experiment(name))
         self._warnings += differences
@@ -125,7 +136,9 @@ class LocalEngine:
             journal = self._journal(name, writable=True)
             try:
                 if not journal.header:
-                    raise StudyError(f"study {name} was never submitted: submit it before you watch it")
+                    raise StudyError(
+                        f"study {name} was never submitted: submit it before you watch it"
+                    )
                 journal.resume(crashed=self._lock is not None and self._lock.crashed)
                 yield from self._run(experiment, journal)
             finally:
@@ -141,7 +154,11 @@ class LocalEngine:
         from tuner.engines.local.session import Session  # imports Optuna, which takes half a second
 
         self._session = Session(
-            experiment, journal, workers=self._workers, max_trials=self._max_trials, debug=self._debug
+            experiment,
+            journal,
+            workers=self._workers,
+            max_trials=self._max_trials,
+            debug=self._debug,
         )
         try:
             if self._finish:
@@ -168,14 +185,19 @@ class LocalEngine:
         Raises Deadline after `timeout` seconds.
         """
         follower = Follower(
-            adapt(self._store.experiment(name))[0], self._store.folder(name), lambda: self.collect(name)
+            adapt(self._store.experiment(name))[0],
+            self._store.folder(name),
+            lambda: self.collect(name),
         )
         return events(follower, timeout=timeout)
 
-    def logs(self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False
+    ) -> Iterator[str]:
         """Yield the lines that a trial printed: by its name or number, the best, else the newest that runs.
 
-        With `follow`, continue until the trial has finished or its client is gone. Raises StudyNotFound.
+        With `follow`, continue until the trial has finished or its client is gone. Raises
+        StudyNotFound.
         """
         trial = logs.choose(self.collect(name), which, best=best)
         path = self._store.folder(name) / "trials" / trial.name / "output.log"
@@ -184,14 +206,16 @@ class LocalEngine:
     def retry(self, name: str, numbers: Sequence[int] | None = None) -> list[int]:
         """Let failed trials run again when the study is watched next: all of them, or those in `numbers`.
 
-        Each runs from scratch at the same point; its earlier outcome, log and files are removed. Later trials stay as
-        they are, although the sampler chose them while this one counted as failed.
+        Each runs from scratch at the same point; its earlier outcome, log and files are removed.
+        Later trials stay as they are, although the sampler chose them while this one counted as
+        failed.
 
         Returns:
             The numbers of these trials.
 
         Raises:
-            StudyError: One of `numbers` did not fail, or without `numbers` no trial did and none is unfinished.
+            StudyError: One of `numbers` did not fail, or without `numbers` no trial did and none is
+                unfinished.
         """
         self._store.experiment(name)  # raises where there is none
         folder = self._store.folder(name)
@@ -215,7 +239,9 @@ class LocalEngine:
         """Let the study have `max_trials` trials when it is watched next. Raises UnsupportedError where it has more."""
         count = len(self.collect(name).trials)
         if max_trials <= count:
-            raise UnsupportedError(f"--max-trials must exceed the {count} trials that {name} has, got {max_trials}")
+            raise UnsupportedError(
+                f"--max-trials must exceed the {count} trials that {name} has, got {max_trials}"
+            )
         self._store.choose_max_trials(name, max_trials)
 
     def delete(self, name: str) -> Result:
@@ -238,7 +264,9 @@ class LocalEngine:
         return self.collect(name).trials[number].state is TrialState.RUNNING
 
     def _journal(self, name: str, *, writable: bool = False) -> Journal:
-        return Journal(self._store.folder(name), identity=self._store.identity(name), writable=writable)
+        return Journal(
+            self._store.folder(name), identity=self._store.identity(name), writable=writable
+        )
 
     def finish(self) -> None:
         """Start no new trial and let those that run finish; for a first Ctrl-C. May be called from a handler."""
@@ -249,8 +277,8 @@ class LocalEngine:
     def stop(self, name: str) -> None:
         """End the running trials; they run again when the study is resumed. May be called from a handler or thread.
 
-        If another process runs the study, that process receives SIGTERM, and `stop` waits until it has exited.
-        Raises StudyError where it does not exit in time.
+        If another process runs the study, that process receives SIGTERM, and `stop` waits until it
+        has exited. Raises StudyError where it does not exit in time.
         """
         self.finish()
         if self._session is not None:
@@ -261,11 +289,16 @@ class LocalEngine:
         try:
             os.kill(owner, signal.SIGTERM)
         except OSError as error:
-            raise StudyError(f"process {owner}, which runs {name}, cannot be stopped: {error.strerror}") from error
+            raise StudyError(
+                f"process {owner}, which runs {name}, cannot be stopped: {error.strerror}"
+            ) from error
         deadline = time.monotonic() + STOP_TIMEOUT
-        while Lock.held(folder) and Lock.owner(folder) in (owner, 0):  # 0: it releases the lock at this moment
+        # 0: it releases the lock at this moment
+        while Lock.held(folder) and Lock.owner(folder) in (owner, 0):
             if time.monotonic() > deadline:
-                raise StudyError(f"process {owner} did not stop {name} within {STOP_TIMEOUT:.0f} s: run `kill {owner}`")
+                raise StudyError(
+                    f"process {owner} did not stop {name} within {STOP_TIMEOUT:.0f} s: run `kill {owner}`"
+                )
             time.sleep(0.05)
 
     def studies(self) -> list[tuple[str, StudyState]]:
@@ -294,14 +327,25 @@ class LocalEngine:
         """Return the first trials to add to the manifest's: the given ones, or else those that the study began with."""
         if self._first or self._fresh or experiment.name not in self._store.names():
             return list(self._first)
-        return list(self._journal(experiment.name).header.get("first", []))  # no header before the first run
+        # no header before the first run
+        return list(self._journal(experiment.name).header.get("first", []))
 
     def _begin(
-        self, experiment: Experiment, journal: Journal, known: list[Known], first: list[Mapping[str, str]]
+        self,
+        experiment: Experiment,
+        journal: Journal,
+        known: list[Known],
+        first: list[Mapping[str, str]],
     ) -> None:
         """Decide once for a study: its seed, its added first trials, and what it knows from an earlier one."""
         state = experiment.algorithm.settings.get("random_state")
-        seed = self._seed if self._seed is not None else int(state) if state else secrets.randbelow(2**31)
+        seed = (
+            self._seed
+            if self._seed is not None
+            else int(state)
+            if state
+            else secrets.randbelow(2**31)
+        )
         identity = journal.create(
             experiment.name,
             experiment.objective,
@@ -332,7 +376,9 @@ class LocalEngine:
     def _earlier(self, own: str) -> Result:
         """Return the study to warm-start from."""
         name, engine = self._all.earlier(self._warm_start or "", own)
-        return self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.collect(name)
+        return (
+            self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.collect(name)
+        )
 
     def _known(self, experiment: Experiment) -> tuple[list[Known], str]:
         """Return the points of the study to start from that lie in this space, and how many these are."""
@@ -345,7 +391,12 @@ class LocalEngine:
             if value is None or not trial.state.finished:
                 continue
             try:
-                known.append(({one.name: one.encode(trial.parameters[one.name]) for one in dimensions}, value))
+                known.append(
+                    (
+                        {one.name: one.encode(trial.parameters[one.name]) for one in dimensions},
+                        value,
+                    )
+                )
             except (KeyError, ValueError):
                 outside += 1
         note = f"{len(known)} trials of {self._warm_start} are known to the sampler"
@@ -357,15 +408,20 @@ def _owner(folder: Path) -> int:
     until = time.monotonic() + OWNER_TIMEOUT
     while not (owner := Lock.owner(folder)) and Lock.held(folder):
         if time.monotonic() > until:
-            raise StudyError(f"the process that runs {folder.name} is not found on this machine: stop it where it runs")
+            raise StudyError(
+                f"the process that runs {folder.name} is not found on this machine: stop it where it runs"
+            )
         time.sleep(0.05)
     return owner
 
 
 def _failed(journal: Journal, name: str, numbers: Sequence[int] | None) -> list[TrialRecord]:
     """Return the trials to run again. Raises StudyError for one that did not fail."""
-    failed = [e for e in journal.entries if e.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)]
-    waiting = {entry.number for entry in journal.entries if entry.state is TrialState.WAITING}  # run again anyway
+    failed = [
+        e for e in journal.entries if e.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)
+    ]
+    # run again anyway
+    waiting = {entry.number for entry in journal.entries if entry.state is TrialState.WAITING}
     if numbers is None:
         if not failed and not waiting:
             raise StudyError(f"study {name} has no failed trials, so there is nothing to retry")
@@ -373,8 +429,12 @@ def _failed(journal: Journal, name: str, numbers: Sequence[int] | None) -> list[
     chosen = [entry for entry in failed if entry.number in numbers]
     if others := sorted(set(numbers) - {entry.number for entry in chosen} - waiting):
         states = ", ".join(
-            f"{number} ({journal.entries[number].state.value})" if number < len(journal.entries) else f"{number} (none)"
+            f"{number} ({journal.entries[number].state.value})"
+            if number < len(journal.entries)
+            else f"{number} (none)"
             for number in others
         )
-        raise StudyError(f"only failed trials of {name} can run again, and these did not fail: {states}")
+        raise StudyError(
+            f"only failed trials of {name} can run again, and these did not fail: {states}"
+        )
     return chosen

@@ -34,7 +34,9 @@ class Follower:
         if self._stored is None or seen != self._seen:
             self._stored, self._seen = self._collect(), seen
         running = [trial for trial in self._stored.trials if trial.state is TrialState.RUNNING]
-        self._tails = {trial.number: self._tails.get(trial.number) or self._tail(trial) for trial in running}
+        self._tails = {
+            trial.number: self._tails.get(trial.number) or self._tail(trial) for trial in running
+        }
         if not running:
             return self._stored
         return replace(self._stored, trials=tuple(map(self._current, self._stored.trials)))
@@ -58,7 +60,9 @@ class Follower:
         return status.st_ino, status.st_size, status.st_mtime_ns, Lock.held(self._folder)
 
 
-def events(follower: Follower, *, timeout: float | None = None, poll: float = POLL) -> Iterator[Event]:
+def events(
+    follower: Follower, *, timeout: float | None = None, poll: float = POLL
+) -> Iterator[Event]:
     """Yield what happens in a study until no process works on it, STUDY_ENDED last.
 
     Raises Deadline after `timeout` seconds.
@@ -76,7 +80,9 @@ def events(follower: Follower, *, timeout: float | None = None, poll: float = PO
             yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
             return
         if until is not None and time.monotonic() > until:
-            raise Deadline(f"{result.name} did not finish within {timeout:g} s and is still running")
+            raise Deadline(
+                f"{result.name} did not finish within {timeout:g} s and is still running"
+            )
         time.sleep(poll)
 
 
@@ -85,4 +91,8 @@ def _change(before: Trial | None, trial: Trial) -> EventKind | None:
         return EventKind.TRIAL_ENDED
     if trial.state is not TrialState.RUNNING:
         return None
-    return EventKind.TRIAL_REPORTED if before and before.state is TrialState.RUNNING else EventKind.TRIAL_STARTED
+    return (
+        EventKind.TRIAL_REPORTED
+        if before and before.state is TrialState.RUNNING
+        else EventKind.TRIAL_STARTED
+    )

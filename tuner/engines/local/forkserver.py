@@ -5,14 +5,16 @@
     client ── guard ── server ── trial 3 ── whatever it starts
                              └── trial 4
 
-FD is a socket with one JSON object per line. In: {"run": {...Job}}, {"stop": number}. Out: {"ready": true} or
-{"broken": why} once MODULE is imported, {"done": number, "code": int, "error": text, "machine": bool}.
+FD is a socket with one JSON object per line. In: {"run": {...Job}}, {"stop": number}. Out:
+{"ready": true} or {"broken": why} once MODULE is imported, {"done": number, "code": int, "error":
+text, "machine": bool}.
 
-The server starts no thread and does not initialise CUDA, because neither survives a fork. It has a session of its own,
-so Ctrl-C in the terminal does not reach it. Each trial is the subreaper of what it starts, as process 1 of a container
-is. When it finishes, the rest becomes the server's, which kills every child that is not a trial. If the client dies,
-the socket closes, and the server ends all trials and itself. If the server dies, the trials are killed, and the guard,
-which is small and does nothing else, kills what they leave. If the guard dies, the server ends.
+The server starts no thread and does not initialise CUDA, because neither survives a fork. It has a
+session of its own, so Ctrl-C in the terminal does not reach it. Each trial is the subreaper of what
+it starts, as process 1 of a container is. When it finishes, the rest becomes the server's, which
+kills every child that is not a trial. If the client dies, the socket closes, and the server ends
+all trials and itself. If the server dies, the trials are killed, and the guard, which is small and
+does nothing else, kills what they leave. If the guard dies, the server ends.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from tuner.engines.local.processes import adopt_orphans, die_with_parent, kill_d
 from tuner.engines.local.runner import Job, Step
 from tuner.engines.local.workspace import Method
 
-Continuation = Callable[[], int]  # what a forked process does instead of returning to the server's loop
+# what a forked process does instead of returning to the server's loop
+Continuation = Callable[[], int]
 _REPORT_BYTES = 4096  # of a trial's report that are read
 
 
@@ -69,7 +72,9 @@ def decoded(shape: Mapping[str, Any]) -> Job:
         return Step(**{**held, "argv": tuple(held["argv"])})
 
     init = tuple(step(held) for held in shape["init"])
-    return Job(**{**shape, "step": step(shape["step"]), "init": init, "method": Method(shape["method"])})
+    return Job(
+        **{**shape, "step": step(shape["step"]), "init": init, "method": Method(shape["method"])}
+    )
 
 
 @dataclass
@@ -135,12 +140,18 @@ class _Server:
         self._send(ready=True)
         woken = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         gc.collect()
-        gc.freeze()  # the collector would write to every object, and so copy every page, in each trial
+        # the collector would write to every object, and so copy every page, in each trial
+        gc.freeze()
         with contextlib.suppress(OSError):
             if (forked := self._prepare()) is not None:
                 return forked
         while True:
-            times = [at for each in self._trials.values() for at in (each.due, each.kill_at) if at is not None]
+            times = [
+                at
+                for each in self._trials.values()
+                for at in (each.due, each.kill_at)
+                if at is not None
+            ]
             wait = max(min(times) - time.monotonic(), 0) if times else None
             ready, _, _ = select.select([self._channel.fileno(), woken], [], [], wait)
             if woken in ready and signal.SIGTERM in os.read(woken, 4096):
@@ -190,7 +201,12 @@ class _Server:
             with os.fdopen(spare.jobs, "wb") as jobs:
                 jobs.write(json.dumps(shape).encode())
         except OSError as error:
-            self._send(done=job.number, code=None, error=f"cannot start a process: {error.strerror}", machine=True)
+            self._send(
+                done=job.number,
+                code=None,
+                error=f"cannot start a process: {error.strerror}",
+                machine=True,
+            )
             return None
         due = time.monotonic() + job.deadline if job.deadline else None
         self._trials[job.number] = _Trial(spare.pid, job, spare.report, due)
@@ -203,7 +219,8 @@ class _Server:
         """Fork the next trial's process, which waits for its job: with torch imported, a fork takes 12 ms."""
         server = os.getpid()
         pipes: list[int] = []
-        signal.pthread_sigmask(signal.SIG_BLOCK, trial.SIGNALS)  # a stop may come before the trial is ready for it
+        # a stop may come before the trial is ready for it
+        signal.pthread_sigmask(signal.SIG_BLOCK, trial.SIGNALS)
         try:
             pipes += os.pipe()
             pipes += os.pipe()
@@ -253,7 +270,8 @@ class _Server:
 
     def _conclude(self, one: _Trial, code: int) -> None:
         message: dict[str, object] = {"code": code, "error": one.error, "machine": False}
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # a trial may write anything into it
+        # a trial may write anything into it
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             told = json.loads(os.read(one.report, _REPORT_BYTES).split(b"\n")[0])
             if code and not one.error:
                 message |= {"error": str(told["error"]), "machine": bool(told["machine"])}

@@ -1,7 +1,7 @@
 """The local engine's record of one study: every change of every trial, in the order in which it happened.
 
-The file (tuner.engines.local.records) is written by one client at a time, which holds the study's lock, and is never
-rewritten. Its records, by "op":
+The file (tuner.engines.local.records) is written by one client at a time, which holds the study's
+lock, and is never rewritten. Its records, by "op":
 
 study    the header: format, id, name, objective, and what is decided once (seed, the trials known from a warm start,
          the baseline, the first trials that were added by
@@ -13,10 +13,12 @@ finish   the trial's outcome: state, metrics, curve, reason
 resume   the trials that ran run again; `crashed` are those that ran when the client or the server was killed
 retry    the trial's outcome is forgotten, so that it runs again
 end      how the search finished: state, reason, last; null where it continues. A goal or too many failures finish a
-         search with trial `last`: later trials are Killed whatever they reached, so that timing decides nothing
+         search with trial `last`: later trials are Killed whatever they reached, so that timing
+         decides nothing
 
-The manifest of the study (tuner.store) knows the header's id, so a journal of another study, or a missing one, is
-refused. Every trial's outcome that the journal does not hold is found again by running the trial.
+The manifest of the study (tuner.store) knows the header's id, so a journal of another study, or a
+missing one, is refused. Every trial's outcome that the journal does not hold is found again by
+running the trial.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ FORMAT = 1
 class TrialRecord:
     """One trial in the journal. `point` is what the sampler proposed, in its own coordinates (tuner.samplers).
 
-    `curve` is the objective's values in the order of their reports, up to where early stopping cut it.
+    `curve` is the objective's values in the order of their reports, up to where early stopping cut
+    it.
     """
 
     number: int
@@ -83,9 +86,11 @@ class Journal:
         header: The first record; empty where no trial was asked for yet.
         entries: The trials by their numbers.
         end: How the search finished: state, reason, last; empty while it has not.
-        crashes: How often the client or the server was killed while a trial ran and, since then, no trial finished.
+        crashes: How often the client or the server was killed while a trial ran and, since then, no
+            trial finished.
 
-    Every method raises StudyDamaged where the records make no study, and StudyError where they cannot be written.
+    Every method raises StudyDamaged where the records make no study, and StudyError where they
+    cannot be written.
     """
 
     def __init__(self, folder: Path, *, identity: str = "", writable: bool = False) -> None:
@@ -116,7 +121,9 @@ class Journal:
             contents = records.parse(self.path.read_bytes())
         except FileNotFoundError:
             if identity:
-                raise StudyDamaged(f"{self.path} is missing: restore it, or start over with --fresh") from None
+                raise StudyDamaged(
+                    f"{self.path} is missing: restore it, or start over with --fresh"
+                ) from None
             return None
         except OSError as error:
             raise StudyError(f"{self.path} cannot be read: {error.strerror}") from error
@@ -163,8 +170,18 @@ class Journal:
     def create(self, name: str, objective: Objective, **decided: Any) -> str:
         """Begin the study unless it exists; returns its id."""
         if not self.header:
-            shape = {"metric": objective.metric, "type": objective.goal_type.value, "goal": objective.goal}
-            header = {"op": "study", "format": FORMAT, "id": secrets.token_hex(8), "name": name, "objective": shape}
+            shape = {
+                "metric": objective.metric,
+                "type": objective.goal_type.value,
+                "goal": objective.goal,
+            }
+            header = {
+                "op": "study",
+                "format": FORMAT,
+                "id": secrets.token_hex(8),
+                "name": name,
+                "objective": shape,
+            }
             self._writer = records.Writer.create(self.path, header | decided)
             self.header, self._objective = header | decided, objective
         return str(self.header["id"])
@@ -198,15 +215,25 @@ class Journal:
 
     def finish(self, entry: TrialRecord) -> None:
         """Note the outcome of a trial."""
-        record = {"op": "finish", "number": entry.number, "time": _time(entry.ended), "state": entry.state.value}
-        self._append(record | {"metrics": entry.metrics, "curve": entry.curve, "reason": entry.reason})
+        record = {
+            "op": "finish",
+            "number": entry.number,
+            "time": _time(entry.ended),
+            "state": entry.state.value,
+        }
+        self._append(
+            record | {"metrics": entry.metrics, "curve": entry.curve, "reason": entry.reason}
+        )
         self._sync()
         self.crashes.clear()
         self.show(entry)
 
     def retry(self, entries: list[TrialRecord]) -> None:
         """Forget the outcomes of trials, and the end of the search."""
-        self._append(*({"op": "retry", "number": entry.number} for entry in entries), {"op": "end", "end": None})
+        self._append(
+            *({"op": "retry", "number": entry.number} for entry in entries),
+            {"op": "end", "end": None},
+        )
         for entry in entries:
             entry.reset()
             del self.crashes[entry.number]
@@ -232,12 +259,15 @@ class Journal:
         if last is not None:
             reason = f"the search finished with trial {last}"
             later = (
-                Trial(t.number, t.name, TrialState.KILLED, t.parameters, reason=reason) for t in trials[last + 1 :]
+                Trial(t.number, t.name, TrialState.KILLED, t.parameters, reason=reason)
+                for t in trials[last + 1 :]
             )
             trials = (*trials[: last + 1], *later)
         if not alive:
             trials = tuple(
-                replace(trial, state=TrialState.WAITING, started=None) if trial.state is TrialState.RUNNING else trial
+                replace(trial, state=TrialState.WAITING, started=None)
+                if trial.state is TrialState.RUNNING
+                else trial
                 for trial in trials
             )
         return Result(

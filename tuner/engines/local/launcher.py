@@ -42,7 +42,8 @@ class Launcher:
         self._method = workspace.Method.COPY
         self.start = Path.cwd()
         self._from_scratch = from_scratch
-        self._environments: dict[tuple[tuple[str, ...], ...], Path] = {}  # by the packages that a command installs
+        # by the packages that a command installs
+        self._environments: dict[tuple[tuple[str, ...], ...], Path] = {}
         self.module = ""
         self.warnings: list[str] = []
 
@@ -77,8 +78,14 @@ class Launcher:
                 f"trials do not see {path} of this machine, because {mount} is a volume of their own, as in a pod. "
                 f"Move it out of {mount} and name its new path"
             )
-        if built.cwd and not any(_under(built.cwd, mount) for mount in built.mounts) and not Path(built.cwd).is_dir():
-            self.warnings.append(f"workingDir {built.cwd} does not exist on this machine: trials run in {self.start}")
+        if (
+            built.cwd
+            and not any(_under(built.cwd, mount) for mount in built.mounts)
+            and not Path(built.cwd).is_dir()
+        ):
+            self.warnings.append(
+                f"workingDir {built.cwd} does not exist on this machine: trials run in {self.start}"
+            )
         chosen = workspace.plan(self._start(built), self._study)
         self._method = chosen.method
         self.warnings.extend(chosen.warnings)
@@ -94,7 +101,8 @@ class Launcher:
     def job(self, entry: TrialRecord, slot: Mapping[str, str]) -> Job:
         """The trial's directories, made, and its job. A trial that runs again finds what it left, unless its rungs
 
-        of early stopping count its reports: then it starts from scratch, so that none is counted twice.
+        of early stopping count its reports: then it starts from scratch, so that none is counted
+            twice.
         """
         folder = self.folder(entry)
         plain = command.build(self._experiment, entry.name, entry.values)
@@ -105,7 +113,9 @@ class Launcher:
             for one in (plain, *plain.init):
                 for mount in one.mounts:
                     own = command.place(folder, one.aliases.get(mount, mount))
-                    (own.parent if mount == self._experiment.collector.path else own).mkdir(parents=True, exist_ok=True)
+                    (own.parent if mount == self._experiment.collector.path else own).mkdir(
+                        parents=True, exist_ok=True
+                    )
             folder.mkdir(parents=True, exist_ok=True)
             self.log(entry).touch()
             metrics = metrics_file(self._experiment, folder)
@@ -113,7 +123,9 @@ class Launcher:
             for path in {self.log(entry), metrics}:
                 _drop_torn_line(path)
         except OSError as error:
-            raise StudyError(f"{folder} cannot be written: {error.strerror}; run the same line again") from error
+            raise StudyError(
+                f"{folder} cannot be written: {error.strerror}; run the same line again"
+            ) from error
         built = plain.inside(folder)
         module = self.module if built.module == self.module else ""
         start = self._start(plain)
@@ -144,7 +156,9 @@ class Launcher:
         remove(draft)
         own.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copytree(source, draft, symlinks=True, ignore=_special_files, copy_function=_copy)
+            shutil.copytree(
+                source, draft, symlinks=True, ignore=_special_files, copy_function=_copy
+            )
         except shutil.Error as error:  # it has a list of failures, and no strerror
             path, _, why = error.args[0][0]
             raise StudyError(
@@ -153,7 +167,9 @@ class Launcher:
         _lead_links_to(own, draft, source)
         draft.replace(own)
 
-    def _step(self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = "") -> Step:
+    def _step(
+        self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = ""
+    ) -> Step:
         own = self._environment(built)
         path = _search_path()
         found = packages.variables(own, path) if own else {"PATH": path}
@@ -195,7 +211,9 @@ def share(workers: int) -> list[dict[str, str]]:
     ids = gpus()
     slots = []
     for index in range(workers):
-        slot = {name: os.environ.get(name, threads) if workers == 1 else threads for name in _THREADS}
+        slot = {
+            name: os.environ.get(name, threads) if workers == 1 else threads for name in _THREADS
+        }
         if ids:
             slot["CUDA_VISIBLE_DEVICES"] = ids[index % len(ids)]
         slots.append(slot)
@@ -209,8 +227,11 @@ def auto_workers(parallel: int) -> int:
 
 def cores() -> int:
     """The CPUs this process may use: its affinity and its cgroup's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup versions 2 and 1
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    # cgroup versions 2 and 1
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         with contextlib.suppress(OSError, ValueError):
             text = " ".join((CGROUP / name).read_text(encoding="ascii") for name in files)
             quota, period = text.split()
@@ -236,7 +257,9 @@ def _search_path() -> str:
 def _special_files(folder: str, names: list[str]) -> list[str]:
     """Return those of `names` that are no file, directory or link: pipes and sockets cannot be copied."""
     paths = [Path(folder, name) for name in names]
-    return [path.name for path in paths if not (path.is_symlink() or path.is_file() or path.is_dir())]
+    return [
+        path.name for path in paths if not (path.is_symlink() or path.is_file() or path.is_dir())
+    ]
 
 
 def _lead_links_to(own: Path, copied: Path, source: Path) -> None:

@@ -17,14 +17,20 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
     """Return the trial of that name or number; the best; else the newest that runs; else the newest that ran."""
     if best:
         if result.best is None:
-            raise StudyNotFound(f"{result.name} has no best trial yet: no trial gave {result.objective.metric}")
+            raise StudyNotFound(
+                f"{result.name} has no best trial yet: no trial gave {result.objective.metric}"
+            )
         return result.best
     if which is not None:
         for trial in result.trials:
             if which in (trial.name, str(trial.number)):
                 return trial
-        raise StudyNotFound(f"{result.name} has no trial {which}: `gantune status {result.name}` lists them")
-    begun = [trial for trial in result.trials if trial.state is not TrialState.WAITING and trial.started]
+        raise StudyNotFound(
+            f"{result.name} has no trial {which}: `gantune status {result.name}` lists them"
+        )
+    begun = [
+        trial for trial in result.trials if trial.state is not TrialState.WAITING and trial.started
+    ]
     if not begun:
         raise StudyNotFound(f"no trial of {result.name} has run yet")
     running = [trial for trial in begun if trial.state is TrialState.RUNNING]
@@ -36,7 +42,9 @@ def lines(path: Path, runs: Callable[[], bool] | None) -> Iterator[str]:
     try:
         file = path.open(encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        raise StudyNotFound(f"{path} cannot be read ({error.strerror}): the trial has not run yet") from error
+        raise StudyNotFound(
+            f"{path} cannot be read ({error.strerror}): the trial has not run yet"
+        ) from error
     with file:
         rest = ""
         while True:

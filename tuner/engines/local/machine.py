@@ -18,7 +18,9 @@ def ensure_room(folder: Path) -> None:
     try:
         disk = os.statvfs(place)
     except OSError as error:
-        raise StudyError(f"{place} cannot be read ({error.strerror}), so the search is paused") from error
+        raise StudyError(
+            f"{place} cannot be read ({error.strerror}), so the search is paused"
+        ) from error
     if disk.f_bavail * disk.f_frsize < FREE_BYTES or (disk.f_files and disk.f_favail < FREE_FILES):
         raise paused(f"the disk that holds {place} is full")
 

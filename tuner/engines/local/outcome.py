@@ -1,8 +1,9 @@
 """Judges a finished trial as Katib's trial controller does: a pure function of the files that the trial left.
 
-Succeeded needs exit code 0 and a finite objective; a trial that exits 0 without one is MetricsUnavailable; any other
-exit is Failed, and its metrics do not count. One that an early-stopping cut applies to is EarlyStopped, whether it was
-stopped in time or had finished already.
+Succeeded needs exit code 0 and a finite objective; a trial that exits 0 without one is
+MetricsUnavailable; any other exit is Failed, and its metrics do not count. One that an
+early-stopping cut applies to is EarlyStopped, whether it was stopped in time or had finished
+already.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from tuner.result import TrialState
 
 
 def judge(
-    experiment: Experiment, rules: Rules | None, entry: TrialRecord, reader: MetricsReader, end: Exit, log: Path
+    experiment: Experiment,
+    rules: Rules | None,
+    entry: TrialRecord,
+    reader: MetricsReader,
+    end: Exit,
+    log: Path,
 ) -> int | None:
     """Fill in state, metrics, curve and reason of `entry`; returns the last line that counts, None for all lines."""
     metric = experiment.objective.metric
@@ -31,9 +37,7 @@ def judge(
     if stop is not None:
         last_line, whole = reader.observations.line_of(metric, stop), whole[:stop]
         entry.state = TrialState.EARLY_STOPPED
-        entry.reason = (
-            f"stopped at report {stop}: {metric} had not reached {dict(entry.cuts).get(stop, entry.cuts[0][1]):g}"
-        )
+        entry.reason = f"stopped at report {stop}: {metric} had not reached {dict(entry.cuts).get(stop, entry.cuts[0][1]):g}"
     elif end.error or end.code != 0:
         entry.state, entry.reason = TrialState.FAILED, failure(end, log)
         return None

@@ -1,10 +1,10 @@
 """The packages that a trial's command installs go into an environment of their own, never into the client's.
 
-The SDKs of Katib and Kubeflow begin the command with `pip install` where packages_to_install is given. On a cluster,
-that changes the trial's container. On this machine it would change the environment that runs gantune. So each set of
-packages gets a virtual environment below the cache directory, which also sees the client's packages. It is installed
-once, before the first trial, and stays for later searches. The `pip install` of each trial then runs in it and finds
-nothing to do.
+The SDKs of Katib and Kubeflow begin the command with `pip install` where packages_to_install is
+given. On a cluster, that changes the trial's container. On this machine it would change the
+environment that runs gantune. So each set of packages gets a virtual environment below the cache
+directory, which also sees the client's packages. It is installed once, before the first trial, and
+stays for later searches. The `pip install` of each trial then runs in it and finds nothing to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from pathlib import Path
 from tuner import shell
 from tuner.errors import UnsupportedError
 
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n.*?^[ \t]*\2[ \t]*$", re.DOTALL | re.MULTILINE)
+_HEREDOC = re.compile(
+    r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n.*?^[ \t]*\2[ \t]*$", re.DOTALL | re.MULTILINE
+)
 _ARRAY = re.compile(r"^[ \t]*(\w+)=\((.*?)\)[ \t]*$", re.DOTALL | re.MULTILINE)  # of bash
 _ELEMENTS = re.compile(r"\$\{(\w+)\[@\]\}")
 _INSTALL = re.compile(r"(?:^|[\s;&|(])(?:\S*/)?(?:pip3?(?:\.\d+)?|-m\s+pip)\s+install\b")
@@ -56,8 +58,15 @@ def _arguments(text: str, arrays: Mapping[str, str]) -> Iterator[str]:
     lexer.whitespace_split = True
     try:
         words = list(lexer)
-        elements = {word: shlex.split(arrays[name[1]]) for word in words if (name := _ELEMENTS.fullmatch(word))}
-    except (KeyError, ValueError):  # an array that is not written out, or quotation marks that do not match
+        elements = {
+            word: shlex.split(arrays[name[1]])
+            for word in words
+            if (name := _ELEMENTS.fullmatch(word))
+        }
+    except (
+        KeyError,
+        ValueError,
+    ):  # an array that is not written out, or quotation marks that do not match
         words, elements = ["$"], {}
     redirected = False
     for at, word in enumerate(words):
@@ -107,7 +116,8 @@ def environment(arguments: Sequence[Sequence[str]], start: Path) -> Path:
 def _local(start: Path, word: str) -> Iterator[str]:
     """Yield what identifies an argument that is a path on this machine: its place, and the content of a file."""
     path = os.path.join(start, word)
-    if os.path.exists(path):  # Path.exists raises where a word is too long for a name, such as a URL with a token
+    # Path.exists raises where a word is too long for a name, such as a URL with a token
+    if os.path.exists(path):
         yield os.path.abspath(path)
     if os.path.isfile(path) and os.access(path, os.R_OK):
         yield hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -116,13 +126,20 @@ def _local(start: Path, word: str) -> Iterator[str]:
 def variables(folder: Path, path: str) -> dict[str, str]:
     """Return the environment variables with which a process installs into `folder` and imports from it."""
     search = f"{folder / 'bin'}{os.pathsep}{path}"
-    return {"PATH": search, "VIRTUAL_ENV": str(folder), "PYTHONUSERBASE": str(folder), "PIP_USER": "0"}
+    return {
+        "PATH": search,
+        "VIRTUAL_ENV": str(folder),
+        "PYTHONUSERBASE": str(folder),
+        "PIP_USER": "0",
+    }
 
 
 def cache() -> Path:
     """Return the directory of the environments, below the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "gantune" / "environments"
+    return (
+        (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "gantune" / "environments"
+    )
 
 
 def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path, lock: int) -> None:
@@ -133,14 +150,20 @@ def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path, lock: i
         [packages] = (folder / "lib").glob("python*/site-packages")
         lines = [f"import site; site.addsitedir({path!r})" for path in site.getsitepackages()]
         (packages / "client.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for name in ("pip", "pip3") if pip else ():  # the client's pip, which works on the interpreter that runs it
+        # the client's pip, which works on the interpreter that runs it
+        for name in ("pip", "pip3") if pip else ():
             program = folder / "bin" / name
-            program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(folder))}/bin/python -m pip "$@"\n', encoding="utf-8")
+            program.write_text(
+                f'#!/bin/sh\nexec {shlex.quote(str(folder))}/bin/python -m pip "$@"\n',
+                encoding="utf-8",
+            )
             program.chmod(0o755)
         for words in arguments:
             _install(folder, words, start, lock)
         (folder / _COMPLETE).touch()
-    except subprocess.CalledProcessError as error:  # of venv: Debian has ensurepip in a package of its own
+    except (
+        subprocess.CalledProcessError
+    ) as error:  # of venv: Debian has ensurepip in a package of its own
         raise UnsupportedError(
             f"{sys.executable} cannot make a virtual environment with pip, which the trial's packages need. "
             "Install its venv package (apt-get install python3-venv)"
@@ -152,7 +175,11 @@ def _make(folder: Path, arguments: Sequence[Sequence[str]], start: Path, lock: i
 
 def _install(folder: Path, words: Sequence[str], start: Path, lock: int) -> None:
     argv = [str(folder / "bin" / "python"), "-m", "pip", "install", *words]
-    env = os.environ | variables(folder, os.environ.get("PATH", os.defpath)) | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    env = (
+        os.environ
+        | variables(folder, os.environ.get("PATH", os.defpath))
+        | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    )
     done = subprocess.run(  # noqa: S603 - the manifest's own arguments, without a shell
         argv,
         stdin=subprocess.DEVNULL,
@@ -164,7 +191,9 @@ def _install(folder: Path, words: Sequence[str], start: Path, lock: int) -> None
         pass_fds=[lock],  # if the client is killed, pip continues, and keeps other searches out
     )
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        errors = [
+            line for line in done.stderr.splitlines() if line.startswith("ERROR")
+        ] or done.stderr.splitlines()
         raise UnsupportedError(
             f"pip install {shlex.join(words)} failed: {' '.join(errors[-1:])[:200]}. "
             f"Correct the packages of the trial's command, or see all messages with: pip download {shlex.join(words)}"

@@ -31,13 +31,16 @@ class ForkServer:
     """A Runner with up to `len(slots)` trials at once.
 
     Args:
-        slots: The environments that share out cores and GPUs, one for each trial that runs at the same time.
+        slots: The environments that share out cores and GPUs, one for each trial that runs at the
+        same time.
         module: What the server imports, "" where trials are other programs.
         start: The directory in which the module is looked for first.
         study: The study's directory, by which a later run finds processes that are left over.
     """
 
-    def __init__(self, slots: Sequence[Mapping[str, str]], module: str, start: Path, study: Path) -> None:
+    def __init__(
+        self, slots: Sequence[Mapping[str, str]], module: str, start: Path, study: Path
+    ) -> None:
         self._slots, self._module, self._start, self._study = slots, module, start, study
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -54,11 +57,23 @@ class ForkServer:
         if self._process is not None:
             return
         ours, theirs = socket.socketpair()
-        shared = {name: value for name, value in self._slots[0].items() if name != "CUDA_VISIBLE_DEVICES"}
+        shared = {
+            name: value for name, value in self._slots[0].items() if name != "CUDA_VISIBLE_DEVICES"
+        }
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                # -P: the start directory may hold modules with the names of ours, or of the standard library
-                [sys.executable, "-P", "-c", _PROGRAM, _ROOT, str(theirs.fileno()), self._module, str(self._start)],
+                # -P: the start directory may hold modules with the names of ours, or of the
+                # standard library
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    _PROGRAM,
+                    _ROOT,
+                    str(theirs.fileno()),
+                    self._module,
+                    str(self._start),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -102,8 +117,13 @@ class ForkServer:
             message: dict[str, Any] = json.loads(line)
             if "broken" in message:
                 raise CommandError(f"python -m {self._module} cannot start: {message['broken']}")
-            if "done" in message and self._running.pop(number := int(message["done"]), None) is not None:
-                finished.append((number, Exit(message["code"], str(message["error"]), bool(message["machine"]))))
+            if (
+                "done" in message
+                and self._running.pop(number := int(message["done"]), None) is not None
+            ):
+                finished.append(
+                    (number, Exit(message["code"], str(message["error"]), bool(message["machine"])))
+                )
         return finished
 
     def close(self) -> None:
@@ -126,15 +146,21 @@ class ForkServer:
 
     def _send(self, **message: object) -> None:
         if self._channel is not None:
-            with contextlib.suppress(OSError):  # the server has died: `wait` finds the closed socket
+            # the server has died: `wait` finds the closed socket
+            with contextlib.suppress(OSError):
                 self._channel.sendall(json.dumps(message).encode() + b"\n")
 
     def _lost(self) -> list[tuple[int, Exit]]:
         """The server has died, and its trials with it; the next job gets a new one."""
         assert self._process is not None  # noqa: S101
         code = self._process.wait()
-        number = -code if code < 0 else code - 128  # of the guard itself, or of the server, as the guard tells it
-        how = f"was killed by {signal.Signals(number).name}" if number > 0 else f"ended with exit code {code}"
+        # of the guard itself, or of the server, as the guard tells it
+        number = -code if code < 0 else code - 128
+        how = (
+            f"was killed by {signal.Signals(number).name}"
+            if number > 0
+            else f"ended with exit code {code}"
+        )
         numbers = list(self._running)
         self.close()
         if not numbers:

@@ -1,9 +1,9 @@
 """Processes of trials: what ends with whom, and how what is left over is found. Linux; elsewhere the parts it has.
 
-A trial and its server are subreapers, so whatever the trial starts, daemons included, becomes their child sooner or
-later and can be killed. Each process also receives a signal when its parent dies. If all of them are killed at the
-same moment, a later run finds the rest by MARKER, a variable in the environment that the server was started with and
-that every descendant inherits.
+A trial and its server are subreapers, so whatever the trial starts, daemons included, becomes their
+child sooner or later and can be killed. Each process also receives a signal when its parent dies.
+If all of them are killed at the same moment, a later run finds the rest by MARKER, a variable in
+the environment that the server was started with and that every descendant inherits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36  # linux
 def die_with_parent(number: int, parent: int) -> None:
     """Ask for signal `number` when the parent dies; `parent` is the expected parent, which may be dead already."""
     _prctl(_PR_SET_PDEATHSIG, number)
-    _prctl(_PR_SET_DUMPABLE, 1)  # a new user namespace makes /proc/PID/environ unreadable, which `sweep` needs
+    # a new user namespace makes /proc/PID/environ unreadable, which `sweep` needs
+    _prctl(_PR_SET_DUMPABLE, 1)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
@@ -36,7 +37,8 @@ def adopt_orphans() -> None:
 def kill_descendants(keep: frozenset[int] = frozenset()) -> None:
     """Kill all children but `keep`, then those that they leave behind, until there are none.
 
-    The caller must be a subreaper. Gives up after KILL_SECONDS, since a process in the kernel may not be killable.
+    The caller must be a subreaper. Gives up after KILL_SECONDS, since a process in the kernel may
+    not be killable.
     """
     until = time.monotonic() + KILL_SECONDS
     while children := [pid for pid in child_pids() if pid not in keep]:
@@ -55,7 +57,10 @@ def child_pids() -> list[int]:
     """The processes whose parent is this one, zombies included."""
     own = os.getpid()
     with contextlib.suppress(OSError):
-        return [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text(encoding="ascii").split()]
+        return [
+            int(pid)
+            for pid in Path(f"/proc/{own}/task/{own}/children").read_text(encoding="ascii").split()
+        ]
     return [pid for pid in _pids() if _parent(pid) == own]  # a kernel without CONFIG_PROC_CHILDREN
 
 
@@ -112,7 +117,10 @@ def _parent(pid: int) -> int:
     """The parent of a process, 0 if that is not known."""
     try:
         return int(
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()[1]
         )
     except (OSError, ValueError, IndexError):
         return 0

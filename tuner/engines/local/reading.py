@@ -38,7 +38,9 @@ def metrics_file(experiment: Experiment, folder: Path) -> Path:
     if collector.kind not in (CollectorKind.FILE, CollectorKind.TF_EVENT):
         return folder / OUTPUT
     mount = command.collector_mount(experiment)
-    return command.place(folder, mount) / PurePosixPath("/" + collector.path.strip("/")).relative_to(mount)
+    return command.place(folder, mount) / PurePosixPath(
+        "/" + collector.path.strip("/")
+    ).relative_to(mount)
 
 
 def metrics_reader(

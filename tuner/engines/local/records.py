@@ -1,8 +1,9 @@
 """A file of JSON records, one per line, that only grows, and in which any damage is found.
 
-Each line is `{"crc":"89abcdef",...}`. The checksum is the CRC-32 of everything before it in the file, without the
-checksums themselves, and of the rest of the line. So a changed, moved, missing, repeated or foreign line is found at
-its place. A killed process leaves at most one last line without a line feed, which the next writer cuts off.
+Each line is `{"crc":"89abcdef",...}`. The checksum is the CRC-32 of everything before it in the
+file, without the checksums themselves, and of the rest of the line. So a changed, moved, missing,
+repeated or foreign line is found at its place. A killed process leaves at most one last line
+without a line feed, which the next writer cuts off.
 """
 
 from __future__ import annotations

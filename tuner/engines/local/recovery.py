@@ -36,13 +36,16 @@ def check(folder: Path, identity: str) -> Health:
     try:
         contents = records.parse(path.read_bytes())
     except FileNotFoundError as error:
-        if not identity:  # the study was stored, and its client was killed before it proposed a trial
+        # the study was stored, and its client was killed before it proposed a trial
+        if not identity:
             return Health(path, 0, 0)
         raise StudyDamaged(f"{path} is missing: restore it, or start over with --fresh") from error
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     finished = {record["number"] for record in contents.records if record.get("op") == "finish"}
-    return Health(path, len(contents.records), len(finished), fault(contents, identity), contents.torn)
+    return Health(
+        path, len(contents.records), len(finished), fault(contents, identity), contents.torn
+    )
 
 
 def repair(folder: Path, identity: str) -> Path | None:

@@ -19,8 +19,10 @@ class Step:
     """One command of a trial.
 
     Attributes:
-        argv: The program and its arguments; for a step with a module, the arguments of its `main` alone.
-        module: MODULE of `python -m MODULE`, where it has a `main(argv)` to call; "" for any other program.
+        argv: The program and its arguments; for a step with a module, the arguments of its `main`
+        alone.
+        module: MODULE of `python -m MODULE`, where it has a `main(argv)` to call; "" for any other
+        program.
         env: Environment variables in addition to those of the client.
         cwd: The working directory; "" for the trial's own.
         name: The name of its container.
@@ -40,7 +42,8 @@ class Job:
     Attributes:
         number: The trial's number in its study.
         directory: The trial's own directory, an absolute path below the study's.
-        start: The directory whose files the trial sees as its working directory (tuner.engines.local.workspace).
+        start: The directory whose files the trial sees as its working directory
+        (tuner.engines.local.workspace).
         method: How the working directory is made.
         step: The primary container's command.
         init: The init containers' commands, which run first and in order.
@@ -71,7 +74,8 @@ class Exit:
     Attributes:
         code: Its exit code; negative for a signal; None where it has none.
         error: What went wrong instead, in one line; "" where the exit code says it all.
-        machine: True where this machine failed and not the trial (a full disk): the trial runs again.
+        machine: True where this machine failed and not the trial (a full disk): the trial runs
+        again.
         crash: True where the process that starts trials died, which this trial may have caused.
     """
 

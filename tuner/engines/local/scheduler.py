@@ -1,12 +1,14 @@
 """Which trial is asked, told and counted when: by numbers, so that timing and the number of workers decide nothing.
 
-With P = parallelTrialCount, trial k is asked once the trials up to k - P have finished, and the sampler is told exactly
-those. Trials start in the order of their numbers. Stop conditions (a goal, too many failures, the last trial) are
-evaluated in the order of numbers too: one applies once every earlier trial has finished, and later trials are Killed
-then, whatever they reached. So the table is the same for any number of workers, and after any interruption.
+With P = parallelTrialCount, trial k is asked once the trials up to k - P have finished, and the
+sampler is told exactly those. Trials start in the order of their numbers. Stop conditions (a goal,
+too many failures, the last trial) are
+evaluated in the order of numbers too: one applies once every earlier trial has finished, and later
+trials are Killed then, whatever they reached. So the table is the same for any number of workers,
+and after any interruption.
 
-A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError, and the trial runs
-again when it is resumed.
+A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError,
+and the trial runs again when it is resumed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from tuner.samplers import Past, Sampler
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
-CRASHES = 2  # deaths of the client or the server during one trial, with no trial finished in between: it is Failed
+# deaths of the client or the server during one trial, with no trial finished in between: it is
+# Failed
+CRASHES = 2
 
 
 class Scheduler:
@@ -72,7 +76,8 @@ class Scheduler:
             elif self._reaches(entry):
                 self._lower(entry.number)
         if max_trials is not None:
-            self._limit = max(max_trials, len(journal.entries))  # those that were asked are part of the study
+            # those that were asked are part of the study
+            self._limit = max(max_trials, len(journal.entries))
 
     @property
     def entries(self) -> list[TrialRecord]:
@@ -85,14 +90,20 @@ class Scheduler:
 
     def blame(self) -> Iterator[Event]:
         """Mark the trials as Failed that ran each time when the search was killed, so that it continues."""
-        for number in [number for number, count in self._journal.crashes.items() if count >= CRASHES]:
+        for number in [
+            number for number, count in self._journal.crashes.items() if count >= CRASHES
+        ]:
             entry = self.entries[number]
             entry.state, entry.ended = TrialState.FAILED, datetime.now(UTC)
             entry.reason = f"the search was killed {CRASHES} times while this trial ran"
             self._waiting.remove(number)
             self._journal.finish(entry)
             hint = f"run it again with `gantune retry {self._experiment.name} --trial {number}`"
-            yield Event(EventKind.WARNING, self.result(), message=f"{entry.name} is Failed: {entry.reason}; {hint}")
+            yield Event(
+                EventKind.WARNING,
+                self.result(),
+                message=f"{entry.name} is Failed: {entry.reason}; {hint}",
+            )
 
     def finished(self) -> bool:
         """Ask what may be asked, count what has finished, one by one; True when nothing is left to run."""
@@ -199,7 +210,8 @@ class Scheduler:
             return {"state": StudyState.SUCCEEDED.value, "reason": reason, "last": entry.number}
         if entry.state in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE):
             failed = self._failed + 1
-            if most is not None and failed >= most:  # asked again until later running trials have stopped: count once
+            # asked again until later running trials have stopped: count once
+            if most is not None and failed >= most:
                 self._lower(entry.number)
                 reason = f"{failed} trials failed, maxFailedTrialCount is {most}; the last: {entry.reason}"
                 return {"state": StudyState.FAILED.value, "reason": reason, "last": entry.number}
@@ -241,8 +253,8 @@ class Scheduler:
     def _ended(self, number: int, end: Exit, *, aborted: bool) -> Iterator[Event]:
         """Judge a trial that has finished.
 
-        `aborted` where a stop was asked for before that: whatever the exit code, a trainer that handles SIGTERM may
-        have finished early.
+        `aborted` where a stop was asked for before that: whatever the exit code, a trainer that
+        handles SIGTERM may have finished early.
         """
         reader, entry = self._running.pop(number), self.entries[number]
         self._read_until = time.monotonic() + READING_TIME
@@ -263,7 +275,9 @@ class Scheduler:
                 self._journal.resume(crashed=True)
             raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
-        last_line = judge(self._experiment, self._rules, entry, reader, end, self._launcher.log(entry))
+        last_line = judge(
+            self._experiment, self._rules, entry, reader, end, self._launcher.log(entry)
+        )
         entry.ended = datetime.now(UTC)
         ensure_room(self._launcher.folder(entry))
         if entry.state is TrialState.FAILED and ran_out_of_room(entry.reason):

@@ -23,7 +23,8 @@ class Session:
     """Runs the trials while `events` is iterated. `finish` and `stop` may be called from a signal handler or thread.
 
     workers: how many trials may run at once; None for as many as there are GPUs, or else cores.
-    max_trials: instead of the manifest's maxTrialCount. debug: run trials one at a time in this process.
+    max_trials: instead of the manifest's maxTrialCount. debug: run trials one at a time in this
+    process.
     """
 
     def __init__(
@@ -40,9 +41,13 @@ class Session:
         known = [(dict(point), float(value)) for point, value in journal.header["known"]]
         proposer = sampler(experiment, int(journal.header["seed"]), known)
         stopping = rules(experiment)
-        self._launcher = Launcher(experiment, journal.path.parent, from_scratch=stopping is not None)
+        self._launcher = Launcher(
+            experiment, journal.path.parent, from_scratch=stopping is not None
+        )
         self._limit = max_trials if max_trials is not None else experiment.max_trials
-        self._scheduler = Scheduler(experiment, journal, proposer, stopping, self._launcher, self._limit)
+        self._scheduler = Scheduler(
+            experiment, journal, proposer, stopping, self._launcher, self._limit
+        )
         self._runner: Runner | None = None
         self._warnings: list[str] = []
 
@@ -94,11 +99,14 @@ class Session:
         slots = share(min(workers, most))
         launcher, study = self._launcher, self._journal.path.parent
         pushes = self._experiment.collector.kind is CollectorKind.PUSH
-        if pushes:  # the server that forks trials imports their module, and the module may import the SDK
+        # the server that forks trials imports their module, and the module may import the SDK
+        if pushes:
             path = search_path(os.environ.get("PYTHONPATH", ""))
             slots = [{**slot, "PYTHONPATH": path} for slot in slots]
         if not self._debug and (left := sweep(study)):
-            self._warnings.append(f"{left} processes that an earlier run of this study left behind were ended")
+            self._warnings.append(
+                f"{left} processes that an earlier run of this study left behind were ended"
+            )
         runner: Runner
         if self._debug:
             runner = DebugRunner(slots[0], launcher.module, launcher.start, self.stop)

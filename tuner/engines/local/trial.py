@@ -1,7 +1,7 @@
 """What runs in a trial's process: its init containers, then its command, with the exit that the program would have.
 
-`python -m MODULE` with a `main(argv)` is called in this process, which has MODULE imported already. Any other program
-is executed, and replaces the process.
+`python -m MODULE` with a `main(argv)` is called in this process, which has MODULE imported already.
+Any other program is executed, and replaces the process.
 """
 
 from __future__ import annotations
@@ -80,16 +80,18 @@ def takes_argv(module: str) -> bool:
         tree = ast.parse(source.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return True  # the import will say what is wrong
-    mains = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    mains = (
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"
+    )
     return any(node.args.args or node.args.posonlyargs for node in mains)
 
 
 def leave(code: int) -> NoReturn:
     """End this process as the interpreter does, except that it does not take down every module first.
 
-    With torch imported, that takes a third of a second, because it writes to all the memory that is shared with the
-    server. Threads are waited for, the trial's exit handlers run and files are flushed. `__del__` of global objects is
-    not called.
+    With torch imported, that takes a third of a second, because it writes to all the memory that is
+    shared with the server. Threads are waited for, the trial's exit handlers run and files are
+    flushed. `__del__` of global objects is not called.
     """
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # what Py_Finalize calls first
@@ -113,7 +115,8 @@ def run(job: Job, main: Main | None, report: int, parent: int) -> int:
     Args:
         job: The trial.
         main: The function to call for a step with a module.
-        report: A file descriptor that receives one JSON object if the trial cannot start or raises an exception.
+        report: A file descriptor that receives one JSON object if the trial cannot start or raises
+        an exception.
         parent: The server's process id.
     """
     os.setsid()
@@ -123,7 +126,8 @@ def run(job: Job, main: Main | None, report: int, parent: int) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    adopt_orphans()  # as process 1 of a container does; the server ends them when the trial has finished
+    # as process 1 of a container does; the server ends them when the trial has finished
+    adopt_orphans()
     die_with_parent(signal.SIGKILL, parent)
     prefer_as_victim()
     try:
@@ -167,7 +171,9 @@ def _streams(log: Path) -> None:
     os.close(written)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
 
 
@@ -192,7 +198,9 @@ def _initialise(step: Step, log: Path) -> None:
                 stderr=subprocess.STDOUT,
             ).returncode
     except (OSError, ValueError) as error:
-        raise Broken(f"init container {step.name}: cannot run {step.argv[0]!r}: {_reason(error)}") from error
+        raise Broken(
+            f"init container {step.name}: cannot run {step.argv[0]!r}: {_reason(error)}"
+        ) from error
     if code:
         last = last_line(log)
         how = f"init container {step.name}: exit code {code}{f': {last}' if last else ''}"
@@ -201,7 +209,8 @@ def _initialise(step: Step, log: Path) -> None:
 
 def _execute(step: Step) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # as Python ignores them, and an ignored signal stays ignored
+        # as Python ignores them, and an ignored signal stays ignored
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(step.argv[0], list(step.argv), os.environ)  # noqa: S606  # the manifest's argument list, without a shell
     except (OSError, ValueError) as error:

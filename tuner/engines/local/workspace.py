@@ -1,19 +1,21 @@
 """A trial's working directory: the files of the start directory, where every change stays the trial's own.
 
-In a pod, each trial has a file system of its own. On this machine a trial sees the directory that the search was
-started from, at its usual path. What the trial writes there goes to DIRECTORY/files, so no trial changes the user's
-files or those of another trial, and a trial that runs again finds what it wrote. There are two methods:
+In a pod, each trial has a file system of its own. On this machine a trial sees the directory that
+the search was started from, at its usual path. What the trial writes there goes to DIRECTORY/files,
+so no trial changes the user's files or those of another trial, and a trial that runs again finds
+what it wrote. There are two methods:
 
     overlay     An overlay mount in a private mount namespace (Linux). It costs about a millisecond.
     copy        A copy of the start directory below DIRECTORY/files, up to COPY_BYTES and COPY_FILES, where the kernel
-                does not allow the mount. Larger files are left out, and `plan` says which. Shared blocks (reflinks)
-                are used where the file system has them.
+                does not allow the mount. Larger files are left out, and `plan` says which. Shared
+                blocks (reflinks) are used where the file system has them.
 
-No trial sees the store, and so no trial finds what another one wrote. File systems that are mounted below the start
-directory get an overlay of their own.
+No trial sees the store, and so no trial finds what another one wrote. File systems that are mounted
+below the start directory get an overlay of their own.
 
-`plan` runs in the client and chooses the method, `enter` runs in the freshly forked, single-threaded process of a
-trial. Absolute paths are not isolated, except those below the start directory under the overlay method.
+`plan` runs in the client and chooses the method, `enter` runs in the freshly forked,
+single-threaded process of a trial. Absolute paths are not isolated, except those below the start
+directory under the overlay method.
 """
 
 from __future__ import annotations
@@ -39,7 +41,19 @@ _LOOKED_AT = 10 * COPY_FILES  # files of the start directory: a home directory m
 FILES, _WORK, _COPIED = "files", ".overlay", ".copied"
 _SKIPPED = (".git", ".hg", ".svn", "__pycache__", "node_modules", STORE.name)
 _VIRTUAL = frozenset(  # bound as they are, because an overlay of them makes no sense
-    ["proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "debugfs", "tracefs", "securityfs", "autofs"]
+    [
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "devpts",
+        "cgroup",
+        "cgroup2",
+        "mqueue",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "autofs",
+    ]
 )
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
 _MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
@@ -67,7 +81,10 @@ def plan(start: Path, study: Path) -> Plan:
     if _overlay_works(start, study):
         return Plan(Method.OVERLAY)
     if start == Path(start.anchor):
-        return Plan(Method.COPY, ("trials see no files, because the search was started from /: start it elsewhere",))
+        return Plan(
+            Method.COPY,
+            ("trials see no files, because the search was started from /: start it elsewhere",),
+        )
     copied, left_out = _selection(start, study)
     if not left_out:
         return Plan(Method.COPY)
@@ -104,7 +121,11 @@ def enter(directory: Path, start: Path, method: Method) -> Path:
 
 def _overlay_works(start: Path, study: Path) -> bool:
     """True where a process like a trial's can mount, write and read; tried once, in a child process."""
-    if not hasattr(os, "fork") or not Path("/proc/self/ns/mnt").exists() or start == Path(start.anchor):
+    if (
+        not hasattr(os, "fork")
+        or not Path("/proc/self/ns/mnt").exists()
+        or start == Path(start.anchor)
+    ):
         return False
     if _not_ours(start) is not None:
         return False
@@ -115,14 +136,19 @@ def _overlay_works(start: Path, study: Path) -> bool:
         if child == 0:  # no exception and no exit handler of the client may run in the child
             try:
                 enter(probe, start, Method.OVERLAY)
-                Path(probe.name).mkdir()  # in a file system without extended attributes, this fails on a deleted name
+                # in a file system without extended attributes, this fails on a deleted name
+                Path(probe.name).mkdir()
                 Path(probe.name).rmdir()
                 Path(probe.name).write_bytes(b"x")
                 os._exit(0)
             except BaseException:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
-        return status == 0 and (probe / FILES / probe.name).is_file() and not (start / probe.name).exists()
+        return (
+            status == 0
+            and (probe / FILES / probe.name).is_file()
+            and not (start / probe.name).exists()
+        )
     finally:
         remove(probe)
 
@@ -138,14 +164,17 @@ def _not_ours(start: Path) -> Path | None:
         return start
     folders, seen = [os.fspath(start)], 0
     while folders and seen < _LOOKED_AT:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:  # what is unreadable stays so
+        # what is unreadable stays so
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 seen += 1
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 elif not entry.is_file(follow_symlinks=False):
                     continue
-                if not _is_ours(entry.stat(follow_symlinks=False)) and os.access(entry.path, os.W_OK):
+                if not _is_ours(entry.stat(follow_symlinks=False)) and os.access(
+                    entry.path, os.W_OK
+                ):
                     return Path(entry.path)
     return None
 
@@ -166,9 +195,14 @@ def _mount_overlay(directory: Path, start: Path) -> None:
     before = _capabilities()
     if user != 0 or not _call("unshare", _CLONE_NEWNS, check=False):
         _call("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
-        for name, value in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, value in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             Path("/proc/self", name).write_bytes(value.encode())
-    _mount(None, "/", None, _MS_REC | _MS_SLAVE, None)  # mounts of this machine arrive later too; ours do not leave
+    # mounts of this machine arrive later too; ours do not leave
+    _mount(None, "/", None, _MS_REC | _MS_SLAVE, None)
     with contextlib.ExitStack() as opened:
 
         def link(path: Path) -> str:
@@ -180,17 +214,23 @@ def _mount_overlay(directory: Path, start: Path) -> None:
         own = link(directory)
         layers, bound = [], []
         for index, (point, kind) in enumerate([(start, ""), *_mount_points(start)]):
-            upper, work = directory / FILES / point.relative_to(start), directory / _WORK / str(index)
+            upper, work = (
+                directory / FILES / point.relative_to(start),
+                directory / _WORK / str(index),
+            )
             if kind in _VIRTUAL or not os.path.isdir(point):
                 with contextlib.suppress(PermissionError):
                     bound.append((link(point), point))
             else:
                 for path in (upper, work):
                     path.mkdir(parents=True, exist_ok=True)
-                layers.append((f"lowerdir={link(point)},upperdir={link(upper)},workdir={link(work)}", point))
+                layers.append(
+                    (f"lowerdir={link(point)},upperdir={link(upper)},workdir={link(work)}", point)
+                )
         for options, point in layers:
             _mount("overlay", str(point), "overlay", 0, f"userxattr,{options}")
-            if os.statvfs(point).f_flag & os.ST_RDONLY:  # the kernel's answer where the file system lacks a feature
+            # the kernel's answer where the file system lacks a feature
+            if os.statvfs(point).f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, f"the overlay over {point} is read-only")
         for source, point in bound:
             _mount(source, str(point), None, _MS_BIND | _MS_REC, None)
@@ -205,7 +245,9 @@ def _mount_overlay(directory: Path, start: Path) -> None:
 def _store(directory: Path, start: Path) -> Path:
     """What of `start` no trial sees: `.gantune`, or else the directory of the trials."""
     inside = [path for path in directory.parents if path != start and path.is_relative_to(start)]
-    return next((path for path in inside if path.name == STORE.name), inside[0] if inside else directory)
+    return next(
+        (path for path in inside if path.name == STORE.name), inside[0] if inside else directory
+    )
 
 
 def _mount_points(start: Path) -> list[tuple[Path, str]]:
@@ -213,7 +255,9 @@ def _mount_points(start: Path) -> list[tuple[Path, str]]:
     found = {}
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, source = line.partition(b" - ")
-        name = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields.split(b" ")[4])
+        name = re.sub(
+            rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields.split(b" ")[4]
+        )
         path = Path(os.fsdecode(name))
         if path != start and path.is_relative_to(start):
             found[path] = source.split(b" ")[0].decode(errors="replace")
@@ -230,20 +274,28 @@ def _call(name: str, *arguments: object, check: bool = True) -> bool:
     return False
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None) -> None:
-    texts = [text if text is None else os.fsencode(text) for text in (source, target, kind, options)]
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str | None
+) -> None:
+    texts = [
+        text if text is None else os.fsencode(text) for text in (source, target, kind, options)
+    ]
     _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
 
 
 def _capabilities() -> ctypes.Array[ctypes.c_uint32]:
     data = (ctypes.c_uint32 * 6)()
-    _call("capget", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data))
+    _call(
+        "capget", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data)
+    )
     return data
 
 
 def _set_capabilities(data: ctypes.Array[ctypes.c_uint32]) -> None:
     """Give up what a new user namespace grants, so that file permissions keep their meaning for the trial."""
-    _call("capset", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data))
+    _call(
+        "capset", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data)
+    )
 
 
 def _copy(directory: Path, start: Path) -> None:
@@ -309,7 +361,8 @@ def _walk(start: Path, study: Path) -> Iterator[tuple[Path, int]]:
             name
             for name in names
             if name not in _SKIPPED
-            and not os.path.exists(here / name / "pyvenv.cfg")  # Path.exists raises where a directory is unreadable
+            # Path.exists raises where a directory is unreadable
+            and not os.path.exists(here / name / "pyvenv.cfg")
             and not study.is_relative_to(here / name)
         ]
         for name in (*files, *names):

@@ -1,10 +1,12 @@
 """The plots of the page: one module for each topic, and one table.
 
-A plot is a pure function from a Study to a Drawn: a sentence, and the figures for which there is enough to plot. To add
-one, write a module with such a function and add a row to PLOTS. COMPARISONS are drawn from several studies.
+A plot is a pure function from a Study to a Drawn: a sentence, and the figures for which there is
+enough to plot. To add one, write a module with such a function and add a row to PLOTS. COMPARISONS
+are drawn from several studies.
 
-Optuna's visualisations are not used: they need a copy of every trial in an Optuna study, fix the colours of a light
-page, and write one cell for each pair of distinct values into a contour plot, four million for 2,000 trials.
+Optuna's visualisations are not used: they need a copy of every trial in an Optuna study, fix the
+colours of a light page, and write one cell for each pair of distinct values into a contour plot,
+four million for 2,000 trials.
 """
 
 from __future__ import annotations

@@ -15,7 +15,11 @@ def same_objective(studies: Sequence[Study]) -> list[Study]:
     """Return the scored studies that share the first one's metric and direction: only these can be overlaid."""
     able = [study for study in studies if study.scored]
     first = able[0].result.objective if able else None
-    return [s for s in able if first and (s.metric, s.result.objective.goal_type) == (first.metric, first.goal_type)]
+    return [
+        s
+        for s in able
+        if first and (s.metric, s.result.objective.goal_type) == (first.metric, first.goal_type)
+    ]
 
 
 def histories(studies: Sequence[Study]) -> Drawn:
@@ -28,9 +32,19 @@ def histories(studies: Sequence[Study]) -> Drawn:
         steps = history.best_so_far(study)
         values += [value for _, value in steps]
         numbers, best = [number for number, _ in steps], rounded(value for _, value in steps)
-        traces.append(line(numbers, best, label(study), PALETTE[index % len(PALETTE)], line={"shape": "hv"}))
-    drawn = figure(traces, axis("trial"), axis(f"best {held[0].metric} so far", values), height=380, showlegend=True)
-    return Drawn(f"The best {held[0].metric} so far of each study.{_others(studies, held)}", (drawn,))
+        traces.append(
+            line(numbers, best, label(study), PALETTE[index % len(PALETTE)], line={"shape": "hv"})
+        )
+    drawn = figure(
+        traces,
+        axis("trial"),
+        axis(f"best {held[0].metric} so far", values),
+        height=380,
+        showlegend=True,
+    )
+    return Drawn(
+        f"The best {held[0].metric} so far of each study.{_others(studies, held)}", (drawn,)
+    )
 
 
 def expectations(studies: Sequence[Study]) -> Drawn:
@@ -42,12 +56,20 @@ def expectations(studies: Sequence[Study]) -> Drawn:
     for index, study in enumerate(held):
         colour = PALETTE[index % len(PALETTE)]
         goal = study.result.objective.goal_type
-        counts, (mean, low, high) = expected.expected_best([value for _, value in study.scored], goal)
+        counts, (mean, low, high) = expected.expected_best(
+            [value for _, value in study.scored], goal
+        )
         values += list(low)
-        area = band(counts, rounded(low), rounded(high), label(study), colour) | {"showlegend": False}
+        area = band(counts, rounded(low), rounded(high), label(study), colour) | {
+            "showlegend": False
+        }
         traces += [area, line(counts, rounded(mean), label(study), colour)]
-    drawn = figure(traces, axis("number of trials"), axis(f"best {held[0].metric}", values), height=380)
-    return Drawn(f"Searches whose bands overlap cannot be told apart.{_others(studies, held)}", (drawn,))
+    drawn = figure(
+        traces, axis("number of trials"), axis(f"best {held[0].metric}", values), height=380
+    )
+    return Drawn(
+        f"Searches whose bands overlap cannot be told apart.{_others(studies, held)}", (drawn,)
+    )
 
 
 def importances(studies: Sequence[Study]) -> Drawn:
@@ -57,12 +79,19 @@ def importances(studies: Sequence[Study]) -> Drawn:
         return Drawn("No study has enough trials, and a trend, for importances.")
     names = list(dict.fromkeys(name for study in held for name in study.effects))[::-1]
     traces = [
-        single.bar([n for n in names if n in study.effects], study.effects, label(study), PALETTE[i % len(PALETTE)])
+        single.bar(
+            [n for n in names if n in study.effects],
+            study.effects,
+            label(study),
+            PALETTE[i % len(PALETTE)],
+        )
         for i, study in enumerate(held)
     ]
     height = 100 + (14 + 18 * len(held)) * len(names)
     x = axis("share of the total effect", range=[0, 1.04])
-    drawn = figure(traces, x, axis("", ticksuffix=" "), height=height, barmode="group", showlegend=True)
+    drawn = figure(
+        traces, x, axis("", ticksuffix=" "), height=height, barmode="group", showlegend=True
+    )
     return Drawn(f"The same measure for each study.{_others(studies, held)}", (drawn,))
 
 

@@ -29,11 +29,15 @@ def draw(study: Study) -> Drawn:
     if study.surface is None:
         return Drawn(importances.why_not(len(study.complete), len(parameters)))
     chosen = [name for name, _ in zip(study.effects, range(MOST), strict=False)]
-    some = f" of the {len(chosen)} most important parameters" if len(parameters) > len(chosen) else ""
+    some = (
+        f" of the {len(chosen)} most important parameters" if len(parameters) > len(chosen) else ""
+    )
     text = f"The model's mean of {study.metric} over the pairs{some}, the rest averaged. Points are the scored trials."
     by_name = {parameter.name: parameter for parameter in parameters}
     pairs = combinations(chosen, 2)
-    return Drawn(text, tuple(_contour(study, study.surface, by_name[a], by_name[b]) for a, b in pairs))
+    return Drawn(
+        text, tuple(_contour(study, study.surface, by_name[a], by_name[b]) for a, b in pairs)
+    )
 
 
 def _contour(study: Study, surface: Surface, across: Parameter, up: Parameter) -> Figure:
@@ -71,11 +75,16 @@ def _colours(z: list[list[float]], log: bool) -> Figure:
         return {"z": [[float(cell) for cell in row] for row in text], "text": text, "colorbar": bar}
     logs = [[round(math.log10(value), 4) for value in row] for row in z]
     ticks = np.linspace(min(map(min, logs)), max(map(max, logs)), 5)
-    bar |= {"tickvals": [float(tick) for tick in ticks], "ticktext": [f"{10**tick:.3g}" for tick in ticks]}
+    bar |= {
+        "tickvals": [float(tick) for tick in ticks],
+        "ticktext": [f"{10**tick:.3g}" for tick in ticks],
+    }
     return {"z": logs, "text": text, "colorbar": bar}
 
 
-def heights(surface: Surface, across: Parameter, up: Parameter) -> tuple[list[Value], list[Value], list[list[float]]]:
+def heights(
+    surface: Surface, across: Parameter, up: Parameter
+) -> tuple[list[Value], list[Value], list[list[float]]]:
     """Return values of two parameters, and the objective at each pair: [up][across], the mean over the rest."""
     columns = surface.parameters.index(across), surface.parameters.index(up)
     (x, x_units), (y, y_units) = importance.grid(across, STEPS), importance.grid(up, STEPS)

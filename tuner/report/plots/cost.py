@@ -26,15 +26,26 @@ def draw(study: Study) -> Drawn:
     ):
         if chosen:
             numbers = [trial.number for trial, _, _ in chosen]
-            seconds, values = rounded(each[1] for each in chosen), rounded(each[2] for each in chosen)
-            traces.append(markers(seconds, values, name, colour, customdata=numbers, hovertemplate=hover))
+            seconds, values = (
+                rounded(each[1] for each in chosen),
+                rounded(each[2] for each in chosen),
+            )
+            traces.append(
+                markers(seconds, values, name, colour, customdata=numbers, hovertemplate=hover)
+            )
     front = study.result.front()
-    seconds, values = rounded(t.metrics[COST] for t in front), rounded(t.metrics[metric] for t in front)
+    seconds, values = (
+        rounded(t.metrics[COST] for t in front),
+        rounded(t.metrics[metric] for t in front),
+    )
     traces.append(line(seconds, values, "no trial is better in both", hoverinfo="skip"))
     text = (
         f"The {metric} of each trial that was not stopped early, against its training time. No other trial is both "
         f"better and faster than one on the line. Compare times only if all trials ran on equal machines. "
         f"n = {len(shown)}."
     )
-    x, y = axis(f"training time ({COST})", [each[1] for each in shown]), axis(metric, [each[2] for each in shown])
+    x, y = (
+        axis(f"training time ({COST})", [each[1] for each in shown]),
+        axis(metric, [each[2] for each in shown]),
+    )
     return Drawn(text, (figure(traces, x, y),))

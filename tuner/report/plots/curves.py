@@ -17,8 +17,14 @@ def draw(study: Study) -> Drawn:
     """Draw the curves, the best trial's on top, and the thresholds below which a trial had to be."""
     chosen = choose(study)
     if not chosen:
-        watch = f" `gantune watch {study.result.name}` collects those of a cluster." if study.engine == "katib" else ""
-        return Drawn(f"No trial has reported its objective more than once, or no reports were kept.{watch}")
+        watch = (
+            f" `gantune watch {study.result.name}` collects those of a cluster."
+            if study.engine == "katib"
+            else ""
+        )
+        return Drawn(
+            f"No trial has reported its objective more than once, or no reports were kept.{watch}"
+        )
     with_curve = sum(len(study.curve(trial, study.metric)) > 1 for trial in study.result.trials)
     some = f" {len(chosen)} of {with_curve} are drawn." if len(chosen) < with_curve else ""
     best, values, traces = study.result.best, [], []
@@ -34,7 +40,9 @@ def draw(study: Study) -> Drawn:
             "opacity": 1.0 if width > 1.5 else 0.45,
             "hovertemplate": f"{name}<br>%{{y}}<extra></extra>",
         }
-        traces.append(line([x[i] for i in kept], rounded(curve[i] for i in kept), name, colour, **look))
+        traces.append(
+            line([x[i] for i in kept], rounded(curve[i] for i in kept), name, colour, **look)
+        )
     rule = thresholds(study)
     if rule:
         look = {"color": RED, "symbol": "line-ew-open", "size": 11, "line": {"width": 2}}
@@ -63,9 +71,15 @@ def draw(study: Study) -> Drawn:
 
 def choose(study: Study) -> list[Trial]:
     """Return the trials whose curves are drawn, the best one last so that it is on top."""
-    drawn = [(trial, value) for trial, value in ranked(study) if len(study.curve(trial, study.metric)) > 1]
+    drawn = [
+        (trial, value)
+        for trial, value in ranked(study)
+        if len(study.curve(trial, study.metric)) > 1
+    ]
     running = [
-        trial for trial in study.result.trials if trial.state is TrialState.RUNNING and study.curve(trial, study.metric)
+        trial
+        for trial in study.result.trials
+        if trial.state is TrialState.RUNNING and study.curve(trial, study.metric)
     ]
     return [*(trial for trial, _ in reversed(sample(drawn, MOST))), *running]
 

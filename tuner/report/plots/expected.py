@@ -1,8 +1,9 @@
 """Expected best against the number of trials (Lucic et al. 2018, arXiv 1711.10337): are more trials worth it?
 
 The best of k trials that are drawn from the observed ones with replacement has the expectation
-sum_i v_i (F_i^k - F_(i-1)^k) over the values in order from the worst to the best, with F_i = i / n (Dodge et al. 2019,
-arXiv 1909.03004, eq. 4). The band repeats this for resampled trials (bootstrap).
+sum_i v_i (F_i^k - F_(i-1)^k) over the values in order from the worst to the best, with F_i = i / n
+(Dodge et al. 2019, arXiv 1909.03004, eq. 4). The band repeats this for resampled trials
+(bootstrap).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def draw(study: Study) -> Drawn:
     """Draw the curve and its band."""
     values, metric = [value for _, value in study.scored], study.metric
     if len(values) < MIN_TRIALS:
-        return Drawn(f"{len(values)} scored trials are too few for this curve: it needs {MIN_TRIALS}.")
+        return Drawn(
+            f"{len(values)} scored trials are too few for this curve: it needs {MIN_TRIALS}."
+        )
     goal = study.result.objective.goal_type
     counts, (mean, low, high) = expected_best(values, goal)
     half = float(np.interp(len(values) / 2, counts, mean))
@@ -53,6 +56,9 @@ def draw(study: Study) -> Drawn:
         f"second half of the {len(values)} scored trials changes it by {gain:.1%}. The curve treats trials as "
         "independent: a sampler that learns needs fewer."
     )
-    traces = [band(counts, rounded(low), rounded(high), "80 % interval"), line(counts, rounded(mean), "expected best")]
+    traces = [
+        band(counts, rounded(low), rounded(high), "80 % interval"),
+        line(counts, rounded(mean), "expected best"),
+    ]
     traces[1]["line"]["color"] = GREEN
     return Drawn(text, (figure(traces, axis("number of trials"), axis(f"best {metric}", low)),))

@@ -12,7 +12,11 @@ def best_so_far(study: Study) -> list[tuple[int, float]]:
     """Return (number of the trial, best objective up to it) for each scored trial."""
     found: list[tuple[int, float]] = []
     for trial, value in study.scored:
-        best = found[-1][1] if found and not study.result.objective.better(value, found[-1][1]) else value
+        best = (
+            found[-1][1]
+            if found and not study.result.objective.better(value, found[-1][1])
+            else value
+        )
         found.append((trial.number, best))
     return found
 
@@ -33,10 +37,17 @@ def draw(study: Study) -> Drawn:
     ):
         chosen = [(trial.number, value) for trial, value in study.scored if trial.state is state]
         if chosen:
-            numbers, values = [number for number, _ in chosen], rounded(value for _, value in chosen)
+            numbers, values = (
+                [number for number, _ in chosen],
+                rounded(value for _, value in chosen),
+            )
             hover = f"trial %{{x}}<br>{escaped(study.metric)} %{{y}}<extra></extra>"
             traces.append(markers(numbers, values, name, colour, hovertemplate=hover))
     steps = best_so_far(study)
-    traces.append(line([n for n, _ in steps], rounded(v for _, v in steps), "best so far", line={"shape": "hv"}))
+    traces.append(
+        line(
+            [n for n, _ in steps], rounded(v for _, v in steps), "best so far", line={"shape": "hv"}
+        )
+    )
     values = [value for _, value in study.scored]
     return Drawn(text, (figure(traces, axis("trial"), axis(study.metric, values)),))

@@ -29,7 +29,9 @@ def draw(study: Study) -> Drawn:
     return Drawn(METHOD.format(n=count) + caution + study.caution, (drawn,))
 
 
-def bar(names: list[str], effects: dict[str, Interval], label: str, colour: str) -> dict[str, object]:
+def bar(
+    names: list[str], effects: dict[str, Interval], label: str, colour: str
+) -> dict[str, object]:
     """Return a trace of horizontal bars, one for each of `names`."""
     held = [effects.get(name, Interval(0, 0, 0)) for name in names]
     return {

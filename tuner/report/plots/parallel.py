@@ -1,7 +1,7 @@
 """Parallel coordinates: a line for each trial through its parameters to its objective.
 
-Drawn as ordinary lines. Plotly's own `parcoords` needs WebGL and compiles code at run time, which the page's content
-security policy forbids.
+Drawn as ordinary lines. Plotly's own `parcoords` needs WebGL and compiles code at run time, which
+the page's content security policy forbids.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from tuner.result import Trial
 from tuner.space import Double, Int, Parameter, Value
 
 MOST = 300  # lines: the best half of them, and a sample of the rest
-CLASSES = ("#1b56ab", "#4184e4", "#7fb2f0", "#d9b66a", "#c77c02")  # from the best fifth to the worst
+# from the best fifth to the worst
+CLASSES = ("#1b56ab", "#4184e4", "#7fb2f0", "#d9b66a", "#c77c02")
 
 
 def draw(study: Study) -> Drawn:
     """Draw the lines in five classes of the objective, the best on top."""
     parameters = study.experiment.parameters
-    order = [(trial, value) for trial, value in ranked(study) if all(p.name in trial.parameters for p in parameters)]
+    order = [
+        (trial, value)
+        for trial, value in ranked(study)
+        if all(p.name in trial.parameters for p in parameters)
+    ]
     if len(order) < 2:
         return Drawn("Lines can be compared from two scored trials on.")
     chosen = sample(order, MOST)
@@ -36,30 +41,67 @@ def draw(study: Study) -> Drawn:
     return Drawn(text, (_figure(study, parameters, chosen),))
 
 
-def _figure(study: Study, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]) -> Figure:
+def _figure(
+    study: Study, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]
+) -> Figure:
     values = [value for _, value in chosen]
     log = min(values) > 0 and max(values) > 10 * min(values)
     places = range(len(parameters) + 1)
     traces = []
     for index in reversed(range(len(CLASSES))):
-        inside = chosen[len(chosen) * index // len(CLASSES) : len(chosen) * (index + 1) // len(CLASSES)]
+        inside = chosen[
+            len(chosen) * index // len(CLASSES) : len(chosen) * (index + 1) // len(CLASSES)
+        ]
         x: list[int | None] = []
         y: list[float | None] = []
         for trial, value in inside:
-            heights = [height(parameter, trial.parameters[parameter.name]) for parameter in parameters]
+            heights = [
+                height(parameter, trial.parameters[parameter.name]) for parameter in parameters
+            ]
             x += [*places, None]
-            y += [*(round(h, 4) for h in heights), round(_between(value, min(values), max(values), log), 4), None]
+            y += [
+                *(round(h, 4) for h in heights),
+                round(_between(value, min(values), max(values), log), 4),
+                None,
+            ]
         if x:
             look = {"width": 1.2 if index else 2}
-            traces.append(line(x, y, f"fifth {index + 1}", CLASSES[index], line=look, opacity=0.6, hoverinfo="skip"))
-    names = [escaped(name) for name in (*(parameter.name for parameter in parameters), study.metric)]
-    x_axis = axis("", tickvals=list(places), ticktext=names, range=[-0.4, len(parameters) + 0.4], showgrid=True)
+            traces.append(
+                line(
+                    x,
+                    y,
+                    f"fifth {index + 1}",
+                    CLASSES[index],
+                    line=look,
+                    opacity=0.6,
+                    hoverinfo="skip",
+                )
+            )
+    names = [
+        escaped(name) for name in (*(parameter.name for parameter in parameters), study.metric)
+    ]
+    x_axis = axis(
+        "",
+        tickvals=list(places),
+        ticktext=names,
+        range=[-0.4, len(parameters) + 0.4],
+        showgrid=True,
+    )
     y_axis = axis("", visible=False, range=[-0.06, 1.06])
     drawn = figure(traces, x_axis, y_axis, height=360, showlegend=False)
-    ends = [*((_end(p, 0), _end(p, 1)) for p in parameters), (f"{min(values):.4g}", f"{max(values):.4g}")]
+    ends = [
+        *((_end(p, 0), _end(p, 1)) for p in parameters),
+        (f"{min(values):.4g}", f"{max(values):.4g}"),
+    ]
     drawn["layout"]["margin"] = {"l": 14, "r": 14, "t": 10, "b": 46}
     drawn["layout"]["annotations"] = [
-        {"x": place, "y": top, "text": escaped(ends[place][top]), "showarrow": False, "yshift": 12 if top else -12}
+        {
+            "x": place,
+            "y": top,
+            "text": escaped(ends[place][top]),
+            "showarrow": False,
+            "yshift": 12 if top else -12,
+        }
         for place in places
         for top in (0, 1)
     ]
@@ -69,9 +111,15 @@ def _figure(study: Study, parameters: Sequence[Parameter], chosen: Sequence[tupl
 def height(parameter: Parameter, value: Value) -> float:
     """Return where a value is on its axis, from 0 to 1; choices at equal distances."""
     if isinstance(parameter, Double | Int):
-        return _between(float(value), float(parameter.low), float(parameter.high), is_log(parameter))
+        return _between(
+            float(value), float(parameter.low), float(parameter.high), is_log(parameter)
+        )
     choices = parameter.choices
-    return choices.index(str(value)) / (len(choices) - 1) if str(value) in choices and len(choices) > 1 else 0.5
+    return (
+        choices.index(str(value)) / (len(choices) - 1)
+        if str(value) in choices and len(choices) > 1
+        else 0.5
+    )
 
 
 def _between(value: float, low: float, high: float, log: bool) -> float:

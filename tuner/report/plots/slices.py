@@ -9,7 +9,18 @@ import numpy as np
 
 from tuner.report import importance
 from tuner.report.data import ranked, sample
-from tuner.report.figure import AMBER, GREEN, Figure, axis, figure, line, markers, parameter_axis, rounded, shown
+from tuner.report.figure import (
+    AMBER,
+    GREEN,
+    Figure,
+    axis,
+    figure,
+    line,
+    markers,
+    parameter_axis,
+    rounded,
+    shown,
+)
 from tuner.report.importance import Surface
 from tuner.report.plots.drawn import Drawn, nothing
 from tuner.report.study import Study
@@ -29,11 +40,17 @@ def draw(study: Study) -> Drawn:
     order = {name: index for index, name in enumerate(study.effects)}
     parameters = sorted(study.experiment.parameters, key=lambda p: order.get(p.name, len(order)))
     model = ", and the mean of the model over all other parameters" if study.surface else ""
-    left = f" The {MOST} most important of {len(parameters)} are shown." if len(parameters) > MOST else ""
+    left = (
+        f" The {MOST} most important of {len(parameters)} are shown."
+        if len(parameters) > MOST
+        else ""
+    )
     chosen = _chosen(study)
     if len(chosen) < len(study.complete):
         left += f" {len(chosen)} of {len(study.complete)} trials are drawn: the best, and a sample of the rest."
-    late = " Late trials are darker." + (" Trials that were stopped early are orange." if study.caution else "")
+    late = " Late trials are darker." + (
+        " Trials that were stopped early are orange." if study.caution else ""
+    )
     text = f"The {study.metric} of each scored trial against one parameter{model}.{late}{study.caution}{left}"
     return Drawn(text, tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST]))
 
@@ -59,7 +76,9 @@ def _slice(study: Study, parameter: Parameter, drawn: Sequence[tuple[Trial, floa
     if study.surface:
         at, mean = dependence(study.surface, parameter)
         traces.append(line(shown(at), rounded(mean), "model", GREEN, hoverinfo="skip"))
-    return figure(traces, parameter_axis(parameter), axis(study.metric, values), height=280, showlegend=False)
+    return figure(
+        traces, parameter_axis(parameter), axis(study.metric, values), height=280, showlegend=False
+    )
 
 
 def _points(

@@ -17,7 +17,12 @@ COLOURS = {
     TrialState.METRICS_UNAVAILABLE: "#a83b32",
     TrialState.KILLED: GREY,
 }
-UNITS = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "hours"), (300, 60, "minutes"), (0, 1, "seconds"))
+UNITS = (
+    (2 * 86400, 86400, "days"),
+    (2 * 3600, 3600, "hours"),
+    (300, 60, "minutes"),
+    (0, 1, "seconds"),
+)
 
 
 def spans(study: Study, now: datetime) -> list[tuple[Trial, float, float]]:
@@ -28,7 +33,13 @@ def spans(study: Study, now: datetime) -> list[tuple[Trial, float, float]]:
     for trial in ran:
         end = trial.ended or (now if trial.state is TrialState.RUNNING else None)
         if trial.started and end:
-            found.append((trial, (trial.started - first).total_seconds(), (end - trial.started).total_seconds()))
+            found.append(
+                (
+                    trial,
+                    (trial.started - first).total_seconds(),
+                    (end - trial.started).total_seconds(),
+                )
+            )
     return found
 
 
@@ -54,5 +65,12 @@ def draw(study: Study) -> Drawn:
     text = f"When each trial ran. On average {busy / most if most else 1:.1f} trials ran at a time."
     height = 110 + min(420, 14 * len(held))
     y = axis("trial", autorange="reversed")
-    drawn = figure(traces, axis(f"{unit} since the first start"), y, height=height, barmode="overlay", bargap=0.15)
+    drawn = figure(
+        traces,
+        axis(f"{unit} since the first start"),
+        y,
+        height=height,
+        barmode="overlay",
+        bargap=0.15,
+    )
     return Drawn(text, (drawn,))

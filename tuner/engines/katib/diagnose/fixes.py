@@ -50,7 +50,9 @@ def suggestion_fix(reason: str, algorithm: str) -> str:
         )
     if "CrashLoop" in reason:
         return "see its log with `kubectl logs --previous`"
-    return next((text for key, text in _FIXES.items() if key in reason), "see `kubectl describe pod`")
+    return next(
+        (text for key, text in _FIXES.items() if key in reason), "see `kubectl describe pod`"
+    )
 
 
 def refusal_fix(message: str, *, early_stopping: bool) -> str:

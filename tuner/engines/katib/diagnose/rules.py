@@ -1,8 +1,9 @@
 """Says why a search is stuck while Katib still reports Created or Running.
 
-The reasons are found in pods, events, Jobs and the log of the suggestion service. Each rule covers a case that was seen
-on a live cluster (tests/tuner/recordings) or that follows from Katib's source. The rules run only when nothing has
-changed for a while. They cost no request where a trial runs, else one to seven.
+The reasons are found in pods, events, Jobs and the log of the suggestion service. Each rule covers
+a case that was seen on a live cluster (tests/tuner/recordings) or that follows from Katib's source.
+The rules run only when nothing has changed for a while. They cost no request where a trial runs,
+else one to seven.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ from tuner.kube import EVENTS, JOBS, SUGGESTIONS, Cluster, Resource
 from tuner.result import Trial, TrialState
 
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
-SLOW_SUGGESTION = 40.0  # seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
-_NAN = re.compile(r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'")
+# seconds that a healthy sampler may take: a Gaussian process's call, then a wave of pods
+SLOW_SUGGESTION = 40.0
+_NAN = re.compile(
+    r"could not convert string to float: ''|parsing \"\": invalid syntax|contains NaN|float: 'nan'"
+)
 _ERROR = re.compile(r"^(?:ERROR\b|CRITICAL\b|[EF]\d{4} |panic: |[\w.]*(?:Error|Exception)\b)")
-_CONFLICT = "the object has been modified"  # two controllers wrote at the same time; the next attempt succeeds
-_MINIMUM_FAILURES = 3  # a controller tries again within seconds, so fewer may be of a service that was starting
+# two controllers wrote at the same time; the next attempt succeeds
+_CONFLICT = "the object has been modified"
+# a controller tries again within seconds, so fewer may be of a service that was starting
+_MINIMUM_FAILURES = 3
 _LOG_LINES = 60  # of the suggestion service's log, in which its last error is looked for
 
 
@@ -66,7 +72,9 @@ def _suggestion_pod(cluster: Cluster, snapshot: Snapshot, findings: Findings) ->
         recovering = snapshot.at_work and pod.running  # it was killed once, and may work now
         if pod.reason and pod.phase != "Succeeded" and not recovering:
             what = suggestion_fix(pod.reason, snapshot.experiment.algorithm.name)
-            findings.warnings.append(f"the suggestion service's pod {pod.name} cannot serve: {pod.reason}; {what}")
+            findings.warnings.append(
+                f"the suggestion service's pod {pod.name} cannot serve: {pod.reason}; {what}"
+            )
 
 
 def _failed_pods(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -74,7 +82,9 @@ def _failed_pods(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> No
     pods = trials.youngest(snapshot.pods)
     for trial in snapshot.trials:
         if trial.state is TrialState.RUNNING and trial.name in pods and pods[trial.name].failed:
-            findings.reasons[trial.name] = f"its pod failed and was not replaced: {pods[trial.name].reason}"
+            findings.reasons[trial.name] = (
+                f"its pod failed and was not replaced: {pods[trial.name].reason}"
+            )
 
 
 def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -85,9 +95,14 @@ def _pods_refused(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> N
     service = f"{snapshot.experiment.name}-{snapshot.experiment.algorithm.name}-"
     for event in _events(cluster, snapshot, "FailedCreate", snapshot.created):
         if event.kind == "ReplicaSet" and event.name.startswith(service) and service_waits:
-            service_waits = False  # reported once: each attempt leaves an event with another pod's name
-            what = refusal_fix(event.message, early_stopping=snapshot.experiment.early_stopping is not None)
-            findings.warnings.append(f"the suggestion service's pod is refused: {_refusal(event.message)}; {what}")
+            # reported once: each attempt leaves an event with another pod's name
+            service_waits = False
+            what = refusal_fix(
+                event.message, early_stopping=snapshot.experiment.early_stopping is not None
+            )
+            findings.warnings.append(
+                f"the suggestion service's pod is refused: {_refusal(event.message)}; {what}"
+            )
         elif event.name in snapshot.podless and event.kind != "ReplicaSet":
             findings.reasons[event.name] = f"pod refused: {_refusal(event.message)}"
 
@@ -100,7 +115,9 @@ def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None
     template = snapshot.experiment.template.spec
     for job in cluster.list(_resource(template), namespace=snapshot.namespace):
         spec = job["spec"]
-        if name_of(job) in waiting and (spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend")):
+        if name_of(job) in waiting and (
+            spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend")
+        ):
             queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name", "")
             what = f"its {template.get('kind', 'Job')} is suspended (by Kueue, or by hand)"
             findings.reasons[name_of(job)] = f"queued by Kueue in {queue}" if queue else what
@@ -108,7 +125,10 @@ def _suspended(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None
 
 def _resource(template: Mapping[str, Any]) -> Resource:
     """The resource of the trials' Jobs, PyTorchJobs or TrainJobs."""
-    kind, (group, _, version) = str(template.get("kind", "Job")), str(template.get("apiVersion", "")).rpartition("/")
+    kind, (group, _, version) = (
+        str(template.get("kind", "Job")),
+        str(template.get("apiVersion", "")).rpartition("/"),
+    )
     return JOBS if kind == "Job" else Resource(group, version, f"{kind.lower()}s")
 
 
@@ -131,7 +151,9 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
         if event.kind == "Trial" and event.name in snapshot.jobless:
             findings.reasons[event.name] = f"its Job is refused: {_refusal(event.message)}"
         elif event.kind == "Trial" and event.name in snapshot.unreported:
-            findings.reasons[event.name] = f"Katib did not record its metrics: {_brief(event.message)}"
+            findings.reasons[event.name] = (
+                f"Katib did not record its metrics: {_brief(event.message)}"
+            )
         elif event.kind in ("Experiment", "Suggestion") and event.name == snapshot.experiment.name:
             recent = not event.last or not snapshot.changed or event.last >= snapshot.changed
             failures += [event] if recent else []
@@ -142,7 +164,9 @@ def _controllers_errors(cluster: Cluster, snapshot: Snapshot, findings: Findings
     else:
         last = failures[-1]
         see = f"`kubectl describe {last.kind.lower()} -n {snapshot.namespace} {last.name}`"
-        findings.warnings.append(f"Katib's controller fails repeatedly: {_brief(last.message)}; see {see}")
+        findings.warnings.append(
+            f"Katib's controller fails repeatedly: {_brief(last.message)}; see {see}"
+        )
 
 
 def _sampler_log(cluster: Cluster, snapshot: Snapshot, findings: Findings) -> None:
@@ -199,7 +223,9 @@ def _suggestion_says(cluster: Cluster, snapshot: Snapshot) -> str:
         return "no Suggestion exists"
     said = suggestion.get("status", {}).get("conditions") or [{"message": "it has no status"}]
     if said[-1].get("type") == "DeploymentReady" and said[-1].get("status") != "True":
-        deployment = cluster.get(DEPLOYMENTS, f"{name}-{snapshot.experiment.algorithm.name}", namespace=namespace)
+        deployment = cluster.get(
+            DEPLOYMENTS, f"{name}-{snapshot.experiment.algorithm.name}", namespace=namespace
+        )
         failure = conditions(deployment).get("ReplicaFailure")
         if failure:
             return f"its Deployment says: {_refusal(str(failure.get('message', '')))}"
@@ -215,14 +241,18 @@ class _Event:
     last: datetime | None
 
 
-def _events(cluster: Cluster, snapshot: Snapshot, reason: str, since: datetime | None) -> Iterator[_Event]:
+def _events(
+    cluster: Cluster, snapshot: Snapshot, reason: str, since: datetime | None
+) -> Iterator[_Event]:
     """Events of the namespace with this reason, but for those of an earlier Experiment of the same name."""
     for event in cluster.list(EVENTS, namespace=snapshot.namespace, fields=f"reason={reason}"):
         last = time_of(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp"))
         if since is None or last is None or last >= since:
             about = event.get("involvedObject") or {}
             kind, name = str(about.get("kind", "")), str(about.get("name", ""))
-            yield _Event(kind, name, str(event.get("message", "")), int(event.get("count") or 1), last)
+            yield _Event(
+                kind, name, str(event.get("message", "")), int(event.get("count") or 1), last
+            )
 
 
 def _nan(snapshot: Snapshot) -> str:

@@ -65,7 +65,9 @@ class Snapshot:
     def drained(self) -> bool:
         """Whether the search waits for the sampler: every trial has finished, and more are allowed."""
         most = self.experiment.max_trials
-        return all(trial.state.finished for trial in self.trials) and (most is None or len(self.trials) < most)
+        return all(trial.state.finished for trial in self.trials) and (
+            most is None or len(self.trials) < most
+        )
 
     @property
     def changed(self) -> datetime | None:

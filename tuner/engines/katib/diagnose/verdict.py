@@ -47,20 +47,26 @@ def _because(item: Mapping[str, Any], result: Result) -> str:
     if any(trial.state is TrialState.METRICS_UNAVAILABLE for trial in result.trials):
         return ": a trial without a finite objective misleads Katib"
     status, best = item.get("status", {}), result.best
-    listed = [*(status.get("succeededTrialList") or ()), *(status.get("earlyStoppedTrialList") or ())]
+    listed = [
+        *(status.get("succeededTrialList") or ()),
+        *(status.get("earlyStoppedTrialList") or ()),
+    ]
     return ", which is missing from Katib's status" if best and best.name not in listed else ""
 
 
 def _no_goal(item: Mapping[str, Any], result: Result) -> Iterator[str]:
     reason, best = objects.conditions(item).get("Succeeded", {}).get("reason"), result.best
     metric = result.objective.metric
-    if reason == "ExperimentGoalReached" and not (best and result.objective.reached(best.metrics[metric])):
+    if reason == "ExperimentGoalReached" and not (
+        best and result.objective.reached(best.metrics[metric])
+    ):
         yield f"Katib reports that the goal {result.objective.goal} was reached, but no trial's {metric} reached it"
 
 
 def _left_running(result: Result) -> Iterator[str]:
     """Warn about running trials, which Katib does not stop when the goal is reached or the search fails."""
     running = sum(not trial.state.finished for trial in result.trials)
-    if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):  # after a stop, Katib deletes them itself
+    # after a stop, Katib deletes them itself
+    if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):
         what = f"the search has finished, but {running} of its trials still run"
         yield f"{what}: stop them with `gantune stop {result.name}`"

@@ -35,7 +35,11 @@ class _Gone(Exception):
 
 def ensure_available() -> None:
     """Raise UnsupportedError where gRPC or Katib's messages are not installed."""
-    if find_spec("grpc") is None or find_spec("kubeflow") is None or find_spec("kubeflow.katib") is None:
+    if (
+        find_spec("grpc") is None
+        or find_spec("kubeflow") is None
+        or find_spec("kubeflow.katib") is None
+    ):
         raise UnsupportedError(
             "collector kind Push needs Katib's gRPC messages, which are not installed: pip install 'gan-tuner[tune]'"
         )
@@ -44,7 +48,13 @@ def ensure_available() -> None:
 def search_path(*paths: str) -> str:
     """Return a PYTHONPATH that starts with the hook, followed by the first of `paths` that is not empty."""
     rest = next((path for path in paths if path), "")
-    return str(HOOK) if not rest else rest if rest.split(os.pathsep)[0] == str(HOOK) else f"{HOOK}{os.pathsep}{rest}"
+    return (
+        str(HOOK)
+        if not rest
+        else rest
+        if rest.split(os.pathsep)[0] == str(HOOK)
+        else f"{HOOK}{os.pathsep}{rest}"
+    )
 
 
 class PushRunner:
@@ -85,7 +95,9 @@ class PushRunner:
         try:
             answer = self._ask(open=job.number, trial=folder.name, file=str(folder / FILE))
         except _Gone as error:
-            raise StudyError(f"the process that receives pushed metrics {error}: run the same command again") from error
+            raise StudyError(
+                f"the process that receives pushed metrics {error}: run the same command again"
+            ) from error
         if answer["error"]:
             raise StudyError(f"{answer['error']}; run the same command again")
         path = search_path(job.step.env.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", ""))
@@ -100,7 +112,8 @@ class PushRunner:
     def wait(self, timeout: float) -> list[tuple[int, Exit]]:
         """Return the trials that finished; see Runner.wait. All of them where the server has died.
 
-        Trials cannot report then, and a program may go on without its metrics: they have to run again.
+        Trials cannot report then, and a program may go on without its metrics: they have to run
+            again.
         """
         finished = self._runner.wait(timeout)
         try:
@@ -110,7 +123,9 @@ class PushRunner:
         except _Gone as error:
             numbers = sorted(self._running | {number for number, _ in finished})
             self.close()
-            lost = Exit(None, f"the process that receives pushed metrics {error}", machine=True, crash=True)
+            lost = Exit(
+                None, f"the process that receives pushed metrics {error}", machine=True, crash=True
+            )
             return [(number, lost) for number in numbers]
         self._running -= {number for number, _ in finished}
         return ends
@@ -135,7 +150,8 @@ class PushRunner:
         answer = self._ask(close=number)
         if answer["error"]:
             return Exit(end.code, answer["error"], machine=True)
-        if end.code and not end.machine and answer["refused"]:  # the SDK's exception has it in a later line
+        # the SDK's exception has it in a later line
+        if end.code and not end.machine and answer["refused"]:
             return replace(end, error=f"a report was refused: {answer['refused']}")
         return end
 
@@ -181,4 +197,8 @@ class PushRunner:
             code = self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             return "closed its connection"
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )

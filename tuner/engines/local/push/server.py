@@ -2,9 +2,9 @@
 
     python -c "...; from tuner.engines.local.push.server import main; main(FD, FOLDER)"                    (see runner)
 
-FOLDER gets the trials' sockets. FD is a socket with one JSON object per line. In: {"open": number, "trial": name,
-"file": path}, {"close": number}. Each gets one answer: {"address": text, "error": text}, or {"error": text, "refused":
-text}. The process exits when the socket closes.
+FOLDER gets the trials' sockets. FD is a socket with one JSON object per line. In: {"open": number,
+"trial": name, "file": path}, {"close": number}. Each gets one answer: {"address": text, "error":
+text}, or {"error": text, "refused": text}. The process exits when the socket closes.
 """
 
 from __future__ import annotations
@@ -54,16 +54,22 @@ class Reports:
         if not path.is_symlink() and path.is_file():
             self._size = path.stat().st_size
         else:  # an earlier attempt of the trial may have left anything here
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(True)
+            shutil.rmtree(
+                path, ignore_errors=True
+            ) if path.is_dir() and not path.is_symlink() else path.unlink(True)
             self._size = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._file = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
 
     async def answer(self, data: bytes, context: Any) -> bytes:
         """Serve ReportObservationLog."""
         try:
             request = self._api.ReportObservationLogRequest.FromString(data)
         except Exception as error:  # DecodeError, whose module depends on protobuf's version
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the request is no ReportObservationLog: {error}")
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"the request is no ReportObservationLog: {error}"
+            )
         self.refused = ""
         try:
             self.add(request)
@@ -104,8 +110,8 @@ class Reports:
 def _lines(request: Any) -> Iterator[bytes]:
     """Yield a request's values as a File collector of format JSON reads them. Raises Refused.
 
-    As in Katib, a value without a time is ignored, and a time that is not RFC 3339 is an error. A metric with the name
-    `timestamp` is ignored, because it would hide the time.
+    As in Katib, a value without a time is ignored, and a time that is not RFC 3339 is an error. A
+    metric with the name `timestamp` is ignored, because it would hide the time.
     """
     for log in request.observation_log.metric_logs:
         name, value, time = log.metric.name, log.metric.value, log.time_stamp
@@ -115,7 +121,10 @@ def _lines(request: Any) -> Iterator[bytes]:
                 f"names and values of metrics have at most {LONGEST_TEXT} characters, got {name[:40]!r}={value[:40]!r}",
             )
         if time and time_of(time.encode()) is None:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"the time of {name[:40]!r} is not RFC 3339: {time[:40]!r}")
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the time of {name[:40]!r} is not RFC 3339: {time[:40]!r}",
+            )
         if time and name != "timestamp":
             yield json.dumps({"timestamp": time, name: value}).encode() + b"\n"
 
@@ -140,7 +149,9 @@ class _Endpoint:
         # Without a maximum of handlers: each runs to its end before the next one starts.
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", LARGEST_REPORT)])
         handler = {"ReportObservationLog": grpc.unary_unary_rpc_method_handler(reports.answer)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(DB_MANAGER, handler),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(DB_MANAGER, handler),)
+        )
         address = f"unix:{self._folder / str(number)}"
         server.add_insecure_port(address)
         await server.start()

@@ -1,7 +1,7 @@
 """The directory of the sockets: a short path, which an address must have, that only this user can enter.
 
-A symbolic link in the study's directory says where it is. So the next run of the study removes what killed processes
-have left.
+A symbolic link in the study's directory says where it is. So the next run of the study removes what
+killed processes have left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class Sockets:
     def create(self) -> Path:
         """Return a new, empty directory. Raises StudyError where it cannot be made."""
         self.remove()
-        place = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+        place = (
+            _SHARED_MEMORY
+            if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
+            else Path(tempfile.gettempdir())
+        )
         try:
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
             self._link.symlink_to(folder)
@@ -41,7 +45,8 @@ class Sockets:
         with contextlib.suppress(OSError):
             folder = Path(os.readlink(self._link))
             status = folder.lstat()
-            if folder.name.startswith(_PREFIX) and status.st_uid == os.geteuid():  # rmtree refuses a link
+            # rmtree refuses a link
+            if folder.name.startswith(_PREFIX) and status.st_uid == os.geteuid():
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._link.unlink()

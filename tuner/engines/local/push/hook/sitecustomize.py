@@ -1,8 +1,8 @@
 """Lets `katib.report_metrics` of the kubeflow-katib SDK report to the local run that started this process.
 
-Python imports this file at start-up, because its directory is on PYTHONPATH. It runs in the interpreter of the trial,
-so it imports little, and only from the standard library. It changes one module of the SDK, and has an effect only
-where a local run has set GANTUNE_DB_MANAGER.
+Python imports this file at start-up, because its directory is on PYTHONPATH. It runs in the
+interpreter of the trial, so it imports little, and only from the standard library. It changes one
+module of the SDK, and has an effect only where a local run has set GANTUNE_DB_MANAGER.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def adapt(module: Any) -> None:
     original, in_pod = module.report_metrics, module.utils.get_current_k8s_namespace
 
     @wraps(original)
-    def report_metrics(metrics: Any, db_manager_address: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def report_metrics(
+        metrics: Any, db_manager_address: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         address = os.environ.get(ADDRESS) or db_manager_address
         return original(metrics, *([address] if address else []), *args, **kwargs)
 
@@ -46,7 +48,9 @@ class Finder:
     """Finds MODULE, and adapts it as soon as it is loaded."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Return the spec of MODULE; None for any other module."""
         if name != MODULE:
             return None
@@ -56,7 +60,8 @@ class Finder:
 
             def load(module: ModuleType) -> None:
                 execute(module)
-                if hasattr(module, "report_metrics") and hasattr(module, "utils"):  # else it is another version
+                # else it is another version
+                if hasattr(module, "report_metrics") and hasattr(module, "utils"):
                     adapt(module)
 
             spec.loader.exec_module = load  # type: ignore[method-assign]
