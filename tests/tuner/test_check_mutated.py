@@ -1,5 +1,4 @@
 """Whatever a manifest is turned into, `check` and `load` answer with problems or one line, never with a traceback."""
-# ruff: noqa: E501 - tables
 
 from __future__ import annotations
 

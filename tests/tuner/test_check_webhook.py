@@ -3,7 +3,6 @@
 data/webhook.json holds recorded requests and answers; the lists are the ones of server-side dry
 runs on that cluster.
 """
-# ruff: noqa: E501 - a case is a line
 
 from __future__ import annotations
 
