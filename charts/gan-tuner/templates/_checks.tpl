@@ -28,6 +28,14 @@
 {{- if and $v.client.enabled (not (dig $v.client.experiment "enabled" false $v.experiments)) -}}
 {{- fail (printf "client.experiment must name an enabled experiment, got %s: use one of %s" $v.client.experiment (keys $v.experiments | sortAlpha | join ", ")) -}}
 {{- end -}}
+{{- if lookup "v1" "Namespace" "" "default" -}}{{/* the namespace default exists, so a cluster answered */}}
+{{- if not (.Capabilities.APIVersions.Has "kubeflow.org/v1beta1/Experiment") -}}
+{{- fail "the cluster has no Experiments (kubeflow.org/v1beta1): install Katib 0.19 first" -}}
+{{- end -}}
+{{- if and $v.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor")) -}}
+{{- fail "podMonitor.enabled needs the PodMonitors of the Prometheus operator (monitoring.coreos.com/v1), which the cluster does not have: install the operator first, or set podMonitor.enabled=false" -}}
+{{- end -}}
+{{- end -}}
 {{- $namespace := include "gan-tuner.namespace" . -}}
 {{- $found := lookup "v1" "Namespace" "" $namespace -}}
 {{- if $found -}}
@@ -81,18 +89,30 @@
 {{- if has .e.objective.metric .e.objective.additionalMetrics -}}
 {{- fail (printf "objective.metric must not be in objective.additionalMetrics for experiment %s, got %s: remove it there" .name .e.objective.metric) -}}
 {{- end -}}
+{{/* The settings of each algorithm: a pattern that the value must match, and its description. */}}
+{{- $count := list "^[1-9][0-9]*$" "a whole number of at least 1" -}}
+{{- $whole := list "^[0-9]+$" "a whole number of at least 0" -}}
+{{- $positive := list "^([0-9]*[1-9][0-9]*(\\.[0-9]*)?|[0-9]*\\.[0-9]*[1-9][0-9]*)([eE][-+]?[0-9]+)?$" "a number above 0" -}}
+{{- $seed := dict "random_state" $whole -}}
 {{- $known := dict
-  "grid" (list "random_state")
-  "random" (list "random_state")
-  "tpe" (list "gamma" "prior_weight" "n_EI_candidates" "random_state")
-  "multivariate-tpe" (list "n_startup_trials" "n_ei_candidates" "random_state")
-  "bayesianoptimization" (list "base_estimator" "n_initial_points" "acq_func" "acq_optimizer" "random_state")
-  "cmaes" (list "random_state" "sigma" "restart_strategy")
-  "sobol" (list "random_state")
-  "hyperband" (list "r_l" "resource_name" "eta") -}}
+  "grid" $seed
+  "random" $seed
+  "tpe" (merge (dict "gamma" (list "^(0?\\.[0-9]*[1-9][0-9]*|[1-9](\\.[0-9]*)?[eE]-[0-9]+)$" "a number between 0 and 1") "prior_weight" $positive "n_EI_candidates" $count) $seed)
+  "multivariate-tpe" (merge (dict "n_startup_trials" $whole "n_ei_candidates" $whole) $seed)
+  "bayesianoptimization" (merge (dict "base_estimator" (list "^(GP|RF|ET|GBRT)$" "GP, RF, ET or GBRT") "n_initial_points" $count "acq_func" (list "^(gp_hedge|LCB|EI|PI)$" "gp_hedge, LCB, EI or PI") "acq_optimizer" (list "^(auto|sampling|lbfgs)$" "auto, sampling or lbfgs")) $seed)
+  "cmaes" (merge (dict "sigma" $positive "restart_strategy" (list "^(none|ipop|bipop)$" "none, ipop or bipop")) $seed)
+  "sobol" $seed
+  "hyperband" (dict "r_l" $positive "resource_name" (list "." "the name of a parameter") "eta" (list "^([2-9]|[1-9][0-9]+)$" "a whole number of at least 2")) -}}
+{{- $settings := get $known .e.algorithm.name -}}
 {{- range $setting, $value := .e.algorithm.settings -}}
-{{- if and (not (kindIs "invalid" $value)) (not (has $setting (get $known $.e.algorithm.name))) -}}
-{{- fail (printf "algorithm.settings.%s is not a setting of %s (it has: %s), so Katib would fail the search of experiment %s: set experiments.%s.algorithm.settings.%s=null" $setting $.e.algorithm.name (get $known $.e.algorithm.name | join ", ") $.name $.name $setting) -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- if not (hasKey $settings $setting) -}}
+{{- fail (printf "algorithm.settings.%s is not a setting of %s (it has: %s), so Katib would fail the search of experiment %s: set experiments.%s.algorithm.settings.%s=null" $setting $.e.algorithm.name (keys $settings | sortAlpha | join ", ") $.name $.name $setting) -}}
+{{- end -}}
+{{- $rule := get $settings $setting -}}
+{{- if not (regexMatch (index $rule 0) $value) -}}
+{{- fail (printf "algorithm.settings.%s must be %s, got %s, so Katib would fail the search of experiment %s: change experiments.%s.algorithm.settings.%s" $setting (index $rule 1) $value $.name $.name $setting) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .e.algorithm.name "hyperband" -}}
