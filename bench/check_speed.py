@@ -14,7 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 from bench.provenance import line
-from tuner import check, yamlfile
+from tuner import check
+from tuner.katib import yamlfile
 
 MANIFEST = Path(__file__).parents[1] / "manifests" / "bayes.yaml"
 LIMIT = 2.0  # CPU seconds that a file of 3 MB may take

@@ -36,7 +36,7 @@ import sys
 from tuner.engines.katib import KatibEngine
 from tuner.errors import Deadline
 from tuner.kube import Cluster
-from tuner.store import Store
+from tuner.store.studies import Store
 def peak():  # not ru_maxrss, which a process inherits from the one that started it
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 base = peak()

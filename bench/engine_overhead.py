@@ -61,10 +61,10 @@ def _ours(
     trials: int, workers: int, seconds: float, module: str = "bench.engine_overhead"
 ) -> float:
     """Seconds from the end of the first trials to the end of the last; imports are not in it."""
-    from tuner.engine import EventKind
+    from tuner.engines.base import EventKind
     from tuner.engines.local import LocalEngine
     from tuner.manifest import from_document
-    from tuner.store import Store
+    from tuner.store.studies import Store
 
     experiment = from_document(_document(trials + workers, workers, seconds, module))
     with tempfile.TemporaryDirectory() as folder:

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import provenance, report_page
-from tuner import curves
 from tuner.client import Client
 from tuner.export import rdb, storage
-from tuner.store import EngineKind
+from tuner.store import curves
+from tuner.store.studies import EngineKind
 
 
 def main() -> None:

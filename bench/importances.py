@@ -27,7 +27,7 @@ from optuna.importance import (
 
 from bench.provenance import line
 from bench.search_quality import Surface
-from tuner.report.importance import total_effects
+from tuner.analysis.importance import total_effects
 from tuner.space import Distribution, Double, Int
 
 PARAMETERS = (Double("lr", 1e-5, 1e-2, distribution=Distribution.LOG_UNIFORM), Int("bs", 32, 128))

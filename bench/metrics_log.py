@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tuner.manifest import Collector, CollectorKind
+from tuner.experiment.model import Collector, CollectorKind
 from tuner.metrics import MetricsTail
 
 SIZE = 10_000_000  # bytes

@@ -23,10 +23,10 @@ import optuna
 
 from bench.provenance import line
 from bench.search_quality import Surface
-from tuner.manifest import Algorithm, Experiment, TrialTemplate
-from tuner.report.advice import advice, revised
+from tuner.analysis.advice import advice, revised
+from tuner.experiment.model import AlgorithmSpec, Experiment, TrialTemplate
 from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
-from tuner.samplers import Past, sampler
+from tuner.samplers import Past
 from tuner.samplers.transform import dimension
 from tuner.space import Categorical, Distribution, Double, Int, Parameter, Value
 
@@ -88,7 +88,7 @@ def experiment(problem: Problem, algorithm: str, trials: int) -> Experiment:
         objective=Objective("fd", Goal.MINIMIZE),
         additional_metrics=(),
         strategies={},
-        algorithm=Algorithm(algorithm),
+        algorithm=AlgorithmSpec(algorithm),
         parameters=problem.parameters,
         template=TrialTemplate({}, "", {}),
         max_trials=trials,
@@ -113,7 +113,7 @@ class Simulation:
             except ValueError:
                 continue
             known.append((point, trial.metrics["fd"]))
-        search = sampler(what, self.seed + 7919 * len(self.trials), known)
+        search = what.sampler(self.seed + 7919 * len(self.trials), known)
         past: list[Past] = []
         for _ in range(count):
             proposal = search.propose(past)

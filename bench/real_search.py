@@ -25,12 +25,12 @@ from typing import Any
 
 from bench.provenance import line
 from bench.training import ROOT, final
-from tuner import curves
 from tuner.api import run
-from tuner.katib import PLACEHOLDER
+from tuner.katib.facts import PLACEHOLDER
 from tuner.manifest import load
 from tuner.result import COST, Result, Trial
 from tuner.space import text
+from tuner.store import curves
 
 NEW_SEEDS = (101, 102, 103)
 CONFIRM_SEEDS = (201, 202, 203)

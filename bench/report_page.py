@@ -21,13 +21,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench import provenance
-from tuner import curves
 from tuner.engines.local.journal import Journal, TrialRecord
-from tuner.manifest import Experiment, from_document, load
+from tuner.experiment.model import Experiment
+from tuner.manifest import from_document, load
 from tuner.metrics import ObservationLog
 from tuner.result import Observation, TrialState
 from tuner.space import Value
-from tuner.store import EngineKind, Store
+from tuner.store import curves
+from tuner.store.studies import EngineKind, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (20, 200, 2_000, 5_000)

@@ -31,15 +31,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.provenance import line
-from tuner import check, manifest, shell, yamlfile
-from tuner.containers import primary_container
-from tuner.engine import EventKind
+from tuner import check, manifest
+from tuner.engines.base import EventKind
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.adapt import adapt
 from tuner.errors import GantuneError, ManifestError
-from tuner.katib import is_experiment
-from tuner.manifest import CollectorKind, Experiment, FileFormat
-from tuner.store import Store
+from tuner.experiment.model import CollectorKind, Experiment, FileFormat
+from tuner.katib import shell, yamlfile
+from tuner.katib.containers import primary_container
+from tuner.katib.facts import is_experiment
+from tuner.store.studies import Store
 
 TRIALS = 2
 SHAPES = ("{n}={v}", "{n}: {v}", "{n} : {v}", "{{metricName: {n}, metricValue: {v}}}")

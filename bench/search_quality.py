@@ -21,8 +21,9 @@ import optuna
 
 from bench.provenance import line
 from bench.surface import PATH
-from tuner.manifest import Experiment, from_document
-from tuner.samplers import Past, Sampler, sampler
+from tuner.experiment.model import Experiment
+from tuner.manifest import from_document
+from tuner.samplers import Past, Sampler
 
 ALGORITHMS = (
     "random",
@@ -79,7 +80,7 @@ class Surface:
 def ours(name: str, seed: int) -> Callable[[list[tuple[float, int, float]]], tuple[float, int]]:
     """The local engine's sampler: history of (lr, bs, value) -> the next (lr, bs)."""
     proposals: list[Past] = []
-    search: Sampler = sampler(_experiment(name), seed)
+    search: Sampler = _experiment(name).sampler(seed)
 
     def propose(history: list[tuple[float, int, float]]) -> tuple[float, int]:
         told = [

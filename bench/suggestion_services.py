@@ -74,7 +74,7 @@ def _run(algorithm: str, namespace: str, image: str) -> None:
     from tuner.errors import Deadline
     from tuner.kube import EXPERIMENTS, TRIALS, Cluster
     from tuner.manifest import from_document
-    from tuner.store import Store
+    from tuner.store.studies import Store
 
     name = f"bench-{algorithm[:12]}-{int(time.time()) % 10000}"
     body = _body(name, algorithm, image)

@@ -39,8 +39,9 @@ from bench.prior import neighbour, proposer
 from bench.provenance import line
 from bench.wide_surface import DEFAULT
 from bench.wide_surrogate import GOOD, Surrogate, noises, read
-from tuner.manifest import Algorithm, Experiment, load
-from tuner.samplers import Past, sampler
+from tuner.experiment.model import AlgorithmSpec, Experiment
+from tuner.manifest import load
+from tuner.samplers import Past
 from tuner.samplers.base import proposal_of
 from tuner.samplers.first import checked
 from tuner.samplers.transform import dimension, random_point
@@ -129,9 +130,9 @@ def ours(row: str, experiment: Experiment, seed: int) -> Propose:
     name, _, extra = row.partition("+")
     algorithm, settings = ALGORITHMS[name]
     first = experiment.first_trials if extra else ()
-    search = sampler(
-        replace(experiment, algorithm=Algorithm(algorithm, settings), first_trials=first), seed
-    )
+    search = replace(
+        experiment, algorithm=AlgorithmSpec(algorithm, settings), first_trials=first
+    ).sampler(seed)
     asked: list[Past] = []
 
     def propose(values: Sequence[float]) -> Values:
@@ -255,9 +256,9 @@ def proposal_time(row: str, experiment: Experiment, trials: int) -> float:
             Past(each.point, each.values, True, rng.lognormvariate(1, 0.3)) for each in known
         ]
         name, settings = ALGORITHMS[row]
-        search = sampler(
-            replace(experiment, algorithm=Algorithm(name, settings), first_trials=()), seed
-        )
+        search = replace(
+            experiment, algorithm=AlgorithmSpec(name, settings), first_trials=()
+        ).sampler(seed)
         begin = time.process_time()
         search.propose(history)
         seconds.append(time.process_time() - begin)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         tune,
         watch,
     )
-    from tuner.manifest import Experiment, load
+    from tuner.experiment.model import Experiment
+    from tuner.manifest import load
 
 __version__ = "0.1.0"
 __all__ = [

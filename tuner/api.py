@@ -14,20 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tuner import function
 from tuner.checked import Checked, read
 from tuner.client import Client, warn
-from tuner.engine import Engine, Event, EventKind
+from tuner.engines.base import Engine, Event, EventKind
 from tuner.errors import GantuneError
-from tuner.manifest import Experiment, from_object, load
+from tuner.experiment import function
+from tuner.experiment.model import Experiment
+from tuner.manifest import from_object, load
 from tuner.result import Result, StudyState, Trial
-from tuner.store import EngineKind
+from tuner.store.studies import EngineKind
 
 if TYPE_CHECKING:
+    from tuner.analysis.advice import Change
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
     from tuner.engines.local.recovery import Health
-    from tuner.report.advice import Change
 
 __all__ = [
     "Checked",
@@ -150,9 +151,9 @@ def tune(
 
     result = tune(objective, {"lr": search.double(min=1e-4, max=1e-1), "epochs": 5}, n_trials=20)
     """
-    experiment = function.experiment(
+    document = function.document(
         objective,
-        parameters,
+        {key: _plain(value) for key, value in parameters.items()},
         name=name,
         n_trials=n_trials,
         metric=metric,
@@ -170,6 +171,7 @@ def tune(
         trial_timeout=trial_timeout,
         image=image,
     )
+    experiment = from_object(document)
     if image:
         return run(
             experiment,
@@ -287,7 +289,7 @@ def advice(
     print(*advice("gan-bayes"), sep="\\n")  # shrink lr to [0.0006, 0.0048]: it holds the best 3
     trials, and ...
     """
-    from tuner.report.advice import advice as changes
+    from tuner.analysis.advice import advice as changes
 
     client = Client(store, namespace=namespace, context=context)
     kind = client.place(name, local=local)
@@ -415,12 +417,18 @@ def _experiment(source: Source) -> Experiment:
         return source
     if isinstance(source, str | Path):
         return load(source)
-    if hasattr(source, "openapi_types"):
-        from tuner.kube import plain
-
-        source = plain(source)
+    source = _plain(source)
     if not isinstance(source, Mapping):
         raise GantuneError(
             f"an Experiment is a path, a dict or a V1beta1Experiment, got {type(source).__name__}"
         )
     return from_object(source)
+
+
+def _plain(value: Any) -> Any:
+    """Return a model of kubeflow-katib as dicts, and anything else as it is."""
+    if not hasattr(value, "openapi_types"):
+        return value
+    from tuner.kube import plain
+
+    return plain(value)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tuner import manifest, yamlfile
+from tuner import manifest
 from tuner.check import STOCK_SERVICE_RULES, Problem, Severity, check_documents
-from tuner.manifest import Experiment
-from tuner.yamlfile import Document
+from tuner.experiment.model import Experiment
+from tuner.katib import yamlfile
+from tuner.katib.yamlfile import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tuner.engine import Engine
 from tuner.engines import ENGINES
+from tuner.engines.base import Engine
 from tuner.errors import ClusterError, NoCluster, NoKatib, StudyNotFound
-from tuner.katib import NAMESPACE
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import NAMESPACE
 from tuner.result import Result
-from tuner.store import EngineKind, Store
+from tuner.store.studies import EngineKind, Store
 
 if TYPE_CHECKING:
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
-    from tuner.report import Study
+    from tuner.report import View
 
 
 def warn(message: str) -> None:
@@ -173,7 +173,7 @@ class Client:
         """Return the Experiment of a study in the store."""
         return self.store.of(kind).experiment(name)
 
-    def study(self, name: str, kind: EngineKind, *, images: bool = True) -> Study:
+    def study(self, name: str, kind: EngineKind, *, images: bool = True) -> View:
         """Return what a report shows of a study in the store, with or without the trials' images."""
         from tuner.gather import gather
 

@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner import curves, snapshot
-from tuner.containers import primary_container
-from tuner.curves import Curves
+from tuner import snapshot
 from tuner.errors import CommandError
-from tuner.manifest import Experiment
-from tuner.report import Study
-from tuner.report.images import REAL, SAMPLES, Thumbnail, find, thumbnail
+from tuner.experiment.model import Experiment
+from tuner.katib.containers import primary_container
+from tuner.report import View
 from tuner.report.plots import overfitting
 from tuner.result import Trial, TrialState
-from tuner.store import EngineKind, Store
+from tuner.store import curves
+from tuner.store.curves import Curves
+from tuner.store.images import REAL, SAMPLES, Thumbnail, find, thumbnail
+from tuner.store.studies import EngineKind, Store
 
 # what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
 RUN_RECORD = "run.json"
@@ -30,12 +31,12 @@ NO_PODS = (
 )
 
 
-def gather(store: Store, name: str, kind: EngineKind, *, images: bool = True) -> Study:
+def gather(store: Store, name: str, kind: EngineKind, *, images: bool = True) -> View:
     """Return what a report shows of the study `name`, with or without images. Raises StudyError."""
     return _local(store, name, images) if kind is EngineKind.LOCAL else _katib(store, name, images)
 
 
-def _katib(store: Store, name: str, images: bool) -> Study:
+def _katib(store: Store, name: str, images: bool) -> View:
     from tuner.engines.katib.archive import ClusterStudies
 
     studies = ClusterStudies(store)
@@ -47,7 +48,7 @@ def _katib(store: Store, name: str, images: bool) -> Study:
         else {}
     )
     record |= dict(_common(experiment))
-    study = Study(
+    study = View(
         studies.result(name),
         experiment,
         EngineKind.KATIB.value,
@@ -64,14 +65,14 @@ def _katib(store: Store, name: str, images: bool) -> Study:
     return replace(study, samples=kept.samples, real=kept.real, samples_note=note)
 
 
-def _local(store: Store, name: str, images: bool) -> Study:
+def _local(store: Store, name: str, images: bool) -> View:
     from tuner.engines.local.details import details, directories, running_curves
 
     studies = store.of(EngineKind.LOCAL)
     experiment, folder = studies.experiment(name), studies.folder(name)
     facts = details(folder, studies.identity(name), experiment)
     running = [trial for trial in facts.result.trials if trial.state is TrialState.RUNNING]
-    study = Study(
+    study = View(
         facts.result,
         experiment,
         EngineKind.LOCAL.value,

@@ -1,4 +1,4 @@
-"""A Katib Experiment (kubeflow.org/v1beta1) as frozen Python: what every engine reads.
+"""Reads a Katib Experiment (kubeflow.org/v1beta1) from a file or an object.
 
 `load(path)` reads one file, refuses what `gantune check` calls an error, and applies the defaults
 of Katib's webhook (experiment_defaults.go), so that an Experiment always holds what the controller
@@ -9,105 +9,30 @@ only that the object can be understood.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
-from tuner import check, extensions, yamlfile
+from tuner import check
 from tuner.errors import ManifestError
-from tuner.katib import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS, is_experiment
+from tuner.experiment.annotations import fields
+from tuner.experiment.model import (
+    AlgorithmSpec,
+    Collector,
+    CollectorKind,
+    Experiment,
+    FileFormat,
+    Strategy,
+    TrialTemplate,
+)
+from tuner.katib import yamlfile
+from tuner.katib.facts import API_VERSION, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS, is_experiment
+from tuner.katib.yamlfile import Document, Path, show
 from tuner.result import Goal, Objective
-from tuner.samplers.first import FIRST_ANNOTATION, checked, to_text
 from tuner.samplers.transform import dimension
-from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
-from tuner.yamlfile import Document, Path, show
-
-
-class Strategy(StrEnum):
-    """Which of a metric's values counts (common_types.go, `MetricStrategyType`)."""
-
-    MIN = "min"
-    MAX = "max"
-    LATEST = "latest"
-
-
-class CollectorKind(StrEnum):
-    """Katib's metrics collectors."""
-
-    STDOUT = "StdOut"
-    FILE = "File"
-    TF_EVENT = "TensorFlowEvent"
-    PROMETHEUS = "PrometheusMetric"
-    CUSTOM = "Custom"
-    PUSH = "Push"
-
-
-class FileFormat(StrEnum):
-    """How a File collector reads its file."""
-
-    TEXT = "TEXT"
-    JSON = "JSON"
-
-
-@dataclass(frozen=True, slots=True)
-class Collector:
-    """Where the metrics come from. `path` is absolute, as in the container; `filters` are regular expressions."""
-
-    kind: CollectorKind = CollectorKind.STDOUT
-    path: str = ""
-    format: FileFormat = FileFormat.TEXT
-    filters: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """An algorithm (or early stopping) by Katib's name, with its settings as text."""
-
-    name: str
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TrialTemplate:
-    """How a trial is made. `references` maps a trialParameter to a search parameter or a `${trialSpec...}` key."""
-
-    spec: Mapping[str, Any]
-    primary_container: str
-    references: Mapping[str, str]
-    retain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """One Experiment after Katib's defaulting. `document` is the object as written, for the API server."""
-
-    name: str  # "" where only generateName is given
-    namespace: str  # "" where the manifest names none
-    objective: Objective
-    additional_metrics: tuple[str, ...]
-    strategies: Mapping[str, Strategy]  # for the objective and every additional metric
-    algorithm: Algorithm
-    parameters: tuple[Parameter, ...]
-    template: TrialTemplate
-    collector: Collector = Collector()
-    early_stopping: Algorithm | None = None
-    parallel_trials: int = DEFAULT_PARALLEL_TRIALS
-    max_trials: int | None = None
-    max_failed_trials: int | None = None
-    resume_policy: str = "Never"
-    generate_name: str = ""
-    first_trials: tuple[Mapping[str, Value], ...] = ()  # the trials that run first
-    stop_factors: extensions.Factors = ()
-    document: Mapping[str, Any] = field(default_factory=dict)
-    file: str = ""
-
-    @property
-    def baseline(self) -> Mapping[str, Value]:
-        """The values of the first trial, with which a search is compared; empty if the Experiment names none."""
-        return self.first_trials[0] if self.first_trials else {}
-
+from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -224,7 +149,7 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         algorithm=_algorithm(_need(spec, "algorithm", dict, at), (*at, "algorithm")),
         early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
         parameters=parameters,
-        **extensions.fields(
+        **fields(
             _get(metadata, "annotations", dict, ("metadata",)) or {},
             [dimension(each) for each in parameters],
         ),
@@ -237,24 +162,6 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         max_failed_trials=_get(spec, "maxFailedTrialCount", int, at),
         resume_policy=_get(spec, "resumePolicy", str, at) or "Never",
         document=document,
-    )
-
-
-def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]]) -> Experiment:
-    """Return the Experiment with more first trials, in its document too.
-
-    A parameter that a point does not name takes its value from the Experiment's own first trial, if
-    there is one. Raises UnsupportedError for a point outside the search space.
-    """
-    listed = [*experiment.first_trials, *({**experiment.baseline, **point} for point in points)]
-    first = checked(listed, [dimension(parameter) for parameter in experiment.parameters])
-    metadata = dict(experiment.document.get("metadata") or {})
-    metadata["annotations"] = {
-        **(metadata.get("annotations") or {}),
-        FIRST_ANNOTATION: to_text(first),
-    }
-    return replace(
-        experiment, first_trials=first, document={**experiment.document, "metadata": metadata}
     )
 
 
@@ -280,12 +187,12 @@ def _objective(
     return objective, additional, strategies
 
 
-def _algorithm(spec: Mapping[str, Any], at: Path) -> Algorithm:
+def _algorithm(spec: Mapping[str, Any], at: Path) -> AlgorithmSpec:
     settings: dict[str, str] = {}
     for i, item in enumerate(_items(spec, "algorithmSettings", dict, at)):
         here = (*at, "algorithmSettings", i)
         settings[_need(item, "name", str, here)] = _get(item, "value", str, here) or ""
-    return Algorithm(_need(spec, "algorithmName", str, at), settings)
+    return AlgorithmSpec(_need(spec, "algorithmName", str, at), settings)
 
 
 def parameter(spec: Mapping[str, Any], at: Path) -> Parameter:

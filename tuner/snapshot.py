@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner import files
 from tuner.engines.katib import look
 from tuner.engines.katib.archive import ClusterStudies
 from tuner.errors import StudyError
-from tuner.report import Study, data
-from tuner.report.images import REAL, SAMPLES, Thumbnail, thumbnail
+from tuner.report import View, data
 from tuner.result import Trial, TrialState
-from tuner.store import Store
+from tuner.store import files
+from tuner.store.images import REAL, SAMPLES, Thumbnail, thumbnail
+from tuner.store.studies import Store
 
 FOLDER = "samples"
 MOST = 24  # trials of one study: the best, and a sample of the others
@@ -44,7 +44,7 @@ class Snapshot:
     missing: str = ""
 
 
-def shown(study: Study) -> list[Trial]:
+def shown(study: View) -> list[Trial]:
     """Return the trials whose images a page shows: the best, a sample of the other scored ones, and running ones."""
     running = [trial for trial in study.result.trials if trial.state is TrialState.RUNNING]
     return [trial for trial, _ in data.sample(data.ranked(study), MOST)] + running[-MOST:]
@@ -57,7 +57,7 @@ def take(store: Store, name: str, *, context: str | None, katib_namespace: str) 
     """
     studies = ClusterStudies(store)
     folder = studies.folder(name) / FOLDER
-    trials = shown(Study(studies.result(name), studies.experiment(name)))
+    trials = shown(View(studies.result(name), studies.experiment(name)))
     found = look(
         store,
         name,

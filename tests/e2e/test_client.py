@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from tuner import curves
-from tuner.engine import EventKind
+from tuner.engines.base import EventKind
 from tuner.engines.katib import KatibEngine
 from tuner.engines.katib.services import Kind
 from tuner.errors import Denied, NotFound, StudyChanged
+from tuner.experiment.model import Experiment
 from tuner.kube import EXPERIMENTS, TRIALS, Cluster
-from tuner.manifest import Experiment, from_document
+from tuner.manifest import from_document
 from tuner.result import StudyState, TrialState
-from tuner.store import Store
+from tuner.store import curves
+from tuner.store.studies import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 IMAGE = os.environ.get("GANTUNE_E2E_IMAGE", "busybox:1.37")

@@ -14,7 +14,7 @@ from tests.e2e.test_client import experiment
 from tuner.engines.katib import KatibEngine
 from tuner.kube import Cluster
 from tuner.result import StudyState
-from tuner.store import Store
+from tuner.store.studies import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NOISY = (  # the value is that of the search, plus a hundredth of the seed

@@ -10,13 +10,13 @@ import pytest
 
 from tests.e2e.conftest import kubectl
 from tests.e2e.test_client import experiment
-from tuner.engine import EventKind
+from tuner.engines.base import EventKind
 from tuner.engines.katib import KatibEngine
 from tuner.errors import Forbidden
+from tuner.experiment.model import Experiment
 from tuner.kube import Cluster
-from tuner.manifest import Experiment
 from tuner.result import StudyState
-from tuner.store import Store
+from tuner.store.studies import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 USED = ": ${trialParameters.lr} ${trialParameters.bs}"

@@ -19,11 +19,11 @@ from tests.e2e.test_client import experiment
 from tuner.engines.katib import KatibEngine
 from tuner.engines.katib.services import Kind
 from tuner.engines.local import LocalEngine
+from tuner.experiment.model import Experiment
 from tuner.kube import Cluster
-from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, TrialState
 from tuner.space import text
-from tuner.store import Store
+from tuner.store.studies import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 VALUE = (  # the optimum is 10, at lr 5e-4 and bs 64

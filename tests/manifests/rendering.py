@@ -109,7 +109,7 @@ def overlay(name: str) -> str:
 @functools.cache
 def experiment_schema() -> str:
     """The strict schema of an Experiment, from the client's own model."""
-    return output(sys.executable, "-m", "tuner.schema")
+    return output(sys.executable, "-m", "tuner.check.schema")
 
 
 def kubeconform(objects: list[dict[str, Any]], version: str, folder: Path) -> None:

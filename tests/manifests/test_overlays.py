@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.manifests import rendering as k8s
-from tuner.katib import GRPC_PORT
+from tuner.katib.facts import GRPC_PORT
 from tuner.suggestion.request import SERVED
 
 

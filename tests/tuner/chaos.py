@@ -28,7 +28,7 @@ from tests.tuner.experiments import LR, TRIALS, document
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.processes import MARKER
 from tuner.result import Result, StudyState
-from tuner.store import EngineKind, Store
+from tuner.store.studies import EngineKind, Store
 
 COUNT = 6
 BLAMED = re.compile(

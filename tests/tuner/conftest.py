@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.katib import engine_on
+from tests.tuner.clusters import engine_on
 from tests.tuner.loopback import Loopback
 from tuner.engines.katib import KatibEngine
 

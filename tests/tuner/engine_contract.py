@@ -1,6 +1,6 @@
 """What every engine must do, as one class: subclass it as TestX with an `engine` and a `manifest` fixture.
 
-engine: a fresh tuner.engine.Engine on an empty store. manifest: an Experiment that it can run to
+engine: a fresh tuner.engines.base.Engine on an empty store. manifest: an Experiment that it can run to
 its end in seconds, whose trials succeed. `changed` gives the same name with another search space.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from tuner.engine import Engine, EventKind
+from tuner.engines.base import Engine, EventKind
 from tuner.errors import GantuneError, StudyChanged, UnsupportedError
-from tuner.manifest import Experiment, from_document
+from tuner.experiment.model import Experiment
+from tuner.manifest import from_document
 from tuner.result import Result, StudyState
 
 

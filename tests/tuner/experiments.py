@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tuner import manifest
-from tuner.engine import Event
+from tuner.engines.base import Event
 from tuner.engines.local import LocalEngine
-from tuner.katib import API_VERSION
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import API_VERSION
 from tuner.result import Result
-from tuner.store import Store
+from tuner.store.studies import Store
 
 TRIALS = Path(__file__).parent / "trials"  # the directory to run in: it holds surface_trial.py
 LR = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.manifest import Algorithm, Experiment, TrialTemplate
+from tuner.experiment.model import AlgorithmSpec, Experiment, TrialTemplate
 from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Value
 
@@ -73,7 +73,7 @@ def experiment(
         objective=OBJECTIVE,
         additional_metrics=("loss",),
         strategies={},
-        algorithm=Algorithm("bayesianoptimization", {"random_state": "7"}),
+        algorithm=AlgorithmSpec("bayesianoptimization", {"random_state": "7"}),
         parameters=PARAMETERS,
         template=TrialTemplate(spec, "main", references),
     )

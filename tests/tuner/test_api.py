@@ -11,10 +11,10 @@ import pytest
 import tuner
 from tests.tuner.experiments import document
 from tests.tuner.loopback import RESPONSES, Loopback
-from tuner.engine import Event
+from tuner.engines.base import Event
 from tuner.errors import NotFound, StudyNotFound, Unreachable
 from tuner.result import StudyState, TrialState
-from tuner.store import EngineKind, Store
+from tuner.store.studies import EngineKind, Store
 
 
 @pytest.fixture(autouse=True)

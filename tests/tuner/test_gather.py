@@ -13,8 +13,8 @@ from tests.tuner.experiments import ARGS, TRIALS, experiment, run
 from tests.tuner.samples import search
 from tuner.api import Client
 from tuner.engines.katib.archive import ClusterStudies, Origin
-from tuner.report import Study, page
-from tuner.store import EngineKind, Store
+from tuner.report import View, page
+from tuner.store.studies import EngineKind, Store
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TRIALS)
 
 
-def ran(tmp_path: Path, **changes: object) -> Study:
+def ran(tmp_path: Path, **changes: object) -> View:
     made = experiment(args=[*ARGS, "--reports=4"], trials=4, parallel=1, **changes)  # type: ignore[arg-type]
     run(tmp_path, made, seed=23)
     return Client(tmp_path).study("study", EngineKind.LOCAL)

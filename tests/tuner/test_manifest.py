@@ -9,7 +9,7 @@ import pytest
 
 from tuner import manifest
 from tuner.errors import ManifestError
-from tuner.manifest import Algorithm, Collector, CollectorKind, FileFormat, Strategy
+from tuner.experiment.model import AlgorithmSpec, Collector, CollectorKind, FileFormat, Strategy
 from tuner.result import Goal, Objective
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
 
@@ -38,7 +38,7 @@ def test_everything_of_the_manifest_is_there() -> None:
         "discriminator_loss",
     )
     assert set(experiment.strategies.values()) == {Strategy.LATEST}
-    assert experiment.algorithm == Algorithm(
+    assert experiment.algorithm == AlgorithmSpec(
         "bayesianoptimization", {"random_state": "1", "n_initial_points": "5"}
     )
     assert experiment.parameters == (

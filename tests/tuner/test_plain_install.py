@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.loopback import Loopback
-from tests.tuner.test_cli import MANIFEST, SCRIPT
+from tests.tuner.cli.test_cli import MANIFEST, SCRIPT
 
 BLOCKED = """
 import sys

@@ -21,9 +21,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tuner import yamlfile
 from tuner.check import Problem, Severity, check_data
-from tuner.katib import ALGORITHMS, COLLECTORS, DISTRIBUTIONS, PARAMETER_TYPES, RESUME_POLICIES
+from tuner.katib import yamlfile
+from tuner.katib.facts import (
+    ALGORITHMS,
+    COLLECTORS,
+    DISTRIBUTIONS,
+    PARAMETER_TYPES,
+    RESUME_POLICIES,
+)
 
 DATA = Path(__file__).parent / "data"
 TABLE = DATA / "validator.jsonl"
@@ -133,7 +139,7 @@ def main() -> int:
         ]
         TABLE.write_text("\n".join(lines) + "\n")
         return 0
-    from tests.tuner.test_check_validator import disagreement
+    from tests.tuner.check.test_validator import disagreement
 
     found = [
         (n, text) for n, answer in enumerate(answers) if (text := disagreement(case(n), answer))

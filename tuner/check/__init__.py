@@ -15,16 +15,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from tuner import yamlfile
-from tuner.check import command, extensions, portable, settings, space, spec, template
+from tuner.check import command, portable, settings, space, spec, template
+from tuner.check.annotations import RULES as ANNOTATIONS
 from tuner.check.fields import JOB, nearest, walk
 from tuner.check.portable import STOCK_SERVICE_RULES
 from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
-from tuner.katib import API_VERSION, GROUP, KINDS, is_experiment
-from tuner.yamlfile import Document, Path, show
+from tuner.katib import yamlfile
+from tuner.katib.facts import API_VERSION, GROUP, KINDS, is_experiment
+from tuner.katib.yamlfile import Document, Path, show
 
 __all__ = [
     "RULES",
@@ -46,7 +47,7 @@ _VIEW_RULES = (
     *settings.RULES,
     *template.RULES,
     *command.RULES,
-    *extensions.RULES,
+    *ANNOTATIONS,
     *portable.RULES,
 )
 RULES: Mapping[str, Rule] = {rule.name: rule for rule in (*READING, *_VIEW_RULES)}

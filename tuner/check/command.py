@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from tuner.check.rule import Finding, error, warning
 from tuner.check.template import arguments
 from tuner.check.view import View, strings
-from tuner.katib import PLACEHOLDER, SHELLS, WRAPPED_COLLECTORS
-from tuner.shell import relies_on_shell
-from tuner.yamlfile import Path
+from tuner.katib.facts import PLACEHOLDER, SHELLS, WRAPPED_COLLECTORS
+from tuner.katib.shell import relies_on_shell
+from tuner.katib.yamlfile import Path
 
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
 _SUBSTITUTED = re.compile(

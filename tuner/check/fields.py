@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tuner.yamlfile import Path, show
+from tuner.katib.yamlfile import Path, show
 
 TYPES: dict[str, dict[str, str]] = {
     "Experiment": {

@@ -1,6 +1,6 @@
 """Rules on a document before it is read as an Experiment: its YAML, kind, keys and types.
 
-The modules that read the document find the problems (tuner.yamlfile, tuner.check.fields,
+The modules that read the document find the problems (tuner.katib.yamlfile, tuner.check.fields,
 tuner.check).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR
 from tuner.check.view import View
-from tuner.katib import API_VERSION, KINDS
+from tuner.katib.facts import API_VERSION, KINDS
 
 
 def _elsewhere(_: View) -> list[Finding]:

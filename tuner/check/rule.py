@@ -2,7 +2,7 @@
 
 A rule has a function from a View (one Experiment as written) to findings, a reason and an upstream
 source. To register a rule, add it to the table at the end of spec.py, space.py, template.py,
-command.py, settings.py, extensions.py or portable.py.
+command.py, settings.py, annotations.py or portable.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from tuner.check.view import View
-from tuner.yamlfile import Path, show
+from tuner.katib.yamlfile import Path, show
 
 Finding: TypeAlias = tuple[Path, str]  # the path, and one line: the rule, the value, the fix
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR, one_of
 from tuner.check.view import LISTED, NUMERIC, View, number
-from tuner.katib import DISTRIBUTIONS, PARAMETER_TYPES
-from tuner.yamlfile import Path
+from tuner.katib.facts import DISTRIBUTIONS, PARAMETER_TYPES
+from tuner.katib.yamlfile import Path
 
 SPACE = "kubeflow/katib 33c8ff4, pkg/suggestion/v1beta1/internal/search_space.py"
 LIVE = "seen on a live cluster: the webhook lets it pass"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tuner import katib, samplers
+from tuner import samplers
 from tuner.check.fields import nearest
 from tuner.check.rule import Finding, error, style, warning
 from tuner.check.view import View, dig
-from tuner.katib import EARLY_STOPPING, RESUME_POLICIES
-from tuner.yamlfile import Path
+from tuner.katib import facts as katib
+from tuner.katib.facts import EARLY_STOPPING, RESUME_POLICIES
+from tuner.katib.yamlfile import Path
 
 VALIDATOR = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/experiment/validator/validator.go"
 CONFIG = "kubeflow/katib 33c8ff4, manifests/v1beta1/installs/katib-standalone/katib-config.yaml"

@@ -10,9 +10,9 @@ from tuner.check.rule import Finding, error, style, warning
 from tuner.check.spec import CONFIG, DEFAULTS, VALIDATOR, one_of
 from tuner.check.view import View, dig, strings
 from tuner.errors import UnsupportedError
-from tuner.filters import Filter
-from tuner.katib import COLLECTORS, PLACEHOLDER
-from tuner.yamlfile import Path
+from tuner.katib.facts import COLLECTORS, PLACEHOLDER
+from tuner.katib.filters import Filter
+from tuner.katib.yamlfile import Path
 
 AT: Path = ("spec", "trialTemplate")
 SPEC_AT: Path = (*AT, "trialSpec")

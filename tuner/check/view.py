@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from tuner.katib import DEFAULT_PARALLEL_TRIALS
-from tuner.yamlfile import Path
+from tuner.katib.facts import DEFAULT_PARALLEL_TRIALS
+from tuner.katib.yamlfile import Path
 
 NUMERIC = ("double", "int")
 LISTED = ("categorical", "discrete")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tuner.api import Client, Experiment, KatibEngine
-    from tuner.engine import Event
+    from tuner.engines.base import Event
     from tuner.result import Result
 
 # 5 and 6 are tuner.errors' Deadline and ClusterError.

@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ from tuner.cli.terminal import say
 from tuner.errors import StudyError, UnsupportedError
 
 if TYPE_CHECKING:
+    from tuner.analysis.confirm import Confirmation
     from tuner.api import Client, Experiment
-    from tuner.confirm import Confirmation
     from tuner.result import Result
 
 
@@ -92,7 +93,7 @@ def confirm(
     gantune confirm gan-bayes --top 3 --seeds 5
     gantune confirm gan-bayes -o confirm.yaml    for kubectl apply; then: gantune confirm gan-bayes --show
     """
-    from tuner import confirm as analysis
+    from tuner.analysis import confirm as analysis
     from tuner.cli.study import read
 
     where = {key: given.pop(key) for key in ("namespace", "context", "katib_namespace")}
@@ -135,9 +136,7 @@ def _run(
     results = []
     for experiment in made:
         engine = facade.local(workers=workers, fresh=fresh)
-        with Interrupts(
-            engine.finish, lambda engine=engine, name=experiment.name: engine.stop(name)
-        ) as interrupts:  # type: ignore[misc]
+        with Interrupts(engine.finish, partial(engine.stop, experiment.name)) as interrupts:
             study = engine.submit(experiment)
             say(f"{study}: {experiment.max_trials} seeds", err=True)
             events = engine.watch(study)
@@ -159,7 +158,7 @@ def _run(
 
 def _write(made: Sequence[Experiment], path: Path) -> None:
     """Write the Experiments as one file, each checked."""
-    from tuner.next_manifest import to_yaml
+    from tuner.analysis.next_manifest import to_yaml
 
     written = to_yaml([experiment.document for experiment in made])
     if str(path) == "-":

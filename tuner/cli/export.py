@@ -12,10 +12,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from tuner.containers import primary_container
 from tuner.errors import CommandError
-from tuner.katib import PLACEHOLDER
-from tuner.manifest import Experiment, TrialTemplate
+from tuner.experiment.model import Experiment, TrialTemplate
+from tuner.katib.containers import primary_container
+from tuner.katib.facts import PLACEHOLDER
 from tuner.space import Value, text
 
 META = re.compile(r"\$\{trial(?:Spec|Parameters)\.[^}]*\}")

@@ -18,13 +18,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner import gain
+from tuner.analysis import gain
 from tuner.cli import hints, table
 from tuner.cli.console import SafeConsole
 from tuner.cli.export import simplest_form
 from tuner.cli.terminal import plain, say
-from tuner.engine import Event, EventKind
-from tuner.manifest import Experiment
+from tuner.engines.base import Event, EventKind
+from tuner.experiment.model import Experiment
 from tuner.result import Result, StudyState, Trial, TrialState
 
 REFRESHES = 4  # per second; the table is drawn between events too, for its clocks

@@ -56,9 +56,9 @@ def next_(
     \b
     gantune next gan-bayes -o next.yaml
     """
+    from tuner.analysis.advice import advice
+    from tuner.analysis.next_manifest import next_name, revise
     from tuner.cli.study import read
-    from tuner.next_manifest import next_name, revise
-    from tuner.report.advice import advice
 
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)

@@ -12,8 +12,8 @@ import click
 from tuner.cli import hints
 from tuner.cli.terminal import say
 from tuner.errors import UnsupportedError
-from tuner.files import STORE
-from tuner.katib import NAMESPACE
+from tuner.katib.facts import NAMESPACE
+from tuner.store.files import STORE
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind

@@ -13,7 +13,7 @@ from tuner.cli.options import client, cluster_options, engine_option, store_opti
 from tuner.cli.terminal import plain, say
 
 if TYPE_CHECKING:
-    from tuner.report import Study
+    from tuner.report import View
 
 
 @click.command()
@@ -94,7 +94,7 @@ def report(
     say(f"{output}: {trials}", err=True)
 
 
-def _print(studies: list[Study], names: tuple[str, ...]) -> None:
+def _print(studies: list[View], names: tuple[str, ...]) -> None:
     from tuner.cli.console import SafeConsole
     from tuner.cli.summary import summary
 

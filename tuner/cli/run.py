@@ -180,7 +180,7 @@ def run(
         return run_here(experiment, options, output, facade)
     _refuse_local_options(options)
     from tuner.cli import cluster
-    from tuner.manifest import with_first_trials
+    from tuner.experiment.model import with_first_trials
 
     experiment = with_first_trials(experiment, options.first) if options.first else experiment
     earlier = facade.earlier(options.warm_start) if options.warm_start else None

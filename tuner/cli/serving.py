@@ -11,7 +11,7 @@ from tuner.cli.terminal import plain, say
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind
-    from tuner.report import Study
+    from tuner.report import View
 
 
 CLUSTER_INTERVAL = 5.0  # seconds between two requests for the state of a study on a cluster
@@ -30,7 +30,7 @@ class Loader:
             self._look(*place)
         self._asked = time.monotonic()
 
-    def __call__(self) -> list[Study]:
+    def __call__(self) -> list[View]:
         """Return what the page shows. A cluster that does not answer leaves what was collected last."""
         from tuner.api import EngineKind
         from tuner.cli.views import view

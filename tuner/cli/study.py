@@ -257,7 +257,7 @@ def _print_trial(result: Result, trial: Trial) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tuner import gain
+    from tuner.analysis import gain
     from tuner.cli import table
 
     grid = Table.grid(padding=(0, 2))

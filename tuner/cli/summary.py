@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from tuner import gain
+from tuner.analysis import gain
 from tuner.cli import table
 from tuner.cli.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tuner.report import Study
+    from tuner.report import View
 
 BAR = 24  # characters of the longest bar
 
 
-def summary(study: Study) -> Iterator[RenderableType]:
+def summary(study: View) -> Iterator[RenderableType]:
     """Yield the lines about one study."""
-    from tuner.report.advice import advice
+    from tuner.analysis.advice import advice
     from tuner.report.plots.expected import draw as expected
     from tuner.report.plots.importances import why_not
 
@@ -50,7 +50,7 @@ def summary(study: Study) -> Iterator[RenderableType]:
         yield from (Text(f"  {plain(str(change))}") for change in changes)
 
 
-def _bars(study: Study) -> Table:
+def _bars(study: View) -> Table:
     grid = Table.grid(padding=(0, 2))
     for name, effect in study.effects.items():
         bar = (

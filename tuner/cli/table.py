@@ -168,10 +168,13 @@ def trials(
     table.add_column("state", no_wrap=True)
     table.add_column(metric, justify="right", no_wrap=True)
     for name in names if apart else ["parameters"]:
-        justify = "right" if apart else "left"
         table.add_column(
-            name, justify=justify, no_wrap=True, overflow="ellipsis", ratio=None if apart else 1
-        )  # type: ignore[arg-type]
+            name,
+            justify="right" if apart else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=None if apart else 1,
+        )
     others = others[: room - len(names)] if apart else []
     for name in others:
         table.add_column(

@@ -13,11 +13,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tuner.cli import export
-from tuner.command import collector_mount
-from tuner.containers import primary_container
 from tuner.errors import CommandError
-from tuner.katib import PLACEHOLDER
-from tuner.manifest import Experiment
+from tuner.experiment.command import collector_mount
+from tuner.experiment.model import Experiment
+from tuner.katib.containers import primary_container
+from tuner.katib.facts import PLACEHOLDER
 from tuner.space import Value, text
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a shell variable

@@ -10,7 +10,7 @@ from tuner.cli.options import choosing
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind
-    from tuner.report import Study
+    from tuner.report import View
 
 
 def locate(facade: Client, name: str, *, local: bool | None) -> tuple[str, EngineKind]:
@@ -34,7 +34,7 @@ def look(facade: Client, name: str, kind: EngineKind) -> str:
     return f"{name}: {missing}" if missing else ""
 
 
-def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) -> Study:
+def view(facade: Client, name: str, kind: EngineKind, *, images: bool = True) -> View:
     """Return what the page shows of a study in the store, with the command line of each trial."""
     from tuner.cli import training
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tuner.engine import Engine
-from tuner.store import EngineKind, Store
+from tuner.engines.base import Engine
+from tuner.store.studies import EngineKind, Store
 
 
 class Factory(Protocol):

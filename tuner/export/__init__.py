@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.curves import Curves
 from tuner.errors import UnsupportedError
+from tuner.experiment.model import Experiment
 from tuner.export import storage
-from tuner.manifest import Experiment
 from tuner.result import Result
+from tuner.store.curves import Curves
 
 __all__ = ["FORMATS", "Format", "write"]
 

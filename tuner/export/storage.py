@@ -20,12 +20,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.curves import Curves
 from tuner.errors import StudyError
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import Result, Trial, TrialState
 from tuner.samplers.transform import dimension
 from tuner.space import Categorical, Discrete, Distribution, Int, Parameter, Value
+from tuner.store.curves import Curves
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.katib import API_VERSION
+from tuner.katib.facts import API_VERSION
 from tuner.result import Goal
 from tuner.samplers.first import FIRST_ANNOTATION
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, text

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import CommandError
-from tuner.filters import DEFAULT_FILTER, Filter
 from tuner.init.objective import is_counter, is_score
+from tuner.katib.filters import DEFAULT_FILTER, Filter
 
 OUTPUT_LIMIT = 1 << 20  # bytes of output that are read
 HELP_SECONDS = 60.0  # a program may import torch first

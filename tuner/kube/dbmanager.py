@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any
 
 from tuner.errors import ClusterError, NoCluster, NotFound, Timeout, Unreachable
-from tuner.katib import COMPONENT_LABEL, DB_MANAGER, GRPC_PORT, NAMESPACE
+from tuner.katib.facts import COMPONENT_LABEL, DB_MANAGER, GRPC_PORT, NAMESPACE
+from tuner.katib.messages import katib_messages
 from tuner.kube.client import Cluster
 from tuner.kube.errors import Request, from_handshake, hidden, one_line
 from tuner.kube.resources import PODS
-from tuner.messages import katib_messages
 from tuner.metrics import number
 from tuner.result import Observation
 

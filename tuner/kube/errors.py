@@ -22,7 +22,7 @@ from tuner.errors import (
     Timeout,
     Unreachable,
 )
-from tuner.katib import GROUP
+from tuner.katib.facts import GROUP
 from tuner.kube.resources import Resource
 
 E = TypeVar("E", bound=BaseException)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import quote
 
-from tuner.katib import GROUP, VERSION
+from tuner.katib.facts import GROUP, VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ tests/tuner/data/collector.jsonl records what Go's own packages read from 557 fi
 compare with it.
 """
 
-from tuner.filters import DEFAULT_FILTER, Filter, compiled
+from tuner.katib.filters import DEFAULT_FILTER, Filter, compiled
 from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import JsonLineError, number, parse_json, parse_text
 from tuner.metrics.reader import MetricsReader

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuner.errors import UnsupportedError
-from tuner.manifest import Strategy
+from tuner.experiment.model import Strategy
 from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import number
 from tuner.metrics.tail import NAME_LIMIT

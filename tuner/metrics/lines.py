@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tuner.filters import DEFAULT_FILTER, Filter, compiled
-from tuner.manifest import Collector, FileFormat
+from tuner.experiment.model import Collector, FileFormat
+from tuner.katib.filters import DEFAULT_FILTER, Filter, compiled
 from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import (
     JsonLineError,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tuner.manifest import Strategy
+from tuner.experiment.model import Strategy
 from tuner.result import Observation
 
 UNDATED = -math.inf  # the time of a value without one: it comes before all others

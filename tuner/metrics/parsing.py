@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from tuner.filters import Filter, decode
+from tuner.katib.filters import Filter, decode
 from tuner.result import Observation
 
 # As Go's time.Parse reads RFC3339: hours of one digit and a comma before the fraction are accepted.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tuner.manifest import Strategy
+from tuner.experiment.model import Strategy
 from tuner.metrics.observations import ObservationLog
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.manifest import Collector, Strategy
+from tuner.experiment.model import Collector, Strategy
 from tuner.metrics.lines import LINE_LIMIT, LineReader, StopReading
 from tuner.metrics.observations import ObservationLog
 from tuner.metrics.parsing import number

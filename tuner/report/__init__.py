@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from tuner import __version__, gain
+from tuner.analysis import gain
+from tuner.analysis.advice import advice
+from tuner.analysis.importance import one_thread
+from tuner.analysis.view import View
 from tuner.report import data, html
-from tuner.report.advice import advice
-from tuner.report.importance import one_thread
 from tuner.report.plots import COMPARISONS, PLOTS
 from tuner.report.plots.comparison import label
-from tuner.report.study import Study
 from tuner.result import Goal, StudyState, Trial, TrialState
 
-__all__ = ["Study", "content", "page"]
+__all__ = ["View", "content", "page"]
 
 NO_SAMPLES = (
     "No trial wrote images. A trainer takes part by writing an image file samples.png or samples.jpg, and real.png for "
@@ -28,13 +28,13 @@ NO_SAMPLES = (
 )
 
 
-def page(studies: Sequence[Study], *, now: datetime | None = None) -> str:
+def page(studies: Sequence[View], *, now: datetime | None = None) -> str:
     """Return the self-contained HTML document of some studies. Raises UnsupportedError without plotly."""
     title, body = content(studies, now=now)
     return html.document(title, body, plots='class="plot"' in body)
 
 
-def content(studies: Sequence[Study], *, now: datetime | None = None) -> tuple[str, str]:
+def content(studies: Sequence[View], *, now: datetime | None = None) -> tuple[str, str]:
     """Return the title of the page and the HTML of its content."""
     now = now or datetime.now(UTC)
     with one_thread():
@@ -44,12 +44,12 @@ def content(studies: Sequence[Study], *, now: datetime | None = None) -> tuple[s
         return title, _several(title, studies, now)
 
 
-def _title(study: Study) -> str:
+def _title(study: View) -> str:
     verb = "minimise" if study.result.objective.goal_type is Goal.MINIMIZE else "maximise"
     return f"{study.result.name}: {verb} {study.metric}"
 
 
-def _single(study: Study, now: datetime) -> str:
+def _single(study: View, now: datetime) -> str:
     sections = _sections(study, "")
     links = html.navigation((name, title) for name, title, _ in sections)
     parts = [
@@ -60,7 +60,7 @@ def _single(study: Study, now: datetime) -> str:
     return "\n".join([*parts, *(html.section(*section) for section in sections)])
 
 
-def _several(title: str, studies: Sequence[Study], now: datetime) -> str:
+def _several(title: str, studies: Sequence[View], now: datetime) -> str:
     table = html.section("best", "Best of each", html.bests(map(_best_row, studies)))
     parts = [html.heading(title, _written(now)), table]
     for index, comparison in enumerate(COMPARISONS):
@@ -80,7 +80,7 @@ def _several(title: str, studies: Sequence[Study], now: datetime) -> str:
     return "\n".join(parts)
 
 
-def _best_row(study: Study) -> tuple[str, ...]:
+def _best_row(study: View) -> tuple[str, ...]:
     best, result = study.result.best, study.result
     value = f"{best.metrics[study.metric]:.6g}" if best else ""
     where = data.assignments(best) if best else "no best trial yet"
@@ -88,7 +88,7 @@ def _best_row(study: Study) -> tuple[str, ...]:
     return label(study), result.state.value, study.metric, value, where, scored
 
 
-def _summary(study: Study) -> str:
+def _summary(study: View) -> str:
     best = study.result.best
     text, command = "no best trial yet", ""
     if best is not None:
@@ -100,7 +100,7 @@ def _summary(study: Study) -> str:
     return f"{_progress(study)}{html.facts(_facts(study))}\n{html.best(text, command)}{gained}"
 
 
-def _progress(study: Study) -> str:
+def _progress(study: View) -> str:
     """How far a running search is, and its running trials."""
     if study.result.state is not StudyState.RUNNING:
         return ""
@@ -120,14 +120,14 @@ def _progress(study: Study) -> str:
     )
 
 
-def _latest(study: Study, trial: Trial) -> str:
+def _latest(study: View, trial: Trial) -> str:
     since = f", since {trial.started:%H:%M:%S} UTC" if trial.started else ""
     curve = study.curve(trial, study.metric)
     waits = f", {trial.reason}" if trial.reason else ""
     return f"{since}{f', {study.metric} {curve[-1]:.4g} after {len(curve)} reports' if curve else ''}{waits}"
 
 
-def _facts(study: Study) -> list[tuple[str, str]]:
+def _facts(study: View) -> list[tuple[str, str]]:
     result = study.result
     cards = [("trials", str(len(result.trials))), ("scored", str(len(study.scored)))]
     cards += (
@@ -140,13 +140,13 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     return cards + ([("duration", data.duration(took))] if took is not None else [])
 
 
-def _seed(study: Study) -> str:
+def _seed(study: View) -> str:
     return dict(study.record).get("seed") or study.experiment.algorithm.settings.get(
         "random_state", "none"
     )
 
 
-def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
+def _sections(study: View, prefix: str) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of all that the page shows of one study."""
     found = [
         (f"{prefix}samples", "Samples", _samples(study)),
@@ -166,7 +166,7 @@ def _sections(study: Study, prefix: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def _samples(study: Study) -> str:
+def _samples(study: View) -> str:
     """The images of the trials, best first, after the real ones."""
     if not study.samples:
         return html.note(study.samples_note or NO_SAMPLES)
@@ -201,7 +201,7 @@ def _samples(study: Study) -> str:
     ) + html.samples(items)
 
 
-def _next(study: Study) -> str:
+def _next(study: View) -> str:
     """What the next search should change, as `gantune next` writes it into a manifest."""
     changes = [str(change) for change in advice(study.result, study.experiment)]
     if not changes:
@@ -214,7 +214,7 @@ def _next(study: Study) -> str:
     )
 
 
-def _state(study: Study) -> str:
+def _state(study: View) -> str:
     states = (
         ", ".join(f"{count} {state}" for state, count in data.counts(study.result).items())
         or "no trials"
@@ -228,7 +228,7 @@ def _written(now: datetime) -> str:
         f"{name} {_version(package)}"
         for name, package in (("Optuna", "optuna"), ("plotly", "plotly"))
     )
-    return f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {__version__}, {made}."
+    return f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {version('gan-tuner')}, {made}."
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page says in numbers and tables, as plain data: pure functions of a Study. No plotting, no HTML."""
+"""What the page says in numbers and tables, as plain data: pure functions of a View. No plotting, no HTML."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tuner.report.study import Study
+from tuner.analysis.view import View
 from tuner.result import Goal, Result, Trial, TrialState
 from tuner.space import Value, text
 
@@ -38,7 +38,7 @@ class Failure:
     numbers: tuple[int, ...]
 
 
-def ranked(study: Study) -> list[tuple[Trial, float]]:
+def ranked(study: View) -> list[tuple[Trial, float]]:
     """Return the scored trials, best first; equal ones by number."""
     sign = 1 if study.result.objective.goal_type is Goal.MINIMIZE else -1
     return sorted(study.scored, key=lambda item: sign * item[1])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from tuner.report.importance import LOG_SCALES
+from tuner.analysis.importance import LOG_SCALES
 from tuner.space import Categorical, Discrete, Double, Int, Parameter, Value
 
 Figure: TypeAlias = dict[str, Any]

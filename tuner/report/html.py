@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from tuner.errors import UnsupportedError
 from tuner.report.data import Failure, Table
-from tuner.report.images import Thumbnail
 from tuner.report.plots import Drawn
+from tuner.store.images import Thumbnail
 
 # No request can leave the page, whatever a value says. Only the scripts with these hashes run;
 # plotly writes styles.

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tuner import report
+from tuner.analysis.view import View
 from tuner.errors import GantuneError, UnsupportedError
 from tuner.report import html
-from tuner.report.study import Study
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -38,9 +38,9 @@ class Live:
         warn: Receives each new reason why they could not be read.
     """
 
-    def __init__(self, load: Callable[[], Sequence[Study]], warn: Callable[[str], None]) -> None:
+    def __init__(self, load: Callable[[], Sequence[View]], warn: Callable[[str], None]) -> None:
         self._load, self._warn = load, warn
-        self._studies: Sequence[Study] = ()
+        self._studies: Sequence[View] = ()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
         self._trouble = ""

@@ -1,6 +1,6 @@
 """The algorithms that this project runs itself, by Katib's names.
 
-    search = sampler(experiment, seed=7)
+    search = sampler("tpe", {}, experiment.parameters, seed=7)
     proposal = search.propose(history)
 
 `ALGORITHMS` is the one table: the local engine, `gantune check`, the JSON Schema and
@@ -16,19 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.errors import UnsupportedError
-from tuner.result import Goal
 from tuner.samplers import direct, grid, model, pbt
 from tuner.samplers.base import Past, Proposal, Sampler, Search
 from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.earlier import parse as parse_earlier
 from tuner.samplers.first import FIRST_SETTING, First, parse
 from tuner.samplers.transform import dimension
-
-if TYPE_CHECKING:  # the manifest's module imports check, which reads ALGORITHMS
-    from tuner.manifest import Experiment
+from tuner.space import Parameter, Value
 
 __all__ = [
     "ALGORITHMS",
@@ -81,44 +78,53 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 
 
 def sampler(
-    experiment: Experiment, seed: int, known: Sequence[tuple[Mapping[str, Any], float]] = ()
+    algorithm: str,
+    settings: Mapping[str, str],
+    parameters: Sequence[Parameter],
+    *,
+    seed: int,
+    maximize: bool = False,
+    parallel: int = 1,
+    first: Sequence[Mapping[str, Value]] = (),
+    known: Sequence[tuple[Mapping[str, Any], float]] = (),
 ) -> Sampler:
-    """Return the sampler of an Experiment.
+    """Return the sampler of an algorithm for a search space.
 
     Args:
-        experiment: Names the algorithm, its settings and the search space.
+        algorithm: Katib's name of the algorithm.
+        settings: Its algorithmSettings.
+        parameters: The search space.
         seed: The seed of the study.
+        maximize: Whether a larger objective is better.
+        parallel: parallelTrialCount.
+        first: The values of the first trials; empty takes those that the settings hold.
         known: Points, in the sampler's coordinates, and values of an earlier study.
 
     Raises:
         UnsupportedError: For an algorithm, or a setting, that is not available locally, and for a
             first trial outside the search space.
     """
-    name = experiment.algorithm.name
-    settings = {
-        key: value for key, value in experiment.algorithm.settings.items() if key != SEED_SETTING
-    }
-    named, earlier = settings.pop(FIRST_SETTING, ""), settings.pop(EARLIER_SETTING, "")
-    if (row := ALGORITHMS.get(name)) is None:
+    others = {key: value for key, value in settings.items() if key != SEED_SETTING}
+    named, earlier = others.pop(FIRST_SETTING, ""), others.pop(EARLIER_SETTING, "")
+    if (row := ALGORITHMS.get(algorithm)) is None:
         raise UnsupportedError(
-            f"algorithm {name} does not run locally; these do: {', '.join(ALGORITHMS)}"
+            f"algorithm {algorithm} does not run locally; these do: {', '.join(ALGORITHMS)}"
         )
-    for setting in settings:
+    for setting in others:
         if setting not in row.settings:
             raise UnsupportedError(
-                f"setting {setting} of {name} is not available locally: leave it out"
+                f"setting {setting} of {algorithm} is not available locally: leave it out"
             )
-    dimensions = tuple(dimension(parameter) for parameter in experiment.parameters)
-    first = experiment.first_trials or (parse(named, dimensions) if named else ())
+    dimensions = tuple(dimension(parameter) for parameter in parameters)
+    points = tuple(first) or (parse(named, dimensions) if named else ())
     known = [*known, *(parse_earlier(earlier, dimensions) if earlier else ())]
-    maximize = experiment.objective.goal_type is Goal.MAXIMIZE
     search = Search(
         dimensions,
         seed,
-        settings,
+        others,
         maximize=maximize,
         known=tuple(known),
-        first=first,
-        parallel=experiment.parallel_trials,
+        first=points,
+        parallel=parallel,
     )
-    return First(search, row.factory(search)) if first else row.factory(search)
+    return First(search, row.factory(search)) if points else row.factory(search)

@@ -4,7 +4,7 @@
       gan-tuner/first-trials: '[{"lr": "2e-3", "bs": "64"}]'
 
 Every algorithm except cmaes learns from their results as from those of its own trials. The first of
-them is the baseline that a search is compared with (tuner.gain). Katib ignores the annotation. Our
+them is the baseline that a search is compared with (tuner.analysis.gain). Katib ignores the annotation. Our
 suggestion service receives the same text as the algorithm setting `first_trials`.
 """
 

@@ -114,10 +114,8 @@ class Dimension:
     def find(self, value: Value) -> Value:
         """Return a value as this dimension writes it. Raises ValueError, with the reason, if it is not in here."""
         if self.values is None:
-            number, (low, high) = (
-                _number(self.name, value),
-                (self.parameter.low, self.parameter.high),
-            )  # type: ignore[union-attr]
+            number = _number(self.name, value)
+            low, high = self.parameter.low, self.parameter.high  # type: ignore[union-attr]
             if not low <= number <= high:
                 raise ValueError(f"{_assigned(self.name, value)} is not in [{low:g}, {high:g}]")
             return number

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 
-from tuner.katib import GRPC_PORT
+from tuner.katib.facts import GRPC_PORT
 from tuner.suggestion.server import Server
 
 STOP = (signal.SIGTERM, signal.SIGINT)

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.samplers import SEED_SETTING
 from tuner.samplers.labels import ISSUED_SETTING, SEARCH_SETTING
 from tuner.suggestion.request import Record

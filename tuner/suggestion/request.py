@@ -14,7 +14,8 @@ from tuner.check import settings, space, spec
 from tuner.check.rule import Severity
 from tuner.check.view import View
 from tuner.errors import GantuneError, ManifestError
-from tuner.manifest import Algorithm, Experiment, TrialTemplate, parameter
+from tuner.experiment.model import AlgorithmSpec, Experiment, TrialTemplate
+from tuner.manifest import parameter
 from tuner.result import Goal, Objective
 from tuner.samplers import ALGORITHMS
 from tuner.samplers.labels import (
@@ -87,7 +88,7 @@ def experiment_of(message: Any) -> Experiment:
         objective=Objective(objective.objective_metric_name, _goal(objective)),
         additional_metrics=(),
         strategies={},
-        algorithm=Algorithm(algorithm, {setting.name: setting.value for setting in given}),
+        algorithm=AlgorithmSpec(algorithm, {setting.name: setting.value for setting in given}),
         parameters=parameters,
         template=TrialTemplate({}, "", {}),
         parallel_trials=max(message.spec.parallel_trial_count, 1),

@@ -18,8 +18,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tuner.errors import GantuneError
-from tuner.katib import GRPC_PORT, SUGGESTION_SERVICE
-from tuner.messages import katib_messages
+from tuner.katib.facts import GRPC_PORT, SUGGESTION_SERVICE
+from tuner.katib.messages import katib_messages
 from tuner.suggestion.service import Exhausted, Reply, Suggestions
 
 api = katib_messages()

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tuner.manifest import Experiment
-from tuner.samplers import sampler
+from tuner.experiment.model import Experiment
 from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL
 from tuner.suggestion.history import History, Memories, texts_of
 from tuner.suggestion.identity import Identity
@@ -39,7 +38,7 @@ class Suggestions:
     def validate(self, message: Any) -> None:
         """Check the Experiment. Raises BadRequest, or UnsupportedError for a setting that the sampler lacks."""
         with self._lock:
-            sampler(_plain(experiment_of(message)), 0)
+            _plain(experiment_of(message)).sampler(0)
 
     def suggest(self, message: Any, wanted: Callable[[], bool] = lambda: True) -> Reply:
         """Return the next suggestions.
@@ -61,7 +60,7 @@ class Suggestions:
         records = records_of(message.trials, experiment)
         identity = Identity.of(experiment, records, stored)
         numbered = identity.numbered(records, stored)
-        algorithm = sampler(_plain(experiment), identity.seed)
+        algorithm = _plain(experiment).sampler(identity.seed)
         history = History(
             algorithm.dimensions, experiment.parallel_trials, self._memories.of(identity.search)
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples import experiment, search
-from tuner.report import Study, page
+from tuner.report import View, page
 
 pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
 COMMANDS = {
@@ -24,7 +24,7 @@ Opener = Callable[..., Any]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(
-        page([Study(search(40), experiment(["x"]), commands=COMMANDS)]), encoding="utf-8"
+        page([View(search(40), experiment(["x"]), commands=COMMANDS)]), encoding="utf-8"
     )
     return path
 
@@ -94,8 +94,8 @@ def test_button_copies_the_row_s_command(window: Opener, written: Path) -> None:
 
 
 def test_several_studies_unfold(window: Opener, tmp_path: Path) -> None:
-    first = Study(search(20), experiment(["x"]))
-    other = Study(replace(search(30), name="other"), experiment(["x"]), engine="katib")
+    first = View(search(20), experiment(["x"]))
+    other = View(replace(search(30), name="other"), experiment(["x"]), engine="katib")
     path = tmp_path / "both.html"
     path.write_text(page([first, other]), encoding="utf-8")
     opened = window()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
-from tuner.report import Study, data, page
+from tuner.report import View, data, page
 from tuner.result import Goal, Objective, Observation, Result, TrialState
 from tuner.space import Categorical
 
@@ -50,7 +50,7 @@ class PageReader(HTMLParser):
 
 
 def of(found: Result, **changes: Any) -> str:
-    return page([Study(found, replace(experiment(["x"]), **changes))], now=START)
+    return page([View(found, replace(experiment(["x"]), **changes))], now=START)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 20])
@@ -81,7 +81,7 @@ def test_large_page_is_small_and_fast() -> None:
         for trial in found.trials
     }
     started = time.process_time()
-    document = page([Study(found, experiment(["x"]), curves=seen, commands=commands)], now=START)
+    document = page([View(found, experiment(["x"]), curves=seen, commands=commands)], now=START)
     assert time.process_time() - started < 10
     assert len(document) < 8_000_000
     read = PageReader(document)
@@ -163,11 +163,11 @@ def test_page_without_plots_lacks_plotly() -> None:
 def test_missing_plotly_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['plotly'] = None\n"
-        "from tuner.report import Study\n"
+        "from tuner.report import View\n"
         "from tests.tuner.samples import experiment, search\n"
         "from tuner.report import page\n"
         "from tuner.errors import UnsupportedError\n"
-        "try: page([Study(search(3), experiment(['x']))])\n"
+        "try: page([View(search(3), experiment(['x']))])\n"
         "except UnsupportedError as error: print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
-from tuner.report import Study, data
+from tuner.report import View, data
 from tuner.report.figure import Figure
 from tuner.report.plots import (
     COMPARISONS,
@@ -37,12 +37,12 @@ graphs = pytest.importorskip(
 )
 
 
-def study(found: Result, **changes: Any) -> Study:
+def study(found: Result, **changes: Any) -> View:
     """A study of the sample Experiment, whose parts may be changed."""
-    return Study(found, replace(experiment(["x"]), **changes))
+    return View(found, replace(experiment(["x"]), **changes))
 
 
-def reporting(count: int, reports: int = 6) -> Study:
+def reporting(count: int, reports: int = 6) -> View:
     """A study whose trials report fd and train_fd several times; the last trial still runs."""
     held, seen = [], {}
     for each in search(count).trials:
@@ -62,12 +62,12 @@ def reporting(count: int, reports: int = 6) -> Study:
     held[-1] = replace(held[-1], state=TrialState.RUNNING, ended=None, metrics={})
     seen[held[-1].name] = {"fd": (Observation("fd", 3.0),)}
     found = replace(result(*held), state=StudyState.RUNNING)
-    return Study(
+    return View(
         found, experiment(["x"]), curves=seen, cuts={3: ((2, 8.0),), 4: ((2, 8.0), (4, 5.0))}
     )
 
 
-def costly() -> Study:
+def costly() -> View:
     """A study of trials with training times, whose first one is the baseline."""
     scores = [(3.7, 8.0), (3.3, 16.0), (4.0, 20.0), (5.0, 4.0)]
     trials = [replace(trial(n, TrialState.SUCCEEDED, x=n), metrics={"fd": fd, "train_seconds": seconds})
@@ -78,7 +78,7 @@ def costly() -> Study:
     return study(replace(result(*trials, pruned), baseline={"x": 0}))
 
 
-def one(parameter: Categorical | Discrete | Double | Int, count: int = 8) -> Study:
+def one(parameter: Categorical | Discrete | Double | Int, count: int = 8) -> View:
     """A study with a single parameter."""
     choices = getattr(parameter, "choices", None) or [1 + n for n in range(count)]
     trials = [

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tuner.cli.test_cli import gantune, home, start
 
 from tests.tuner.samples import experiment, search
-from tests.tuner.test_cli import gantune, home, start
 from tuner.errors import StudyError, UnsupportedError
-from tuner.report import Study
+from tuner.report import View
 from tuner.report.serve import Live, serve
 
 __all__ = ["home"]  # a fixture
@@ -101,12 +101,12 @@ def test_browser_follows_the_search(
 
 
 def test_live_content_keeps_its_version_without_changes() -> None:
-    found = [Study(search(3), experiment(["x"]))]
+    found = [View(search(3), experiment(["x"]))]
     warnings: list[str] = []
     live = Live(lambda: found, warnings.append)
     live.renew()
     assert live.version == 1
-    found = [Study(search(4), experiment(["x"]))]
+    found = [View(search(4), experiment(["x"]))]
     live.renew()
     assert live.version == 2
     assert "gan-x: minimise fd" in live.body
@@ -118,13 +118,13 @@ def test_live_content_survives_a_missing_study(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tuner.report.serve.INTERVAL", 0.01)
     calls, warnings, twice = [], [], threading.Event()
 
-    def load() -> list[Study]:
+    def load() -> list[View]:
         calls.append(1)
         if len(calls) > 3:
             twice.set()
         if len(calls) > 1:
             raise StudyError("it is gone")
-        return [Study(search(3), experiment(["x"]))]
+        return [View(search(3), experiment(["x"]))]
 
     with Live(load, warnings.append) as live:
         assert twice.wait(10)
@@ -136,7 +136,7 @@ def test_used_port_is_refused(home: Path) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        live = Live(lambda: [Study(search(3), experiment(["x"]))], print)
+        live = Live(lambda: [View(search(3), experiment(["x"]))], print)
         with pytest.raises(UnsupportedError, match="cannot be opened"):
             serve(live, host="127.0.0.1", port=taken.getsockname()[1], started=print)
 
@@ -151,10 +151,10 @@ def test_missing_server_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None\n"
         "from tests.tuner.samples import experiment, search\n"
-        "from tuner.report import Study\n"
+        "from tuner.report import View\n"
         "from tuner.report.serve import Live, serve\n"
         "from tuner.errors import UnsupportedError\n"
-        "live = Live(lambda: [Study(search(3), experiment(['x']))], print)\n"
+        "live = Live(lambda: [View(search(3), experiment(['x']))], print)\n"
         "try: serve(live, host='127.0.0.1', port=0, started=print)\n"
         "except UnsupportedError as error: print(error)\n"
     )

@@ -15,7 +15,8 @@ from kubeflow.katib import katib_api_pb2_grpc as stubs
 from tests.tuner.experiments import BS, LR, document
 from tests.tuner.suggestion.controller import Controller, Trial, message_of, serving
 from tests.tuner.suggestion.test_parity import surface
-from tuner import check, yamlfile
+from tuner import check
+from tuner.katib import yamlfile
 from tuner.suggestion.server import Server
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

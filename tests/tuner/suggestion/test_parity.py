@@ -13,6 +13,7 @@ import pytest
 from tests.tuner.experiments import ARGS, BS, LR, TRIALS, document, run
 from tests.tuner.suggestion.controller import Controller, serving
 from tuner import manifest
+from tuner.experiment.model import with_first_trials
 from tuner.samplers.earlier import to_text
 from tuner.space import text
 from tuner.suggestion.request import SERVED
@@ -145,9 +146,7 @@ def test_finite_space_has_no_duplicate(server: Server) -> None:
 def test_first_trials_run_first_on_both(algorithm: str, tmp_path: Path, server: Server) -> None:
     first = [{"lr": "5e-4", "bs": "64"}, {"lr": "1e-3", "bs": "32"}]
     what = document(algorithm, parallel=2, trials=9)
-    local = run(
-        tmp_path, manifest.with_first_trials(manifest.from_document(what), first), workers=2
-    )
+    local = run(tmp_path, with_first_trials(manifest.from_document(what), first), workers=2)
     setting = {"name": "first_trials", "value": json.dumps(first)}
     what["spec"]["algorithm"]["algorithmSettings"].append(setting)
     cluster = Controller(what, surface).run(lambda: server)

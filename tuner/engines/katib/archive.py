@@ -15,9 +15,9 @@ from itertools import count
 from pathlib import Path
 
 from tuner.errors import StudyDamaged, StudyError
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import Result
-from tuner.store import MANIFEST, EngineKind, Store, Studies
+from tuner.store.studies import MANIFEST, EngineKind, Store, Studies
 
 
 @dataclass(frozen=True, slots=True)

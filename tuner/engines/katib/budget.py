@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuner.engines.katib.objects import name_of, restartable, study_state
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import StudyState
 
 Object = Mapping[str, Any]

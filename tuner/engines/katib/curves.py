@@ -1,6 +1,6 @@
 """Learning curves: from Katib's DB manager, or, if it cannot be reached, from the pods' logs.
 
-`tuner.curves` stores them. The curve of a finished trial is requested once: what the file already
+`tuner.store.curves` stores them. The curve of a finished trial is requested once: what the file already
 holds is not fetched again. The file stays open meanwhile, so that writes still reach it after
 another command has renamed its directory.
 """
@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuner.curves import Writer, read
 from tuner.engines.katib import logs
 from tuner.errors import ClusterError, GantuneError, Timeout, Unreachable
-from tuner.katib import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
+from tuner.experiment.model import Experiment, FileFormat
+from tuner.katib.facts import EXPERIMENT_LABEL, SIDECAR, TRIAL_LABEL
 from tuner.kube import PODS, Cluster
 from tuner.kube.dbmanager import DbManager
-from tuner.manifest import Experiment, FileFormat
 from tuner.metrics import JsonLineError, ObservationLog, compiled, parse_json, parse_text
 from tuner.result import Observation, Result, Trial, TrialState
+from tuner.store.curves import Writer, read
 
 _LOG_LIMIT = 50  # trials whose curve is read from a log in one go: each costs a request
 _LOGGED = (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED, TrialState.FAILED)

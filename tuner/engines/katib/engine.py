@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tuner.curves import read as stored_curves
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.katib import (
     budget,
     curves,
@@ -39,11 +38,12 @@ from tuner.errors import (
     StudyError,
     UnsupportedError,
 )
-from tuner.katib import API_VERSION, NAMESPACE
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import API_VERSION, NAMESPACE
 from tuner.kube import EXPERIMENTS, Cluster
-from tuner.manifest import Experiment
 from tuner.result import Result, StudyState, Trial
-from tuner.store import Store
+from tuner.store.curves import read as stored_curves
+from tuner.store.studies import Store
 
 # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
 _DELETE_POLLS = 10

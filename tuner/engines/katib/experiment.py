@@ -12,10 +12,11 @@ from ruamel.yaml.error import YAMLError
 from tuner.engines.katib import logs, objects, trials
 from tuner.engines.katib.objects import PodView, name_of
 from tuner.errors import ClusterError, ManifestError, UnsupportedError
-from tuner.katib import EXPERIMENT_LABEL
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import EXPERIMENT_LABEL
 from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Cluster
 from tuner.kube.errors import one_line
-from tuner.manifest import Experiment, from_document
+from tuner.manifest import from_document
 from tuner.result import Result, StudyState, Trial, TrialState
 
 Object = Mapping[str, Any]

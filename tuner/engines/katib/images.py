@@ -15,10 +15,10 @@ from typing import Any
 
 from tuner.engines.katib import objects
 from tuner.errors import ClusterError, Forbidden
-from tuner.katib import TRIAL_LABEL
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import TRIAL_LABEL
 from tuner.kube import Cluster
 from tuner.kube.execute import execute
-from tuner.manifest import Experiment
 
 MOST_PODS = 8  # that are asked: each costs a connection
 MOST_FILES = 24  # that are read in one go

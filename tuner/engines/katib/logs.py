@@ -10,10 +10,10 @@ from typing import Any
 from tuner.engines.katib import objects
 from tuner.engines.katib.objects import PodView, containers, name_of
 from tuner.errors import ClusterError, NotFound
-from tuner.katib import SIDECAR, TRIAL_LABEL
+from tuner.experiment.model import CollectorKind, Experiment
+from tuner.katib.facts import SIDECAR, TRIAL_LABEL
 from tuner.kube import PODS, Cluster
 from tuner.kube.errors import one_line
-from tuner.manifest import CollectorKind, Experiment
 from tuner.result import Result, Trial, TrialState
 
 # what the sidecar puts before a line

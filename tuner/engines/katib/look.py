@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from tuner import curves
 from tuner.engines.katib import images
 from tuner.engines.katib.archive import ClusterStudies
 from tuner.engines.katib.curves import collect, running
 from tuner.errors import ClusterError
-from tuner.katib import EXPERIMENT_LABEL, NAMESPACE
+from tuner.katib.facts import EXPERIMENT_LABEL, NAMESPACE
 from tuner.kube import PODS, Cluster
 from tuner.result import TrialState
-from tuner.store import Store
+from tuner.store import curves
+from tuner.store.studies import Store
 
 
 def look(

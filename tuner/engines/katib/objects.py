@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from tuner.katib import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
-from tuner.manifest import Experiment, Strategy
+from tuner.experiment.model import Experiment, Strategy
+from tuner.katib.facts import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
 from tuner.metrics import number
 from tuner.result import StudyState, Trial, TrialState
 from tuner.samplers.labels import LONGEST_NUMBER, NUMBER_LABEL

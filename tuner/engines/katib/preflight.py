@@ -14,9 +14,9 @@ from ruamel.yaml.error import YAMLError
 
 from tuner.engines.katib.services import Service, service_of
 from tuner.errors import Denied, Forbidden, NotFound
-from tuner.katib import INJECTION_LABEL
+from tuner.experiment.model import Experiment
+from tuner.katib.facts import INJECTION_LABEL
 from tuner.kube import CONFIG_MAPS, NAMESPACES, NODES, Cluster, quantity
-from tuner.manifest import Experiment
 
 _EFFECTS = ("NoSchedule", "NoExecute")
 Object = Mapping[str, Any]

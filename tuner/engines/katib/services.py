@@ -15,15 +15,15 @@ from typing import Any
 
 from tuner.check import STOCK_SERVICE_RULES, check_document
 from tuner.errors import UnsupportedError
+from tuner.experiment.model import AlgorithmSpec, Experiment
+from tuner.katib.yamlfile import Document
 from tuner.kube import quantity
-from tuner.manifest import Algorithm, Experiment
 from tuner.result import Goal, Result
 from tuner.samplers.earlier import EARLIER_SETTING, Scored, chosen
 from tuner.samplers.earlier import to_text as earlier_text
 from tuner.samplers.first import FIRST_ANNOTATION, FIRST_SETTING, left_out, parse
 from tuner.samplers.first import to_text as first_text
 from tuner.samplers.transform import dimension
-from tuner.yamlfile import Document
 
 OVERLAY = "manifests/overlays/katib-suggestions"
 DEFAULT_MEMORY = "100Mi"  # pkg/apis/config/v1beta1/defaults.go
@@ -190,6 +190,8 @@ def _with_settings(experiment: Experiment, settings: Mapping[str, str]) -> Exper
         *listed,
         *({"name": name, "value": value} for name, value in settings.items()),
     ]
-    algorithm = Algorithm(experiment.algorithm.name, {**experiment.algorithm.settings, **settings})
+    algorithm = AlgorithmSpec(
+        experiment.algorithm.name, {**experiment.algorithm.settings, **settings}
+    )
     document = {**experiment.document, "spec": spec | {"algorithm": written}}
     return replace(experiment, algorithm=algorithm, document=document)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tuner.katib import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
+from tuner.katib.facts import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
 from tuner.samplers import SUBMITTED_SETTINGS
 
 Object = Mapping[str, Any]

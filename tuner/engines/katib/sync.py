@@ -8,10 +8,10 @@ from tuner.engines.katib.archive import ClusterStudies
 from tuner.engines.katib.engine import KatibEngine
 from tuner.engines.katib.experiment import fetch_live
 from tuner.errors import ClusterError, NotFound
-from tuner.katib import NAMESPACE
+from tuner.katib.facts import NAMESPACE
 from tuner.kube import Cluster
 from tuner.result import StudyState
-from tuner.store import Store
+from tuner.store.studies import Store
 
 
 def refresh(

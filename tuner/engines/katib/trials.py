@@ -9,7 +9,7 @@ from typing import Any
 
 from tuner.engines.katib import objects
 from tuner.engines.katib.objects import DEADLINE, PodView
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import Trial, TrialState
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.katib import diagnose, logs, objects, trials
 from tuner.engines.katib.changes import Changes
 from tuner.engines.katib.clock import Clock
@@ -22,7 +22,7 @@ from tuner.engines.katib.experiment import LiveExperiment
 from tuner.engines.katib.objects import PodView, name_of, version_of
 from tuner.engines.katib.trials import NUMBER_DELAY, Arrivals, Listed, Numbers
 from tuner.errors import Deadline, Forbidden
-from tuner.katib import SIDECAR
+from tuner.katib.facts import SIDECAR
 from tuner.kube import EXPERIMENTS, PODS, TRIALS, Cluster, Resource
 from tuner.kube.listwatch import Change, ChangeKind
 from tuner.result import Result, StudyState, Trial, TrialState

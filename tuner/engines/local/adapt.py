@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tuner.containers import primary_container
 from tuner.errors import CommandError, UnsupportedError
-from tuner.manifest import Algorithm, CollectorKind, Experiment, from_document
+from tuner.experiment.model import AlgorithmSpec, CollectorKind, Experiment
+from tuner.katib.containers import primary_container
+from tuner.manifest import from_document
 
 _MPI = ("mpirun", "mpiexec", "orterun", "horovodrun")
 _MPI_VALUES = {  # how many values follow an option of Open MPI's mpirun; no other option has any
@@ -95,7 +96,7 @@ def _restarts(experiment: Experiment) -> tuple[Experiment, str]:
     settings = {
         name: value for name, value in algorithm.settings.items() if name != "restart_strategy"
     }
-    adapted = replace(experiment, algorithm=Algorithm(algorithm.name, settings))
+    adapted = replace(experiment, algorithm=AlgorithmSpec(algorithm.name, settings))
     return (
         adapted,
         f"cmaes runs without restarts, because Optuna has none: restart_strategy={strategy} has no effect",

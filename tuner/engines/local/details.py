@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.curves import Curves
 from tuner.engines.local.adapt import adapt
 from tuner.engines.local.early_stopping import Cut
 from tuner.engines.local.journal import Journal
 from tuner.engines.local.reading import metrics_reader
-from tuner.lock import Lock
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import Observation, Result, StudyState, Trial
+from tuner.store.curves import Curves
+from tuner.store.lock import Lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.errors import UnsupportedError
-from tuner.extensions import Factors
-from tuner.manifest import Experiment
+from tuner.experiment.annotations import Factors
+from tuner.experiment.model import Experiment
 from tuner.result import Goal, Objective
 
 # (number of the report, from 1; the objective that must be reached by then)
@@ -27,7 +27,7 @@ Cut = tuple[int, float]
 class Rules:
     """What stops trials of one Experiment. `eta` is None without hyperband, `start_step` None without medianstop.
 
-    `factors` are the Experiment's stop factors (tuner.extensions).
+    `factors` are the Experiment's stop factors (tuner.experiment.annotations).
     """
 
     objective: Objective

@@ -1,4 +1,4 @@
-"""LocalEngine: an Experiment on this machine. See tuner.engine for the protocol, docs/local.md for what to expect.
+"""LocalEngine: an Experiment on this machine. See tuner.engines.base for the protocol, docs/local.md for what to expect.
 
 engine = LocalEngine(Store(".gantune"), workers=2, seed=0)
 for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.local import logs, recovery
 from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.early_stopping import rules
@@ -25,13 +25,13 @@ from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import StudyError, UnsupportedError
-from tuner.files import remove
-from tuner.lock import Lock
-from tuner.manifest import Experiment, with_first_trials
+from tuner.experiment.model import Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState
 from tuner.samplers.first import left_out
-from tuner.store import EngineKind, Store
+from tuner.store.files import remove
+from tuner.store.lock import Lock
+from tuner.store.studies import EngineKind, Store
 
 if TYPE_CHECKING:
     from tuner.engines.local.session import Session
@@ -317,10 +317,8 @@ class LocalEngine:
     def _refuse(self, experiment: Experiment) -> None:
         """UnsupportedError for what this engine does not have."""
         ensure_readable(experiment.collector)
-        from tuner.samplers import sampler
-
         compiled(experiment.collector.filters)
-        sampler(experiment, 0)
+        experiment.sampler(0)
         rules(experiment)
 
     def _first_trials(self, experiment: Experiment) -> list[Mapping[str, str]]:

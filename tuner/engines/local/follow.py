@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.local import journal
 from tuner.engines.local.reading import metrics_reader
 from tuner.errors import Deadline
-from tuner.lock import Lock
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.store.lock import Lock
 
 POLL = 0.5  # seconds between two looks at the journal
 

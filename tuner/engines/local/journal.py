@@ -16,7 +16,7 @@ end      how the search finished: state, reason, last; null where it continues. 
          search with trial `last`: later trials are Killed whatever they reached, so that timing
          decides nothing
 
-The manifest of the study (tuner.store) knows the header's id, so a journal of another study, or a
+The manifest of the study (tuner.store.studies) knows the header's id, so a journal of another study, or a
 missing one, is refused. Every trial's outcome that the journal does not hold is found again by
 running the trial.
 """

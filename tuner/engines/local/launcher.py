@@ -9,17 +9,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from tuner import command
 from tuner.engines.local import distributed, packages, workspace
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError
-from tuner.files import remove
-from tuner.manifest import Experiment
+from tuner.experiment import command
+from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.samplers.pbt import PARENT
+from tuner.store.files import remove
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BLOCK = 1 << 16  # bytes of a log that are searched at once for its last line

@@ -24,8 +24,8 @@ import venv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tuner import shell
 from tuner.errors import UnsupportedError
+from tuner.katib import shell
 
 _HEREDOC = re.compile(
     r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n.*?^[ \t]*\2[ \t]*$", re.DOTALL | re.MULTILINE

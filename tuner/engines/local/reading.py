@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tuner import command
 from tuner.engines.local import push
 from tuner.errors import UnsupportedError
-from tuner.manifest import Collector, CollectorKind, Experiment, FileFormat
+from tuner.experiment import command
+from tuner.experiment.model import Collector, CollectorKind, Experiment, FileFormat
 from tuner.metrics import MetricsReader, MetricsTail, events
 
 OUTPUT = "output.log"  # what a trial prints

@@ -19,18 +19,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tuner import curves
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import Exit, Runner
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, TrialState
 from tuner.samplers import Past, Sampler
+from tuner.store import curves
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for

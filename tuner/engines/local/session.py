@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tuner.engine import Event, EventKind
+from tuner.engines.base import Event, EventKind
 from tuner.engines.local.debug import DebugRunner
 from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.journal import Journal
@@ -15,8 +15,7 @@ from tuner.engines.local.processes import sweep
 from tuner.engines.local.push.runner import PushRunner, search_path
 from tuner.engines.local.runner import Runner
 from tuner.engines.local.scheduler import Scheduler
-from tuner.manifest import CollectorKind, Experiment
-from tuner.samplers import sampler
+from tuner.experiment.model import CollectorKind, Experiment
 
 
 class Session:
@@ -39,7 +38,7 @@ class Session:
         self._experiment, self._journal = experiment, journal
         self._workers, self._max_trials, self._debug = workers, max_trials, debug
         known = [(dict(point), float(value)) for point, value in journal.header["known"]]
-        proposer = sampler(experiment, int(journal.header["seed"]), known)
+        proposer = experiment.sampler(int(journal.header["seed"]), known)
         stopping = rules(experiment)
         self._launcher = Launcher(
             experiment, journal.path.parent, from_scratch=stopping is not None

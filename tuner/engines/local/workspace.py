@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tuner.files import STORE, remove
+from tuner.store.files import STORE, remove
 
 COPY_BYTES = 64 * 2**20
 COPY_FILES = 10_000

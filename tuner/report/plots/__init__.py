@@ -1,6 +1,6 @@
 """The plots of the page: one module for each topic, and one table.
 
-A plot is a pure function from a Study to a Drawn: a sentence, and the figures for which there is
+A plot is a pure function from a View to a Drawn: a sentence, and the figures for which there is
 enough to plot. To add one, write a module with such a function and add a row to PLOTS. COMPARISONS
 are drawn from several studies.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tuner.analysis.view import View
 from tuner.report.plots import (
     comparison,
     contour,
@@ -28,7 +29,6 @@ from tuner.report.plots import (
     timeline,
 )
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 
 __all__ = ["COMPARISONS", "PLOTS", "Comparison", "Drawn", "Plot"]
 
@@ -38,7 +38,7 @@ class Plot:
     """A heading, and what is drawn below it."""
 
     heading: str
-    draw: Callable[[Study], Drawn]
+    draw: Callable[[View], Drawn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Comparison:
     """A heading, and what is drawn below it from several studies."""
 
     heading: str
-    draw: Callable[[Sequence[Study]], Drawn]
+    draw: Callable[[Sequence[View]], Drawn]
 
 
 PLOTS = (

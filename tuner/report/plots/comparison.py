@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tuner.analysis.expected import MIN_TRIALS, expected_best
+from tuner.analysis.view import View
 from tuner.report.figure import PALETTE, axis, band, figure, line, rounded
-from tuner.report.plots import expected, history
+from tuner.report.plots import history
 from tuner.report.plots import importances as single
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 
 
-def same_objective(studies: Sequence[Study]) -> list[Study]:
+def same_objective(studies: Sequence[View]) -> list[View]:
     """Return the scored studies that share the first one's metric and direction: only these can be overlaid."""
     able = [study for study in studies if study.scored]
     first = able[0].result.objective if able else None
@@ -22,7 +23,7 @@ def same_objective(studies: Sequence[Study]) -> list[Study]:
     ]
 
 
-def histories(studies: Sequence[Study]) -> Drawn:
+def histories(studies: Sequence[View]) -> Drawn:
     """Draw the best so far of each study."""
     held = same_objective(studies)
     if not held:
@@ -47,18 +48,16 @@ def histories(studies: Sequence[Study]) -> Drawn:
     )
 
 
-def expectations(studies: Sequence[Study]) -> Drawn:
+def expectations(studies: Sequence[View]) -> Drawn:
     """Draw the expected best of each study."""
-    held = [study for study in same_objective(studies) if len(study.scored) >= expected.MIN_TRIALS]
+    held = [study for study in same_objective(studies) if len(study.scored) >= MIN_TRIALS]
     if not held:
-        return Drawn(f"No study has the {expected.MIN_TRIALS} scored trials that this curve needs.")
+        return Drawn(f"No study has the {MIN_TRIALS} scored trials that this curve needs.")
     traces, values = [], []
     for index, study in enumerate(held):
         colour = PALETTE[index % len(PALETTE)]
         goal = study.result.objective.goal_type
-        counts, (mean, low, high) = expected.expected_best(
-            [value for _, value in study.scored], goal
-        )
+        counts, (mean, low, high) = expected_best([value for _, value in study.scored], goal)
         values += list(low)
         area = band(counts, rounded(low), rounded(high), label(study), colour) | {
             "showlegend": False
@@ -72,7 +71,7 @@ def expectations(studies: Sequence[Study]) -> Drawn:
     )
 
 
-def importances(studies: Sequence[Study]) -> Drawn:
+def importances(studies: Sequence[View]) -> Drawn:
     """Draw the shares of all parameters, a group of bars for each parameter."""
     held = [study for study in studies if study.effects]
     if not held:
@@ -95,11 +94,11 @@ def importances(studies: Sequence[Study]) -> Drawn:
     return Drawn(f"The same measure for each study.{_others(studies, held)}", (drawn,))
 
 
-def label(study: Study) -> str:
+def label(study: View) -> str:
     """Return the name of a study; two engines may each have one of the same name."""
     return f"{study.result.name} ({study.engine})"
 
 
-def _others(studies: Sequence[Study], held: Sequence[Study]) -> str:
+def _others(studies: Sequence[View], held: Sequence[View]) -> str:
     left = [label(study) for study in studies if study not in held]
     return f" Not comparable or too few trials: {', '.join(left)}." if left else ""

@@ -7,12 +7,12 @@ from itertools import combinations
 
 import numpy as np
 
-from tuner.report import importance
+from tuner.analysis import importance
+from tuner.analysis.importance import Surface
+from tuner.analysis.view import View
 from tuner.report.figure import SCALE, Figure, escaped, figure, markers, parameter_axis, shown
-from tuner.report.importance import Surface
 from tuner.report.plots import importances
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 from tuner.result import Goal
 from tuner.space import Parameter, Value
 
@@ -21,7 +21,7 @@ STEPS = 24
 SAMPLES = 32
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the pairs of the parameters that matter most."""
     parameters = study.experiment.parameters
     if len(parameters) < 2:
@@ -40,7 +40,7 @@ def draw(study: Study) -> Drawn:
     )
 
 
-def _contour(study: Study, surface: Surface, across: Parameter, up: Parameter) -> Figure:
+def _contour(study: View, surface: Surface, across: Parameter, up: Parameter) -> Figure:
     x, y, z = heights(surface, across, up)
     names = f"{escaped(across.name)} %{{x}}<br>{escaped(up.name)} %{{y}}"
     fill = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tuner.analysis.view import View
 from tuner.report.figure import AMBER, BLUE, axis, escaped, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 from tuner.result import COST, TrialState
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the trials that trained to their end, the baseline among them, and the Pareto front as a line."""
     metric = study.metric
     shown = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tuner.analysis.view import Cut, View
 from tuner.report.data import ranked, sample
 from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure, line, rounded
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Cut, Study
 from tuner.result import Trial, TrialState
 
 MOST = 100  # curves: the best half of them, a sample of the rest, and those of running trials
@@ -13,7 +13,7 @@ POINTS = 200  # of one curve
 FEW = 12  # reports, up to which each has its tick
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the curves, the best trial's on top, and the thresholds below which a trial had to be."""
     chosen = choose(study)
     if not chosen:
@@ -69,7 +69,7 @@ def draw(study: Study) -> Drawn:
     return Drawn(text, (drawn,))
 
 
-def choose(study: Study) -> list[Trial]:
+def choose(study: View) -> list[Trial]:
     """Return the trials whose curves are drawn, the best one last so that it is on top."""
     drawn = [
         (trial, value)
@@ -84,7 +84,7 @@ def choose(study: Study) -> list[Trial]:
     return [*(trial for trial, _ in reversed(sample(drawn, MOST))), *running]
 
 
-def thresholds(study: Study, most: int = 60) -> list[Cut]:
+def thresholds(study: View, most: int = 60) -> list[Cut]:
     """Return the distinct (report, threshold) of the trials' early-stopping rules, the newest ones."""
     found = dict.fromkeys(cut for number in sorted(study.cuts) for cut in study.cuts[number])
     return list(found)[-most:]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from tuner.analysis.view import View
 from tuner.report.figure import AMBER, BLUE, axis, escaped, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn, nothing
-from tuner.report.study import Study
 from tuner.result import Goal, TrialState
 
 
-def best_so_far(study: Study) -> list[tuple[int, float]]:
+def best_so_far(study: View) -> list[tuple[int, float]]:
     """Return (number of the trial, best objective up to it) for each scored trial."""
     found: list[tuple[int, float]] = []
     for trial, value in study.scored:
@@ -21,7 +21,7 @@ def best_so_far(study: Study) -> list[tuple[int, float]]:
     return found
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the points and the step line of the best so far."""
     if not study.scored:
         return nothing(study.metric)

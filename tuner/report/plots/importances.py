@@ -1,11 +1,11 @@
-"""Parameter importances with intervals; the method is in tuner.report.importance."""
+"""Parameter importances with intervals; the method is in tuner.analysis.importance."""
 
 from __future__ import annotations
 
+from tuner.analysis.importance import MIN_TRIALS, Interval
+from tuner.analysis.view import View
 from tuner.report.figure import BLUE, GREY, axis, escaped, figure
-from tuner.report.importance import MIN_TRIALS, Interval
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 
 FEW = 10  # trials below which importances are called a hint
 ROW_HEIGHT = 34  # pixels of one bar
@@ -16,7 +16,7 @@ METHOD = (
 )
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw a bar with its interval for each parameter, the largest at the top."""
     count, parameters = len(study.complete), len(study.experiment.parameters)
     if not study.effects:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from tuner.analysis.view import View
 from tuner.report.figure import AMBER, BLUE, GREY, axis, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 
 PREFIX = "train_"
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the scores of all trials against each other, and both curves of the best trial."""
     metric, other = study.metric, PREFIX + study.metric
     both = [

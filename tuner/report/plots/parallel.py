@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tuner.analysis.view import View
 from tuner.report.data import ranked, sample
 from tuner.report.figure import Figure, axis, escaped, figure, is_log, line
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 from tuner.result import Trial
 from tuner.space import Double, Int, Parameter, Value
 
@@ -21,7 +21,7 @@ MOST = 300  # lines: the best half of them, and a sample of the rest
 CLASSES = ("#1b56ab", "#4184e4", "#7fb2f0", "#d9b66a", "#c77c02")
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the lines in five classes of the objective, the best on top."""
     parameters = study.experiment.parameters
     order = [
@@ -42,7 +42,7 @@ def draw(study: Study) -> Drawn:
 
 
 def _figure(
-    study: Study, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]
+    study: View, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]
 ) -> Figure:
     values = [value for _, value in chosen]
     log = min(values) > 0 and max(values) > 10 * min(values)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.report import importance
+from tuner.analysis import importance
+from tuner.analysis.importance import Surface
+from tuner.analysis.view import View
 from tuner.report.data import ranked, sample
 from tuner.report.figure import (
     AMBER,
@@ -21,9 +23,7 @@ from tuner.report.figure import (
     rounded,
     shown,
 )
-from tuner.report.importance import Surface
 from tuner.report.plots.drawn import Drawn, nothing
-from tuner.report.study import Study
 from tuner.result import Trial, TrialState
 from tuner.space import Parameter, Value
 
@@ -33,7 +33,7 @@ STEPS = 40
 SAMPLES = 128
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw the slices, the most important parameter first."""
     if not study.complete:
         return nothing(study.metric)
@@ -55,14 +55,14 @@ def draw(study: Study) -> Drawn:
     return Drawn(text, tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST]))
 
 
-def _chosen(study: Study) -> list[tuple[Trial, float]]:
+def _chosen(study: View) -> list[tuple[Trial, float]]:
     """The trials that are drawn, by number."""
     able = {trial.number for trial, _ in study.complete}
     drawn = sample([item for item in ranked(study) if item[0].number in able], POINTS)
     return sorted(drawn, key=lambda item: item[0].number)
 
 
-def _slice(study: Study, parameter: Parameter, drawn: Sequence[tuple[Trial, float]]) -> Figure:
+def _slice(study: View, parameter: Parameter, drawn: Sequence[tuple[Trial, float]]) -> Figure:
     stopped = [each for each in drawn if each[0].state is TrialState.EARLY_STOPPED]
     others = [each for each in drawn if each[0].state is not TrialState.EARLY_STOPPED]
     by_age = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tuner.analysis.view import View
 from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure
 from tuner.report.plots.drawn import Drawn
-from tuner.report.study import Study
 from tuner.result import Trial, TrialState
 
 COLOURS = {
@@ -25,7 +25,7 @@ UNITS = (
 )
 
 
-def spans(study: Study, now: datetime) -> list[tuple[Trial, float, float]]:
+def spans(study: View, now: datetime) -> list[tuple[Trial, float, float]]:
     """Return (trial, start, duration) in seconds since the first start; a running trial lasts until `now`."""
     ran = [trial for trial in study.result.trials if trial.started]
     first = min((trial.started for trial in ran if trial.started), default=now)
@@ -43,7 +43,7 @@ def spans(study: Study, now: datetime) -> list[tuple[Trial, float, float]]:
     return found
 
 
-def draw(study: Study) -> Drawn:
+def draw(study: View) -> Drawn:
     """Draw a bar for each trial."""
     held = spans(study, datetime.now(UTC))
     if not held:

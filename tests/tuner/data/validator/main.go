@@ -1,4 +1,4 @@
-// Answers what Katib's own webhook says about Experiments: the oracle of tests/tuner/test_check_validator.py.
+// Answers what Katib's own webhook says about Experiments: the oracle of tests/tuner/check/test_validator.py.
 //
 // Each line of standard input is an Experiment as JSON; the line of standard output for it is the error with which the
 // webhook refuses it, as JSON text, "" where it accepts. run.sh builds and runs it with the pinned version of Katib.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.katib import COMPONENT_LABEL
+from tuner.katib.facts import COMPONENT_LABEL
 from tuner.result import Trial
 
 _FIXES = {

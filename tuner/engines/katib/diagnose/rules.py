@@ -19,7 +19,7 @@ from tuner.engines.katib.diagnose.fixes import fix, refusal_fix, suggestion_fix
 from tuner.engines.katib.diagnose.snapshot import Findings, Snapshot
 from tuner.engines.katib.objects import conditions, name_of, time_of
 from tuner.errors import ClusterError, NotFound
-from tuner.katib import COMPONENT_LABEL, SUGGESTION_CONTAINER, SUGGESTION_LABEL
+from tuner.katib.facts import COMPONENT_LABEL, SUGGESTION_CONTAINER, SUGGESTION_LABEL
 from tuner.kube import EVENTS, JOBS, SUGGESTIONS, Cluster, Resource
 from tuner.result import Trial, TrialState
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tuner.engines.katib import trials
 from tuner.engines.katib.objects import PodView
-from tuner.manifest import Experiment
+from tuner.experiment.model import Experiment
 from tuner.result import Trial, TrialState
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from tuner.katib import DB_MANAGER
-from tuner.messages import katib_messages
+from tuner.katib.facts import DB_MANAGER
+from tuner.katib.messages import katib_messages
 from tuner.metrics.parsing import time_of
 
 LARGEST_REPORT = 4 << 20  # bytes of a request

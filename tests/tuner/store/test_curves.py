@@ -1,0 +1,105 @@
+"""Learning curves in a study's directory: written once for each trial, read back whatever else the file holds."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import StudyError
+from tuner.metrics import ObservationLog
+from tuner.result import Observation
+from tuner.store import curves
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
+
+
+def log(*values: float, metric: str = "fd") -> ObservationLog:
+    return ObservationLog(Observation(metric, value, TIME) for value in values)
+
+
+def values(folder: Path, trial: str) -> list[float]:
+    return [seen.value for seen in curves.read(folder)[trial]["fd"]]
+
+
+def test_returns_what_was_written(tmp_path: Path) -> None:
+    both = ObservationLog(
+        [Observation("fd", 2.0, TIME), Observation("sw", 1.0), Observation("fd", 1.5, TIME)]
+    )
+    with curves.Writer(tmp_path) as writer:
+        assert writer.add("t-0", both)
+        assert not writer.add("t-1", ObservationLog())
+    assert curves.read(tmp_path) == {
+        "t-0": {
+            "fd": (Observation("fd", 2.0, TIME), Observation("fd", 1.5, TIME)),
+            "sw": (Observation("sw", 1.0),),
+        }
+    }
+
+
+def test_study_without_curves_has_none(tmp_path: Path) -> None:
+    assert curves.read(tmp_path) == {}
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(1.0, float("nan"), float("inf"), 2.0))
+    assert values(tmp_path, "t-0") == [1.0, 2.0]
+
+
+def test_lines_after_the_last_one_do_not_count(tmp_path: Path) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(3.0, 2.0, 1.0), last_line=2)
+    assert values(tmp_path, "t-0") == [3.0, 2.0]
+
+
+def test_trial_that_runs_again_replaces_its_curve(tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        with curves.Writer(tmp_path) as writer:
+            writer.add("t-0", log(value))
+    assert values(tmp_path, "t-0") == [2.0]
+
+
+def test_torn_line_loses_nothing_else(tmp_path: Path) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(1.0))
+        writer.add("t-1", log(2.0))
+    file = tmp_path / curves.FILE
+    file.write_bytes(file.read_bytes()[:-9])
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-2", log(3.0))
+    assert list(curves.read(tmp_path)) == ["t-0", "t-2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[1]", b"{}", b'{"trial": "t", "metrics": 3}', b'{"trial": "t", "metrics": {"fd": [1]}}'],
+)
+def test_foreign_lines_are_ignored(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / curves.FILE).write_bytes(line + b"\n\xff\n")
+    assert curves.read(tmp_path) == {}
+
+
+def test_long_curves_are_thinned_evenly(tmp_path: Path) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(*map(float, range(12_345))))
+    found = values(tmp_path, "t-0")
+    assert (len(found), found[0], found[-1]) == (curves.MAX_VALUES, 0.0, 12_344.0)
+    steps = {b - a for a, b in pairwise(found)}
+    assert steps <= {12.0, 13.0}
+
+
+def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / curves.FILE).mkdir()
+    with pytest.raises(StudyError, match=r"curves\.jsonl cannot be written: Is a directory"):
+        curves.Writer(tmp_path)
+
+
+def test_each_line_is_one_trial(tmp_path: Path) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(1.0))
+    shape = json.loads((tmp_path / curves.FILE).read_bytes())
+    assert shape == {"trial": "t-0", "metrics": {"fd": [["2026-01-02T03:04:05.123456+00:00", 1.0]]}}

@@ -1,0 +1,99 @@
+"""What a report shows of one study. Whoever calls the report gathers it; nothing here reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tuner.analysis import importance
+from tuner.analysis.importance import Interval, Surface
+from tuner.experiment.model import Experiment
+from tuner.result import Result, Trial, TrialState
+from tuner.store.curves import Curves
+from tuner.store.images import Thumbnail
+
+# (number of the report, from 1; the objective that a trial must reach by then)
+Cut = tuple[int, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """One study with everything that the page shows.
+
+    Attributes:
+        engine: The name of the engine that ran it.
+        curves: What each trial reported of each metric, in order, by the trial's name.
+        cuts: The early-stopping rule of each trial that has one, by the trial's number.
+        commands: The command line that trains with a trial's parameters, by the trial's number.
+        record: What is needed to repeat the search, as (name, value).
+        source: The manifest's text; "" where it is not known.
+        samples: The images that trials wrote, by the trial's number.
+        real: Real images to compare them with; None without.
+        next_command: The command that writes the next manifest; "" takes `gantune next NAME`.
+        samples_note: What a reader must know about the images, or why there are none.
+    """
+
+    result: Result
+    experiment: Experiment
+    engine: str = "local"
+    curves: Mapping[str, Curves] = field(default_factory=dict)
+    cuts: Mapping[int, tuple[Cut, ...]] = field(default_factory=dict)
+    commands: Mapping[int, str] = field(default_factory=dict)
+    record: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    samples: Mapping[int, Thumbnail] = field(default_factory=dict)
+    real: Thumbnail | None = None
+    samples_note: str = ""
+    next_command: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The objective's name."""
+        return self.result.objective.metric
+
+    @cached_property
+    def scored(self) -> list[tuple[Trial, float]]:
+        """The trials that can be the best one, by number, with their objective: finished well, and finite."""
+        return [
+            (t, value) for t in self.result.trials if (value := self.result.value(t)) is not None
+        ]
+
+    @cached_property
+    def complete(self) -> list[tuple[Trial, float]]:
+        """The scored trials that have a value for each parameter, with the objective that the model uses."""
+        names = [parameter.name for parameter in self.experiment.parameters]
+        return [
+            each
+            for each in self.result.comparable
+            if all(name in each[0].parameters for name in names)
+        ]
+
+    @property
+    def caution(self) -> str:
+        """What a reader of the model must know if trials were stopped early; "" otherwise."""
+        if all(trial.state is TrialState.SUCCEEDED for trial, _ in self.complete):
+            return ""
+        return " For the model, a trial that was stopped early is at most as bad as the worst one that was not."
+
+    @cached_property
+    def surface(self) -> Surface | None:
+        """The model of the objective over the search space; None with too few trials or without a trend."""
+        if len(self.complete) <= len(self.experiment.parameters):
+            return None
+        points, values = (
+            [trial.parameters for trial, _ in self.complete],
+            [value for _, value in self.complete],
+        )
+        with importance.one_thread():
+            return importance.fit(self.experiment.parameters, points, values)
+
+    @cached_property
+    def effects(self) -> dict[str, Interval]:
+        """The share of each parameter in the total effect with its interval, largest first; empty without a surface."""
+        with importance.one_thread():
+            return importance.shares(self.surface) if self.surface else {}
+
+    def curve(self, trial: Trial, metric: str) -> list[float]:
+        """Return the finite values of one metric that a trial reported, in order."""
+        return [seen.value for seen in self.curves.get(trial.name, {}).get(metric, ())]

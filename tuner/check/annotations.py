@@ -1,0 +1,138 @@
+"""The rules on what this project adds: its annotations (tuner.experiment.annotations), and the metric of training time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tuner.check.rule import Finding, error, warning
+from tuner.check.space import whole
+from tuner.check.view import View, dig, number
+from tuner.errors import UnsupportedError
+from tuner.experiment.annotations import STOP_ANNOTATION, stop_factors
+from tuner.result import COST
+from tuner.samplers.first import FIRST_ANNOTATION, parse
+from tuner.samplers.transform import Dimension, dimension
+from tuner.space import Categorical, Discrete, Distribution, Double, Int
+
+
+def first_trials(view: View) -> Iterator[Finding]:
+    """Check that each first trial is a different point of the search space."""
+    text = dig(view.metadata, "annotations", FIRST_ANNOTATION)
+    dimensions = [_dimension(item) for _, item in view.parameters]
+    known = [each for each in dimensions if each is not None]
+    # other rules report a parameter that cannot be read
+    if not text or len(known) < len(dimensions):
+        return
+    where = ("metadata", "annotations", FIRST_ANNOTATION)
+    try:
+        count = len(parse(text, known))
+    except UnsupportedError as problem:
+        yield where, str(problem)
+        return
+    if view.max_trials is not None and count > view.max_trials:
+        yield (
+            where,
+            f"maxTrialCount is {view.max_trials}, but there are {count} first trials; write {count} or more",
+        )
+
+
+def stopping(view: View) -> Iterator[Finding]:
+    """Check that stop factors are numbers above 1, with an objective to minimise and no other early stopping."""
+    text = dig(view.metadata, "annotations", STOP_ANNOTATION)
+    where = ("metadata", "annotations", STOP_ANNOTATION)
+    try:
+        if not text or not stop_factors(text):
+            return
+    except UnsupportedError as problem:
+        yield where, str(problem)
+        return
+    if view.objective.get("type") == "maximize":
+        yield (
+            where,
+            "stop factors are for an objective that is minimised; use earlyStopping, or remove the annotation",
+        )
+    if "earlyStopping" in view.spec or view.algorithm == "hyperband":
+        other = "earlyStopping" if "earlyStopping" in view.spec else "hyperband"
+        yield where, f"stop factors and {other} cannot both stop trials; remove one"
+
+
+def cost_strategy(view: View) -> Iterator[Finding]:
+    """Find a training time whose first report counts, because its strategy is min."""
+    listed = view.objective.get("metricStrategies", [])
+    named = {str(dig(item, "name")): (i, dig(item, "value")) for i, item in enumerate(listed)}
+    default = "min" if view.objective.get("type") == "minimize" else ""
+    index, strategy = named.get(COST, (None, default))
+    if COST in view.metrics[1:] and strategy == "min":
+        at = (
+            ("metricStrategies", index, "value")
+            if index is not None
+            else ("additionalMetricNames",)
+        )
+        says = "is min" if index is not None else "is min by default"
+        yield (
+            ("spec", "objective", *at),
+            f"the strategy of {COST} {says}, so its first report counts; set it to latest",
+        )
+
+
+def _dimension(item: dict[str, Any]) -> Dimension | None:
+    """Return the dimension of a parameter, or None if it breaks another rule."""
+    name, kind, space = (
+        item.get("name", ""),
+        item.get("parameterType"),
+        item.get("feasibleSpace", {}),
+    )
+    low, high, step, listed = (
+        space.get("min"),
+        space.get("max"),
+        space.get("step"),
+        space.get("list"),
+    )
+    try:
+        distribution = Distribution(space.get("distribution") or "uniform")
+        if kind == "double":
+            bounds = number(low), number(high)
+            if None in bounds or (step and not number(step)):
+                return None
+            return dimension(
+                Double(name, float(low), float(high), number(step) if step else None, distribution)
+            )
+        if kind == "int":
+            if whole(low or "") is None or whole(high or "") is None or (step and not whole(step)):
+                return None
+            return dimension(
+                Int(name, int(low), int(high), int(step) if step else None, distribution)
+            )
+    except ValueError:
+        return None
+    if kind not in ("categorical", "discrete") or not listed:
+        return None
+    if kind == "categorical":
+        return dimension(Categorical(name, tuple(listed)))
+    return None if None in map(number, listed) else dimension(Discrete(name, tuple(listed)))
+
+
+RULES = (
+    error(
+        "first-trials",
+        "The annotation gan-tuner/first-trials is ours: Katib ignores it. `gantune run` and our suggestion service run "
+        "these trials first, so each must be a point of the search space, and no point may be listed twice.",
+        "tuner/samplers/first.py",
+        first_trials,
+    ),
+    error(
+        "stop-factors",
+        "The annotation gan-tuner/stop-factors is ours: Katib ignores it. `gantune run --local` stops a trial at a "
+        "report if its best objective so far is more than the report's factor times the best of an earlier trial.",
+        "tuner/experiment/annotations.py",
+        stopping,
+    ),
+    warning(
+        "cost-strategy",
+        f"The metric {COST} grows while a trial trains. gantune compares trials by it, so its last value must count. "
+        "If the objective is minimised, Katib takes the smallest value of each metric that has no strategy.",
+        "tuner/analysis/gain.py",
+        cost_strategy,
+    ),
+)

@@ -1,0 +1,1 @@
+"""An Experiment as Python: its model, our annotations, and the command that one trial runs."""

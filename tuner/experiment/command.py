@@ -1,0 +1,389 @@
+"""Builds what one trial runs from a trial template and a point: argv, environment, working directory, timeout.
+
+Katib's generator.go replaces `${trialParameters.x}` in the template's JSON text. This module
+replaces it in each string
+of the template, so that a value is data: quotes break nothing, and a value remains one argument.
+Then Kubernetes' own
+rules for the primary container apply: `command` and `args` joined, `$(VAR)` expanded from its env,
+`$$(VAR)` an escape.
+
+Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands
+mean the same without that shell, and an argument list keeps spaces and quotes intact. A command
+relies on the shell (tuner.katib.shell) if an item, as the template has it, is an operator of the shell or
+holds a whole command line. It then runs as `sh -c LINE` with the parameters' values quoted. A `sh
+-c` of the manifest stays as it is.
+
+A trial has no container and no volumes. Every emptyDir and PersistentVolumeClaim mount, and the
+directory of a File collector, becomes a directory of the trial, wherever its path appears in argv,
+env or workingDir (`Command.inside`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tuner.errors import CommandError, UnsupportedError
+from tuner.experiment.model import CollectorKind, Experiment
+from tuner.katib import shell
+from tuner.katib.containers import (
+    init_containers,
+    items,
+    listed,
+    primary_container,
+    replicas,
+    sidecars,
+)
+from tuner.katib.facts import PLACEHOLDER, WRAPPED_COLLECTORS
+from tuner.samplers.pbt import DIRECTORY_SETTING
+from tuner.space import Value, text
+
+_META = re.compile(
+    r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}"
+)
+_VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What one trial runs.
+
+    Attributes:
+        mounts: Absolute container paths that the trial has for itself.
+        aliases: Mounts that show the volume of another one, and that one's path.
+        name: The name of the container.
+        init: The commands of the init containers, in order.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""  # "" is the directory that the search was started from
+    deadline: float | None = None  # seconds: the Job's activeDeadlineSeconds
+    mounts: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    init: tuple[Command, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """MODULE of `python -m MODULE ...`, "" for any other command."""
+        plain = len(self.argv) > 2 and self.argv[1] == "-m"
+        return self.argv[2] if plain and shell.is_python(self.argv[0]) else ""
+
+    def inside(self, folder: Path) -> Command:
+        """The same command with every mount path replaced by its directory under `folder`."""
+
+        init = tuple(one.inside(folder) for one in self.init)
+        if not self.mounts:
+            return replace(self, init=init)
+        # One pass for all mounts, because `folder` itself may be below one of them, as in /tmp.
+        mounts = _path_pattern(self.mounts)
+
+        def own(path: str) -> str:
+            return str(place(folder, self.aliases.get(path, path)))
+
+        def local(text: str) -> str:
+            return mounts.sub(lambda found: own(found.group()), text)
+
+        argv = [local(part) for part in self.argv]
+        if shell.is_shell(self.argv):
+            argv[2] = shell.embedded(self.argv[2], mounts, lambda found: own(found.group()))
+        env = {name: local(value) for name, value in self.env.items()}
+        return replace(self, argv=tuple(argv), env=env, cwd=local(self.cwd), init=init)
+
+    def hidden_paths(self) -> list[tuple[str, str]]:
+        """Return paths that argv, env or workingDir name and this machine has, but that the trial's mounts hide.
+
+        Each comes with its mount.
+        """
+        if not self.mounts:
+            return []
+        pattern = re.compile(f"({_path_pattern(self.mounts).pattern})/[^\\s'\";,:|&<>()]+")
+        texts = [*self.argv, *self.env.values(), self.cwd]
+        found = {match.group(): match[1] for text in texts for match in pattern.finditer(text)}
+        return [(path, mount) for path, mount in found.items() if os.path.lexists(path)]
+
+
+def place(folder: Path, mount: str) -> Path:
+    """Where the container path `mount` lies for a trial whose own directory is `folder`."""
+    return folder / "mounts" / (mount.strip("/").replace("/", "-") or "root")
+
+
+def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) -> Command:
+    """The command of trial `name` at `parameters`.
+
+    Raises CommandError where the template has no such container or command, UnsupportedError where
+    an environment variable can only come from a cluster.
+    """
+    template = experiment.template
+    values = {
+        label: _reference(experiment, name, parameters, reference)
+        for label, reference in template.references.items()
+    }
+    spec = _substituted(template.spec, values)
+    container = primary_container(spec, template.primary_container)
+    as_written = primary_container(template.spec, template.primary_container)
+    fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
+    mounts = dict(_mounts(spec, container, experiment))
+    wrapped = experiment.collector.kind in WRAPPED_COLLECTORS
+    main = _command(container, as_written if wrapped else None, fields, values)
+    init = []
+    for one in init_containers(spec, container):
+        own = dict(_volume_mounts(spec, one))
+        shared = {
+            path: next(mine for mine, its in mounts.items() if its == volume)
+            for path, volume in own.items()
+            if volume in mounts.values() and mounts.get(path) != volume
+        }
+        built = replace(_command(one, None, fields, values), mounts=tuple(own), aliases=shared)
+        init.append(built)
+    return replace(main, deadline=_deadline(spec), mounts=tuple(mounts), init=tuple(init))
+
+
+def _command(
+    container: Mapping[str, Any],
+    as_written: Mapping[str, Any] | None,
+    fields: Mapping[str, str],
+    values: Mapping[str, str],
+) -> Command:
+    """Build a container's command. `as_written` is the container before substitution, where Katib adds a shell."""
+    name = str(container.get("name") or "of the trainer")
+    if not container.get("command"):
+        raise CommandError(
+            f"container {name} has no command, so its image's entry point would run, and a local run has no image. "
+            "Write the command into the trialTemplate"
+        )
+    env = _environment(container, fields) | {"KATIB_TRIAL_NAME": fields["metadata.name"]}
+    written = items(as_written or {})
+    if shell.relies_on_shell(written):
+        plain = _environment(as_written or {}, fields)
+        argv = ["sh", "-c", _shell_line(" ".join(written), env, plain, values)]
+    else:
+        argv = [_expanded(part, env) for part in items(container)]
+    for what, text_ in [
+        *(("the command", part) for part in argv),
+        *((f"env {key}", env[key]) for key in env),
+    ]:
+        if fault := _fault(text_):
+            raise CommandError(
+                f"container {name}: {what} contains {fault}, which no process can receive: remove it"
+            )
+    return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
+
+
+def _shell_line(
+    line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]
+) -> str:
+    """Return `line` with its parameters quoted, and `$(VAR)` too where a parameter decides the variable's value."""
+    pattern = re.compile(f"{PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
+
+    def value(found: re.Match[str]) -> str | None:
+        name = found[3]
+        return (
+            values.get(found[1])
+            if found[1]
+            else env[name]
+            if name in env and env[name] != plain.get(name)
+            else None
+        )
+
+    def raw(found: re.Match[str]) -> str:
+        return found[0] if found[1] else "$" if found[2] == "$" else env.get(found[3], found[0])
+
+    return shell.embedded(line, pattern, value, raw)
+
+
+def _fault(value: str) -> str:
+    """Return what keeps `value` from any process, "" for nothing."""
+    try:
+        return "a NUL character" if b"\0" in os.fsencode(value) else ""
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+
+
+def warnings(experiment: Experiment) -> list[str]:
+    """Return what of the trial template a local run does not do."""
+    spec, name = experiment.template.spec, experiment.template.primary_container
+    main = primary_container(spec, name)
+    found = []
+    for container in (main, *init_containers(spec, main)):
+        sources = [
+            f"{kind.removesuffix('Ref')} {reference.get('name')}"
+            for entry in container.get("envFrom") or ()
+            for kind, reference in entry.items()
+            if isinstance(reference, Mapping)
+        ]
+        if sources:
+            found.append(
+                f"container {container.get('name', name)} takes variables from {', '.join(sources)} (envFrom), which "
+                "exists only in a cluster. Set the variables that the trial needs in this shell"
+            )
+    others = [*replicas(spec, main), *sidecars(spec, main)]
+    if others:
+        found.append(
+            f"a local trial runs only container {name}, as a single process (world size 1). These do not run: "
+            f"{', '.join(others)}"
+        )
+    return found
+
+
+def _reference(
+    experiment: Experiment, name: str, parameters: Mapping[str, Value], reference: str
+) -> str:
+    meta = _META.fullmatch(reference)
+    if meta is None:
+        if reference not in parameters:
+            raise CommandError(
+                f"trialParameters reference {reference!r} must name a search parameter"
+            )
+        return text(parameters[reference])
+    spec = experiment.template.spec
+    metadata = spec.get("metadata") or {}
+    if meta[2] or meta[3]:
+        kind, key = ("annotations", meta[2]) if meta[2] else ("labels", meta[3])
+        held = metadata.get(kind) or {}
+        if key not in held:
+            raise CommandError(
+                f"reference {reference!r} needs {kind} {key!r} in the trialSpec's metadata"
+            )
+        return str(held[key])
+    known = {
+        "Name": name,
+        "Namespace": experiment.namespace or "default",
+        "Kind": str(spec.get("kind", "")),
+        "APIVersion": str(spec.get("apiVersion", "")),
+    }
+    return known[meta[1]]
+
+
+def _substituted(node: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(node, str):
+        return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), node)
+    if isinstance(node, Mapping):
+        return {key: _substituted(value, values) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_substituted(item, values) for item in node]
+    return node
+
+
+def _expanded(value: str, env: Mapping[str, str]) -> str:
+    """Kubernetes' expansion (third_party/forked/golang/expansion): unknown variables stay as they are written."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return "$" if match[1] == "$" else env.get(match[2], match[0])
+
+    return _VARIABLE.sub(replaced, value)
+
+
+def _environment(container: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for entry in container.get("env") or ():
+        name, source = str(entry["name"]), entry.get("valueFrom")
+        if not name or "=" in name or _fault(name):
+            raise CommandError(
+                f"env name {name!r} must have no '=' and no NUL character: rename the variable"
+            )
+        if not source:
+            env[name] = _expanded(str(entry.get("value") or ""), env)
+            continue
+        path = (source.get("fieldRef") or {}).get("fieldPath", "")
+        kind, reference = next(iter(source.items()))
+        if path in fields:
+            env[name] = fields[path]
+        elif name in os.environ:
+            env[name] = os.environ[name]
+        elif not (isinstance(reference, Mapping) and reference.get("optional")):
+            raise UnsupportedError(
+                f"env {name} comes from the cluster ({kind}), which a local run does not have. Set {name} in this shell"
+            )
+    return env
+
+
+def _deadline(spec: Mapping[str, Any]) -> float | None:
+    """The shortest activeDeadlineSeconds of the job, its run policy and its pods."""
+    found: list[float] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                if key == "activeDeadlineSeconds" and isinstance(value, int | float) and value > 0:
+                    found.append(float(value))
+                else:
+                    visit(value)
+        elif isinstance(node, list | tuple):
+            for item in node:
+                visit(item)
+
+    visit(spec)
+    return min(found, default=None)
+
+
+def _mounts(
+    spec: Mapping[str, Any], container: Mapping[str, Any], experiment: Experiment
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the mount paths that a trial writes to, each with its volume."""
+    if experiment.collector.kind in (CollectorKind.FILE, CollectorKind.TF_EVENT):
+        yield collector_mount(experiment), ("", "metrics")
+    if inherited := inherited_mount(experiment):
+        yield inherited, ("", "suggestion")
+    yield from _volume_mounts(spec, container)
+
+
+def _volume_mounts(
+    spec: Mapping[str, Any], container: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield path and (volume, subPath) of writable mounts; a read-only claim holds existing data and keeps its path."""
+    volumes = {volume.get("name"): volume for volume in listed(spec, "volumes")}
+    for mount in container.get("volumeMounts") or ():
+        volume = volumes.get(mount.get("name")) or {}
+        claim = volume.get("persistentVolumeClaim")
+        if "emptyDir" in volume or (
+            claim is not None and not mount.get("readOnly") and not claim.get("readOnly")
+        ):
+            path = "/" + str(mount["mountPath"]).strip("/")
+            if path != "/":
+                yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
+
+
+def inherited_mount(experiment: Experiment) -> str:
+    """Return the directory in which a trial of pbt finds what its parent left; "" for any other algorithm."""
+    algorithm = experiment.algorithm
+    return (
+        "/" + algorithm.settings.get(DIRECTORY_SETTING, "").strip("/")
+        if algorithm.name == "pbt"
+        else ""
+    )
+
+
+def collector_mount(experiment: Experiment) -> str:
+    """Return the part of a collector's path that is each trial's own: a directory, or the file where that is `/`.
+
+    A program may receive a directory above the collector's, as in `--logs=/logs` with a collector
+    that reads `/logs/test`. Then that one is the trial's own, unless this machine has it: it may
+    hold data there.
+    """
+    collector = experiment.collector
+    path = PurePosixPath("/" + collector.path.strip("/"))
+    directory = path if collector.kind is CollectorKind.TF_EVENT else path.parent
+    if directory == PurePosixPath("/"):
+        return str(path)
+    container = primary_container(experiment.template.spec, experiment.template.primary_container)
+    texts = [
+        *items(container),
+        *(str(entry.get("value", "")) for entry in container.get("env") or ()),
+    ]
+    for above in reversed(directory.parents[:-1]):  # the outermost one first, without `/`
+        named = re.compile(rf"(?<![\w./-]){re.escape(str(above))}/?(?![\w./-])")
+        if any(named.search(text) for text in texts) and not os.path.lexists(above):
+            return str(above)
+    return str(directory)
+
+
+def _path_pattern(paths: Sequence[str]) -> re.Pattern[str]:
+    """Any of `paths` whole or as the head of a longer one: /out in `--dir=/out/a`, not in `/layout` or `/output`."""
+    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])(?:{longest_first})(?=/|$|[^\w.-])")

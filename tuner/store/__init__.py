@@ -1,0 +1,1 @@
+"""The studies on this machine: directories, manifests, results, learning curves, images, locks."""
