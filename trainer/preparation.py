@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import sys
 import uuid
 from pathlib import Path
 
@@ -53,10 +52,6 @@ def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = S
     try:
         part.mkdir(parents=True)
         source = read(dataset, data_dir)
-        print(
-            f"training the feature extractor on {len(source.train)} images; this takes minutes",
-            file=sys.stderr,
-        )
         weights, note = train_extractor(source, steps)
         _write(part, source, weights, note)
         if target.exists():

@@ -1,4 +1,4 @@
-"""What the commands of this package share: signals, one-line errors, exit codes. Imports no torch.
+"""What the commands of this package share: signals, progress, one-line errors, exit codes. Imports no torch.
 
 A signal handler that raises in the middle of an import can print a traceback, or the import can
 swallow the exception. GracefulStop therefore only remembers a signal while torch is imported, and
@@ -9,12 +9,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 # a Job that retries after a lost volume retries the first, and never the second
 FAILED, REFUSED = 1, 2
+
+PROGRESS_SECONDS = 1.0  # between two reports of progress, at least
+T = TypeVar("T")
 
 
 class Stopped(BaseException):
@@ -65,8 +69,35 @@ class GracefulStop:
     def report(self, program: str) -> int:
         """Print what stopped the command and what is left of its work. Returns the exit code, 128 + signal."""
         number = signal.Signals(self.signal or signal.SIGINT)
-        print(f"{program}: stopped by {number.name}; {self.outcome}", file=sys.stderr)
+        _say(f"{program}: stopped by {number.name}; {self.outcome}")
         return 128 + number
+
+
+def progress(items: Collection[T], what: str) -> Iterator[T]:
+    """Yield the items, and report on stderr what share of them is done and how long the rest takes.
+
+    On a terminal, one line is updated. Elsewhere, a new line is printed after every tenth of the
+    items. Work of less than PROGRESS_SECONDS is not reported.
+    """
+    terminal, total = sys.stderr.isatty(), len(items)
+    start = reported_at = time.monotonic()
+    tenth = 0  # the last one that was reported
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        due = terminal or done * 10 // total > tenth
+        if due and now - reported_at >= PROGRESS_SECONDS:
+            reported_at, tenth = now, done * 10 // total
+            left = (now - start) / done * (total - done)
+            _say(f"{what}: {done / total:.0%}, {left:.0f} s left", end="" if terminal else "\n")
+    if terminal and reported_at > start:
+        _say("", end="")
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """Print on stderr. On a terminal, the text replaces an unfinished line."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{text}", end=end, file=sys.stderr, flush=True)
 
 
 def wait_passively() -> None:
@@ -80,5 +111,5 @@ def wait_passively() -> None:
 
 def fail(program: str, error: object, code: int = REFUSED) -> int:
     """Print an error as one line on stderr and return the exit code."""
-    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(f"{program}: {' '.join(str(error).split())}")
     return code

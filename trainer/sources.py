@@ -17,6 +17,7 @@ from trainer import memory, npz
 from trainer.config import UsageError
 from trainer.data import DOWNLOADABLE, DOWNLOADED, DataError, fingerprint
 from trainer.evaluate import MAX_SAMPLES
+from trainer.process import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IDX_FILES = [
@@ -139,7 +140,7 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     channels, width, height = _layout(paths)
     _require_size(folder, (len(paths), channels, height, width))
     images = np.empty((len(paths), channels, height, width), np.uint8)
-    for i, path in enumerate(paths):
+    for i, path in enumerate(progress(paths, f"reading {len(paths)} images")):
         with _opened(path) as image:
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         images[i] = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
@@ -156,7 +157,7 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _layout(paths: list[Path]) -> tuple[int, int, int]:
     """Read only the headers of the files: (channels, width, height), the same for all."""
     channels, size = 1, None
-    for path in paths:
+    for path in progress(paths, f"reading the sizes of {len(paths)} images"):
         with _opened(path) as image:
             if image.mode[0] in "IF":
                 raise DataError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.data import DataError, to_unit
 from trainer.evaluate import FEATURES, features, full_precision, weight_shapes
+from trainer.process import progress
 from trainer.sources import Source
 
 STEPS = 2000
@@ -35,6 +36,7 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     images, labels, task = _task(source.train, source.train_labels)
     classes = int(labels.max()) + 1
     channels, height, width = images.shape[1:]
+    counted = f"{len(source.train)} images"
     weights = {
         n: torch.zeros(s) for n, s in weight_shapes(channels, height, width).items() if n != "scale"
     }
@@ -46,7 +48,7 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     optimiser = torch.optim.AdamW([*weights.values(), head], lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     with full_precision():
-        for _ in range(steps):
+        for _ in progress(range(steps), f"training the feature extractor on {counted}"):
             picked = torch.randint(len(images), (BATCH,), generator=generator)
             logits = features(weights, _shift(to_unit(images[picked]), generator)) @ head.T
             optimiser.zero_grad()
