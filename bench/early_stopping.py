@@ -29,7 +29,7 @@ from typing import Any
 from bench.provenance import line
 from bench.wide_surface import DEFAULT, EVALS
 from bench.wide_surrogate import read
-from tuner.engines.local.early_stopping import Rules, rules
+from tuner.experiment.early_stopping import Rules, rules
 from tuner.manifest import load
 from tuner.result import Goal, Objective
 from tuner.store.curves import read as read_curves

@@ -1,1 +1,1 @@
-"""An Experiment as Python: its model, our annotations, and the command that one trial runs."""
+"""An Experiment as Python: its model, our annotations, its early stopping, and the command of one trial."""

@@ -14,9 +14,9 @@ import pytest
 
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
 from tuner.check.settings import SETTINGS
-from tuner.engines.local.early_stopping import rules
 from tuner.errors import UnsupportedError
 from tuner.experiment.annotations import stop_factors
+from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import with_first_trials
 from tuner.manifest import from_document
 from tuner.result import StudyState, TrialState
@@ -338,18 +338,6 @@ def test_stop_factors_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert all(-trial.metrics["loss"] < 5 for trial in stopped)
     assert results[0].best is not None
     assert results[0].best.state is TrialState.SUCCEEDED
-
-
-def test_stop_factors_compare_with_the_best_so_far() -> None:
-    rule = rules(extended(experiment(), '{"2": 1.5, "4": 1.2}'))
-    assert rule is not None
-    curves = [(9.0, 4.0, 3.0, 2.0), (9.0, 5.0), (8.0, 6.0, 5.0, 4.0), (9.0, 8.0, 3.0, 2.5)]
-    cuts = rule.cuts(4, curves, curves)
-    assert cuts == [(2, 6.0), (4, pytest.approx(2.4))]
-    assert rule.cuts(2, curves[:2], curves[:2]) == []  # too few to compare with
-    assert rule.stop_at(cuts, (9.0, 6.1, 1.0, 1.0)) == 2
-    assert rule.stop_at(cuts, (9.0, 6.0, 3.0, 2.5)) == 4
-    assert rule.stop_at(cuts, (9.0, 6.0, 9.0, 2.4)) is None
 
 
 @pytest.mark.parametrize(

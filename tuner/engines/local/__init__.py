@@ -4,7 +4,6 @@
     session         one run of a study
     scheduler       which trial is proposed, started and counted when
     journal         the record of a study; recovery checks and repairs it
-    early_stopping  rules that are fixed when a trial is proposed
     launcher        a trial's job: command, directories, environment, its share of cores and GPUs
     runner          the Runner protocol; pool and forkserver implement it, and debug for --debug
     trial           what runs in a trial's process; processes: what ends with whom

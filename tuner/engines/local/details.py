@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.engines.local.adapt import adapt
-from tuner.engines.local.early_stopping import Cut
 from tuner.engines.local.journal import Journal
 from tuner.engines.local.reading import metrics_reader
+from tuner.experiment.early_stopping import Cut
 from tuner.experiment.model import Experiment
 from tuner.result import Observation, Result, StudyState, Trial
 from tuner.store.curves import Curves

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from tuner.engines.base import Event, EventKind
 from tuner.engines.local import logs, recovery
 from tuner.engines.local.adapt import adapt, with_command
-from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import StudyError, UnsupportedError
+from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import Experiment, with_first_trials
 from tuner.metrics import compiled
 from tuner.result import Result, StudyState, TrialState

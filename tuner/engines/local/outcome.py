@@ -12,10 +12,10 @@ import signal
 from pathlib import Path
 
 from tuner.engines.local import push
-from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.logs import last_line as final_line
 from tuner.engines.local.runner import Exit
+from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import TrialState

@@ -20,12 +20,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tuner.engines.base import Event, EventKind
-from tuner.engines.local.early_stopping import Rules
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import Exit, Runner
+from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import Result, StudyState, TrialState

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from tuner.engines.base import Event, EventKind
 from tuner.engines.local.debug import DebugRunner
-from tuner.engines.local.early_stopping import rules
 from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import Launcher, auto_workers, share
 from tuner.engines.local.pool import ForkServer
@@ -15,6 +14,7 @@ from tuner.engines.local.processes import sweep
 from tuner.engines.local.push.runner import PushRunner, search_path
 from tuner.engines.local.runner import Runner
 from tuner.engines.local.scheduler import Scheduler
+from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import CollectorKind, Experiment
 
 

@@ -1,14 +1,26 @@
-"""Early stopping: a trial's cuts are fixed when it is asked, as Katib fixes its rules when it creates a trial.
+"""The early-stopping rules: which report of a trial must reach which objective value.
 
-A cut (n, threshold) stops the trial at its n-th or a later report if the best objective so far is
-worse than threshold (the comparison of Katib's collector, main.go `updateStopRules`); a `once` rule
-looks at the n-th report alone. What the trial prints after the report that stops it does not count,
-so its outcome depends on its own curve and never on how fast it was stopped. Early-stopped trials
-keep their observation, and are told to the sampler with it.
+A trial's thresholds are fixed when it is proposed, as Katib fixes its rules when it creates a
+trial. A threshold (n, value) stops the trial at its n-th report if the best objective so far is
+worse than value. What the trial reports afterwards does not count, so its outcome depends on its
+own curve and never on how fast it was stopped. A stopped trial keeps its observation, and samplers
+receive it.
+
+Both engines use these rules. On this machine, the scheduler stops the trial. On a cluster, the
+suggestion service sends the thresholds as a label, which the trial reads from an environment
+variable, and the trial stops itself (docs/early-stopping.md):
+
+    4gt0.52_8gt0.31     minimise: stop at report 4 if the best value so far is greater than 0.52, ...
+    4lt0.71             maximise: stop at report 4 if the best value so far is less than 0.71
+
+A label holds 63 characters. So a threshold has six significant digits, or as few as three if the
+text is too long, and is rounded in the trial's favour. If it is still too long, the thresholds of
+the last reports are left out. Local runs use the same rounded thresholds.
 """
 
 from __future__ import annotations
 
+import decimal
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,13 +33,21 @@ from tuner.result import Goal, Objective
 
 # (number of the report, from 1; the objective that must be reached by then)
 Cut = tuple[int, float]
+STOP_LABEL = "gan-tuner/stop-at"
+LONGEST_LABEL = 63  # characters of a label's value
+DIGITS = (6, 5, 4, 3)  # significant digits of a threshold, the first that fits into the label
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What stops trials of one Experiment. `eta` is None without hyperband, `start_step` None without medianstop.
+    """What stops trials of one Experiment.
 
-    `factors` are the Experiment's stop factors (tuner.experiment.annotations).
+    Attributes:
+        start_step: medianstop's first report, None without medianstop.
+        min_trials: The number of earlier trials that a threshold is computed from, at least.
+        eta: Hyperband's eta, None without hyperband.
+        resource: Hyperband's r_l.
+        factors: The Experiment's stop factors (tuner.experiment.annotations).
     """
 
     objective: Objective
@@ -43,7 +63,13 @@ class Rules:
         curves: Sequence[tuple[float, ...]],
         finished: Sequence[tuple[float, ...]],
     ) -> list[Cut]:
-        """Return the cuts of trial `number`, from all told curves or, for medianstop, those of succeeded trials."""
+        """Return the thresholds of trial `number`, rounded so that they fit into a label.
+
+        Args:
+            number: The number of the trial.
+            curves: The curves of the earlier trials that count.
+            finished: Those of them that were not stopped.
+        """
         cuts = [
             (step, factor * best)
             for step, factor in self.factors
@@ -57,7 +83,7 @@ class Rules:
             means = [statistics.fmean(curve[: self.start_step]) for curve in finished if curve]
             if means:
                 cuts.append((self.start_step, statistics.median(means)))
-        return cuts
+        return self._fitted([cut for cut in cuts if math.isfinite(cut[1])])
 
     def _rungs(
         self,
@@ -96,25 +122,39 @@ class Rules:
     def _best(self, curve: Sequence[float]) -> float:
         return max(curve) if self._maximize else min(curve)
 
-    def stop_at(self, cuts: Sequence[Cut], curve: Sequence[float]) -> int | None:
-        """How many reports of `curve` count, where a cut stops it; None where none does.
+    def _fitted(self, cuts: Sequence[Cut]) -> list[Cut]:
+        for count in range(len(cuts), 0, -1):
+            for digits in DIGITS:
+                rounded = [(step, self._rounded(value, digits)) for step, value in cuts[:count]]
+                if len(self.label(rounded)) <= LONGEST_LABEL:
+                    return rounded
+        return []
 
-        medianstop's cut holds from its step on, a rung at its step alone.
-        """
+    def _rounded(self, value: float, digits: int) -> float:
+        """Return the threshold with so many significant digits; never stricter than it is."""
+        mode = decimal.ROUND_FLOOR if self._maximize else decimal.ROUND_CEILING
+        return float(decimal.Context(digits, mode).create_decimal(repr(value)))
+
+    def label(self, cuts: Sequence[Cut]) -> str:
+        """Return the thresholds as the value of a label, "" for none."""
+        relation = "lt" if self._maximize else "gt"
+        return "_".join(
+            f"{step}{relation}{value:.{DIGITS[0]}g}".replace("+", "") for step, value in cuts
+        )
+
+    def stop_at(self, cuts: Sequence[Cut], curve: Sequence[float]) -> int | None:
+        """Return how many reports of `curve` count if a threshold stops it, None if none does."""
+        thresholds = dict(cuts)
         best = curve[0] if curve else math.nan
         for length, value in enumerate(curve, start=1):
             best = self._best((best, value))
-            for step, threshold in cuts:
-                due = length == step or (
-                    self.start_step == step and length >= step and self.eta is None
-                )
-                if due and self.objective.better(threshold, best):
-                    return length
+            if length in thresholds and self.objective.better(thresholds[length], best):
+                return length
         return None
 
 
 def brackets(resource: int, eta: int) -> int:
-    """How many brackets Hyperband has: floor(log_eta(resource)) + 1, by integers."""
+    """Return how many brackets Hyperband has: floor(log_eta(resource)) + 1, by integers."""
     count, reach = 1, eta
     while reach <= resource:
         count, reach = count + 1, reach * eta
@@ -122,7 +162,10 @@ def brackets(resource: int, eta: int) -> int:
 
 
 def rules(experiment: Experiment) -> Rules | None:
-    """The rules of an Experiment, or None; UnsupportedError for an early stopping that this engine does not have."""
+    """Return the rules of an Experiment, None if it stops no trial.
+
+    Raises UnsupportedError for an early stopping that is not available.
+    """
     start_step, min_trials, early = None, 3, experiment.early_stopping
     if early is not None:
         if early.name != "medianstop":
