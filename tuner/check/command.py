@@ -15,7 +15,7 @@ from tuner.check.rule import Finding, error, warning
 from tuner.check.template import arguments
 from tuner.check.view import View, strings
 from tuner.katib.facts import PLACEHOLDER, SHELLS, WRAPPED_COLLECTORS
-from tuner.katib.shell import relies_on_shell
+from tuner.katib.shell import PUNCTUATION, code_items, is_plain, relies_on_shell
 from tuner.katib.yamlfile import Path
 
 UTILS = "kubeflow/katib 33c8ff4, pkg/webhook/v1beta1/pod/utils.go:96-199"
@@ -27,7 +27,6 @@ _TRAINS = re.compile(  # the last command of a script whose other commands only 
     r"\s*(exec\s+)?(\w+=\S*\s+)*(\S*/)?(python[\d.]*|torchrun|accelerate|deepspeed|mpirun|horovodrun|java|node|go)\b"
 )
 _INTERPRETER = re.compile(r"python[\d.]*|perl|ruby|node|Rscript|julia")
-_SAFE_VALUE = re.compile(r"[\w.,:/=+@%^-]+\Z", re.ASCII)
 
 
 def parts(view: View) -> Iterator[tuple[Path, str]]:
@@ -176,21 +175,34 @@ def _quoted(text: str) -> bool:
 
 
 def value_in_shell(view: View) -> Iterator[Finding]:
-    """Find categorical values with shell characters that a shell reads."""
-    command = " ".join(arguments(view))
-    used = {view.references.get(name, "") for name in PLACEHOLDER.findall(command)}
-    shell = re.match(r"(/\S*/)?(sh|bash|dash|ash|zsh) -\w*c\b", command)
-    if not shell and view.collector not in WRAPPED_COLLECTORS:
-        return
-    by = "the manifest's own shell" if shell else "the shell in which Katib wraps the command"
+    """Find values of a list that could be code where a shell or an interpreter reads them."""
+    command = arguments(view)
+    read_as_code = {command[index] for index in code_items(command)}
+    wrapped = view.collector in WRAPPED_COLLECTORS
+    if wrapped and relies_on_shell(command):
+        read_as_code = set(command)
+    plain = f"letters, digits and {PUNCTUATION} only"
     for path, name, space in view.spaces("categorical", "discrete"):
+        items = {item for item in command if name in _used(view, item)}
+        code = bool(items & read_as_code)
+        if not code and not (wrapped and items):
+            continue
         for i, value in enumerate(space.get("list", [])):
-            if name in used and not _SAFE_VALUE.match(value):
-                where = (*path, "list", i)
+            where = (*path, "list", i)
+            if code and not is_plain(value):
+                what = "is inserted into code, which a local run refuses"
                 yield (
                     where,
-                    f"value {value[:40]!r} of {name!r} reaches {by} unquoted; use letters, digits and ._-/:=, only",
+                    f"value {value[:40]!r} of {name!r} {what}; pass it through env, or use {plain}",
                 )
+            elif not code and not (value and is_plain(value)):  # an empty word is no argument
+                what = "reaches the shell in which Katib wraps the command unquoted"
+                yield where, f"value {value[:40]!r} of {name!r} {what}; use {plain}"
+
+
+def _used(view: View, text: str) -> set[str]:
+    """Return the search parameters whose placeholders are in a text."""
+    return {view.references.get(name, "") for name in PLACEHOLDER.findall(text)}
 
 
 def value_in_json(view: View) -> Iterator[Finding]:
@@ -254,8 +266,8 @@ RULES = (
     ),
     warning(
         "value-in-shell",
-        "A value is data, but under a shell `; rm -rf /` is a command. The local engine passes arguments without "
-        "a shell unless the manifest calls one.",
+        "A value is data, but under a shell `; rm -rf /` is a command. A local run passes arguments without a "
+        "shell, and refuses such values in a shell line. Both engines pass them through env unchanged.",
         f"{UTILS}; generator.go:109-197",
         value_in_shell,
     ),

@@ -10,8 +10,11 @@ rules for the primary container apply: `command` and `args` joined, `$(VAR)` exp
 Katib's pod webhook joins command and args with spaces and gives the line to `sh -c`. Most commands
 mean the same without that shell, and an argument list keeps spaces and quotes intact. A command
 relies on the shell (tuner.katib.shell) if an item, as the template has it, is an operator of the shell or
-holds a whole command line. It then runs as `sh -c LINE` with the parameters' values quoted. A `sh
--c` of the manifest stays as it is.
+holds a whole command line. It then runs as `sh -c LINE`. A `sh -c` of the manifest stays as it is.
+
+Text that a shell or an interpreter reads as code takes plain values only, which are never code
+(tuner.katib.shell). Any other value is refused there, because only a complete parser of the language
+could quote it.
 
 A trial has no container and no volumes. Every emptyDir and PersistentVolumeClaim mount, and the
 directory of a File collector, becomes a directory of the trial, wherever its path appears in argv,
@@ -75,8 +78,10 @@ class Command:
         return self.argv[2] if plain and shell.is_python(self.argv[0]) else ""
 
     def inside(self, folder: Path) -> Command:
-        """The same command with every mount path replaced by its directory under `folder`."""
+        """The same command with every mount path replaced by its directory under `folder`.
 
+        Raises CommandError where that path could be code for a shell.
+        """
         init = tuple(one.inside(folder) for one in self.init)
         if not self.mounts:
             return replace(self, init=init)
@@ -89,9 +94,14 @@ class Command:
         def local(text: str) -> str:
             return mounts.sub(lambda found: own(found.group()), text)
 
+        code = (self.argv[index] for index in shell.code_items(self.argv))
+        if any(map(mounts.search, code)) and not shell.is_plain(str(folder)):
+            raise CommandError(
+                f"container {self.name}: its shell line names a volume, which is below {folder} "
+                "on this machine, and characters of that path could be code. Choose a store whose "
+                f"path has only letters, digits and {shell.PUNCTUATION}: --store DIRECTORY"
+            )
         argv = [local(part) for part in self.argv]
-        if shell.is_shell(self.argv):
-            argv[2] = shell.embedded(self.argv[2], mounts, lambda found: own(found.group()))
         env = {name: local(value) for name, value in self.env.items()}
         return replace(self, argv=tuple(argv), env=env, cwd=local(self.cwd), init=init)
 
@@ -130,27 +140,39 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
     fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
     mounts = dict(_mounts(spec, container, experiment))
     wrapped = experiment.collector.kind in WRAPPED_COLLECTORS
-    main = _command(container, as_written if wrapped else None, fields, values)
+    main = _command(as_written, container, fields, values, wrapped=wrapped)
     init = []
-    for one in init_containers(spec, container):
-        own = dict(_volume_mounts(spec, one))
+    for one, own in zip(
+        init_containers(template.spec, as_written), init_containers(spec, container), strict=True
+    ):
+        paths = dict(_volume_mounts(spec, own))
         shared = {
             path: next(mine for mine, its in mounts.items() if its == volume)
-            for path, volume in own.items()
+            for path, volume in paths.items()
             if volume in mounts.values() and mounts.get(path) != volume
         }
-        built = replace(_command(one, None, fields, values), mounts=tuple(own), aliases=shared)
-        init.append(built)
+        built = _command(one, own, fields, values, wrapped=False)
+        init.append(replace(built, mounts=tuple(paths), aliases=shared))
     return replace(main, deadline=_deadline(spec), mounts=tuple(mounts), init=tuple(init))
 
 
 def _command(
+    as_written: Mapping[str, Any],
     container: Mapping[str, Any],
-    as_written: Mapping[str, Any] | None,
     fields: Mapping[str, str],
     values: Mapping[str, str],
+    *,
+    wrapped: bool,
 ) -> Command:
-    """Build a container's command. `as_written` is the container before substitution, where Katib adds a shell."""
+    """Build a container's command.
+
+    Args:
+        as_written: The container in the template.
+        container: The same with the values.
+        fields: The fields of the pod that `fieldRef` may name.
+        values: The values of the trialParameters.
+        wrapped: Whether Katib adds a shell.
+    """
     name = str(container.get("name") or "of the trainer")
     if not container.get("command"):
         raise CommandError(
@@ -158,12 +180,22 @@ def _command(
             "Write the command into the trialTemplate"
         )
     env = _environment(container, fields) | {"KATIB_TRIAL_NAME": fields["metadata.name"]}
-    written = items(as_written or {})
-    if shell.relies_on_shell(written):
-        plain = _environment(as_written or {}, fields)
-        argv = ["sh", "-c", _shell_line(" ".join(written), env, plain, values)]
-    else:
-        argv = [_expanded(part, env) for part in items(container)]
+    argv = items(as_written)
+    if wrapped and shell.relies_on_shell(argv):
+        argv = ["sh", "-c", " ".join(argv)]
+    code = shell.code_items(argv)
+    static = _environment(
+        {"env": [one for one in as_written.get("env") or () if not one.get("valueFrom")]}, {}
+    )
+    try:
+        argv = [
+            _code(part, static, env, values)
+            if index in code
+            else _expanded(_substituted(part, values), env)
+            for index, part in enumerate(argv)
+        ]
+    except CommandError as error:
+        raise CommandError(f"container {name}: {error}") from None
     for what, text_ in [
         *(("the command", part) for part in argv),
         *((f"env {key}", env[key]) for key in env),
@@ -175,26 +207,44 @@ def _command(
     return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
 
 
-def _shell_line(
-    line: str, env: Mapping[str, str], plain: Mapping[str, str], values: Mapping[str, str]
+def _code(
+    text_: str, static: Mapping[str, str], env: Mapping[str, str], values: Mapping[str, str]
 ) -> str:
-    """Return `line` with its parameters quoted, and `$(VAR)` too where a parameter decides the variable's value."""
-    pattern = re.compile(f"{PLACEHOLDER.pattern}|{_VARIABLE.pattern}")
+    """Return text of a command that is code, with its values. Raises CommandError for what could be code itself.
 
-    def value(found: re.Match[str]) -> str | None:
-        name = found[3]
-        return (
-            values.get(found[1])
-            if found[1]
-            else env[name]
-            if name in env and env[name] != plain.get(name)
-            else None
+    Args:
+        text_: The text in the template.
+        static: The variables whose text is in the template, with its placeholders.
+        env: All variables of the container.
+        values: The values of the trialParameters.
+    """
+
+    def plain(found: re.Match[str]) -> str:
+        label, name = found[1], found[3]
+        if label in values:
+            value, what = values[label], f"parameter {label}"
+            fix = f'Set a variable of env to {found[0]} and write "$NAME" in its place'
+        elif name in env and name not in static:
+            value, what = env[name], f"env {name}"
+            fix = f'Write "${name}" instead of {found[0]}'
+        else:
+            return found[0]
+        if not shell.is_plain(value):
+            raise CommandError(
+                f"the value {value[:40]!r} of {what} could be code, because the command gives it to "
+                f"a shell or an interpreter as part of a program. {fix}, or choose values of "
+                f"letters, digits and {shell.PUNCTUATION}"
+            )
+        return value
+
+    template = _expanded(text_, static)
+    filled = re.sub(f"{PLACEHOLDER.pattern}|{_VARIABLE.pattern}", plain, template)
+    if shell.ends_here_document(template, filled):
+        raise CommandError(
+            "a parameter's value is the delimiter of a here-document (<<), so the rest of its text "
+            "would be code. Choose another delimiter"
         )
-
-    def raw(found: re.Match[str]) -> str:
-        return found[0] if found[1] else "$" if found[2] == "$" else env.get(found[3], found[0])
-
-    return shell.embedded(line, pattern, value, raw)
+    return filled
 
 
 def _fault(value: str) -> str:

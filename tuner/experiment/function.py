@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -31,7 +31,7 @@ _READERS = {
     "discrete": "float({})",
     "categorical": "{}",
 }
-_UNQUOTABLE = re.compile(r"['\"\\\n\r]")
+_NOT_IN_JSON = re.compile(r'["\\\x00-\x1f]')
 
 Objective = Callable[[dict[str, Any]], Any]
 
@@ -65,8 +65,11 @@ def document(
         raise GantuneError(
             "no parameter has a range: give one, such as lr=search.double(min=1e-4, max=1e-1)"
         )
+    variables = _variables(ranges)
     inputs = ", ".join(
-        f"{key!r}: {_value(key, value, ranges.get(key))}" for key, value in parameters.items()
+        f"{key!r}: "
+        + (_read(variables[key], ranges[key]) if key in ranges else _constant(key, value))
+        for key, value in parameters.items()
     )
     script = _installation(packages_to_install, pip_index_urls) + _script(objective, inputs, metric)
     spec: dict[str, Any] = {
@@ -86,7 +89,13 @@ def document(
         "parallelTrialCount": parallel_trials,
         "maxFailedTrialCount": max_failed_trials,
         "parameters": [{"name": key, **found} for key, found in ranges.items()],
-        "trialTemplate": _template(script, image, env or {}, resources or {}, trial_timeout)
+        "trialTemplate": _template(
+            script,
+            image,
+            {**(env or {}), **{variables[key]: f"{_PLACEHOLDER}{key}}}" for key in ranges}},
+            resources or {},
+            trial_timeout,
+        )
         | {"trialParameters": [{"name": key, "reference": key} for key in ranges]},
     }
     metadata = {"name": name or objective.__name__.lower().replace("_", "-").strip("-")}
@@ -144,18 +153,33 @@ def _range(name: str, value: Any) -> dict[str, Any] | None:
     if "list" in space:
         space["list"] = [str(choice) for choice in space["list"]]
         for choice in space["list"]:
-            if _UNQUOTABLE.search(choice):
+            if _NOT_IN_JSON.search(choice):
                 raise GantuneError(
-                    f"parameter {name}: value {choice[:60]!r} contains a quotation mark, a backslash or a line break, "
-                    "which Katib cannot put into a command: choose among other names for the values"
+                    f"parameter {name}: value {choice[:60]!r} contains a double quotation mark, a "
+                    "backslash or a control character, which Katib cannot insert into a template. "
+                    "Choose other names for the values"
                 )
     return {"parameterType": value["parameterType"], "feasibleSpace": space}
 
 
-def _value(name: str, value: Any, found: Mapping[str, Any] | None) -> str:
-    """Return the Python expression that gives the function its value."""
-    if found is not None:
-        return _READERS.get(found["parameterType"], "{}").format(f"'${{trialParameters.{name}}}'")
+def _variables(names: Iterable[str]) -> dict[str, str]:
+    """Return the environment variable of each parameter: in the script, its value could be code."""
+    found: dict[str, str] = {}
+    for name in names:
+        variable = re.sub(r"\W", "_", f"PARAMETER_{name}", flags=re.ASCII)
+        while variable in found.values():
+            variable += "_"
+        found[name] = variable
+    return found
+
+
+def _read(variable: str, found: Mapping[str, Any]) -> str:
+    """Return the Python expression that reads a parameter's value."""
+    return _READERS.get(found["parameterType"], "{}").format(f"_os.environ[{variable!r}]")
+
+
+def _constant(name: str, value: Any) -> str:
+    """Return the Python expression of a value that is no range."""
     text = repr(value)
     try:
         same = ast.literal_eval(text) == value
@@ -184,6 +208,7 @@ def _script(objective: Objective, inputs: str, metric: str) -> str:
         "trap 'rm -rf \"$program\"' EXIT\n"
         f"cat > \"$program/{program}\" <<'{_END}'\n"
         f"{_escaped(_source(objective))}\n"
+        "import os as _os\n"
         f"metrics = {objective.__name__}({{{inputs}}})\n"
         f"if metrics is not None and not isinstance(metrics, dict):\n    metrics = {{{metric!r}: metrics}}\n"
         "print()\nfor name, value in (metrics or {}).items():\n    print(f'{name}={float(value)!r}')\n"

@@ -1,16 +1,24 @@
-"""The shell that Katib adds to a command: when a command relies on it, and how values are embedded in its line."""
+"""Where a command is code for a shell or an interpreter, and which text may be inserted there."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from tuner.katib.facts import SHELLS
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|(\d?|&)(>>?|<)(&?\d|&?[^=>&|]+)?|[^-=]+;")
+# An interpreter's name, and the option whose operand is code.
+_INTERPRETERS = (
+    (r"(ba|da|a|k|mk|z|fi|c|tc)?sh|(python|pypy)[\d.]*", r"[-+]\w*c"),
+    (r"perl|ruby|node|Rscript|julia|lua", r"-\w*[eE]|-p|--(eval|print)"),
+)
+_TAKES_VALUE = re.compile(r"[-+]\w*[oO]|-[XW]|--(rc|init-)file")  # options
+PUNCTUATION = "_.,:/=+@%-"  # of plain text
+_PLAIN = re.compile(rf"[A-Za-z0-9\x80-\xff{PUNCTUATION}]*".encode("latin-1"))
 
 
 def relies_on_shell(items: Sequence[str]) -> bool:
@@ -38,37 +46,50 @@ def is_shell(argv: Sequence[str]) -> bool:
     return len(argv) > 2 and PurePosixPath(argv[0]).name in SHELLS and argv[1] == "-c"
 
 
-def embedded(
-    line: str,
-    pattern: re.Pattern[str],
-    value: Callable[[re.Match[str]], str | None],
-    raw: Callable[[re.Match[str]], str] = lambda found: found[0],
-) -> str:
-    """Replace matches in a shell line by values, each quoted for its place; where `value` is None, by `raw`'s text."""
-    escapes: Mapping[str, Callable[[str], str]] = {
-        "": shlex.quote,
-        "'": lambda text: text.replace("'", "'\"'\"'"),
-        '"': lambda text: re.sub(r'([\\"$`])', r"\\\1", text),
-    }
-    parts, quote, at = [], "", 0
-    for found in pattern.finditer(line):
-        literal = line[at : found.start()]
-        quote = _quote_after(literal, quote)
-        new = value(found)
-        parts += [literal, raw(found) if new is None else escapes[quote](new)]
-        at = found.end()
-    return "".join([*parts, line[at:]])
+def is_plain(text: str) -> bool:
+    """Return whether a text is never code, wherever in a shell line it is inserted.
+
+    Quotation marks, comments and substitutions around it make no difference, because it has no
+    character that ends or begins one. It has no spaces either: after `opt=`, a second word would be
+    a command. Bytes above 127 mean nothing to a shell.
+    """
+    return _PLAIN.fullmatch(text.encode(sys.getfilesystemencoding(), "replace")) is not None
 
 
-def _quote_after(text: str, quote: str) -> str:
-    """Return the quotation mark that is open after `text`, if `quote` is open before it."""
-    for found in re.finditer(r"\\.|['\"]", text, re.DOTALL):
-        mark = found.group()
-        if len(mark) == 2:
-            if quote == "'" and mark[1] == "'":  # a backslash has no meaning in single quotes
-                quote = ""
-        elif not quote:
-            quote = mark
-        elif quote == mark:
-            quote = ""
-    return quote
+def code_items(argv: Sequence[str]) -> set[int]:
+    """Return the indices of the items that a shell or an interpreter reads as code.
+
+    They are the operand after `-c` of a shell or of Python, and after `-e` of Perl, Ruby, Node, R,
+    Julia or Lua, also behind another program, as in `timeout 60 bash -ec LINE`.
+    """
+    found: set[int] = set()
+    for at, program in enumerate(argv):
+        name = PurePosixPath(program).name
+        options = [option for names, option in _INTERPRETERS if re.fullmatch(names, name)]
+        expected = False
+        for index in range(at + 1, len(argv) if options else 0):
+            if argv[index].startswith(("-", "+")):
+                if re.match(options[0], argv[index]):
+                    expected = True
+                    found.add(index)  # code may follow at once, as in `-cCODE`
+            elif not _TAKES_VALUE.fullmatch(argv[index - 1]):
+                if not expected:
+                    break
+                expected = False
+                found.add(index)
+    return found
+
+
+def ends_here_document(before: str, after: str) -> bool:
+    """Return whether inserted text makes a line the delimiter of a here-document: the rest is code.
+
+    Args:
+        before: The shell line without the text.
+        after: The shell line with it, with the same number of lines.
+    """
+    bare = [re.sub(r"\\\n|['\"\\]", "", text) for text in (before, after)]
+    for old, new in zip(*(text.split("\n") for text in bare), strict=True):
+        delimiter = re.escape(new.strip(" \t)`"))
+        if old != new and re.search(rf"<<-?+[ \t]*+{delimiter}(?!\w)", bare[1]):
+            return True
+    return False

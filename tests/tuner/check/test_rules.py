@@ -361,6 +361,29 @@ def test_scripts_of_interpreters_reach_a_shell(script: str, fails: bool) -> None
     assert any("the shell reads this script, not python3" in message for message in said) is fails
 
 
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("[sh, -c]\n                args: ['train ${trialParameters.bs} ${trialParameters.lr}']", True),
+        ("[python, -c, 'print(${trialParameters.bs}, ${trialParameters.lr})']", True),
+        ("[train, '${trialParameters.bs}', '&&', 'echo', '${trialParameters.lr}']", True),
+        ("[train, '${trialParameters.bs}', '${trialParameters.lr}']", False),
+    ],
+)  # fmt: skip
+def test_values_in_code_are_named(command: str, found: bool) -> None:
+    """Under a collector that needs no shell too, because the manifest's own command reads them."""
+    edits = [
+        (COMMAND, f"                command: {command}\n"),
+        choice("categorical", "adam", "a b"),
+        ("      kind: File\n    source", "      kind: Push\n    source"),
+    ]
+    if "&&" in command:
+        del edits[2]
+    problems = check_data(changed(edits).encode(), "m.yaml")
+    said = [problem.message for problem in problems if problem.rule == "value-in-shell"]
+    assert any("value 'a b' of 'bs' is inserted into code" in text for text in said) is found
+
+
 def test_long_lists_are_checked_quickly() -> None:
     values = ", ".join(f"'{i}'" for i in range(20_000))
     text = changed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tuner.engines.local.test_packages import NAME, missing_here, wheel
 
 import tuner
+from tests.tuner.engines.local.test_packages import NAME, missing_here, wheel
 from tests.tuner.experiments import TRIALS
 from tests.tuner.loopback import Loopback
 from tuner import search
@@ -55,7 +56,7 @@ def test_values_keep_their_types_and_source_its_characters(tmp_path: Path) -> No
         "lr": LR,
         "bs": search.int(min=4, max=4, step=1) | {"feasibleSpace": {"min": "4", "max": "5"}},
         "width": {"parameterType": "discrete", "feasibleSpace": {"list": [0.5, 2]}},
-        "opt": search.categorical(["adam", "sgd momentum"]),
+        "opt": search.categorical(["it's $(touch X)", "`touch X`; touch X"]),
         "fixed": {"a": [1, None, "$$ $(HOME) it's"]},
     }
     env = {"HOME": "/home"}
@@ -71,6 +72,11 @@ def test_values_keep_their_types_and_source_its_characters(tmp_path: Path) -> No
     ]
     assert {trial.metrics["length"] for trial in result.trials} == {27.0}
     assert {trial.metrics["loss"] for trial in result.trials} <= {2.0, 5**0.5}
+    assert {trial.parameters["opt"] for trial in result.trials} <= {
+        "it's $(touch X)",
+        "`touch X`; touch X",
+    }
+    assert not list(tmp_path.rglob("X"))
     assert parameters["lr"] is LR
     assert "name" not in LR
 
@@ -212,18 +218,20 @@ def test_experiment_passes_check_and_has_a_command() -> None:
     assert "--index-url one --extra-index-url two 'a>=1' 'b[c]' || exit 1" in first
     assert last.endswith('python -u "$program/quadratic.py"')
     argv = command.build(made, "trial", {"lr": 0.5}).argv
+    assert {"name": "PARAMETER_lr", "value": "${trialParameters.lr}"} in container["env"]
     wrapped = [*argv[:2], f"{argv[2]} 1>{{log}} 2>&1 && echo completed"]
-    assert "float('0.5')" in wrapped[2]
+    assert "float(_os.environ['PARAMETER_lr'])" in wrapped[2]
 
 
 def test_output_can_be_redirected_as_katib_does(tmp_path: Path) -> None:
-    argv = command.build(
+    made = command.build(
         from_object(function.document(quadratic, {"lr": LR})), "trial", {"lr": 0.5}
-    ).argv
+    )
+    argv, env = made.argv, {**os.environ, **made.env}
     log = tmp_path / "metrics.log"
     line = f"{argv[2]} 1>{log} 2>&1 && echo completed"
     done = subprocess.run(
-        [*argv[:2], line], capture_output=True, text=True, check=False, cwd=tmp_path
+        [*argv[:2], line], capture_output=True, text=True, check=False, cwd=tmp_path, env=env
     )
     assert (done.stdout, done.stderr) == ("completed\n", "")
     assert log.read_text() == "\nloss=0.0625\n"
@@ -321,7 +329,7 @@ def test_function_without_source_is_refused() -> None:
     [
         ({"lr": 0.1}, "no parameter has a range"),
         ({"lr": LR, "data": object()}, "parameter data is a object: a constant must be text"),
-        ({"opt": search.categorical(["it's"])}, 'value "it\'s" contains a quotation mark'),
+        ({"opt": search.categorical(['say "hi"'])}, "value 'say \"hi\"' contains a double"),
         (
             {"lr": LR, "text": "${trialParameters.lr}"},
             "parameter text must not contain ${trialParameters., which",

@@ -17,8 +17,10 @@ from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError
 from tuner.experiment import command
 from tuner.experiment.model import Experiment
+from tuner.katib import shell
 from tuner.metrics import MetricsReader
 from tuner.samplers.pbt import PARENT
+from tuner.space import Categorical, Discrete
 from tuner.store.files import remove
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -48,8 +50,15 @@ class Launcher:
         self.warnings: list[str] = []
 
     def prepare(self, entry: TrialRecord) -> None:
-        """Look at the command before any trial runs: CommandError where its module or program is not here."""
+        """Look at the command before any trial runs.
+
+        Raises CommandError where its module or program is not on this machine, and where a value of
+        the search space or the path of a volume could be code for the shell that it runs.
+        """
         built = command.build(self._experiment, entry.name, entry.values)
+        for one in (built, *built.init):
+            one.inside(self.folder(entry))
+        self._try_values(entry, here_document=any("<<" in item for item in built.argv))
         if built.module:
             with _path_of(self.start):
                 try:
@@ -89,6 +98,17 @@ class Launcher:
         chosen = workspace.plan(self._start(built), self._study)
         self._method = chosen.method
         self.warnings.extend(chosen.warnings)
+
+    def _try_values(self, entry: TrialRecord, *, here_document: bool) -> None:
+        """Build the command with each listed value, so that none is refused in the middle of a search.
+
+        A plain one can be refused only as the delimiter of a here-document.
+        """
+        for parameter in self._experiment.parameters:
+            for value in parameter.choices if isinstance(parameter, Categorical | Discrete) else ():
+                if here_document or not shell.is_plain(value):
+                    point = {**entry.values, parameter.name: value}
+                    command.build(self._experiment, entry.name, point)
 
     def folder(self, entry: TrialRecord) -> Path:
         """The trial's own directory."""

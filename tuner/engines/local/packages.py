@@ -22,7 +22,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tuner.errors import UnsupportedError
 from tuner.katib import shell
@@ -32,7 +32,8 @@ _HEREDOC = re.compile(
 )
 _ARRAY = re.compile(r"^[ \t]*(\w+)=\((.*?)\)[ \t]*$", re.DOTALL | re.MULTILINE)  # of bash
 _ELEMENTS = re.compile(r"\$\{(\w+)\[@\]\}")
-_INSTALL = re.compile(r"(?:^|[\s;&|(])(?:\S*/)?(?:pip3?(?:\.\d+)?|-m\s+pip)\s+install\b")
+_PIP = re.compile(r"pip3?(\.\d+)?")
+_INSTALL = re.compile(rf"(?:^|[\s;&|(])(?:(?:\S*/)?{_PIP.pattern}|-m\s+pip)\s+install\b")
 _COMPLETE = "complete"  # the file that says that an environment is complete
 
 
@@ -41,7 +42,9 @@ def installed_by(argv: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
     Raises UnsupportedError where they are known only when the command runs.
     """
-    line = argv[2] if shell.is_shell(argv) else shlex.join(argv)
+    # Any other item is data, whatever its text is.
+    code = [argv[index] for index in sorted(shell.code_items(argv))]
+    line = "\n".join([shlex.join(argv)] if _is_pip(argv) else code)
     line = _HEREDOC.sub("", line.replace("\\\n", " "))
     arrays = dict(_ARRAY.findall(line))
     found = (
@@ -51,6 +54,15 @@ def installed_by(argv: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         for match in _INSTALL.finditer(text)
     )
     return tuple(dict.fromkeys(found))
+
+
+def _is_pip(argv: Sequence[str]) -> bool:
+    """Return whether a list of arguments is `pip install ...` or `python -m pip install ...`."""
+    if shell.is_python(argv[0]) and "-m" in argv:
+        module = argv.index("-m")
+        options = all(item.startswith("-") for item in argv[1:module])
+        return options and list(argv[module + 1 : module + 3]) == ["pip", "install"]
+    return bool(_PIP.fullmatch(PurePosixPath(argv[0]).name)) and "install" in argv[1:2]
 
 
 def _arguments(text: str, arrays: Mapping[str, str]) -> Iterator[str]:

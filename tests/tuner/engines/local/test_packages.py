@@ -6,7 +6,6 @@ import base64
 import fcntl
 import hashlib
 import os
-import shlex
 import socket
 import subprocess
 import sys
@@ -227,7 +226,20 @@ def test_installs_are_read_from_the_command(
 
 def test_install_without_a_shell_is_found() -> None:
     assert packages.installed_by(["python", "-m", "pip", "install", "a>=1"]) == (("a>=1",),)
-    assert packages.installed_by(shlex.split("python train.py --note 'use pip'")) == ()
+    assert packages.installed_by(["/usr/bin/pip3", "install", "--user", "a"]) == (("a",),)
+    assert packages.installed_by(["python3", "-I", "-m", "pip", "install", "a"]) == (("a",),)
+
+
+@pytest.mark.parametrize(
+    "value", ["use pip", "; pip install a", "x -m pip install a", "pip install a"]
+)
+def test_values_of_arguments_install_nothing(value: str) -> None:
+    for argv in (
+        ["python", "train.py", "--note", value],
+        ["train", value],
+        ["bash", "train.sh", value],
+    ):
+        assert packages.installed_by(argv) == ()
 
 
 @pytest.mark.parametrize(
