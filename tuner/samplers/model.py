@@ -1,4 +1,4 @@
-"""Model-based samplers: Optuna's, on an in-memory study that holds exactly the history.
+"""Model-based samplers: Optuna's, on a study that holds exactly the history.
 
 Optuna takes a second to import, so it is imported when the first of these samplers is made.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import UnsupportedError
@@ -20,26 +21,25 @@ from tuner.samplers.base import (
     proposal_of,
     unseen_point,
 )
-from tuner.samplers.transform import Coordinate, Dimension, size
+from tuner.samplers.replica import Replica
+from tuner.samplers.transform import size
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.search_space import IntersectionSearchSpace
 
 GP_TRIALS = 200  # finished trials in a model: half of them the newest, half the best of the others
 GP_START_UP = 5  # random trials before the first model; measured in docs/search-quality.md
 
 
 class Model:
-    """An Optuna sampler on an in-memory study that holds exactly the history.
+    """An Optuna sampler on a study that holds exactly the history.
 
-    The study grows with the history. It is rebuilt when the penalty of failed trials changes, and
-    after a duplicate was replaced. A `replayed` sampler (CMA-ES) keeps a state between proposals.
-    Its study is not rebuilt from results: all its proposals are asked for again, and each failed
-    trial keeps the penalty of its own time. A sampler whose time grows with the cube of the number
-    of trials receives at most `most` of them.
+    The study is only kept to save time: a history that does not continue the one before gets a new
+    one. So the proposals follow from the history, however the sampler is called.
+
+    A failed trial has the worst observed value. With a `replayed` sampler (CMA-ES), that is the
+    worst of the trials up to it, so that the value stays the same. A sampler whose time grows with
+    the cube of the number of trials receives at most `most` of them.
     """
 
     def __init__(
@@ -50,172 +50,58 @@ class Model:
         replayed: bool = False,
         most: int | None = None,
     ) -> None:
-        import optuna
-        from optuna.study import StudyDirection
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.dimensions, self._seed, self._make, self._replayed = (
-            search.dimensions,
-            search.seed,
-            make,
-            replayed,
-        )
-        self._direction = StudyDirection.MAXIMIZE if search.maximize else StudyDirection.MINIMIZE
+        self.dimensions, self._search, self._make = search.dimensions, search, make
+        self._replayed, self._most = replayed, most
         self._worst = min if search.maximize else max
-        self._most = most
-        self._known, self._parallel = list(search.known), search.parallel
-        self._first = len(search.first)
-        self._distributions = {each.name: distribution(each) for each in self.dimensions}
-        self._study: Study | None = None
-        self._space: IntersectionSearchSpace | None = None
-        self._held: list[Past] = []
-        self._penalty: float | None = None
+        self._replica: Replica | None = None
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
-        """Ask Optuna for the next point. Told trials are complete, all others are running."""
+        """Ask Optuna for the next point. Observed trials are complete, all others are running."""
         seen = {tuple(past.values.values()) for past in history if past.values}
         if size(self.dimensions) == len(seen):
             return None
-        kept = self._kept(history)
-        if len(kept) < len(history):
-            self._study = None  # its trials have other places
-        self._update(kept)
-        proposal = self._ask(len(history))
+        received = self._penalized(self._received(history))
+        replica, self._replica = self._replica, None  # an error leaves no half-made study
+        if replica is None or not replica.continued_by(received):
+            replica = Replica(self._search, self._make, replayed=self._replayed)
+        replica.extend(received)
+        proposal = replica.ask(len(history))
+        self._replica = replica
         # a model repeats a corner of the space, too
         if not self._replayed and tuple(proposal.values.values()) in seen:
-            self._study = None
-            unseen = unseen_point(
-                self.dimensions, seen, derive_seed(self._seed, len(history), "unseen")
-            )
+            seed = derive_seed(self._search.seed, len(history), "unseen")
+            unseen = unseen_point(self.dimensions, seen, seed)
             return proposal_of(self.dimensions, unseen) if unseen else None
-        self._held.append(Past(proposal.point, proposal.values))
         return proposal
 
-    def _kept(self, history: Sequence[Past]) -> Sequence[Past]:
-        """Return the trials that the sampler receives: all, or the newest and the best if they are too many."""
-        told = [number for number, past in enumerate(history) if past.told]
-        if self._most is None or len(told) <= self._most:
+    def _received(self, history: Sequence[Past]) -> Sequence[Past]:
+        """Return all trials, or the newest and the best if they are too many for the sampler."""
+        observed = [number for number, past in enumerate(history) if past.told]
+        if self._most is None or len(observed) <= self._most:
             return history
         half = self._most // 2
         values = {
-            number: value for number in told[:-half] if (value := history[number].value) is not None
+            number: value
+            for number in observed[:-half]
+            if (value := history[number].value) is not None
         }
         best = sorted(values, key=lambda number: values[number], reverse=self._worst is min)
-        chosen = {*told[-half:], *best[: self._most - half]}
+        chosen = {*observed[-half:], *best[: self._most - half]}
         return [past for number, past in enumerate(history) if number in chosen or not past.told]
 
-    def _ask(self, number: int, point: Mapping[str, Any] | None = None) -> Proposal:
-        """Ask for a trial. Its point in the study is the proposal's, or else the given one."""
-        assert self._study is not None  # noqa: S101
-        self._study.sampler = self._make(derive_seed(self._seed, number))
-        # to find the search space from all trials again would take as long as all the rest
-        if self._replayed:
-            self._study.sampler._search_space = self._space  # type: ignore[attr-defined]
-        asked = self._study.ask(self._distributions)
-        values = {each.name: each.value(asked.params[each.name]) for each in self.dimensions}
-        proposal = proposal_of(self.dimensions, values)
-        for name, coordinate in (point or proposal.point).items():
-            # the quantile of a rounded value, or what really ran
-            if asked.params[name] != coordinate:
-                known = self._distributions[name]
-                stored = known.to_internal_repr(coordinate)
-                self._study._storage.set_trial_param(asked._trial_id, name, stored, known)
-        return proposal
-
-    def _update(self, history: Sequence[Past]) -> None:
-        values = [past.value for past in history if past.value is not None] + [
-            value for _, value in self._known
-        ]
-        penalty = self._worst(values, default=None)
-        failed = any(past.told and past.value is None for past in history)
-        grown = all(old.values == new.values for old, new in zip(self._held, history, strict=False))
-        changed = failed and penalty != self._penalty and not self._replayed
-        if self._study is None or not grown or len(self._held) > len(history) or changed:
-            self._rebuild(history, penalty)
-        self._penalty = penalty
-        for number, past in enumerate(history):
-            if past.told and not self._held[number].told:
-                self._tell(number, past, penalty)
-
-    def _rebuild(self, history: Sequence[Past], penalty: float | None) -> None:
-        import optuna
-
-        self._study = optuna.create_study(
-            direction=self._direction, sampler=optuna.samplers.RandomSampler(0)
-        )
-        self._space = optuna.search_space.IntersectionSearchSpace()
-        for coordinates, value in self._known:
-            self._study.add_trial(self._trial(coordinates, value, told=True))
-        self._held = []
-        if self._replayed:
-            self._replay(history)
-            return
+    def _penalized(self, history: Sequence[Past]) -> list[Past]:
+        """Return the trials with a value for each that failed, if any trial has one."""
+        values = [value for _, value in self._search.known]
+        if not self._replayed:
+            values += [past.value for past in history if past.value is not None]
+        worst = self._worst(values, default=None)
+        penalized = []
         for past in history:
-            self._held.append(past)
-            if not past.told:
-                self._study.add_trial(self._trial(past.point, None, told=False))
-            else:
-                self._study.add_trial(
-                    self._trial(
-                        past.point, penalty if past.value is None else past.value, told=True
-                    )
-                )
-
-    def _replay(self, history: Sequence[Past]) -> None:
-        """Ask for every trial again, each with what was told by then."""
-        assert self._study is not None  # noqa: S101
-        values = [value for _, value in self._known]
-        for number, past in enumerate(history):
-            index = number - self._parallel
-            if index >= 0 and history[index].told:
-                if (value := history[index].value) is not None:
-                    values.append(value)
-                self._tell(index, history[index], self._worst(values, default=None))
-            if number < self._first and past.point:
-                self._study.add_trial(self._trial(past.point, None, told=False))
-            else:
-                self._ask(number, past.point)
-            self._held.append(Past(past.point, past.values))
-
-    def _tell(self, number: int, past: Past, penalty: float | None) -> None:
-        assert self._study is not None  # noqa: S101
-        from optuna.trial import TrialState as OptunaState
-
-        value = penalty if past.value is None and past.point else past.value
-        state = OptunaState.FAIL if value is None else OptunaState.COMPLETE
-        self._study.tell(number + len(self._known), value, state=state)
-        self._held[number] = past
-
-    def _trial(self, coordinates: Mapping[str, Any], value: float | None, *, told: bool) -> Any:
-        from optuna.trial import TrialState as OptunaState
-        from optuna.trial import create_trial
-
-        if not coordinates:
-            return create_trial(state=OptunaState.FAIL)
-        state = (
-            OptunaState.COMPLETE
-            if value is not None
-            else OptunaState.FAIL
-            if told
-            else OptunaState.RUNNING
-        )
-        return create_trial(
-            state=state, params=dict(coordinates), distributions=self._distributions, value=value
-        )
-
-
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Return Optuna's distribution of a dimension's coordinates."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if dimension.coordinate is Coordinate.CHOICE:
-        return CategoricalDistribution(tuple(dimension.values or ()))
-    if dimension.coordinate is Coordinate.INDEX:
-        return IntDistribution(0, len(dimension.values or ()) - 1)
-    if dimension.coordinate is Coordinate.QUANTILE:
-        return FloatDistribution(0.0, 1.0)
-    low, high = float(dimension.parameter.low), float(dimension.parameter.high)  # type: ignore[union-attr]
-    return FloatDistribution(low, high, log=dimension.coordinate is Coordinate.LOG_NUMBER)
+            if self._replayed and past.value is not None:
+                worst = past.value if worst is None else self._worst(worst, past.value)
+            failed = past.told and past.value is None and past.point
+            penalized.append(replace(past, value=worst) if failed else past)
+        return penalized
 
 
 def tpe(search: Search) -> Sampler:

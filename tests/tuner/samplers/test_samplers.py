@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
 from tests.tuner.experiments import ARGS, EPOCHS, LR, TRIALS, experiment, run, table
 from tuner.check.settings import SETTINGS
@@ -20,9 +24,10 @@ from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import with_first_trials
 from tuner.manifest import from_document
 from tuner.result import StudyState, TrialState
-from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler
+from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, Search, model
 from tuner.samplers.first import to_text
-from tuner.samplers.model import distribution
+from tuner.samplers.replica import distribution
+from tuner.samplers.transform import dimension
 
 LAG = 3
 
@@ -83,16 +88,12 @@ class TestEveryAlgorithm:
     def test_values_lie_in_space_and_encode_back(self, algorithm: str) -> None:
         algo = experiment(algorithm).sampler(0)
         for proposal, _ in played(algo, 8):
-            for dimension in algo.dimensions:
-                coordinate = proposal.point[dimension.name]
-                assert distribution(dimension)._contains(
-                    distribution(dimension).to_internal_repr(coordinate)
-                )
-                assert (
-                    dimension.value(dimension.encode(proposal.values[dimension.name]))
-                    == pytest.approx(proposal.values[dimension.name])
-                    or dimension.value(coordinate) == proposal.values[dimension.name]
-                )
+            for each in algo.dimensions:
+                coordinate, value = proposal.point[each.name], proposal.values[each.name]
+                known = distribution(each)
+                assert known._contains(known.to_internal_repr(coordinate))
+                again = each.value(each.encode(value))
+                assert again == pytest.approx(value) or each.value(coordinate) == value
 
     def test_another_seed_gives_other_points(self, algorithm: str) -> None:
         first, second = (played(experiment(algorithm).sampler(seed), 4) for seed in (0, 1))
@@ -105,6 +106,42 @@ class TestEveryAlgorithm:
     def test_points_are_json(self, algorithm: str) -> None:
         for proposal, _ in played(experiment(algorithm).sampler(0), 7):
             assert json.loads(json.dumps(proposal.point)) == proposal.point
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@hypothesis(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(data=st.data())
+def test_proposal_follows_from_the_history_alone(algorithm: str, data: st.DataObject) -> None:
+    """One sampler that receives histories in any order answers as a new one does for each."""
+    what = experiment(algorithm)
+    trials = played(what.sampler(3), 9)
+    one = what.sampler(3)
+    for _ in range(data.draw(st.integers(2, 5))):
+        count = data.draw(st.integers(0, min(len(trials), 8)))
+        history = []
+        for proposal, value in trials[:count]:
+            kind = data.draw(st.sampled_from(["observed", "observed", "failed", "new", "running"]))
+            known = Past(proposal.point, proposal.values, kind != "running")
+            history.append(replace(known, value=value) if kind == "observed" else known)
+            if kind == "new":  # nothing is known of it
+                history[-1] = Past({}, {}, told=True)
+        assert one.propose(history) == what.sampler(3).propose(history)
+
+
+def test_growing_history_costs_one_question_a_trial() -> None:
+    """A study that is made anew asks a replayed sampler for every trial again."""
+    from optuna.samplers import RandomSampler
+
+    seeds: list[int] = []
+    dimensions = tuple(dimension(each) for each in experiment().parameters)
+    search = Search(dimensions, seed=3, settings={}, parallel=LAG)
+
+    def make(seed: int) -> Any:
+        seeds.append(seed)
+        return RandomSampler(seed)
+
+    counted = model.Model(search, make, replayed=True)
+    assert len(played(counted, 30)) == len(seeds) == len(set(seeds)) == 30
 
 
 NAMED = {"lr": "1e-3", "bs": "64"}
@@ -211,8 +248,6 @@ def test_first_trials_outside_the_space_are_refused(text: str, reason: str) -> N
 
 
 def replaced(what: Any, **settings: str) -> Any:
-    from dataclasses import replace
-
     return replace(
         what, algorithm=replace(what.algorithm, settings={**what.algorithm.settings, **settings})
     )
@@ -255,8 +290,6 @@ def test_bayesianoptimization_finds_the_optimum() -> None:
 
 @pytest.mark.parametrize("name", ["enas", "darts"])
 def test_unsupported_algorithms_name_the_supported_ones(name: str) -> None:
-    from dataclasses import replace
-
     what = experiment()
     with pytest.raises(
         UnsupportedError, match=f"{name} does not run locally; these do: grid, random, tpe"

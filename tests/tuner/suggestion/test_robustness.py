@@ -63,6 +63,25 @@ def test_nothing_stalls_or_repeats_in_a_chaotic_search(algorithm: str, server: S
     assert len(set(points(controller))) == 15
 
 
+@pytest.mark.parametrize("missing", [0, 2])
+@pytest.mark.parametrize("algorithm", SERVED)
+def test_restart_after_a_trial_without_metrics(
+    algorithm: str, missing: int, server: Server
+) -> None:
+    """Katib does not send such a trial, and the new process has never seen its point."""
+    controller = Controller(document(algorithm, trials=9, parallel=3), surface)
+    steady = Controller(document(algorithm, trials=9, parallel=3), surface)
+    for one in (controller, steady):
+        one.ask(server, 3)
+        while len(one.trials) < 9:
+            one.finish(one.running[0])
+            one.trials[missing].condition = "METRICSUNAVAILABLE"
+            with serving() as other:
+                one.fill(other if one is controller else server)
+    assert points(controller) == points(steady)
+    assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == [str(n) for n in range(9)]
+
+
 @pytest.mark.parametrize("algorithm", [name for name in SERVED if name != "cmaes"])
 def test_point_without_metrics_is_not_repeated(algorithm: str) -> None:
     controller = Controller(
