@@ -1,4 +1,4 @@
-"""Ctrl-C during a search: the first lets the running trials finish, the second ends them, as does SIGTERM."""
+"""Signals during a search: the first Ctrl-C lets running trials finish; the second, SIGTERM and SIGHUP stop them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 # 128 + the signal's number, as shells have it
-STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143}
+STOPPED_BY = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 class Interrupts:
     """A context manager that turns signals into calls; use it in the main thread.
 
-    `finish` is called at the first Ctrl-C, `stop` at the second and at SIGTERM; both must return at
-    once. A third raises KeyboardInterrupt, in case an engine does not listen. `exit_code` is 130 or
-    143 after a signal, else 0.
+    `finish` is called at the first Ctrl-C, `stop` at the second, at SIGTERM and at SIGHUP (the
+    terminal was closed); both must return at once. A third raises KeyboardInterrupt, in case an
+    engine does not listen. `exit_code` is 130, 143 or 129 after a signal, else 0.
     """
 
     def __init__(self, finish: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -32,7 +32,9 @@ class Interrupts:
         )[min(self.asked, 2)]
 
     def __enter__(self) -> Interrupts:
-        self._before = {number: signal.signal(number, self._handle) for number in STOPPED_BY}
+        # nohup ignores SIGHUP, and so does the search then
+        numbers = [each for each in STOPPED_BY if signal.getsignal(each) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(
@@ -45,7 +47,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.asked = 2 if number == signal.SIGTERM and self.asked < 2 else self.asked + 1
+        self.asked = 2 if number != signal.SIGINT and self.asked < 2 else self.asked + 1
         self.exit_code = STOPPED_BY[signal.Signals(number)]
         if self.asked > 2:
             raise KeyboardInterrupt

@@ -22,10 +22,6 @@ class Lock:
     Args:
         folder: The directory of the study.
 
-    Attributes:
-        crashed: Whether the process that held the lock before was killed before it released the
-            lock.
-
     Raises:
         StudyLocked: Another process works on the study.
         StudyError: The lock cannot be written.
@@ -57,7 +53,6 @@ class Lock:
                         f"study {folder.name} is in use by {who}: wait for it, or stop it"
                     ) from error
                 time.sleep(0.005)
-        self.crashed = bool(os.pread(self._file, 1, 0))
         os.pwrite(self._file, str(os.getpid()).encode().ljust(8), 0)
 
     @staticmethod
@@ -94,7 +89,6 @@ class Lock:
     def release(self) -> None:
         """Release the lock. Calling it again has no effect."""
         if self._file >= 0:
-            # never needs space, so a full disk does not look like a killed process
             os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = -1

@@ -126,18 +126,6 @@ def test_removal_refuses_a_linked_study(tmp_path: Path) -> None:
     assert sorted(target.iterdir()) == before
 
 
-def test_lock_distinguishes_killed_from_finished_client(tmp_path: Path) -> None:
-    program = "import sys, pathlib; from tuner.store.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); "
-    for last, crashed in (("lock.release()", False), ("import os; os.kill(os.getpid(), 9)", True)):
-        subprocess.run(
-            [sys.executable, "-c", program + last, str(tmp_path)],
-            cwd=TRIALS.parents[2],
-            check=False,
-        )
-        with Lock(tmp_path) as lock:
-            assert lock.crashed is crashed
-
-
 def test_owner_is_never_a_stale_process(tmp_path: Path) -> None:
     """Between the lock and the new id, the file holds that of a killed client, which may be another program's now."""
     Store(tmp_path).of(EngineKind.LOCAL).submit(experiment())

@@ -114,6 +114,13 @@ def words() -> None:
     sys.exit("bad luck")
 
 
+def descriptors() -> None:
+    """Print what the open files above the standard streams are."""
+    for name in sorted(os.listdir("/proc/self/fd"), key=int)[3:]:
+        with contextlib.suppress(OSError):  # the directory itself is closed again
+            print("open", os.readlink(f"/proc/self/fd/{name}"), flush=True)
+
+
 def limits() -> None:
     """Lower the limit of open files and the priority."""
     import resource
@@ -137,7 +144,7 @@ DEEDS: dict[str, Callable[[], None]] = {
     deed.__name__: deed
     for deed in (
         nothing, thread, waits, patch, close, change, fork, daemon, leave, handlers, segfault, kill, group, mute, words,
-        limits, sleep, deaf,
+        limits, sleep, deaf, descriptors,
     )
 }  # fmt: skip
 

@@ -139,7 +139,7 @@ class LocalEngine:
                     raise StudyError(
                         f"study {name} was never submitted: submit it before you watch it"
                     )
-                journal.resume(crashed=self._lock is not None and self._lock.crashed)
+                journal.resume()
                 yield from self._run(experiment, journal)
             finally:
                 with suppress(StudyError):  # on a full disk; the journal has everything
@@ -223,7 +223,7 @@ class LocalEngine:
         try:
             journal = self._journal(name, writable=True)
             try:
-                journal.resume(crashed=self._lock is not None and self._lock.crashed)
+                journal.resume()
                 chosen = _failed(journal, name, numbers)
                 if chosen:
                     journal.retry(chosen)

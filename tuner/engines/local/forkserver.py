@@ -5,9 +5,9 @@
     client ── guard ── server ── trial 3 ── whatever it starts
                              └── trial 4
 
-FD is a socket with one JSON object per line. In: {"run": {...Job}}, {"stop": number}. Out:
-{"ready": true} or {"broken": why} once MODULE is imported, {"done": number, "code": int, "error":
-text, "machine": bool}.
+FD is a socket with one JSON object per line. In: {"run": {...Job}}, {"stop": number}, {"ping":
+true}. Out: {"ready": true} or {"broken": why} once MODULE is imported, {"done": number, "code": int,
+"error": text, "machine": bool}, {"pong": true}.
 
 The server starts no thread and does not initialise CUDA, because neither survives a fork. It has a
 session of its own, so Ctrl-C in the terminal does not reach it. Each trial is the subreaper of what
@@ -57,7 +57,7 @@ def main(descriptor: int, module: str, start: str) -> int:
     if server == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.path.insert(0, start)
-        _give_way(start)
+        _unload_client_modules(start)
         return _Server(socket.socket(fileno=descriptor), module, guard).serve()()
     os.close(descriptor)
     code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
@@ -104,7 +104,7 @@ class _Trial:
             self.signal(signal.SIGTERM)
 
     def tick(self) -> None:
-        """Obey the clock."""
+        """Enforce the deadline and the grace period."""
         now = time.monotonic()
         if self.due is not None and now >= self.due:
             self.due = None
@@ -130,6 +130,7 @@ class _Server:
         self._rest = b""
         self._trials: dict[int, _Trial] = {}  # by number
         self._spare: _Spare | None = None
+        self._wake_pipe: tuple[int, int] = (-1, -1)
 
     def serve(self) -> Continuation:
         """Return once the client has gone, or, in a forked process, with what that process does."""
@@ -138,7 +139,8 @@ class _Server:
         if self._module and not self._import():
             return lambda: 0
         self._send(ready=True)
-        woken = _wake_on(signal.SIGCHLD, signal.SIGTERM)
+        self._wake_pipe = _wake_on(signal.SIGCHLD, signal.SIGTERM)
+        woken, _ = self._wake_pipe
         gc.collect()
         # the collector would write to every object, and so copy every page, in each trial
         gc.freeze()
@@ -187,6 +189,9 @@ class _Server:
     def _obey(self, message: Mapping[str, Any]) -> Continuation | None:
         if "run" in message:
             return self._start(decoded(message["run"]), message["run"])
+        if "ping" in message:
+            self._send(pong=True)
+            return None
         if (one := self._trials.get(message["stop"])) is not None:
             one.stop()
         return None
@@ -235,7 +240,13 @@ class _Server:
         job, jobs, report, words = pipes
         if pid == 0:
             self._channel.close()
-            for pipe in (jobs, report, *(each.report for each in self._trials.values())):
+            signal.set_wakeup_fd(-1)
+            for pipe in (
+                *self._wake_pipe,
+                jobs,
+                report,
+                *(each.report for each in self._trials.values()),
+            ):
                 os.close(pipe)
             return lambda: self._wait(job, words, server)
         os.close(job)
@@ -288,7 +299,7 @@ class _Server:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _give_way(start: str) -> None:
+def _unload_client_modules(start: str) -> None:
     """Let trials import the start directory's own module `tuner`, if it has one, in place of this package."""
     ours = __name__.partition(".")[0]
     spec = PathFinder.find_spec(ours, [start])
@@ -298,15 +309,15 @@ def _give_way(start: str) -> None:
         del sys.modules[name]
 
 
-def _wake_on(*numbers: signal.Signals) -> int:
-    """Return a pipe from which the numbers of these signals can be read."""
+def _wake_on(*numbers: signal.Signals) -> tuple[int, int]:
+    """Return a pipe from which the numbers of these signals can be read: its two ends."""
     woken, wake = os.pipe()
     for descriptor in (woken, wake):
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, lambda *_: None)
-    return woken
+    return woken, wake
 
 
 def _fork() -> int:

@@ -10,7 +10,7 @@ ask      a trial that the sampler proposed: number, name, values (as Katib sees 
          coordinates), cuts (its early-stopping rule)
 start    the trial runs
 finish   the trial's outcome: state, metrics, curve, reason
-resume   the trials that ran run again; `crashed` are those that ran when the client or the server was killed
+resume   the trials that ran run again; `crashed` are those that ran when the server died
 retry    the trial's outcome is forgotten, so that it runs again
 end      how the search finished: state, reason, last; null where it continues. A goal or too many failures finish a
          search with trial `last`: later trials are Killed whatever they reached, so that timing
@@ -24,7 +24,6 @@ running the trial.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -86,8 +85,8 @@ class Journal:
         header: The first record; empty where no trial was asked for yet.
         entries: The trials by their numbers.
         end: How the search finished: state, reason, last; empty while it has not.
-        crashes: How often the client or the server was killed while a trial ran and, since then, no
-            trial finished.
+        suspects: The unfinished trials that ran when the server died, with the number of its deaths
+            at which no other trial ran.
 
     Every method raises StudyDamaged where the records make no study, and StudyError where they
     cannot be written.
@@ -98,7 +97,7 @@ class Journal:
         self.path = folder / FILE
         self.header: Mapping[str, Any] = {}
         self.entries: list[TrialRecord] = []
-        self.crashes: Counter[int] = Counter()
+        self.suspects: dict[int, int] = {}
         self.end: Mapping[str, Any] = {}
         self._writer: records.Writer | None = None
         self._writable = writable
@@ -156,12 +155,12 @@ class Journal:
             entry.metrics = {str(name): float(value) for name, value in record["metrics"].items()}
             entry.curve = tuple(map(float, record["curve"]))
             entry.ended = datetime.fromisoformat(record["time"])
-            self.crashes.clear()
+            self.suspects.pop(entry.number, None)
         elif op == "resume":
             self._resume(record["crashed"])
         elif op == "retry":
             self.entries[record["number"]].reset()
-            del self.crashes[record["number"]]
+            self.suspects.pop(record["number"], None)
         elif op == "end":
             self.end = dict(record["end"] or {})
         else:
@@ -186,8 +185,8 @@ class Journal:
             self.header, self._objective = header | decided, objective
         return str(self.header["id"])
 
-    def resume(self, *, crashed: bool) -> None:
-        """Let the trials that were left running run again; `crashed` where the client or the server was killed."""
+    def resume(self, *, crashed: bool = False) -> None:
+        """Let the trials that were left running run again; `crashed` where the server died."""
         running = [entry.number for entry in self.entries if entry.state is TrialState.RUNNING]
         if running:
             numbers = running if crashed else []
@@ -195,7 +194,8 @@ class Journal:
             self._resume(numbers)
 
     def _resume(self, crashed: list[int]) -> None:
-        self.crashes.update(crashed)
+        for number in crashed:
+            self.suspects[number] = self.suspects.get(number, 0) + (len(crashed) == 1)
         for entry in self.entries:
             if entry.state is TrialState.RUNNING:
                 entry.reset()
@@ -225,7 +225,7 @@ class Journal:
             record | {"metrics": entry.metrics, "curve": entry.curve, "reason": entry.reason}
         )
         self._sync()
-        self.crashes.clear()
+        self.suspects.pop(entry.number, None)
         self.show(entry)
 
     def retry(self, entries: list[TrialRecord]) -> None:
@@ -236,7 +236,7 @@ class Journal:
         )
         for entry in entries:
             entry.reset()
-            del self.crashes[entry.number]
+            self.suspects.pop(entry.number, None)
             self.show(entry)
         self.end = {}
 

@@ -10,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tuner.engines.local.processes import MARKER
+from tuner.engines.local.processes import MARKER, child_pids, sweep
 from tuner.engines.local.runner import Exit, Job
 from tuner.errors import CommandError
 
@@ -24,7 +25,10 @@ _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from tuner.engines.local.forkserver import main; sys.exit(main(int(sys.argv[2]), *sys.argv[3:]))"
 )
-_CLOSE_SECONDS = 10.0  # how long the server may take to end its trials
+_CLOSE_SECONDS = 1.5  # for the server to end its trials, and for its own end after it was killed
+_PING_SECONDS = 2.0  # between two questions whether the server still answers
+_WAKE_SECONDS = 5.0  # without an answer: a trial may have stopped the server, so it is continued
+_ANSWER_SECONDS = 30.0  # without an answer: the server has failed
 
 
 class ForkServer:
@@ -46,6 +50,8 @@ class ForkServer:
         self._channel: socket.socket | None = None
         self._rest = b""
         self._running: dict[int, int] = {}  # slot by trial number
+        self._ready = False  # the module is imported, which may take any time
+        self._heard = self._asked = 0.0  # when the server last answered, and was last asked
 
     @property
     def idle(self) -> int:
@@ -82,7 +88,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._channel = ours
+        self._channel, self._rest, self._ready = ours, b"", False
 
     def slot_of(self, number: int) -> Mapping[str, str]:
         """The environment of the slot that the next job gets."""
@@ -103,20 +109,24 @@ class ForkServer:
         """The trials that finished; see Runner.wait."""
         self.warm()
         channel = self._channel
-        if channel is None or not select.select([channel], [], [], timeout)[0]:
+        if channel is None:
             return []
+        if not select.select([channel], [], [], timeout)[0]:
+            return self._check_alive()
         try:
             data = channel.recv(65536)
         except OSError:
             data = b""
         if not data:
-            return self._lost()
+            return self._lost("")
+        self._heard = time.monotonic()
         finished: list[tuple[int, Exit]] = []
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             message: dict[str, Any] = json.loads(line)
             if "broken" in message:
                 raise CommandError(f"python -m {self._module} cannot start: {message['broken']}")
+            self._ready = True
             if (
                 "done" in message
                 and self._running.pop(number := int(message["done"]), None) is not None
@@ -135,8 +145,7 @@ class ForkServer:
         try:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill(self._process)
         self._process = self._channel = None
         self._running.clear()
 
@@ -150,19 +159,49 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 self._channel.sendall(json.dumps(message).encode() + b"\n")
 
-    def _lost(self) -> list[tuple[int, Exit]]:
-        """The server has died, and its trials with it; the next job gets a new one."""
+    def _check_alive(self) -> list[tuple[int, Exit]]:
+        """Ask the server for an answer from time to time; all trials are lost if it gives none."""
         assert self._process is not None  # noqa: S101
-        code = self._process.wait()
-        # of the guard itself, or of the server, as the guard tells it
-        number = -code if code < 0 else code - 128
-        how = (
-            f"was killed by {signal.Signals(number).name}"
-            if number > 0
-            else f"ended with exit code {code}"
-        )
-        numbers = list(self._running)
+        now = time.monotonic()
+        if self._ready and self._asked <= self._heard and now - self._heard > _PING_SECONDS:
+            self._asked = now
+            self._send(ping=True)
+        waited = now - self._asked if self._ready and self._asked > self._heard else 0.0
+        if waited > _ANSWER_SECONDS:
+            return self._lost(f"did not answer for {_ANSWER_SECONDS:.0f} s")
+        if waited > _WAKE_SECONDS:
+            self._continue(self._process)
+        return []
+
+    @staticmethod
+    def _continue(guard: subprocess.Popen[bytes]) -> None:
+        """Continue the guard and the server, which are one process group, if they are stopped."""
+        with contextlib.suppress(OSError):
+            os.killpg(guard.pid, signal.SIGCONT)
+
+    def _kill(self, guard: subprocess.Popen[bytes]) -> None:
+        """Kill the server, so that the guard kills the rest; kill the guard too if it does not exit."""
+        for pid in child_pids(guard.pid):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self._continue(guard)
+        try:
+            guard.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            guard.kill()
+            guard.wait()
+            sweep(self._study)
+
+    def _lost(self, how: str) -> list[tuple[int, Exit]]:
+        """Return the trials of a server that died or, as `how` says, failed; the next job gets a new server."""
+        assert self._process is not None  # noqa: S101
+        guard, numbers = self._process, list(self._running)
         self.close()
+        # of the guard itself, or of the server, as the guard tells it
+        number = -guard.returncode if guard.returncode < 0 else guard.returncode - 128
+        if not how and number > 0:
+            how = f"was killed by {signal.Signals(number).name}"
+        how = how or f"ended with exit code {guard.returncode}"
         if not numbers:
             raise CommandError(f"the process that starts trials {how}")
         end = Exit(None, f"the process that starts trials {how}", machine=True, crash=True)

@@ -53,9 +53,9 @@ def kill_descendants(keep: frozenset[int] = frozenset()) -> None:
         time.sleep(0.001)
 
 
-def child_pids() -> list[int]:
-    """The processes whose parent is this one, zombies included."""
-    own = os.getpid()
+def child_pids(parent: int | None = None) -> list[int]:
+    """The processes whose parent is this one, or `parent`, zombies included. They have one thread."""
+    own = os.getpid() if parent is None else parent
     with contextlib.suppress(OSError):
         return [
             int(pid)

@@ -76,7 +76,8 @@ class Exit:
         error: What went wrong instead, in one line; "" where the exit code says it all.
         machine: True where this machine failed and not the trial (a full disk): the trial runs
         again.
-        crash: True where the process that starts trials died, which this trial may have caused.
+        crash: True where the process that starts trials died, which this or another trial may have
+        caused.
     """
 
     code: int | None = 0

@@ -1,4 +1,4 @@
-"""Which trial is asked, told and counted when: by numbers, so that timing and the number of workers decide nothing.
+"""Schedules trials in numerical order, so that timing and the number of workers do not affect results.
 
 With P = parallelTrialCount, trial k is asked once the trials up to k - P have finished, and the
 sampler is told exactly those. Trials start in the order of their numbers. Stop conditions (a goal,
@@ -8,7 +8,9 @@ trials are Killed then, whatever they reached. So the table is the same for any 
 and after any interruption.
 
 A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError,
-and the trial runs again when it is resumed.
+and the trial runs again when it is resumed. If the server that forks trials dies, its trials run
+again one at a time, so that only a trial that kills the server by itself is marked Failed. A killed
+client is no evidence against a trial.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import judge
-from tuner.engines.local.runner import Exit, Runner
+from tuner.engines.local.runner import GRACE, Exit, Runner
 from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
@@ -34,9 +36,8 @@ from tuner.store import curves
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
-# deaths of the client or the server during one trial, with no trial finished in between: it is
-# Failed
-CRASHES = 2
+STOP_SECONDS = GRACE + 1.0  # for running trials to exit once a stop has been asked for
+SOLO_CRASHES = 3  # deaths of the server while a trial runs alone, after which the trial is Failed
 
 
 class Scheduler:
@@ -67,7 +68,7 @@ class Scheduler:
         self._exhausted = False
         self._ceiling: int | None = None  # no trial beyond this number can count
         self.draining = False
-        self.aborting = False
+        self._abort_by: float | None = None  # when to stop waiting for trials that are stopped
         self._read_until = 0.0  # when a reading ends, if a stop has been asked for
         for entry in journal.entries:
             self._history.append(Past(entry.point, entry.values))
@@ -85,17 +86,28 @@ class Scheduler:
         return self._journal.entries
 
     def result(self) -> Result:
-        """How the study stands."""
+        """Return the current result."""
         return self._journal.result(alive=True)
 
-    def blame(self) -> Iterator[Event]:
-        """Mark the trials as Failed that ran each time when the search was killed, so that it continues."""
-        for number in [
-            number for number, count in self._journal.crashes.items() if count >= CRASHES
-        ]:
+    @property
+    def aborting(self) -> bool:
+        """Whether running trials are to be stopped."""
+        return self._abort_by is not None
+
+    def abort(self) -> None:
+        """Start no new trial, and stop those that run. May be called from a signal handler."""
+        self.draining = True
+        if self._abort_by is None:
+            self._abort_by = time.monotonic() + STOP_SECONDS
+
+    def fail_crashing_trials(self) -> Iterator[Event]:
+        """Mark each trial as Failed during which the server died whenever it ran alone."""
+        for number, count in list(self._journal.suspects.items()):
+            if count < SOLO_CRASHES:
+                continue
             entry = self.entries[number]
             entry.state, entry.ended = TrialState.FAILED, datetime.now(UTC)
-            entry.reason = f"the search was killed {CRASHES} times while this trial ran"
+            entry.reason = f"the server process died {SOLO_CRASHES} times while only this trial ran"
             self._waiting.remove(number)
             self._journal.finish(entry)
             hint = f"run it again with `gantune retry {self._experiment.name} --trial {number}`"
@@ -104,9 +116,10 @@ class Scheduler:
                 self.result(),
                 message=f"{entry.name} is Failed: {entry.reason}; {hint}",
             )
+            yield self._event(EventKind.TRIAL_ENDED, entry)
 
     def finished(self) -> bool:
-        """Ask what may be asked, count what has finished, one by one; True when nothing is left to run."""
+        """Propose due trials and evaluate stop conditions in order. Return True if the study is finished."""
         end: dict[str, object] | None = None
         while end is None:
             while not self.draining and self._ask():
@@ -144,14 +157,24 @@ class Scheduler:
                 if over or self.draining or self.aborting:
                     return
                 continue
-            ends, aborted = runner.wait(TICK), self.aborting
-            for number, end in ends:
-                yield from self._ended(number, end, aborted=aborted)
+            yield from self._wait(runner)
             for number in list(self._running):
                 if self.poll(number):
                     self._stop(number)
                 elif self._fresh(number):
                     yield self._event(EventKind.TRIAL_REPORTED, self.entries[number])
+
+    def _wait(self, runner: Runner) -> Iterator[Event]:
+        """Wait a little for trials to finish, and judge those that did."""
+        ends, aborted = runner.wait(TICK), self.aborting
+        for number, end in ends:
+            if not end.crash:
+                yield from self._ended(number, end, aborted=aborted)
+        if lost := {number: end.error for number, end in ends if end.crash}:
+            yield from self._lost(sorted(lost), next(iter(lost.values())))
+        if self._abort_by is not None and time.monotonic() > self._abort_by:
+            for number in list(self._running):
+                yield self._killed(number)  # `Session.close` ends its processes
 
     def poll(self, number: int) -> bool:
         """Read a running trial's new metrics; True where a cut of early stopping applies."""
@@ -232,6 +255,9 @@ class Scheduler:
         while self._waiting and runner.idle:
             if self._ceiling is not None and self._waiting[0] > self._ceiling:
                 return
+            suspects = self._journal.suspects
+            if self._running and not suspects.keys().isdisjoint([self._waiting[0], *self._running]):
+                return  # a suspect runs alone
             entry = self.entries[self._waiting[0]]
             ensure_room(self._launcher.folder(entry))
             job = self._launcher.job(entry, runner.slot_of(entry.number))
@@ -265,14 +291,9 @@ class Scheduler:
         self._stopping.discard(number)
         ceiling = self._ceiling is not None and number > self._ceiling
         if ceiling or not complete or (aborted and not self._cut(entry, reader)):
-            killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped", metrics={})
-            entry.reset()
-            self._journal.show(entry)
-            yield Event(EventKind.TRIAL_ENDED, self.result(), killed)
+            yield self._killed(number)
             return
         if end.machine:
-            if end.crash:
-                self._journal.resume(crashed=True)
             raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
         last_line = judge(
@@ -288,6 +309,33 @@ class Scheduler:
         if self._reaches(entry):
             self._lower(number)
         yield self._event(EventKind.TRIAL_ENDED, entry)
+
+    def _killed(self, number: int) -> Event:
+        """Forget a trial that was stopped; it runs again when the study is resumed."""
+        self._running.pop(number, None)
+        self._stopping.discard(number)
+        entry = self.entries[number]
+        killed = replace(entry.trial(), state=TrialState.KILLED, reason="stopped", metrics={})
+        entry.reset()
+        self._journal.show(entry)
+        return Event(EventKind.TRIAL_ENDED, self.result(), killed)
+
+    def _lost(self, numbers: list[int], error: str) -> Iterator[Event]:
+        """Let the trials run again during which the server died: alone, as one of them may be the cause."""
+        if self.aborting:
+            for number in numbers:
+                yield self._killed(number)
+            return
+        self._journal.resume(crashed=True)
+        for number in numbers:
+            del self._running[number]
+            self._stopping.discard(number)
+            self._journal.show(self.entries[number])
+        self._waiting.extendleft(reversed(numbers))
+        names = ", ".join(self.entries[number].name for number in numbers)
+        again = "runs again" if len(numbers) == 1 else "run again, one at a time"
+        yield Event(EventKind.WARNING, self.result(), message=f"{error}; {names} {again}")
+        yield from self.fail_crashing_trials()
 
     def _cut(self, entry: TrialRecord, reader: MetricsReader) -> bool:
         values = reader.curve(self._experiment.objective.metric)

@@ -53,7 +53,7 @@ class Session:
     def events(self) -> Iterator[Event]:
         """Run the trials; STUDY_ENDED is the caller's."""
         scheduler = self._scheduler
-        yield from scheduler.blame()
+        yield from scheduler.fail_crashing_trials()
         count, over = len(scheduler.entries), scheduler.finished()
         if self._max_trials is not None and count:
             self._warnings.append(self._extension(self._max_trials, count))
@@ -72,7 +72,7 @@ class Session:
 
     def stop(self) -> None:
         """Start no new trial, and end those that run."""
-        self._scheduler.draining = self._scheduler.aborting = True
+        self._scheduler.abort()
 
     def close(self) -> None:
         """End every trial, and everything that it started."""

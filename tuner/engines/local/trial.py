@@ -121,7 +121,6 @@ def run(job: Job, main: Main | None, report: int, parent: int) -> int:
     """
     os.setsid()
     atexit._clear()  # those of the server's imports: torch's alone take 50 ms
-    signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -165,9 +164,11 @@ def _streams(log: Path) -> None:
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         raise Broken(f"{log} cannot be written: {error.strerror}", machine=True) from error
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.dup2(written, 1)
     os.dup2(written, 2)
+    os.close(nothing)
     os.close(written)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115

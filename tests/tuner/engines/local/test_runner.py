@@ -15,6 +15,7 @@ import pytest
 
 from tests.tuner.experiments import TRIALS
 from tests.tuner.runner_contract import RunnerContract, finish, job, log
+from tuner.engines.local import pool
 from tuner.engines.local.debug import DebugRunner
 from tuner.engines.local.pool import ForkServer
 from tuner.engines.local.processes import MARKER, sweep
@@ -171,6 +172,49 @@ class TestForkServer(RunnerContract):
         end = finish(runner, 0)
         assert end.machine
         assert end.error == "the process that starts trials was killed by SIGKILL"
+        assert gone(tmp_path / "study")
+        runner.start(job(tmp_path, 1))
+        assert finish(runner, 1) == Exit(0)
+
+    def test_trials_have_no_file_of_the_server(self, runner: Runner, tmp_path: Path) -> None:
+        runner.start(job(tmp_path, 0, "--do=sleep"))
+        runner.start(one := job(tmp_path, 1, "--do=descriptors"))
+        assert finish(runner, 1) == Exit(0)
+        opened = [line for line in log(one).splitlines() if line.startswith("open")]
+        assert len(opened) == 1  # on which the trial says why it cannot start
+        assert opened[0].startswith("open pipe:")
+        runner.start(two := job(tmp_path, 2, "sh", "-c", "ls /proc/$$/fd; :", module=""))
+        assert finish(runner, 2) == Exit(0)
+        assert log(two).split() == ["0", "1", "2"]
+
+    @pytest.mark.parametrize("whom", ["server", "guard"])
+    def test_trial_that_stops_the_server_harms_nobody(
+        self, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whom: str
+    ) -> None:
+        monkeypatch.setattr(pool, "_PING_SECONDS", 0.1)
+        monkeypatch.setattr(pool, "_WAKE_SECONDS", 0.2)
+        runner.start(job(tmp_path, 0))
+        assert finish(runner, 0) == Exit(0)
+        guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == os.getpid())
+        target = "$PPID" if whom == "server" else str(guard)
+        runner.start(job(tmp_path, 1, "sh", "-c", f"kill -STOP {target}", module=""))
+        assert finish(runner, 1) == Exit(0)
+
+    def test_server_that_does_not_answer_is_replaced(
+        self, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "_PING_SECONDS", 0.1)
+        monkeypatch.setattr(pool, "_ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(pool, "_CLOSE_SECONDS", 0.5)
+        runner.start(one := job(tmp_path, 0, "--do=deaf"))
+        until(Path(one.log), "fd=")
+        guard = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == os.getpid())
+        server = next(pid for pid in marked(tmp_path / "study") if _parent(pid) == guard)
+        for pid in (guard, server):
+            os.kill(pid, signal.SIGSTOP)
+        end = finish(runner, 0)
+        assert end.crash
+        assert end.error == "the process that starts trials did not answer for 0 s"
         assert gone(tmp_path / "study")
         runner.start(job(tmp_path, 1))
         assert finish(runner, 1) == Exit(0)

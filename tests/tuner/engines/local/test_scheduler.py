@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tuner.engines.local.test_runner import gone, marked
 from tests.tuner.experiments import ARGS, TRIALS, events, experiment, run, table
 from tuner.engines.base import EventKind
-from tuner.engines.local import LocalEngine
+from tuner.engines.local import LocalEngine, pool, scheduler
+from tuner.engines.local.journal import Journal
 from tuner.errors import StudyChanged, StudyError, StudyNotFound, UnsupportedError
 from tuner.experiment.model import Experiment, with_first_trials
-from tuner.result import Result, StudyState, TrialState
+from tuner.result import StudyState, TrialState
 from tuner.store import curves
 from tuner.store.studies import EngineKind, Store
 
@@ -122,60 +125,89 @@ from tests.tuner.experiments import *
 script = 'case "$KATIB_TRIAL_NAME" in *-1) [ ! -e ' + sys.argv[2] + ' ] || kill -9 $CLIENT;; esac; echo fd=1'
 if __name__ == "__main__":
     os.environ["CLIENT"] = str(os.getpid())
-    run(Path(sys.argv[1]), experiment(command=["sh", "-c"], args=[script], trials=4, parallel=1), workers=1)
+    run(Path(sys.argv[1]), experiment(command=["sh", "-c"], args=[script], trials=4, parallel=2), workers=2)
 """
 
 
-def killed(store: Path, gate: Path) -> tuple[int, Result]:
-    """A run whose trial 1 kills the client while `gate` exists: its exit code, and what is known afterwards."""
-    environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
-    code = subprocess.run(
-        [sys.executable, "-c", KILLED, str(store), str(gate)], env=environment, check=False
-    ).returncode
-    return code, LocalEngine(Store(store)).collect("study")
-
-
-def test_trial_that_kills_the_client_twice_failed(tmp_path: Path) -> None:
+def test_killed_client_fails_no_trial(tmp_path: Path) -> None:
+    """However often the client is killed: it may be killed by anything, so no trial is at fault."""
     gate, store = tmp_path / "gate", tmp_path / "store"
     gate.touch()
-    for _ in range(2):
-        code, result = killed(store, gate)
-        assert code == -9
-        assert [trial.state for trial in result.trials] == [
-            TrialState.SUCCEEDED,
-            TrialState.WAITING,
-        ]
-    code, result = killed(store, gate)
-    assert code == 0
-    assert result.trials[1].state is TrialState.FAILED
-    assert result.trials[1].reason == "the search was killed 2 times while this trial ran"
-    assert [trial.state for trial in result.trials].count(TrialState.SUCCEEDED) == 3
+    environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
+    argv = [sys.executable, "-c", KILLED, str(store), str(gate)]
+    for _ in range(4):
+        assert subprocess.run(argv, env=environment, check=False).returncode == -9
+        states = {trial.state for trial in LocalEngine(Store(store)).collect("study").trials}
+        assert states <= {TrialState.SUCCEEDED, TrialState.WAITING}
     gate.unlink()
-    LocalEngine(Store(store)).retry("study")
-    assert [trial.state for trial in killed(store, gate)[1].trials] == [TrialState.SUCCEEDED] * 4
+    assert subprocess.run(argv, env=environment, check=False).returncode == 0
+    trials = LocalEngine(Store(store)).collect("study").trials
+    assert [trial.state for trial in trials] == [TrialState.SUCCEEDED] * 4
 
 
-def test_trial_killed_once_with_client_reruns(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    gate.touch()
-    assert killed(tmp_path / "store", gate)[0] == -9
-    gate.unlink()
-    assert [trial.state for trial in killed(tmp_path / "store", gate)[1].trials] == [
-        TrialState.SUCCEEDED
-    ] * 4
+def test_only_the_trial_that_kills_the_server_failed(tmp_path: Path) -> None:
+    """Its neighbours run with it at first, and finish when they run alone."""
+    script = (
+        'case "$KATIB_TRIAL_NAME" in *-1) sleep 0.2; kill -9 $PPID;; esac; sleep 0.3; echo fd=1'
+    )
+    what = experiment(command=SHELL, args=[script], trials=5, parallel=3)
+    told = events(LocalEngine(Store(tmp_path), workers=3), what)
+    messages = [event.message for event in told if event.kind is EventKind.WARNING]
+    assert messages[0] == (
+        "the process that starts trials was killed by SIGKILL; "
+        "study-0, study-1, study-2 run again, one at a time"
+    )
+    states = [trial.state for trial in told[-1].result.trials]
+    assert states == [TrialState.SUCCEEDED, TrialState.FAILED, *[TrialState.SUCCEEDED] * 3]
+    reason = told[-1].result.trials[1].reason
+    assert reason == "the server process died 3 times while only this trial ran"
 
 
-def test_trial_that_kills_the_server_twice_failed(tmp_path: Path) -> None:
+def test_server_killed_from_outside_fails_no_trial(tmp_path: Path) -> None:
+    """Twice within the same trial, the second time while it runs alone."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    script = (
+        f'cd {marks}; [ "$KATIB_TRIAL_NAME" != study-1 ] || [ -e 1 ] || '
+        "{ mkdir $(ls | wc -l); kill -9 $PPID; }; echo fd=1"
+    )
+    run(tmp_path / "killed", what := experiment(command=SHELL, args=[script], trials=4), workers=2)
+    assert len(list(marks.iterdir())) == 2
+    assert table(run(tmp_path / "killed", what)) == table(run(tmp_path / "whole", what))
+
+
+def test_stop_does_not_wait_for_a_server_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(pool, "_CLOSE_SECONDS", 0.2)
+    what = experiment(args=[*ARGS, f"--gate={tmp_path / 'gate'}"], trials=2, parallel=1)
+    engine = LocalEngine(Store(tmp_path))
+    for event in engine.watch(engine.submit(what)):
+        if event.kind is EventKind.TRIAL_STARTED:
+            for pid in marked(tmp_path / "local" / "study"):
+                os.kill(pid, signal.SIGSTOP)
+            engine.stop("study")
+    assert [trial.state for trial in event.result.trials] == [TrialState.WAITING]
+    assert gone(tmp_path / "local" / "study")
+    (tmp_path / "gate").touch()
+    assert [trial.state for trial in run(tmp_path, what).trials] == [TrialState.SUCCEEDED] * 2
+
+
+def test_suspects_are_kept_over_a_restart(tmp_path: Path) -> None:
     script = 'case "$KATIB_TRIAL_NAME" in *-1) kill -9 $PPID;; esac; echo fd=1'
-    what = experiment(command=["sh", "-c"], args=[script], trials=4, parallel=1)
-    for _ in range(2):
-        with pytest.raises(
-            StudyError, match=r"study-1 could not run .the process that starts trials was killed"
-        ):
-            run(tmp_path, what)
+    what = experiment(command=SHELL, args=[script], trials=3, parallel=1)
+    for count in (1, 2):
+        engine = LocalEngine(Store(tmp_path))
+        for event in engine.watch(engine.submit(what)):
+            if event.kind is EventKind.WARNING:
+                engine.stop("study")
+        journal = Journal(tmp_path / "local" / "study")
+        assert journal.suspects == {1: count}
     result = run(tmp_path, what)
-    assert result.trials[1].reason == "the search was killed 2 times while this trial ran"
-    assert [trial.state for trial in result.trials].count(TrialState.SUCCEEDED) == 3
+    assert [trial.state.value for trial in result.trials] == ["Succeeded", "Failed", "Succeeded"]
+    LocalEngine(Store(tmp_path)).retry("study")
+    assert Journal(tmp_path / "local" / "study").suspects == {}
 
 
 def test_stopped_trial_that_exits_cleanly_runs_again(tmp_path: Path) -> None:

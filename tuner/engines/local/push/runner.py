@@ -25,8 +25,9 @@ _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from tuner.engines.local.push.server import main; sys.exit(main(int(sys.argv[2]), sys.argv[3]))"
 )
-_ANSWER_SECONDS = 60.0  # the server's first answer comes after its imports
-_CLOSE_SECONDS = 5.0
+_IMPORT_SECONDS = 60.0  # the server's first answer comes after its imports
+_ANSWER_SECONDS = 8.0  # every signal ends the client within 10 s
+_CLOSE_SECONDS = 1.5
 
 
 class _Gone(Exception):
@@ -94,10 +95,11 @@ class PushRunner:
         folder = Path(job.directory)
         try:
             answer = self._ask(open=job.number, trial=folder.name, file=str(folder / FILE))
-        except _Gone as error:
-            raise StudyError(
-                f"the process that receives pushed metrics {error}: run the same command again"
-            ) from error
+        except _Gone:
+            assert self._process is not None  # noqa: S101
+            self._process.kill()
+            self._running.add(job.number)  # `wait` returns it as lost
+            return
         if answer["error"]:
             raise StudyError(f"{answer['error']}; run the same command again")
         path = search_path(job.step.env.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", ""))
@@ -160,7 +162,7 @@ class PushRunner:
             return
         folder = self._sockets.create()
         self._channel, theirs = socket.socketpair()
-        self._channel.settimeout(_ANSWER_SECONDS)
+        self._channel.settimeout(_IMPORT_SECONDS)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", "-c", _PROGRAM, _ROOT, str(theirs.fileno()), str(folder)],
@@ -184,9 +186,10 @@ class PushRunner:
                     raise _Gone(self._how())
                 data += more
         except TimeoutError as error:
-            raise _Gone(f"did not answer within {_ANSWER_SECONDS:.0f} s") from error
+            raise _Gone(f"did not answer within {channel.gettimeout():.0f} s") from error
         except OSError as error:
             raise _Gone(self._how()) from error
+        channel.settimeout(_ANSWER_SECONDS)
         answer: dict[str, str] = json.loads(data)
         return answer
 
