@@ -11,22 +11,22 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuner import manifest
 from tuner.errors import UnsupportedError
 from tuner.experiment.annotations import STOP_ANNOTATION
+from tuner.experiment.command import insert, refuse_code
 from tuner.experiment.model import Experiment
 from tuner.katib.containers import primary_container
 from tuner.result import Goal, Objective, Result, Trial
 from tuner.samplers.first import FIRST_ANNOTATION
-from tuner.space import Value, text
+from tuner.space import text
 
 SEED = "seed"  # the parameter that the grid is over
 CONFIDENCE = 0.05  # a difference exceeds seed noise if chance alone gives it less often than this
-_PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
 _IN_TEXT = re.compile(
     r"((?:^|(?<=[\s'\"]))-{0,2}[\w.-]*seed)(=|\s+)(['\"]?)(\d+)(?![\w.])", re.IGNORECASE
 )
@@ -161,6 +161,7 @@ def experiments(
 
     Raises:
         UnsupportedError: The manifest sets no seed, and `seed_flag` is empty.
+        CommandError: In the command, a value of a trial could be code.
     """
     return [
         manifest.from_document(_document(experiment, trial, seeds, seed_flag)) for trial in trials
@@ -206,12 +207,15 @@ def _document(experiment: Experiment, trial: Trial, seeds: int, seed_flag: str) 
     document["metadata"] = {"name": study_name(experiment.name, trial), **kept}
     template = spec["trialTemplate"]
     chosen = {
-        label: trial.parameters.get(name) for label, name in experiment.template.references.items()
+        label: text(trial.parameters[name])
+        for label, name in experiment.template.references.items()
+        if name in trial.parameters
     }
-    template["trialSpec"] = _filled(template["trialSpec"], chosen)
+    refuse_code(experiment.template, chosen)
+    template["trialSpec"] = insert(template["trialSpec"], chosen)
     used = _place_seed(template, seed_flag)
     own = [
-        reference for reference in template["trialParameters"] if chosen[reference["name"]] is None
+        reference for reference in template["trialParameters"] if reference["name"] not in chosen
     ]
     template["trialParameters"] = [*own, {"name": SEED, "reference": SEED}]
     new = [str(used + 1 + number) for number in range(seeds)]
@@ -224,20 +228,6 @@ def _document(experiment: Experiment, trial: Trial, seeds: int, seed_flag: str) 
     spec |= {"maxTrialCount": seeds, "maxFailedTrialCount": seeds, "resumePolicy": "Never"}
     spec["parallelTrialCount"] = min(experiment.parallel_trials, seeds)
     return document
-
-
-def _filled(node: Any, values: Mapping[str, Value | None]) -> Any:
-    """Return a template with the placeholders of fixed parameters replaced."""
-    if isinstance(node, str):
-
-        def value(match: re.Match[str]) -> str:
-            chosen = values.get(match[1])
-            return match[0] if chosen is None else text(chosen)
-
-        return _PLACEHOLDER.sub(value, node)
-    if isinstance(node, dict):
-        return {key: _filled(each, values) for key, each in node.items()}
-    return [_filled(each, values) for each in node] if isinstance(node, list) else node
 
 
 def _place_seed(template: dict[str, Any], seed_flag: str) -> int:

@@ -20,6 +20,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from tuner.analysis.advice import Change, Kind
 from tuner.check import Severity, check_data
 from tuner.errors import GantuneError
+from tuner.experiment.command import refuse_code
 from tuner.experiment.model import Experiment
 from tuner.katib import yamlfile
 from tuner.katib.facts import is_experiment
@@ -48,8 +49,8 @@ def revise(source: str, experiment: Experiment, changes: Sequence[Change], *, na
     Raises:
         GantuneError: `gantune check` finds an error in the new text.
     """
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml = _round_trip()
+    yaml.preserve_quotes = True
     documents = _documents(yaml, source, experiment)
     for document in documents:
         if is_experiment(document):
@@ -63,10 +64,16 @@ def revise(source: str, experiment: Experiment, changes: Sequence[Change], *, na
 
 def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
     """Return documents as YAML. Raises GantuneError where `gantune check` finds an error in them."""
-    yaml, stream = YAML(), io.StringIO()
-    yaml.width = 4096
+    yaml, stream = _round_trip(), io.StringIO()
     yaml.dump_all([_plain(document) for document in documents], stream)
     return _checked(stream.getvalue(), "the file")
+
+
+def _round_trip() -> YAML:
+    """Return a reader and writer that keeps tags as text: no tag of a manifest creates an object."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096
+    return yaml
 
 
 def _checked(written: str, what: str) -> str:
@@ -173,7 +180,11 @@ def _change_space(spec: CommentedMap, experiment: Experiment, changes: Sequence[
         if lines:
             _comment(parameters, index, lines)
     if fixed:
-        _fill_in(spec["trialTemplate"], {change.parameter: change.value for change in fixed})
+        values = {change.parameter: change.value for change in fixed}
+        template = experiment.template
+        chosen = ((label, values.get(name)) for label, name in template.references.items())
+        refuse_code(template, {label: text(value) for label, value in chosen if value is not None})
+        _fill_in(spec["trialTemplate"], values)
 
 
 def _remove(items: CommentedSeq, index: int) -> None:

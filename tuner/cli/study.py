@@ -237,7 +237,8 @@ def _command(experiment: Experiment, trial: Trial) -> str:
     if line := Trainer(experiment).line(trial.parameters):
         return line
     raise CommandError(
-        f"the command of {experiment.name}'s trials does not carry all parameters: use --format json"
+        f"the command of {experiment.name}'s trials does not carry all parameters, or would run a "
+        "value as code: use --format json"
     )
 
 

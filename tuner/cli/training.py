@@ -9,18 +9,25 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from tuner.cli import export
 from tuner.errors import CommandError
-from tuner.experiment.command import collector_mount
+from tuner.experiment.command import (
+    collector_mount,
+    filled,
+    insert,
+    static_environment,
+    written,
+)
 from tuner.experiment.model import Experiment
 from tuner.katib.containers import primary_container
-from tuner.katib.facts import PLACEHOLDER
+from tuner.katib.facts import PLACEHOLDER, WRAPPED_COLLECTORS
+from tuner.katib.shell import code_items
 from tuner.space import Value, text
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a shell variable
+_OBJECT = "training"  # in place of the names of the trial's objects
 
 
 class Trainer:
@@ -28,38 +35,42 @@ class Trainer:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
+        self._wrapped = experiment.collector.kind in WRAPPED_COLLECTORS
         try:
             container = primary_container(
                 experiment.template.spec, experiment.template.primary_container
             )
         except CommandError:
             container = {}
-        argv = [
-            str(part)
-            for part in [*(container.get("command") or []), *(container.get("args") or [])]
-        ]
-        is_script = bool(argv) and PurePosixPath(argv[0]).name in export.SHELLS
-        self._argv = argv if is_script else _without_places(argv, _places(experiment, container))
-        entries = [
-            (str(entry["name"]), str(entry.get("value", "")))
-            for entry in container.get("env") or []
-        ]
-        self._env = [(name, value) for name, value in entries if _parameters(experiment, value)]
-        texts = [*self._argv, *(value for _, value in self._env)]
+        argv = written(container, wrapped=self._wrapped)
+        if not code_items(argv):
+            argv = _without_places(argv, _places(experiment, container))
+        self._container = {**container, "command": argv, "args": []}
+        self._env = static_environment(container)
+        texts = [*argv, *self._env.values()]
         self._carried = {name for part in texts for name in _parameters(experiment, part)}
-        self._runs = bool(self._argv) and all(NAME.fullmatch(name) for name, _ in self._env)
+        self._given = [name for name, part in self._env.items() if _parameters(experiment, part)]
+        self._runs = bool(argv) and all(NAME.fullmatch(name) for name in self._given)
 
     def line(self, parameters: Mapping[str, Value]) -> str:
-        """Return the command as one line of shell; "" where the template cannot be read or misses a parameter."""
+        """Return the command as one line of shell.
+
+        It is "" where the template cannot be read or misses a parameter, and where a value could be
+        code for a shell or an interpreter of the command.
+        """
         if not self._runs or set(parameters) - self._carried:
             return ""
-        env = [
-            f"{name}={shlex.quote(_filled(self._experiment, value, parameters))}"
-            for name, value in self._env
-        ]
-        return " ".join(
-            [*env, shlex.join(_filled(self._experiment, part, parameters) for part in self._argv)]
-        )
+        values = {
+            label: text(parameters[reference]) if reference in parameters else _OBJECT
+            for label, reference in self._experiment.template.references.items()
+        }
+        env = {name: insert(part, values) for name, part in self._env.items()}
+        try:
+            argv = filled(self._container, values, env, wrapped=self._wrapped)
+        except CommandError:
+            return ""
+        given = [f"{name}={shlex.quote(env[name])}" for name in self._given]
+        return " ".join([*given, shlex.join(export.META.sub(_OBJECT, part) for part in argv)])
 
 
 def _places(experiment: Experiment, container: Mapping[str, Any]) -> re.Pattern[str]:
@@ -98,11 +109,3 @@ def _without_places(argv: list[str], places: re.Pattern[str]) -> list[str]:
 def _parameters(experiment: Experiment, part: str) -> set[str]:
     found = (experiment.template.references.get(label, "") for label in PLACEHOLDER.findall(part))
     return {name for name in found if not name.startswith("${")}
-
-
-def _filled(experiment: Experiment, part: str, parameters: Mapping[str, Value]) -> str:
-    def value(match: re.Match[str]) -> str:
-        reference = experiment.template.references.get(match[1], "")
-        return text(parameters[reference]) if reference in parameters else "training"
-
-    return export.META.sub("training", PLACEHOLDER.sub(value, part))

@@ -31,9 +31,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tuner.errors import CommandError, UnsupportedError
-from tuner.experiment.model import CollectorKind, Experiment
+from tuner.experiment.model import CollectorKind, Experiment, TrialTemplate
 from tuner.katib import shell
 from tuner.katib.containers import (
+    every_container,
     init_containers,
     items,
     listed,
@@ -134,7 +135,7 @@ def build(experiment: Experiment, name: str, parameters: Mapping[str, Value]) ->
         label: _reference(experiment, name, parameters, reference)
         for label, reference in template.references.items()
     }
-    spec = _substituted(template.spec, values)
+    spec = insert(template.spec, values)
     container = primary_container(spec, template.primary_container)
     as_written = primary_container(template.spec, template.primary_container)
     fields = {"metadata.name": name, "metadata.namespace": experiment.namespace or "default"}
@@ -180,22 +181,7 @@ def _command(
             "Write the command into the trialTemplate"
         )
     env = _environment(container, fields) | {"KATIB_TRIAL_NAME": fields["metadata.name"]}
-    argv = items(as_written)
-    if wrapped and shell.relies_on_shell(argv):
-        argv = ["sh", "-c", " ".join(argv)]
-    code = shell.code_items(argv)
-    static = _environment(
-        {"env": [one for one in as_written.get("env") or () if not one.get("valueFrom")]}, {}
-    )
-    try:
-        argv = [
-            _code(part, static, env, values)
-            if index in code
-            else _expanded(_substituted(part, values), env)
-            for index, part in enumerate(argv)
-        ]
-    except CommandError as error:
-        raise CommandError(f"container {name}: {error}") from None
+    argv = filled(as_written, values, env, wrapped=wrapped)
     for what, text_ in [
         *(("the command", part) for part in argv),
         *((f"env {key}", env[key]) for key in env),
@@ -205,6 +191,55 @@ def _command(
                 f"container {name}: {what} contains {fault}, which no process can receive: remove it"
             )
     return Command(argv=tuple(argv), env=env, cwd=str(container.get("workingDir") or ""), name=name)
+
+
+def written(container: Mapping[str, Any], *, wrapped: bool) -> list[str]:
+    """Return the argument list of a container's command, in the shell that Katib adds if it relies on that."""
+    argv = items(container)
+    return ["sh", "-c", " ".join(argv)] if wrapped and shell.relies_on_shell(argv) else argv
+
+
+def filled(
+    container: Mapping[str, Any],
+    values: Mapping[str, str],
+    env: Mapping[str, str] | None = None,
+    *,
+    wrapped: bool = True,
+) -> list[str]:
+    """Return the argument list of a container's command with its values.
+
+    Args:
+        container: The container in the template.
+        values: The values of trialParameters.
+        env: All variables of the container.
+        wrapped: Whether Katib adds a shell.
+
+    Raises:
+        CommandError: A value could be code.
+    """
+    argv, static = written(container, wrapped=wrapped), static_environment(container)
+    code = shell.code_items(argv)
+    try:
+        return [
+            _code(part, static, env or {}, values)
+            if index in code
+            else _expanded(insert(part, values), env or {})
+            for index, part in enumerate(argv)
+        ]
+    except CommandError as error:
+        raise CommandError(f"container {container.get('name')}: {error}") from None
+
+
+def refuse_code(template: TrialTemplate, values: Mapping[str, str]) -> None:
+    """Raise CommandError where a container of the template would read one of these values as code."""
+    for container in every_container(template.spec):
+        filled(container, values)
+
+
+def static_environment(container: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables whose text is in the manifest, with the placeholders in it."""
+    entries = [one for one in container.get("env") or () if not one.get("valueFrom")]
+    return _environment({"env": entries}, {})
 
 
 def _code(
@@ -310,13 +345,14 @@ def _reference(
     return known[meta[1]]
 
 
-def _substituted(node: Any, values: Mapping[str, str]) -> Any:
+def insert(node: Any, values: Mapping[str, str]) -> Any:
+    """Return a part of a template with these values in place of their placeholders."""
     if isinstance(node, str):
         return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), node)
     if isinstance(node, Mapping):
-        return {key: _substituted(value, values) for key, value in node.items()}
+        return {key: insert(value, values) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_substituted(item, values) for item in node]
+        return [insert(item, values) for item in node]
     return node
 
 

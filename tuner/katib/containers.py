@@ -35,6 +35,15 @@ def init_containers(spec: Mapping[str, Any], main: Mapping[str, Any]) -> list[Ma
     ]
 
 
+def every_container(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield all containers and init containers of `spec`, and the trainer of a TrainJob."""
+    yield from listed(spec, "containers")
+    yield from listed(spec, "initContainers")
+    trainer = (spec.get("spec") or {}).get("trainer")
+    if isinstance(trainer, Mapping):
+        yield trainer
+
+
 def replicas(spec: Mapping[str, Any], main: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pods of a job in addition to that of the container `main`, in words."""
     body = spec.get("spec") or {}

@@ -19,7 +19,7 @@ from tuner import manifest
 from tuner.analysis import gain
 from tuner.analysis.confirm import confirm, experiments, study_name, top
 from tuner.check import check_file
-from tuner.errors import UnsupportedError
+from tuner.errors import CommandError, UnsupportedError
 from tuner.experiment.command import build
 from tuner.experiment.model import Experiment
 from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
@@ -103,6 +103,21 @@ def test_varies_a_seed_in_a_script_or_variable() -> None:
     env = {"env": [{"name": "RANDOM_SEED", "value": "0"}]}
     (again,) = experiments(manifest.from_document(made.document(container=env)), [BEST], 2)
     assert build(again, "t", {"seed": "1"}).env["RANDOM_SEED"] == "1"
+
+
+@pytest.mark.parametrize("value", ["$(touch X)", "a; touch X", "it's"])
+def test_value_that_could_be_code_is_refused(value: str) -> None:
+    """In the next manifest it would be the manifest's own text, which nothing checks any more."""
+    winner = replace(BEST, parameters={"lr": value, "bs": 64})
+    for line in (
+        ["sh", "-c", "train --lr ${trialParameters.lr} --seed=0"],
+        ["train --lr ${trialParameters.lr} --seed=0"],
+    ):
+        what = manifest.from_document(made.document(command=line, args=[]))
+        with pytest.raises(CommandError, match=r"the value .* of parameter lr could be code"):
+            experiments(what, [winner], 2)
+    what = manifest.from_document(made.document(args=["--lr=${trialParameters.lr}", "--seed=0"]))
+    assert experiments(what, [winner], 2)[0].template.spec is not what.template.spec
 
 
 def test_manifest_without_seed_is_refused() -> None:

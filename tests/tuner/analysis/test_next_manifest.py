@@ -12,7 +12,7 @@ from tuner import manifest
 from tuner.analysis.advice import Change, Kind
 from tuner.analysis.next_manifest import next_name, revise
 from tuner.check import check_data
-from tuner.errors import GantuneError
+from tuner.errors import CommandError, GantuneError
 from tuner.experiment.model import Experiment
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
 
@@ -102,6 +102,30 @@ def test_document_without_text_is_written(tmp_path: Path) -> None:
     container = new.template.spec["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["--lr=${trialParameters.lr}", "--bs=64"]
     assert 'value: "7"' in written, "a number that is text stays text"
+
+
+def test_fixed_value_never_becomes_code() -> None:
+    line = "train --lr ${trialParameters.lr} --act ${trialParameters.bs}"
+    experiment = manifest.from_document(experiments.document(command=["sh", "-c"], args=[line]))
+    for value in ("$(touch X)", "a; touch X"):
+        with pytest.raises(CommandError, match=r"of parameter bs could be code"):
+            revise("", experiment, [replace(FIX, value=value)], name="study-2")
+    assert "--act relu" in revise("", experiment, [replace(FIX, value="relu")], name="study-2")
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["!!python/object/apply:os.system [touch X]", "!!python/object/new:os.system [touch X]"],
+)
+def test_tags_of_a_manifest_create_no_objects(
+    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, experiment = shipped("bayes")
+    other = f"---\nkind: Other\nvalue: {tag}\n"
+    written = revise(text + other, experiment, [], name="gan-bayes-2")
+    assert tag.split(" ", 1)[0] in written
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_text_of_another_study_is_not_used(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.tuner.cli.test_cli import MANIFEST, SCRIPT, gantune, home
 
+from tests.tuner.cli.test_cli import MANIFEST, SCRIPT, gantune, home
 from tests.tuner.loopback import Loopback
 from tests.tuner.samples import OBJECTIVE, PARAMETERS, experiment, search
 from tuner.api import Client
@@ -42,11 +42,10 @@ def test_command_of_the_manifest_trains_anywhere() -> None:
 
 
 def test_values_are_quoted_for_the_shell() -> None:
-    made = experiment(
-        ["python", "a b.py"], args=[*FLAGS, "--b1=${trialParameters.beta1}"], **CARRIED
-    )
+    args = ["--note=a b", *FLAGS, "--b1=${trialParameters.beta1}"]
+    made = experiment(["python", "train.py"], args=args, **CARRIED)
     assert shlex.split(training.Trainer(made).line(POINT)) == [
-        "python", "a b.py", "--lr=0.001", "--bs", "64", "--loss=it's", "--b1=0.5"
+        "python", "train.py", "--note=a b", "--lr=0.001", "--bs", "64", "--loss=it's", "--b1=0.5"
     ]  # fmt: skip
 
 
@@ -64,6 +63,47 @@ def test_shell_scripts_are_filled_in() -> None:
         trial="${trialSpec.Name}",
     )
     assert training.Trainer(made).line({"lr": 0.5}) == "sh -c 'train 0.5 training'"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sh", "-c", "echo ${trialParameters.loss}"],
+        ["bash", "-ec", 'echo "${trialParameters.loss}"'],
+        ["python", "-c", "print('${trialParameters.loss}')"],
+        ["echo ${trialParameters.loss}"],
+        ["echo", "$(LOSS)", "&&", "true"],
+    ],
+)
+def test_command_with_a_value_that_could_be_code_is_not_shown(
+    command: list[str], tmp_path: Path
+) -> None:
+    entries = [{"name": "LOSS", "value": "${trialParameters.loss}"}]
+    trainer = training.Trainer(experiment(command, env=entries, loss="loss"))
+    for value in ("$(touch X)", "'; touch X; '", "a b", "`touch X`"):
+        assert trainer.line({"loss": value}) == ""
+    line = trainer.line({"loss": "hinge"})
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "hinge\n"
+
+
+@pytest.mark.parametrize("value", ["$(touch X)", "'; touch X; '", "a b", "`touch X`", "\n", "-n é"])
+def test_copied_command_passes_any_value_as_data(value: str, tmp_path: Path) -> None:
+    entries = [{"name": "LOSS", "value": "${trialParameters.loss}"}]
+    for command in (
+        ["printf", "%s.", "${trialParameters.loss}"],
+        ["printf", "%s.", "$(LOSS)"],
+        ["sh", "-c", 'printf %s. "$LOSS"'],
+        ["sh", "-c", 'printf %s. "$1"', "sh", "${trialParameters.loss}"],
+    ):
+        line = training.Trainer(experiment(command, env=entries, loss="loss")).line({"loss": value})
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{value}."
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [["x"], []])
