@@ -9,7 +9,13 @@ from tuner.check.rule import Finding, error, warning
 from tuner.check.space import whole
 from tuner.check.view import View, dig, number
 from tuner.errors import UnsupportedError
-from tuner.experiment.annotations import STOP_ANNOTATION, stop_factors
+from tuner.experiment.annotations import (
+    FILES_ANNOTATION,
+    STOP_ANNOTATION,
+    missing_file,
+    required_files,
+    stop_factors,
+)
 from tuner.result import COST
 from tuner.samplers.first import FIRST_ANNOTATION, parse
 from tuner.samplers.transform import Dimension, dimension
@@ -55,6 +61,24 @@ def stopping(view: View) -> Iterator[Finding]:
     if "earlyStopping" in view.spec or view.algorithm == "hyperband":
         other = "earlyStopping" if "earlyStopping" in view.spec else "hyperband"
         yield where, f"stop factors and {other} cannot both stop trials; remove one"
+
+
+def files(view: View) -> Iterator[Finding]:
+    """Check that the required files are paths, each with a command."""
+    try:
+        required_files(dig(view.metadata, "annotations", FILES_ANNOTATION) or "{}")
+    except UnsupportedError as problem:
+        yield ("metadata", "annotations", FILES_ANNOTATION), str(problem)
+
+
+def missing(view: View) -> Iterator[Finding]:
+    """Find a required file that is not on this machine."""
+    try:
+        listed = required_files(dig(view.metadata, "annotations", FILES_ANNOTATION) or "{}")
+    except UnsupportedError:
+        return  # the rule above reports it
+    if sentence := missing_file(listed):
+        yield ("metadata", "annotations", FILES_ANNOTATION), sentence
 
 
 def cost_strategy(view: View) -> Iterator[Finding]:
@@ -127,6 +151,20 @@ RULES = (
         "report if its best objective so far is more than the report's factor times the best of an earlier trial.",
         "tuner/experiment/annotations.py",
         stopping,
+    ),
+    error(
+        "required-files",
+        "The annotation gan-tuner/required-files is ours: Katib ignores it. It names the files that a local trial reads, "
+        "each with the command that creates it. gantune prints the command and never runs it.",
+        "tuner/experiment/annotations.py",
+        files,
+    ),
+    warning(
+        "missing-file",
+        "The Experiment names a file that its trials read (annotation gan-tuner/required-files), and the file is not on "
+        "this machine. `gantune run --local` does not start the search then. A cluster is not affected.",
+        "tuner/experiment/annotations.py",
+        missing,
     ),
     warning(
         "cost-strategy",

@@ -3,6 +3,8 @@
 gan-tuner/first-trials   the trials that run first (tuner.samplers.first)
 gan-tuner/stop-factors   '{"2": 1.8, "4": 1.5}': at its second report, a trial is stopped if its best objective so far
                          is more than 1.8 times the best that an earlier trial had by then
+gan-tuner/required-files '{"data/a.npz": "python prepare.py"}': files that a local trial reads, each with the command
+                         that creates it; gantune prints the command and never runs it
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from tuner.errors import ManifestError, UnsupportedError
@@ -18,8 +21,12 @@ from tuner.samplers.first import FIRST_ANNOTATION, parse, read_json
 from tuner.samplers.transform import Dimension, clipped
 
 STOP_ANNOTATION = "gan-tuner/stop-factors"
+FILES_ANNOTATION = "gan-tuner/required-files"
+LONGEST_COMMAND = 200  # characters of a path or a command: a message has one line
 # (number of the report, from 1; the factor), by number
 Factors: TypeAlias = tuple[tuple[int, float], ...]
+# (path, the command that creates the file)
+Files: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def fields(annotations: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict[str, Any]:
@@ -28,6 +35,7 @@ def fields(annotations: Mapping[str, Any], dimensions: Sequence[Dimension]) -> d
     for name, field, read in (
         (FIRST_ANNOTATION, "first_trials", lambda text: parse(text, dimensions)),
         (STOP_ANNOTATION, "stop_factors", stop_factors),
+        (FILES_ANNOTATION, "required_files", required_files),
     ):
         where = ("metadata", "annotations", name)
         text = annotations.get(name) or ""
@@ -65,3 +73,33 @@ def stop_factors(text: str) -> Factors:
                 f"the stop factor of report {report} must be a number above 1, got {shown}"
             )
     return tuple(sorted((int(report), float(factor)) for report, factor in listed.items()))
+
+
+def required_files(text: str) -> Files:
+    """Return the files that a text names, with their commands. Raises UnsupportedError for an invalid text."""
+    rule = "the required files must be a JSON object of paths and commands"
+    try:
+        listed = read_json(text)
+    except ValueError as error:
+        raise UnsupportedError(f"{rule}: {error}") from error
+    if not isinstance(listed, dict):
+        raise UnsupportedError(f'{rule}, such as {{"data/a.npz": "python prepare.py"}}')
+    for path, command in listed.items():
+        for part in (path, command):
+            if not isinstance(part, str) or not part.isprintable() or not part.strip():
+                raise UnsupportedError(f"{rule}, each one line of text, got {clipped(str(part))}")
+            if len(part) > LONGEST_COMMAND:
+                limit = f"at most {LONGEST_COMMAND} characters"
+                raise UnsupportedError(f"{rule}, each of {limit}, got {clipped(part)}")
+    return tuple(listed.items())
+
+
+def missing_file(files: Files) -> str:
+    """Return one line about the first of the files that is not on this machine; "" if there is none.
+
+    A relative path starts at the current directory, as for a trial.
+    """
+    for path, command in files:
+        if not Path(path).exists():
+            return f"{path} does not exist. Local trials read it. Create it with: {command}"
+    return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from tuner.experiment.annotations import Factors
+from tuner.experiment.annotations import Factors, Files
 from tuner.katib.facts import DEFAULT_PARALLEL_TRIALS
 from tuner.result import Goal, Objective
 from tuner.samplers import Sampler, sampler
@@ -91,6 +91,7 @@ class Experiment:
     generate_name: str = ""
     first_trials: tuple[Mapping[str, Value], ...] = ()  # the trials that run first
     stop_factors: Factors = ()
+    required_files: Files = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 

@@ -72,6 +72,11 @@ def factors(text: str) -> list[tuple[str, str]]:
     return [("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n{annotation}")]
 
 
+def required(text: str) -> list[tuple[str, str]]:
+    annotation = f"  annotations:\n    gan-tuner/required-files: '{text}'\n"
+    return [("  namespace: gan-tuner\n", f"  namespace: gan-tuner\n{annotation}")]
+
+
 def first(text: str) -> list[tuple[str, str]]:
     return [
         (
@@ -102,6 +107,12 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("first-trials", first('[{"lr": "2e-3", "bs": "16"}]'), "gan-tuner/first-trials"),
     ("first-trials", first('[{"lr": "2e-3"}]'), "gan-tuner/first-trials"),
     ("first-trials", first("lr=2e-3"), "gan-tuner/first-trials"),
+    ("required-files", required("data/a.npz"), "gan-tuner/required-files"),
+    ("required-files", required('["data/a.npz"]'), "gan-tuner/required-files"),
+    ("required-files", required('{"data/a.npz": 1}'), "gan-tuner/required-files"),
+    ("required-files", required('{"data/a.npz": "two\\nlines"}'), "gan-tuner/required-files"),
+    ("required-files", required('{"data/a.npz": "%s"}' % ("x" * 201)), "gan-tuner/required-files"),
+    ("missing-file", required('{"no/such.npz": "python prepare.py"}'), "gan-tuner/required-files"),
     ("stop-factors", factors("[1.5]"), "gan-tuner/stop-factors"),
     ("stop-factors", factors('{"0": 1.5}'), "gan-tuner/stop-factors"),
     ("stop-factors", factors('{"4": 1}'), "gan-tuner/stop-factors"),

@@ -43,6 +43,7 @@ AFTER_ADMISSION = {
     "pod": "the API server refuses each Job",
     "value-in-json": "each trial's template is no JSON",
     "first-trials": "Katib ignores the annotation",
+    "required-files": "Katib ignores the annotation",
     "trial-spec": "each trial fails",
     "placeholder": "each trial fails",
     "early-stopping": "the early-stopping service refuses it",

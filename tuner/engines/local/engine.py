@@ -23,7 +23,8 @@ from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
-from tuner.errors import StudyError, UnsupportedError
+from tuner.errors import CommandError, StudyError, UnsupportedError
+from tuner.experiment.annotations import missing_file
 from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import Experiment, with_first_trials
 from tuner.metrics import compiled
@@ -90,7 +91,7 @@ class LocalEngine:
         """Create the study or join it, and hold its lock until it has been watched to the end.
 
         Raises UnsupportedError for what this engine cannot run, CommandError where the trial's
-        command is not here, StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown
+        command or a required file is missing, StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown
         study to warm-start from.
         """
         if not experiment.name:
@@ -315,11 +316,13 @@ class LocalEngine:
             self._lock = None
 
     def _refuse(self, experiment: Experiment) -> None:
-        """UnsupportedError for what this engine does not have."""
+        """Raise UnsupportedError for what this engine does not have, CommandError for a missing file."""
         ensure_readable(experiment.collector)
         compiled(experiment.collector.filters)
         experiment.sampler(0)
         rules(experiment)
+        if missing := missing_file(experiment.required_files):
+            raise CommandError(missing)
 
     def _first_trials(self, experiment: Experiment) -> list[Mapping[str, str]]:
         """Return the first trials to add to the manifest's: the given ones, or else those that the study began with."""

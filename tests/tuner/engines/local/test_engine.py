@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -425,3 +426,20 @@ def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.engines.local.launcher.cores", lambda: 8)
     assert auto_workers(3) == 3
     assert {slot["OMP_NUM_THREADS"] for slot in share(3)} == {"2"}
+
+
+def test_missing_required_file_stops_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = replace(
+        experiment(command=SHELL, args=["echo fd=1"], trials=1),
+        required_files=(("data/a.npz", "python prepare.py"),),
+    )
+    message = "data/a.npz does not exist.*Create it with: python prepare.py"
+    with pytest.raises(CommandError, match=message):
+        LocalEngine(Store(tmp_path / "store")).submit(wanted)
+    assert list(tmp_path.iterdir()) == []  # nothing was created
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.npz").touch()
+    assert LocalEngine(Store(tmp_path / "store")).submit(wanted) == "study"
