@@ -28,7 +28,7 @@ from bench.training import ROOT, final
 from tuner.api import run
 from tuner.katib.facts import PLACEHOLDER
 from tuner.manifest import load
-from tuner.result import COST, Result, Trial
+from tuner.result import Result, Trial
 from tuner.space import text
 from tuner.store import curves
 
@@ -101,10 +101,11 @@ class Search:
         """Return a row of the output."""
         best, first = self.winner, self.result.baseline_trial
         assert first is not None
+        longer = best.metrics["train_seconds"] / first.metrics["train_seconds"]
         return (
             f"search {seed}: fd {best.metrics['fd']:.2f} in trial {best.number} of {len(self.result.trials)} (baseline "
             f"{first.metrics['fd']:.2f}); trained again {spread(self.finals)}, {self.fd / defaults:.3f} of the "
-            f"defaults; trained {best.metrics[COST] / first.metrics[COST]:.2f} times as long; stopping saved "
+            f"defaults; trained {longer:.2f} times as long; stopping saved "
             f"{self.saved:.0%} of the images; {best.parameters}"
         )
 

@@ -115,7 +115,7 @@ def noises(runs: Sequence[Run]) -> tuple[float, float]:
 
 
 def seed_difference(runs: Sequence[Run]) -> str:
-    """Say by how much two trainings of a point that is about as good as the defaults differ: tuner.analysis.gain.SEED_NOISE."""
+    """Say by how much two trainings of a point as good as the defaults differ (the seed noise)."""
     seeds: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         seeds[key(run)].append(target(run))

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from tuner import check
 from tuner.errors import ManifestError
-from tuner.experiment.annotations import fields
+from tuner.experiment import annotations as ours
 from tuner.experiment.model import (
     AlgorithmSpec,
     Collector,
@@ -139,20 +139,23 @@ def from_document(document: Mapping[str, Any]) -> Experiment:
         parameter(item, (*at, "parameters", i))
         for i, item in enumerate(_items(spec, "parameters", dict, at))
     )
+    stated = ours.read(
+        _get(metadata, "annotations", dict, ("metadata",)) or {},
+        [dimension(each) for each in parameters],
+    )
     return Experiment(
         name=_get(metadata, "name", str, ("metadata",)) or "",
         namespace=_get(metadata, "namespace", str, ("metadata",)) or "",
         generate_name=_get(metadata, "generateName", str, ("metadata",)) or "",
-        objective=objective,
+        objective=replace(objective, seed_noise=stated.seed_noise, cost_metric=stated.cost_metric),
         additional_metrics=additional,
         strategies=strategies,
         algorithm=_algorithm(_need(spec, "algorithm", dict, at), (*at, "algorithm")),
         early_stopping=None if early is None else _algorithm(early, (*at, "earlyStopping")),
         parameters=parameters,
-        **fields(
-            _get(metadata, "annotations", dict, ("metadata",)) or {},
-            [dimension(each) for each in parameters],
-        ),
+        first_trials=stated.first_trials,
+        stop_factors=stated.stop_factors,
+        required_files=stated.required_files,
         template=_template(_need(spec, "trialTemplate", dict, at), (*at, "trialTemplate")),
         collector=_collector(
             _get(spec, "metricsCollectorSpec", dict, at) or {}, (*at, "metricsCollectorSpec")

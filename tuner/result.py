@@ -21,8 +21,6 @@ from tuner.space import Value
 if TYPE_CHECKING:
     import pandas
 
-COST = "train_seconds"  # the metric in which our trainer reports what a trial cost
-
 
 class TrialState(StrEnum):
     """Katib's trial conditions (trial_types.go), and WAITING for a trial that was proposed but has not started."""
@@ -112,11 +110,19 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The metric that decides, which way, and the goal at which the search ends."""
+    """The metric that decides, which way, and the goal at which the search ends.
+
+    Attributes:
+        seed_noise: The difference between two trainings that differ only in their seed, as a share
+            of the metric; None if it is not known.
+        cost_metric: The metric that says what a trial cost; "" takes its wall time.
+    """
 
     metric: str
     goal_type: Goal
     goal: float | None = None
+    seed_noise: float | None = None
+    cost_metric: str = ""
 
     def better(self, a: float, b: float) -> bool:
         """True when `a` is strictly better than `b`."""
@@ -125,6 +131,23 @@ class Objective:
     def reached(self, value: float) -> bool:
         """True when `value` is as good as the goal; never without one."""
         return self.goal is not None and not self.better(self.goal, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the objective in the shape of `Result.to_json`."""
+        shape = {"metric": self.metric, "type": self.goal_type.value, "goal": self.goal}
+        known = {"seed_noise": self.seed_noise, "cost_metric": self.cost_metric}
+        return shape | {name: value for name, value in known.items() if value}
+
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> Objective:
+        """Return the objective of what `to_json` returned."""
+        return cls(
+            str(shape["metric"]),
+            Goal(shape["type"]),
+            shape.get("goal"),
+            shape.get("seed_noise"),
+            str(shape.get("cost_metric", "")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +195,23 @@ class Result:
         share = abs(best.metrics[self.objective.metric] - value) / abs(value)
         return share if math.isfinite(share) else None
 
-    def front(self, cost: str = COST) -> tuple[Trial, ...]:
-        """Return the succeeded trials than which none is both better and cheaper, cheapest first."""
-        able = [
-            trial
-            for trial in self.trials
-            if trial.state is TrialState.SUCCEEDED and cost in trial.metrics
-        ]
+    def cost(self, trial: Trial) -> float | None:
+        """Return what a trial cost: its cost metric, or its wall time in seconds; None if unknown."""
+        if self.objective.cost_metric:
+            return trial.metrics.get(self.objective.cost_metric)
+        if trial.started is None or trial.ended is None:
+            return None
+        return (trial.ended - trial.started).total_seconds()
+
+    def front(self) -> tuple[Trial, ...]:
+        """Return the Pareto front of the succeeded trials in objective and cost, cheapest first."""
         sign = 1 if self.objective.goal_type is Goal.MINIMIZE else -1
         scored = [
-            (trial.metrics[cost], sign * value, trial)
-            for trial in able
-            if (value := self.value(trial)) is not None
+            (cost, sign * value, trial)
+            for trial in self.trials
+            if trial.state is TrialState.SUCCEEDED
+            and (cost := self.cost(trial)) is not None
+            and (value := self.value(trial)) is not None
         ]
         front: list[Trial] = []
         least = math.inf
@@ -265,11 +293,7 @@ class Result:
         shape: dict[str, Any] = {
             "name": self.name,
             "state": self.state.value,
-            "objective": {
-                "metric": self.objective.metric,
-                "type": self.objective.goal_type.value,
-                "goal": self.objective.goal,
-            },
+            "objective": self.objective.to_json(),
             "trials": [trial.to_json() for trial in self.trials],
             "best": best.to_json() if best else None,
             "baseline": baseline.number if baseline else None,
@@ -281,15 +305,12 @@ class Result:
     @classmethod
     def from_json(cls, shape: Mapping[str, Any]) -> Result:
         """The inverse of `to_json`."""
-        objective = shape["objective"]
         trials = tuple(Trial.from_json(trial) for trial in shape["trials"])
         number = shape.get("baseline")
         return cls(
             name=str(shape["name"]),
             state=StudyState(shape["state"]),
-            objective=Objective(
-                str(objective["metric"]), Goal(objective["type"]), objective.get("goal")
-            ),
+            objective=Objective.from_json(shape["objective"]),
             trials=trials,
             reason=str(shape.get("reason", "")),
             baseline=next((trial.parameters for trial in trials if trial.number == number), {}),

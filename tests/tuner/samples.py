@@ -11,7 +11,7 @@ from tuner.experiment.model import AlgorithmSpec, Experiment, TrialTemplate
 from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Value
 
-OBJECTIVE = Objective("fd", Goal.MINIMIZE)
+OBJECTIVE = Objective("fd", Goal.MINIMIZE, seed_noise=0.04, cost_metric="train_seconds")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PARAMETERS = (
     Double("lr", 1e-5, 1e-2, distribution=Distribution.LOG_UNIFORM),

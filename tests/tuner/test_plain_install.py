@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.loopback import Loopback
 from tests.tuner.cli.test_cli import MANIFEST, SCRIPT
+from tests.tuner.loopback import Loopback
 
 BLOCKED = """
 import sys

@@ -5,16 +5,8 @@ The baseline is the first trial that the Experiment names (tuner.samplers.first)
 
 from __future__ import annotations
 
-from tuner.result import COST, Goal, Result
+from tuner.result import Goal, Result
 
-SEED_NOISE = {"fd": 0.04}
-"""By objective: the median difference between two trainings that differ only in their seed, as a share of the smaller.
-
-fd: 47 trainings of 16 good points on digits, those with at most 1.1 times the fd of the trainer's
-defaults (`python -m bench.wide_surrogate`), scored with 2,000 generated images. With 10,000, as in
-the manifests, it is 3.8 % (73 trainings of 31 points; docs/search-quality.md). It is more where
-training is unstable: 17 % for the article's network.
-"""
 # a best trial that costs up to this many times as much as the baseline is not called more expensive
 NEAR = 1.25
 
@@ -43,7 +35,7 @@ def sentence(result: Result) -> str:
             f"no trial is better than the baseline: {metric} {least:.3g} (trial {baseline.number})"
         )
     share = "" if result.gain is None else f"{_percent(result.gain)} "
-    noise = SEED_NOISE.get(metric)
+    noise = result.objective.seed_noise
     known = f"seed noise is about {_percent(noise)}" if noise else "part of it may be seed noise"
     found = f"{metric} {value:.3g}, {share}better than the baseline {least:.3g}"
     return f"{found}; {known}: run `gantune confirm {result.name}`"
@@ -51,11 +43,7 @@ def sentence(result: Result) -> str:
 
 def runner_up_sentence(result: Result) -> str:
     """Return that the second-best trial is within seed noise of the best; "" where it is not, or noise is unknown."""
-    best, noise, metric = (
-        result.best,
-        SEED_NOISE.get(result.objective.metric),
-        result.objective.metric,
-    )
+    best, noise, metric = result.best, result.objective.seed_noise, result.objective.metric
     if best is None or noise is None:
         return ""
     others = [
@@ -73,21 +61,13 @@ def runner_up_sentence(result: Result) -> str:
 
 
 def cost_sentence(result: Result) -> str:
-    """Return how much longer the best trial trained than the baseline; "" where it did not, or this is unknown."""
+    """Return how much longer the best trial took than the baseline; "" unless it did, and is known."""
     best, baseline = result.best, result.baseline_trial
-    if (
-        best is None
-        or baseline is None
-        or COST not in best.metrics
-        or not baseline.metrics.get(COST)
-    ):
+    cost = result.cost(best) if best else None
+    least = result.cost(baseline) if baseline else None
+    if best is None or not cost or not least or cost <= NEAR * least:
         return ""
-    ratio = best.metrics[COST] / baseline.metrics[COST]
-    return (
-        f"trial {best.number} trained {ratio:.1f} times as long as the baseline"
-        if ratio > NEAR
-        else ""
-    )
+    return f"trial {best.number} trained {cost / least:.1f} times as long as the baseline"
 
 
 def front_lines(result: Result) -> list[str]:
@@ -97,7 +77,7 @@ def front_lines(result: Result) -> list[str]:
         return []
     metric = result.objective.metric
     return [
-        f"{t.metrics[metric]:.3g} after {t.metrics[COST]:.3g} s of training (trial {t.number})"
+        f"{t.metrics[metric]:.3g} after {result.cost(t):.3g} s of training (trial {t.number})"
         for t in front
     ]
 

@@ -10,13 +10,15 @@ from tuner.check.space import whole
 from tuner.check.view import View, dig, number
 from tuner.errors import UnsupportedError
 from tuner.experiment.annotations import (
+    COST_ANNOTATION,
     FILES_ANNOTATION,
+    NOISE_ANNOTATION,
     STOP_ANNOTATION,
     missing_file,
     required_files,
+    seed_noise,
     stop_factors,
 )
-from tuner.result import COST
 from tuner.samplers.first import FIRST_ANNOTATION, parse
 from tuner.samplers.transform import Dimension, dimension
 from tuner.space import Categorical, Discrete, Distribution, Double, Int
@@ -79,15 +81,34 @@ def missing(view: View) -> Iterator[Finding]:
         return  # the rule above reports it
     if sentence := missing_file(listed):
         yield ("metadata", "annotations", FILES_ANNOTATION), sentence
+def noise(view: View) -> Iterator[Finding]:
+    """Check that the seed noise is a share."""
+    if text := dig(view.metadata, "annotations", NOISE_ANNOTATION):
+        try:
+            seed_noise(str(text))
+        except UnsupportedError as problem:
+            yield ("metadata", "annotations", NOISE_ANNOTATION), str(problem)
+
+
+def cost_metric(view: View) -> Iterator[Finding]:
+    """Check that the cost metric is one that the trials report."""
+    name = dig(view.metadata, "annotations", COST_ANNOTATION)
+    if name and name not in view.metrics:
+        yield (
+            ("metadata", "annotations", COST_ANNOTATION),
+            f"the cost metric {name} is not among the metrics ({', '.join(view.metrics)}); "
+            "add it to additionalMetricNames",
+        )
 
 
 def cost_strategy(view: View) -> Iterator[Finding]:
-    """Find a training time whose first report counts, because its strategy is min."""
+    """Find a cost metric whose first report counts, because its strategy is min."""
+    cost = dig(view.metadata, "annotations", COST_ANNOTATION)
     listed = view.objective.get("metricStrategies", [])
     named = {str(dig(item, "name")): (i, dig(item, "value")) for i, item in enumerate(listed)}
     default = "min" if view.objective.get("type") == "minimize" else ""
-    index, strategy = named.get(COST, (None, default))
-    if COST in view.metrics[1:] and strategy == "min":
+    index, strategy = named.get(str(cost), (None, default))
+    if cost in view.metrics[1:] and strategy == "min":
         at = (
             ("metricStrategies", index, "value")
             if index is not None
@@ -96,7 +117,7 @@ def cost_strategy(view: View) -> Iterator[Finding]:
         says = "is min" if index is not None else "is min by default"
         yield (
             ("spec", "objective", *at),
-            f"the strategy of {COST} {says}, so its first report counts; set it to latest",
+            f"the strategy of {cost} {says}, so its first report counts; set it to latest",
         )
 
 
@@ -165,10 +186,22 @@ RULES = (
         "this machine. `gantune run --local` does not start the search then. A cluster is not affected.",
         "tuner/experiment/annotations.py",
         missing,
+        "seed-noise",
+        "The annotation gan-tuner/seed-noise is ours: Katib ignores it. It states by which share the objective differs "
+        "between two trainings that differ only in their seed, and gantune calls smaller gains noise.",
+        "tuner/experiment/annotations.py",
+        noise,
+    ),
+    error(
+        "cost-metric",
+        "The annotation gan-tuner/cost-metric is ours: Katib ignores it. It names the metric that says what a trial "
+        "cost, so the trials must report it. Without it, the cost of a trial is its wall time.",
+        "tuner/experiment/annotations.py",
+        cost_metric,
     ),
     warning(
         "cost-strategy",
-        f"The metric {COST} grows while a trial trains. gantune compares trials by it, so its last value must count. "
+        "A cost metric grows while a trial trains. gantune compares trials by it, so its last value must count. "
         "If the objective is minimised, Katib takes the smallest value of each metric that has no strategy.",
         "tuner/analysis/gain.py",
         cost_strategy,

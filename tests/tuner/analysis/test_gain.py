@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -24,7 +25,8 @@ def trial(
 
 
 def study(*trials: Trial, goal: str = "minimize", metric: str = "fd") -> Result:
-    objective = Objective(metric, Goal(goal))
+    noise = 0.04 if metric == "fd" else None
+    objective = Objective(metric, Goal(goal), seed_noise=noise, cost_metric="train_seconds")
     return Result("gan-wide", StudyState.SUCCEEDED, objective, trials, baseline={"lr": 1.0})
 
 
@@ -101,10 +103,26 @@ def test_longer_training_of_the_best_is_told() -> None:
     assert gain.cost_sentence(study(trial(0, 3.71), trial(1, 3.32))) == ""
 
 
+def test_cost_is_wall_time_without_a_metric() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    timed = [
+        replace(each, started=start, ended=start + timedelta(seconds=10 * (each.number + 1)))
+        for each in BETTER.trials
+    ]
+    result = replace(BETTER, objective=Objective("fd", Goal.MINIMIZE), trials=tuple(timed))
+    assert [result.cost(each) for each in timed] == [10.0, 20.0, 30.0]
+    assert gain.cost_sentence(result) == "trial 1 trained 2.0 times as long as the baseline"
+    assert "part of it may be seed noise" in gain.sentence(result)
+
+
 def test_json_keeps_baseline_gain_and_front() -> None:
     shape = BETTER.to_json()
     assert (shape["baseline"], shape["front"]) == (0, [0, 1])
     assert shape["gain"] == pytest.approx(0.39 / 3.71)
     assert Result.from_json(shape) == BETTER
+    assert (shape["objective"]["seed_noise"], shape["objective"]["cost_metric"]) == (
+        0.04,
+        "train_seconds",
+    )
     bare = replace(BETTER, baseline={}).to_json()
     assert (bare["baseline"], bare["gain"]) == (None, None)

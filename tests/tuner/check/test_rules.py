@@ -13,6 +13,7 @@ from tuner.errors import GantuneError
 from tuner.katib.yamlfile import parse
 
 CLEAN = Path(__file__).parents[1] / "data" / "clean.yaml"
+COSTS = ("  namespace: gan-tuner\n", "  annotations: {gan-tuner/cost-metric: seconds}\n")
 TEXT = CLEAN.read_text()
 BAYES = "algorithmName: bayesianoptimization"
 SETTINGS = """    algorithmSettings:
@@ -129,7 +130,9 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("objective", [("type: minimize", "type: minimise")], "minimise"),
     ("objective", [("[precision, recall", "[fd, recall"), ("name: precision", "name: recall")], "[fd"),
     ("metric-strategy", [("{name: fd, value: latest}", "{name: fd, value: last}")], "value: last}"),
-    ("cost-strategy", [("[precision, recall", "[train_seconds, precision, recall")], "additionalMetricNames"),
+    ("cost-strategy", [COSTS, ("[precision, recall", "[seconds, precision, recall")], "additionalMetricNames"),
+    ("cost-metric", [COSTS], "gan-tuner/cost-metric"),
+    ("seed-noise", [("  namespace: gan-tuner\n", "  annotations:\n    gan-tuner/seed-noise: 4 %\n")], "gan-tuner/seed-noise"),
     ("metric-strategy-unused", [("{name: recall, value", "{name: recal, value")], "name: recal,"),
     ("algorithm", [*algorithm("bayesian")], "bayesian"),
     ("algorithm", [("  parallelTrialCount", "  earlyStopping: {algorithmName: hyperband}\n  parallelTrialCount")], "earlyStopping"),
@@ -337,9 +340,9 @@ def test_unknown_strategy_of_unused_metric_warns() -> None:
 def test_training_time_needs_its_last_value(strategy: str, warned: bool) -> None:
     listed = (
         "{name: recall, value: latest}",
-        f"{{name: recall, value: latest}}\n      - {{name: train_seconds, value: {strategy}}}",
+        f"{{name: recall, value: latest}}\n      - {{name: seconds, value: {strategy}}}",
     )
-    text = changed([("[precision, recall", "[train_seconds, precision, recall"), listed])
+    text = changed([COSTS, ("[precision, recall", "[seconds, precision, recall"), listed])
     assert [problem.rule for problem in check_data(text.encode(), "m.yaml")] == [
         "cost-strategy"
     ] * warned

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.tuner.cli.test_cli import gantune, start
 
+from tests.tuner.cli.test_cli import gantune, start
 from tests.tuner.experiments import LR, document
 
 TRIAL = """\

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+
 from tests.tuner.cli.test_cli import MANIFEST, gantune, home, start, wait_for_trials
 
 __all__ = ["home"]  # the fixture

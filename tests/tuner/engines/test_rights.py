@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
-from tests.tuner.engines.katib.test_look import EMPTY, RUNNING_FROM, mount
 
 import tuner
 from tests.tuner.clusters import FastClock
+from tests.tuner.engines.katib.test_look import EMPTY, RUNNING_FROM, mount
 from tests.tuner.loopback import RESPONSES, Loopback
 
 PAGE = Path(__file__).parents[3] / "docs" / "katib.md"

@@ -296,9 +296,7 @@ def test_cost_joins_what_no_trial_beats() -> None:
         "baseline",
     )
     assert (front["x"], front["y"]) == ([4.0, 8.0, 16.0], [5.0, 3.7, 3.3])
-    assert cost.draw(study(search(20))) == Drawn(
-        "No trial reports train_seconds, the seconds that it trained."
-    )
+    assert cost.draw(study(search(20))) == Drawn("No finished trial has a known duration.")
 
 
 def test_timeline_measures_from_the_first_start() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tuner.cli.test_cli import gantune, home, start
 
+from tests.tuner.cli.test_cli import gantune, home, start
 from tests.tuner.samples import experiment, search
 from tuner.errors import StudyError, UnsupportedError
 from tuner.report import View

@@ -32,7 +32,7 @@ from typing import Any
 
 from tuner.engines.local import records
 from tuner.errors import StudyDamaged, StudyError
-from tuner.result import Goal, Objective, Result, StudyState, Trial, TrialState
+from tuner.result import Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
 
 FILE = "journal.jsonl"
@@ -169,17 +169,12 @@ class Journal:
     def create(self, name: str, objective: Objective, **decided: Any) -> str:
         """Begin the study unless it exists; returns its id."""
         if not self.header:
-            shape = {
-                "metric": objective.metric,
-                "type": objective.goal_type.value,
-                "goal": objective.goal,
-            }
             header = {
                 "op": "study",
                 "format": FORMAT,
                 "id": secrets.token_hex(8),
                 "name": name,
-                "objective": shape,
+                "objective": objective.to_json(),
             }
             self._writer = records.Writer.create(self.path, header | decided)
             self.header, self._objective = header | decided, objective
@@ -318,7 +313,7 @@ def fault(contents: records.Contents, identity: str) -> str:
 
 def _objective(header: Mapping[str, Any]) -> Objective:
     shape = header.get("objective", {"metric": "", "type": "minimize", "goal": None})
-    return Objective(shape["metric"], Goal(shape["type"]), shape["goal"])
+    return Objective.from_json(shape)
 
 
 def _time(time: datetime | None) -> str | None:

@@ -1,23 +1,23 @@
-"""The objective against training time (the metric `train_seconds`), with the trials that no other one beats in both."""
+"""The objective against the cost of a trial, with the Pareto front."""
 
 from __future__ import annotations
 
 from tuner.analysis.view import View
 from tuner.report.figure import AMBER, BLUE, axis, escaped, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn
-from tuner.result import COST, TrialState
+from tuner.result import TrialState
 
 
 def draw(study: View) -> Drawn:
     """Draw the trials that trained to their end, the baseline among them, and the Pareto front as a line."""
     metric = study.metric
     shown = [
-        (trial, trial.metrics[COST], value)
+        (trial, cost, value)
         for trial, value in study.scored
-        if trial.state is TrialState.SUCCEEDED and COST in trial.metrics
+        if trial.state is TrialState.SUCCEEDED and (cost := study.result.cost(trial)) is not None
     ]
     if not shown:
-        return Drawn(f"No trial reports {COST}, the seconds that it trained.")
+        return Drawn("No finished trial has a known duration.")
     baseline, traces = study.result.baseline_trial, []
     hover = f"trial %{{customdata}}<br>{escaped(metric)} %{{y}} after %{{x}} s<extra></extra>"
     for name, colour, chosen in (
@@ -35,7 +35,7 @@ def draw(study: View) -> Drawn:
             )
     front = study.result.front()
     seconds, values = (
-        rounded(t.metrics[COST] for t in front),
+        rounded(cost for t in front if (cost := study.result.cost(t)) is not None),
         rounded(t.metrics[metric] for t in front),
     )
     traces.append(line(seconds, values, "no trial is better in both", hoverinfo="skip"))
@@ -45,7 +45,10 @@ def draw(study: View) -> Drawn:
         f"n = {len(shown)}."
     )
     x, y = (
-        axis(f"training time ({COST})", [each[1] for each in shown]),
+        axis(
+            study.result.objective.cost_metric or "wall time in seconds",
+            [each[1] for each in shown],
+        ),
         axis(metric, [each[2] for each in shown]),
     )
     return Drawn(text, (figure(traces, x, y),))

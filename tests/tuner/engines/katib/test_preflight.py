@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tuner.check.test_mutated import PATHS as MANIFEST_PATHS
 
+from tests.tuner.check.test_mutated import PATHS as MANIFEST_PATHS
 from tests.tuner.loopback import RESPONSES, Loopback
 from tuner.engines.katib import KatibEngine, preflight, spec
 from tuner.errors import ManifestError

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.tuner.engines.katib.test_diagnose import event as warning_event
 
 from tests.tuner.clusters import (
     all_watched,
@@ -21,6 +20,7 @@ from tests.tuner.clusters import (
     until,
     until_warned,
 )
+from tests.tuner.engines.katib.test_diagnose import event as warning_event
 from tests.tuner.loopback import Loopback
 from tuner.engines.base import Event, EventKind
 from tuner.engines.katib import KatibEngine

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.tuner.engines.katib.test_diagnose import STALLS
 
 from tests.tuner.clusters import (
     all_watched,
@@ -24,6 +23,7 @@ from tests.tuner.clusters import (
     until_warned,
     warnings,
 )
+from tests.tuner.engines.katib.test_diagnose import STALLS
 from tests.tuner.loopback import SCENARIOS, Loopback, changes, many
 from tuner.engines.base import EventKind
 from tuner.engines.katib import KatibEngine

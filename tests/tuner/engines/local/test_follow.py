@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.tuner.cli.test_cli import MANIFEST, SCRIPT
 
+from tests.tuner.cli.test_cli import MANIFEST, SCRIPT
 from tests.tuner.experiments import ARGS, TRIALS, experiment, run
 from tuner.engines.base import EventKind
 from tuner.engines.local import LocalEngine

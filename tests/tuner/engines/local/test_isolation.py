@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tuner.engines.local.test_runner import gone
 
+from tests.tuner.engines.local.test_runner import gone
 from tests.tuner.experiments import TRIALS, document, experiment, run
 from tuner.result import StudyState, TrialState
 from tuner.store.studies import EngineKind, Store

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.tuner.cli.test_cli import gantune
 
+from tests.tuner.cli.test_cli import gantune
 from tests.tuner.experiments import LR, experiment
 from tuner.engines.base import EventKind
 from tuner.engines.local import LocalEngine
