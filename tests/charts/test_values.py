@@ -197,9 +197,10 @@ def test_null_is_refused_elsewhere(rendering: Rendering) -> None:
 def test_own_search_needs_all_other_fields(name: str, tmp_path: Path) -> None:
     bayes = values()["experiments"]["bayes"]
     optional = ("firstTrials", "runFirstTrials", "stopFactors")
+    unset = ("goal", "seedNoise", "costMetric")
     own = {k: v for k, v in bayes.items() if k not in optional} | {
         "algorithm": {"name": name},
-        "objective": {k: v for k, v in bayes["objective"].items() if k != "goal"},
+        "objective": {k: v for k, v in bayes["objective"].items() if k not in unset},
     }
     (tmp_path / "values.yaml").write_text(json.dumps({"experiments": {"own": own}}))
     spec = searches("-f", str(tmp_path / "values.yaml"))["own"]["spec"]

@@ -81,6 +81,8 @@ def missing(view: View) -> Iterator[Finding]:
         return  # the rule above reports it
     if sentence := missing_file(listed):
         yield ("metadata", "annotations", FILES_ANNOTATION), sentence
+
+
 def noise(view: View) -> Iterator[Finding]:
     """Check that the seed noise is a share."""
     if text := dig(view.metadata, "annotations", NOISE_ANNOTATION):
@@ -186,6 +188,8 @@ RULES = (
         "this machine. `gantune run --local` does not start the search then. A cluster is not affected.",
         "tuner/experiment/annotations.py",
         missing,
+    ),
+    error(
         "seed-noise",
         "The annotation gan-tuner/seed-noise is ours: Katib ignores it. It states by which share the objective differs "
         "between two trainings that differ only in their seed, and gantune calls smaller gains noise.",

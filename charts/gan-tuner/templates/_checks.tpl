@@ -89,6 +89,11 @@
 {{- if has .e.objective.metric .e.objective.additionalMetrics -}}
 {{- fail (printf "objective.metric must not be in objective.additionalMetrics for experiment %s, got %s: remove it there" .name .e.objective.metric) -}}
 {{- end -}}
+{{- with .e.objective.costMetric }}
+{{- if not (has . $.e.objective.additionalMetrics) -}}
+{{- fail (printf "objective.costMetric must be in objective.additionalMetrics for experiment %s, got %s: add it there" $.name .) -}}
+{{- end -}}
+{{- end -}}
 {{/* The settings of each algorithm: a pattern that the value must match, and its description. */}}
 {{- $count := list "^[1-9][0-9]*$" "a whole number of at least 1" -}}
 {{- $whole := list "^[0-9]+$" "a whole number of at least 0" -}}

@@ -71,6 +71,12 @@ gan-tuner/first-trials: {{ toJson . | quote }}
 {{- with .e.stopFactors }}
 gan-tuner/stop-factors: {{ toJson . | quote }}
 {{- end }}
+{{- with .e.objective.seedNoise }}
+gan-tuner/seed-noise: {{ . | quote }}
+{{- end }}
+{{- with .e.objective.costMetric }}
+gan-tuner/cost-metric: {{ . | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "gan-tuner.counts" -}}
