@@ -56,8 +56,8 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed-dev ## Run the tests (TESTS=tests/tuner selects some)
 	$(BIN)/python -m pytest -q -n "$(PROCESSES)" --dist=worksteal $(TESTS)
 
-chaos: $(VENV)/.installed-dev ## Kill searches 300 times and compare their results (KILLS= SEED=)
-	$(BIN)/python -m tests.tuner.chaos $(if $(KILLS),--kills '$(KILLS)') $(if $(SEED),--seed '$(SEED)')
+chaos: $(VENV)/.installed-dev ## Kill searches 300 times, play 2000 request sequences (KILLS= SEQUENCES= SEED=)
+	$(BIN)/python -m tests.tuner.chaos $(if $(KILLS),--kills '$(KILLS)') $(if $(SEQUENCES),--sequences '$(SEQUENCES)') $(if $(SEED),--seed '$(SEED)')
 
 # The client supports kubernetes>=35,<37. .venv contains the newest version and this directory the oldest, for PYTHONPATH.
 OLDEST := $(VENV)/kubernetes-35

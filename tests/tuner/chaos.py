@@ -9,6 +9,8 @@ another kind of program and another algorithm.
 
 A trial that is killed itself is Failed, as on a cluster, so no trial is killed on purpose here.
 tests/tuner/trials/fault_trial.py does that.
+
+The second part plays random request sequences against the suggestion service (--sequences 2000).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tuner.experiments import ARGS, CHECKPOINTS, TRIALS, document, table
+from tests.tuner.suggestion import sequences
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.processes import MARKER
 from tuner.result import Result, StudyState, TrialState
@@ -226,11 +229,13 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--sequences", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3)))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as root:
         run(options.kills, options.seed, Path(root))
+    sequences.run(options.sequences, options.seed)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,13 @@ class Grid:
             self._order.remove(index(self.dimensions, values))
 
     def propose(self, history: Sequence[Past]) -> Proposal | None:
-        """Return the next point of the shuffled grid."""
+        """Return the next point of the shuffled grid that no trial has."""
+        seen = {tuple(past.values.values()) for past in history}
         place = len(history) - self._first
-        if place >= len(self._order):
-            return None
-        return proposal_of(self.dimensions, point(self.dimensions, self._order[place]))
+        # another suggestion service may have proposed the earlier trials
+        for offset in range(len(self._order)):
+            number = self._order[(place + offset) % len(self._order)]
+            values = point(self.dimensions, number)
+            if tuple(values.values()) not in seen:
+                return proposal_of(self.dimensions, values)
+        return None

@@ -8,5 +8,5 @@ service can be killed at any time. It has no access to Kubernetes.
     server     gRPC, the health check, errors
     service    request -> reply
     request    Katib's messages -> an Experiment and its trials, checked by the rules of `gantune check`
-    history    trials by number, and what is told about them when
+    history    the trials by number, as the sampler sees them at each trial
 """

@@ -1,19 +1,19 @@
-"""The trials of a search by number, and what a sampler is told about them when.
+"""Rebuilds the history that is visible to the sampler at each trial.
 
-Trial k is told the trials up to k - parallelTrialCount, as in the local engine; those that have not
-finished yet count as running. So both engines give the same points if trials finish in the order of
-their numbers.
+Trial k is proposed once the trials up to k - parallelTrialCount are observed, as in the local
+engine. Those that have not finished yet count as running. So both engines give the same points if
+trials finish in the order of their numbers.
 
-Katib does not send every trial: one without metrics is left out, and a new one may not be listed
+Katib does not send every trial. One without metrics is left out, and a new one may not be listed
 yet. Such a trial counts as one without a value. Its point is remembered by the process, or found by
-its fingerprint in a small space, or else proposed again from the earlier trials, which gives the
+its fingerprint in a small space, or else proposed again from the earlier trials. That gives the
 same point if these finished in order.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuner.samplers import Past, Sampler
@@ -37,10 +37,14 @@ def texts_of(values: Values) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Memory:
-    """The points of one search that this process has proposed or seen, and what each proposal was made from."""
+    """The points of one search that this process has proposed or seen.
+
+    `proposals` has the point of each trial with what it was proposed from, to save time when Katib
+    repeats a request.
+    """
 
     points: dict[int, Values] = field(default_factory=dict)
-    basis: dict[int, int] = field(default_factory=dict)
+    proposals: dict[int, tuple[int, Values]] = field(default_factory=dict)
 
     def put(self, number: int, values: Values) -> None:
         """Remember the point of a trial."""
@@ -52,9 +56,9 @@ class Memories:
     """The memory of each search. The least recently used one is forgotten first."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[str, Memory] = OrderedDict()
+        self._of: OrderedDict[Hashable, Memory] = OrderedDict()
 
-    def of(self, search: str) -> Memory:
+    def of(self, search: Hashable) -> Memory:
         """Return the memory of a search, an empty one for a new search."""
         memory = self._of.pop(search, None) or Memory()
         self._of[search] = memory
@@ -68,7 +72,7 @@ class History:
 
     def __init__(self, dimensions: Sequence[Dimension], parallel: int, memory: Memory) -> None:
         self._dimensions, self._parallel, self._memory = dimensions, parallel, memory
-        # the trial before it is told, finished, value
+        # the trial before it is observed, finished, value
         self._trials: list[tuple[Past, bool, float | None]] = []
         # every point of a small space by its fingerprint
         self._small: dict[str, Values] | None = None
@@ -81,25 +85,20 @@ class History:
     ) -> None:
         """Add trials 0 to `count` - 1. Raises BadRequest for one that is outside the search space."""
         known = {number: decoded(record, self._dimensions) for number, record in numbered.items()}
-        for number in range(count):
-            points = self._memory.points
-            if number in points and identity.mark(number) not in (
-                None,
-                mark_of(texts_of(points[number])),
-            ):
+        points = self._memory.points
+        for number in [number for number in points if number < count]:
+            if identity.mark(number) not in (None, mark_of(texts_of(points[number]))):
                 del points[number]  # of a reply that Katib did not keep
         missing = [
-            number
-            for number in range(count)
-            if number not in known and number not in self._memory.points
+            number for number in range(count) if number not in known and number not in points
         ]
         again = set(missing[-PROPOSED_AGAIN:])
         for number in range(count):
             record = numbered.get(number)
             if record is not None:
                 self._add(known[number], record.finished, record.value)
-            elif number in self._memory.points:
-                self._add(self._memory.points[number], True, None)
+            elif number in points:
+                self._add(points[number], True, None)
             elif (
                 found := self._recovered(number, identity.mark(number), sampler, number in again)
             ) is not None:
@@ -121,7 +120,7 @@ class History:
             self._small = {mark_of(texts_of(values)): values for values in every}
         if mark is not None and self._small and mark in self._small:
             return self._small[mark]
-        if not again or (proposal := sampler.propose(self.told(number))) is None:
+        if not again or (proposal := sampler.propose(self.visible(number))) is None:
             return None
         return proposal.values if mark in (None, mark_of(texts_of(proposal.values))) else None
 
@@ -132,20 +131,22 @@ class History:
         request that takes too long makes progress when Katib repeats it.
         """
         number = len(self._trials)
-        told = self.told(number)
-        basis = hash(tuple((tuple(past.values.values()), past.told, past.value) for past in told))
-        if self._memory.basis.get(number) == basis:
-            values: Values | None = self._memory.points[number]
-        else:
-            proposal = sampler.propose(told)
+        history = self.visible(number)
+        seen = (
+            (tuple(past.values.items()), past.told, past.value, self._parallel) for past in history
+        )
+        basis = hash(tuple(seen))
+        before, values = self._memory.proposals.get(number, (None, None))
+        if before != basis:
+            proposal = sampler.propose(history)
             values = proposal.values if proposal is not None else self._without_value()
         if values is not None:
             self._add(values, False, None)
-            self._memory.basis[number] = basis
+            self._memory.proposals[number] = basis, values
         return values
 
-    def told(self, number: int) -> list[Past]:
-        """Return the earlier trials as trial `number` is told them."""
+    def visible(self, number: int) -> list[Past]:
+        """Return the earlier trials as the sampler sees them when it proposes trial `number`."""
         last = number - self._parallel
         return [
             Past(past.point, past.values, True, value) if finished and index <= last else past

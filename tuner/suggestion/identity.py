@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from tuner.experiment.model import Experiment
 from tuner.samplers import SEED_SETTING
+from tuner.samplers.base import derive_seed
 from tuner.samplers.labels import ISSUED_SETTING, SEARCH_SETTING
 from tuner.suggestion.request import Record
 
@@ -49,10 +50,18 @@ class Identity:
     marks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, experiment: Experiment, records: Sequence[Record], stored: int) -> Identity:
-        """Return the identity that Katib kept, or a new one for a search with `stored` trials."""
+    def of(
+        cls, experiment: Experiment, records: Sequence[Record], stored: int, *, stateless: bool
+    ) -> Identity:
+        """Return the identity that Katib kept, or a new one for a search with `stored` trials.
+
+        That of a `stateless` caller follows from the Experiment's name, so that it stays the same.
+        """
         settings = experiment.algorithm.settings
         given = settings.get(SEED_SETTING)
+        if stateless:
+            seed = int(given) if given else derive_seed(0, experiment.name) % 2**31
+            return cls(seed, f"{derive_seed(seed, experiment.name):08x}", stored)
         seed = int(given) if given else secrets.randbelow(2**31)
         search, _, first = settings.get(SEARCH_SETTING, "").partition("-")
         if search and first.isascii() and first.isdigit():

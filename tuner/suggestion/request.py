@@ -170,8 +170,27 @@ def _check(document: dict[str, Any]) -> None:
 _MORE = "start a new one that is warm-started from it"
 
 
-def counts_of(message: Any) -> tuple[int, int]:
-    """Return how many suggestions a request asks for, and how many were stored before."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a request asks for.
+
+    Attributes:
+        count: The suggestions that it asks for.
+        stored: The suggestions that the caller has already.
+        stateless: Whether the caller keeps no settings, and sends all its trials instead.
+    """
+
+    count: int
+    stored: int
+    stateless: bool
+
+
+def counts_of(message: Any) -> Counts:
+    """Return what a request asks for.
+
+    Katib counts the suggestions of this request in the total, and keeps the settings of a reply. An
+    OptimizationJob's controller sends the number of its trials as the total, and keeps no settings.
+    """
     count, total, trials = (
         message.current_request_number,
         message.total_request_number,
@@ -179,30 +198,41 @@ def counts_of(message: Any) -> tuple[int, int]:
     )
     if not 1 <= count <= MOST_PARALLEL:
         raise BadRequest(f"current_request_number must be from 1 to {MOST_PARALLEL}, got {count}")
-    if total < count:
-        raise BadRequest(
-            f"total_request_number must be at least current_request_number {count}, got {total}"
-        )
+    if total < 0:
+        raise BadRequest(f"total_request_number must be at least 0, got {total}")
+    settings = {each.name for each in message.experiment.spec.algorithm.algorithm_settings}
+    stateless = SEARCH_SETTING not in settings and (total < count or _sends_all(message))
     algorithm = message.experiment.spec.algorithm.algorithm_name
     most = MOST_CMAES if algorithm == "cmaes" else MOST_TRIALS
-    if max(total, trials) > most:
+    largest = max(total, trials + count if stateless else trials)
+    if largest > most:
         raise BadRequest(
-            f"a search with {algorithm} may have {most} trials, got {max(total, trials)}; {_MORE}"
+            f"a search with {algorithm} may have {most} trials, got {largest}; {_MORE}"
         )
-    return count, total - count
+    return Counts(count, trials if stateless else max(total - count, 0), stateless)
+
+
+def _sends_all(message: Any) -> bool:
+    """Return whether the total is the number of trials that were sent, which Katib never sends.
+
+    Katib may send as many trials of an Experiment of the same name in another namespace. These do
+    not leave as many places free as the request asks for.
+    """
+    running = sum(_condition(trial) not in _FINISHED for trial in message.trials)
+    most = message.experiment.spec.parallel_trial_count
+    return message.total_request_number == len(message.trials) and (
+        not most or running + message.current_request_number <= most
+    )
 
 
 def records_of(messages: Iterable[Any], experiment: Experiment) -> list[Record]:
-    """Return the trials of a request in the order in which they started."""
+    """Return the trials of a request in the order in which they started, the waiting ones last."""
     records = [_record(message, experiment) for message in messages]
-    return sorted(records, key=lambda record: (record.started, record.name))
+    return sorted(records, key=lambda record: (not record.started, record.started, record.name))
 
 
 def _record(message: Any, experiment: Experiment) -> Record:
-    names = type(message.status).DESCRIPTOR.fields_by_name["condition"].enum_type.values_by_number
-    condition = (
-        names[message.status.condition].name if message.status.condition in names else "UNKNOWN"
-    )
+    condition = _condition(message)
     value = None
     if condition in _SCORED:
         metric = experiment.objective.metric
@@ -227,6 +257,12 @@ def _record(message: Any, experiment: Experiment) -> Record:
         search=labels.get(SEARCH_LABEL, ""),
         started=message.status.start_time,
     )
+
+
+def _condition(message: Any) -> str:
+    names = type(message.status).DESCRIPTOR.fields_by_name["condition"].enum_type.values_by_number
+    number = message.status.condition
+    return names[number].name if number in names else "UNKNOWN"
 
 
 def _finite(text: str) -> float | None:

@@ -56,14 +56,17 @@ class Suggestions:
 
     def _suggest(self, message: Any, wanted: Callable[[], bool]) -> Reply:
         experiment = experiment_of(message.experiment)
-        count, stored = counts_of(message)
+        asked = counts_of(message)
+        stored = asked.stored
         records = records_of(message.trials, experiment)
-        identity = Identity.of(experiment, records, stored)
+        identity = Identity.of(experiment, records, stored, stateless=asked.stateless)
         numbered = identity.numbered(records, stored)
-        algorithm = _plain(experiment).sampler(identity.seed)
-        history = History(
-            algorithm.dimensions, experiment.parallel_trials, self._memories.of(identity.search)
-        )
+        plain = _plain(experiment)
+        algorithm = plain.sampler(identity.seed)
+        # an Experiment that was made anew may have another space
+        search = (identity.search, identity.seed, repr((plain.algorithm, plain.parameters)))
+        memory = self._memories.of(search)
+        history = History(algorithm.dimensions, experiment.parallel_trials, memory)
         history.fill(
             numbered,
             identity,
@@ -71,7 +74,7 @@ class Suggestions:
             algorithm,
         )
         suggestions: list[tuple[Assigned, dict[str, str]]] = []
-        for _ in range(count):
+        for _ in range(asked.count):
             if not wanted():
                 raise BadRequest("the request was cancelled before it was answered")
             number = len(history)
