@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         stop,
         studies,
         submit,
+        to_katib,
         tune,
         watch,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "stop",
     "studies",
     "submit",
+    "to_katib",
     "tune",
     "watch",
 ]

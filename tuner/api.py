@@ -52,6 +52,7 @@ __all__ = [
     "stop",
     "studies",
     "submit",
+    "to_katib",
     "tune",
     "watch",
 ]
@@ -410,6 +411,18 @@ def _follow(engine: Engine, name: str, on_event: Callable[[Event], None] | None)
     if result is None:
         raise GantuneError(f"{name} finished without an event")
     return result
+
+
+def to_katib(source: Source) -> Any:
+    """Return an Experiment as a V1beta1Experiment of the kubeflow-katib SDK.
+
+        KatibClient().create_experiment(to_katib("manifests/bayes.yaml"), namespace="gan-tuner")
+
+    Raises GantuneError where kubeflow-katib is not installed.
+    """
+    from tuner.kube.sdk import model
+
+    return model(_experiment(source).document)
 
 
 def _experiment(source: Source) -> Experiment:

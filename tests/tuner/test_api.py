@@ -38,6 +38,7 @@ def test_every_command_has_a_python_verb() -> None:
     } | {
         "advice",
         "studies",
+        "to_katib",
         "tune",
     }
     assert verbs | {"Experiment", "load", "__version__"} == set(tuner.__all__)

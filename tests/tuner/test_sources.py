@@ -86,6 +86,34 @@ def test_run_takes_a_model_of_kubeflow_katib(tmp_path: Path) -> None:
     assert [trial.state.value for trial in result.trials] == ["Succeeded"] * 2
 
 
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*MANIFESTS.glob("*.yaml"), *MANIFESTS.glob("article/*.yaml")]),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_manifest_becomes_a_model_without_loss(path: Path) -> None:
+    katib, k8s = pytest.importorskip("kubeflow.katib"), pytest.importorskip("kubernetes.client")
+    made = tuner.to_katib(path)
+    assert isinstance(made, katib.V1beta1Experiment)
+    assert isinstance(made.metadata, k8s.V1ObjectMeta)
+    assert isinstance(made.spec.parameters[0].feasible_space, katib.V1beta1FeasibleSpace)
+    # KatibClient.create_experiment sends this
+    assert k8s.ApiClient().sanitize_for_serialization(made) == tuner.load(path).document
+
+
+def test_model_runs_as_its_manifest(tmp_path: Path) -> None:
+    pytest.importorskip("kubeflow.katib")
+    found = [
+        tuner.run(source, local=True, seed=1, store=tmp_path / str(i)).trials
+        for i, source in enumerate((small(), tuner.to_katib(small())))
+    ]
+    assert [t.parameters for t in found[0]] == [t.parameters for t in found[1]]
+    assert [t.metrics["fd"] for t in found[0]] == [t.metrics["fd"] for t in found[1]]
+
+
 def test_run_reads_standard_input(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "tuner", "run", "-", "--local", "--store", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(TRIALS.parents[2])}
