@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tuner.result import Result
 from tuner.store.curves import Curves
 
 __all__ = ["FORMATS", "Format", "write"]
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,16 @@ def _csv(path: Path, result: Result, experiment: Experiment, curves: Mapping[str
 
 
 def _cell(value: Any) -> Any:
-    """A value as CSV has it: `repr` for a float, so that reading it back gives the same number."""
-    return (
-        repr(value)
-        if isinstance(value, float)
-        else value.isoformat()
-        if hasattr(value, "isoformat")
-        else value
-    )
+    """Return a value as CSV has it: `repr` for a float, so that reading it back gives the same number.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets
+    do not show (OWASP, CSV injection).
+    """
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value if _NUMBER.fullmatch(value) else f"'{value}"
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _json(path: Path, result: Result, experiment: Experiment, curves: Mapping[str, Curves]) -> None:

@@ -191,6 +191,30 @@ def test_csv_reads_back_exactly(tmp_path: Path) -> None:
         assert row["reason"] == trial.reason
 
 
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3+cmd",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    '=HYPERLINK("http://x")',
+    "--amp",
+    "-",
+]
+TEXTS = ["-0.5", "+1e-3", "-1E+05", "-.5", "1-1", "a=b", "relu", "", " =1"]
+
+
+@pytest.mark.parametrize("value", [*FORMULAS, *TEXTS])
+def test_csv_holds_no_formulas(tmp_path: Path, value: str) -> None:
+    """A parameter's value and a reason of failure are text that others may have written."""
+    trial = replace(samples.trial(0, TrialState.FAILED, lr=-0.5, act=value), reason=value)
+    with exported(tmp_path, "csv", samples.result(trial)).open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    shown = f"'{value}" if value in FORMULAS else value
+    assert (row["parameters.act"], row["reason"], row["parameters.lr"]) == (shown, shown, "-0.5")
+
+
 def test_parquet_keeps_types(tmp_path: Path) -> None:
     result = samples.search(10)
     frame = pandas.read_parquet(exported(tmp_path, "parquet", result))
