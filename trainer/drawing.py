@@ -27,7 +27,7 @@ def draw(folder: Path, count: int, seed: int = 0) -> torch.Tensor:
     arch = _read_arch(folder / RUN_FILE)
     path = folder / WEIGHTS_FILE
     try:
-        weights = safetensors.torch.load(path.read_bytes())
+        weights = safetensors.torch.load(_contents(path))
     except (OSError, safetensors.SafetensorError) as error:
         raise SampleError(
             f"--from {folder}: cannot read {path} ({_reason(error)}). Has the trial finished?"
@@ -46,10 +46,16 @@ def draw(folder: Path, count: int, seed: int = 0) -> torch.Tensor:
         )
 
 
+def _contents(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # reading a named pipe would wait for its writer
+        raise OSError("it is not a regular file")
+    return path.read_bytes()
+
+
 def _read_arch(path: Path) -> Arch:
     """Return the architecture from run.json: `image` [C, H, W] and `flags`."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = json.loads(_contents(path))
         flags, (c, h, w) = run["flags"], map(int, run["image"])
         g_hidden, d_hidden = (tuple(map(int, flags[name])) for name in ("g_hidden", "d_hidden"))
         arch = Arch(str(flags["model"]), (c, h, w), int(flags["latent_dim"]), g_hidden, d_hidden)

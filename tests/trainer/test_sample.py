@@ -1,6 +1,7 @@
 """Drawing from a finished trial: a real trial of a few steps, then the command."""
 
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -44,10 +45,17 @@ def run_json(trial, **changes):
     return json.dumps(run | {"flags": run["flags"] | changes})
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 BROKEN = {
     "an empty folder": lambda folder, trial: [
         (folder / name).unlink() for name in ("run.json", "generator.safetensors")
     ],
+    "a pipe as run.json": lambda folder, trial: pipe(folder / "run.json"),
+    "a pipe as weights": lambda folder, trial: pipe(folder / "generator.safetensors"),
     "no weights": lambda folder, trial: (folder / "generator.safetensors").unlink(),
     "pickled weights": lambda folder, trial: (folder / "generator.safetensors").write_bytes(
         b"\x80\x04\x95cos\nsystem"

@@ -19,7 +19,9 @@ is lost by it, comes back as `Note`s; `tuner.check` makes rules of them.
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -119,15 +121,26 @@ def read(file: str | FilePath) -> list[Document]:
 
 
 def read_bytes(file: str | FilePath) -> bytes:
-    """A file's content, not much beyond MAX_BYTES; ManifestError where it cannot be read."""
+    """A file's content, not much beyond MAX_BYTES; ManifestError where it cannot be read.
+
+    A named pipe, a socket or a device is refused, because reading it may wait for ever. A pipe that
+    the user's shell has opened, as `<(...)` or /dev/stdin, is read to its end.
+    """
+    opened = str(file).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
     try:
-        with open(file, "rb") as stream:
+        with open(file, "rb", opener=None if opened else _open_at_once) as stream:
+            if not (opened or stat.S_ISREG(os.fstat(stream.fileno()).st_mode)):
+                raise ValueError("it is not a regular file, so reading it could wait for ever")
             return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ManifestError(
             f"cannot read the manifest: {reason}", file=str(file), rule="unreadable"
         ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # of a named pipe, without waiting for its writer
 
 
 def parse(data: bytes, file: str) -> list[Document]:

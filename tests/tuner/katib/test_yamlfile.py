@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from pathlib import Path
 from random import Random
@@ -113,6 +114,25 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "nosuch.yaml", tmp_path, "a\0b"):
         with pytest.raises(ManifestError, match="cannot read the manifest"):
             yamlfile.read(path)
+
+
+def test_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "m.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero", "/dev/null"):
+        with pytest.raises(ManifestError, match="cannot read the manifest: it is not a regular"):
+            yamlfile.read(path)
+
+
+def test_pipe_of_the_shell_is_read() -> None:
+    """As `gantune check <(helm template ...)` gives it."""
+    reading, writing = os.pipe()
+    os.write(writing, b"a: 1")
+    os.close(writing)
+    try:
+        assert [each.value for each in yamlfile.read(f"/dev/fd/{reading}")] == [{"a": 1}]
+    finally:
+        os.close(reading)
 
 
 MANIFEST = (Path(__file__).parents[3] / "manifests" / "bayes.yaml").read_text(encoding="utf-8")
