@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tuner.check.rule import Finding, style, warning
-from tuner.check.space import numeric, whole
+from tuner.check.space import numeric, ratio, whole
 from tuner.check.template import arguments
 from tuner.check.view import NUMERIC, View
 
@@ -99,6 +99,7 @@ def step(view: View) -> Iterator[Finding]:
     for path, name, space, low, _, by in numeric(view):
         if by is None or by <= 0:
             continue
+        start = ratio(low, 0, by)
         stated = space.get("distribution") or "uniform"
         text = ""
         if stated in ("logUniform", "logNormal") and view.algorithm in HYPEROPT:
@@ -109,7 +110,7 @@ def step(view: View) -> Iterator[Finding]:
             by == 1 and whole(space["step"]) is not None
         ):
             text = f"Katib 0.19's skopt ignores the step of {name!r}; use a discrete list, or remove step"
-        elif view.algorithm in HYPEROPT and abs(low / by - round(low / by)) > _MULTIPLE:
+        elif view.algorithm in HYPEROPT and abs(start - round(start)) > _MULTIPLE:
             text = f"hyperopt proposes multiples of {space['step']} for {name!r}, which are not min + k * step"
             text += "; make min a multiple of step, or use a discrete list"
         if text:

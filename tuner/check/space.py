@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 from tuner.check.rule import Finding, error, warning
 from tuner.check.spec import VALIDATOR, one_of
@@ -209,9 +210,9 @@ def grid_end(view: View) -> Iterator[Finding]:
         for path, name, space, low, high, step in numeric(view):
             if step is None or step <= 0 or low >= high:
                 continue
-            steps = (high - low) / step
-            if abs(steps - round(steps)) > 1e-6:
-                last = low + math.floor(steps) * step
+            steps = ratio(high, low, step)
+            if abs(steps - round(steps)) > 1e-6 and steps < 2**53:  # floats tell the points apart
+                last = float(Fraction(low) + math.floor(steps) * Fraction(step))
                 yield (
                     (*path, "step"),
                     f"step of {name!r} never reaches max {space['max']}; the last point is {last:g}",
@@ -231,8 +232,13 @@ def grid_points(view: View) -> int | None:
         by = step if step is not None else 1.0 if name in whole_numbers else None
         if by is None or by <= 0 or low > high:
             return None
-        total *= math.floor(min((high - low) / by + 1e-6, 1e15)) + 1
+        total *= math.floor(min(ratio(high, low, by) + Fraction(1, 10**6), 10**15)) + 1
     return total
+
+
+def ratio(high: float, low: float, step: float) -> Fraction:
+    """Return (high - low) / step exactly. As a float, it is infinite where the step is tiny."""
+    return (Fraction(high) - Fraction(low)) / Fraction(step)
 
 
 def numeric(view: View) -> Iterator[tuple[Path, str, dict[str, str], float, float, float | None]]:

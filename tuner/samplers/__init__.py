@@ -14,6 +14,7 @@ model-based sampler, a failed trial counts as the worst value that was observed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.earlier import parse as parse_earlier
 from tuner.samplers.first import FIRST_SETTING, First, parse
 from tuner.samplers.transform import dimension
-from tuner.space import Parameter, Value
+from tuner.space import Double, Int, Parameter, Value
 
 __all__ = [
     "ALGORITHMS",
@@ -114,6 +115,11 @@ def sampler(
         if setting not in row.settings:
             raise UnsupportedError(
                 f"setting {setting} of {algorithm} is not available locally: leave it out"
+            )
+    for each in parameters:
+        if isinstance(each, Double | Int) and each.high - each.low > sys.float_info.max:
+            raise UnsupportedError(
+                f"max - min of {each.name} exceeds the largest number, {sys.float_info.max:g}: narrow its range"
             )
     dimensions = tuple(dimension(parameter) for parameter in parameters)
     points = tuple(first) or (parse(named, dimensions) if named else ())

@@ -26,7 +26,8 @@ class Grid:
         endless = [each.name for each in self.dimensions if each.values is None]
         if endless:
             raise UnsupportedError(
-                f"grid needs a step on every double, and {', '.join(endless)} has none"
+                f"a grid needs a finite number of points, but {', '.join(endless)} has no step, or one "
+                f"that gives more than {LARGEST_GRID:,} points: set a larger step, or use random"
             )
         if (count := size(self.dimensions) or 0) > LARGEST_GRID:
             raise UnsupportedError(f"grid may have {LARGEST_GRID} points, has {count}: use random")

@@ -398,6 +398,18 @@ def test_values_in_code_are_named(command: str, found: bool) -> None:
     assert any("value 'a b' of 'bs' is inserted into code" in text for text in said) is found
 
 
+@pytest.mark.parametrize("name", ["grid", "random", "multivariate-tpe", "bayesianoptimization"])
+@pytest.mark.parametrize("step", ["1e-320", "5e-324", "1e-308", "1.7e308"])
+@pytest.mark.parametrize(
+    ("low", "high"), [("0", "1"), ("1", "1e300"), ("-1.7e308", "1.7e308"), ("1e-323", "1e-322")]
+)
+def test_extreme_steps_are_checked(name: str, step: str, low: str, high: str) -> None:
+    space = f'        min: "{low}"\n        max: "{high}"\n        step: "{step}"\n'
+    edits = grid(space) if name == "grid" else [*algorithm(name), (LR, space)]
+    found = check_data(changed(edits).encode(), "m.yaml")
+    assert all("inf" not in problem.message or "max - min" in problem.message for problem in found)
+
+
 def test_long_lists_are_checked_quickly() -> None:
     values = ", ".join(f"'{i}'" for i in range(20_000))
     text = changed(

@@ -24,10 +24,20 @@ from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import with_first_trials
 from tuner.manifest import from_document
 from tuner.result import StudyState, TrialState
-from tuner.samplers import ALGORITHMS, SEED_SETTING, Past, Proposal, Sampler, Search, model
+from tuner.samplers import (
+    ALGORITHMS,
+    SEED_SETTING,
+    Past,
+    Proposal,
+    Sampler,
+    Search,
+    model,
+    sampler,
+)
 from tuner.samplers.first import to_text
 from tuner.samplers.replica import distribution
 from tuner.samplers.transform import dimension
+from tuner.space import Double
 
 LAG = 3
 
@@ -439,3 +449,16 @@ def test_documentation_lists_every_setting(algorithm: str) -> None:
     row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm}` |"))
     honoured = row.split(" | ")[3]
     assert set(re.findall(r"`(\w+)[`:]", honoured)) >= set(ALGORITHMS[algorithm].settings)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "cmaes", "sobol"])
+def test_range_beyond_the_largest_number_is_refused(algorithm: str) -> None:
+    wide = Double("lr", -1.7e308, 1.7e308)
+    with pytest.raises(UnsupportedError, match="max - min of lr exceeds the largest number"):
+        sampler(algorithm, {}, [wide], seed=0)
+
+
+@pytest.mark.parametrize("step", [None, 1e-320])
+def test_grid_without_a_usable_step_is_refused(step: float | None) -> None:
+    with pytest.raises(UnsupportedError, match=r"lr has no step, or one that gives more than 10,0"):
+        sampler("grid", {}, [Double("lr", 0.0, 1.0, step)], seed=0)
