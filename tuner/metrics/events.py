@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ from tuner.errors import UnsupportedError
 from tuner.experiment.model import Strategy
 from tuner.metrics.observations import UNDATED, ObservationLog
 from tuner.metrics.parsing import number
-from tuner.metrics.tail import NAME_LIMIT
+from tuner.metrics.tail import NAME_LIMIT, POLL_SECONDS
 
 FILE_LIMIT = 1000  # files of one trial that are read
 _FIRST_SECOND, _LAST_SECOND = (
@@ -52,11 +53,13 @@ class EventFiles:
         self, path: Path, metrics: Sequence[str], keep_going: Callable[[], bool] = lambda: True
     ) -> None:
         self._path, self._keep_going = path, keep_going
+        self._last_line: int | None = None
+        self._finishing = False  # the complete reading has begun
         self._wanted = {metric: PurePosixPath(metric) for metric in metrics}
         self._reset()
 
     def _reset(self) -> None:
-        self._observations, self._error = ObservationLog(), ""
+        self._observations, self._error = ObservationLog(last_line=self._last_line), ""
         self._loaders: dict[str, Any] = {}
         self._other: dict[str, None] = {}
         self._count = 0
@@ -76,25 +79,33 @@ class EventFiles:
         """Why nothing more is read."""
         return self._error
 
-    def poll(self) -> int:
-        """Read what was added."""
+    def poll(self, seconds: float = POLL_SECONDS) -> int:
+        """Read what was added, for at most `seconds`."""
         before = self._count
-        self._read()
+        self._read(time.monotonic() + seconds)
         return self._count - before
 
-    def read_all(self) -> bool:
-        """Read all files from their start."""
-        self._reset()
-        return self._read()
+    def read_all(self, seconds: float = math.inf) -> bool:
+        """Read all files from their start, as `MetricsReader.read_all` describes."""
+        if not self._finishing:
+            self._reset()
+        complete = self._read(time.monotonic() + seconds)
+        self._finishing = not complete and self._keep_going()
+        return complete
 
     def aggregate(
         self, strategies: Mapping[str, Strategy], last_line: int | None = None
     ) -> dict[str, float]:
         """One finite number per metric, as `ObservationLog.aggregate` describes."""
-        return self._observations.aggregate(strategies, last_line)
+        if last_line is None or not self._observations.thinned():
+            return self._observations.aggregate(strategies, last_line)
+        start = EventFiles(self._path, tuple(self._wanted))
+        start._last_line = last_line
+        start.read_all()
+        return start.observations.aggregate(strategies)
 
     def curve(self, metric: str) -> Sequence[float]:
-        """The finite values of one metric."""
+        """The first finite values of one metric."""
         return self._observations.curve(metric)
 
     def other_names(self) -> list[str]:
@@ -107,14 +118,14 @@ class EventFiles:
         place = "" if len(wanted.parts) < 2 else f" of a directory {wanted.parent}"
         return f"no scalar {wanted.name} in the event files{place}"
 
-    def _read(self) -> bool:
-        """Read from where the last reading ended; returns False where `keep_going` stopped it."""
+    def _read(self, until: float) -> bool:
+        """Read from where the last reading ended; returns False where time or `keep_going` stopped it."""
         for path in self._files():
             try:
                 for event in self._loader(path).Load():
-                    if not self._keep_going():
-                        return False
                     self._take(event, path)
+                    if time.monotonic() >= until or not self._keep_going():
+                        return False
             except (
                 Exception
             ) as error:  # TensorBoard's reader raises anything for a file that is no event file
@@ -151,7 +162,7 @@ class EventFiles:
     def _take(self, event: Any, path: str) -> None:
         from tensorboard.util.tensor_util import make_ndarray
 
-        folder, time = os.path.dirname(path), _seconds(event.wall_time)
+        folder, seconds = os.path.dirname(path), _seconds(event.wall_time)
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 text = str(value.simple_value)
@@ -166,7 +177,7 @@ class EventFiles:
             ]
             for name in names:
                 self._count += 1
-                self._observations.column(name).extend((number(text),), (time,), (self._count,))
+                self._observations.column(name).extend((number(text),), (seconds,), (self._count,))
             if not names and len(self._other) < NAME_LIMIT and not math.isnan(number(text)):
                 inside = os.path.relpath(folder, self._path)
                 self._other[value.tag if inside == "." else f"{inside}/{value.tag}"] = None

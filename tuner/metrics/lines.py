@@ -35,6 +35,7 @@ class LineReader:
 
     Attributes:
         observations: What the lines held so far.
+        last_line: The last line that counts, None for all.
         error: Set once a line makes Katib's collector fail, or a custom filter takes too long.
             Reading stops then.
     """
@@ -49,16 +50,27 @@ class LineReader:
             DEFAULT_FILTER
         ]
         self._scanner = scanner if default and scanner.usable else None
+        self.last_line: int | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget what was read."""
-        self.observations, self.error = ObservationLog(), ""
+        self.observations, self.error = ObservationLog(last_line=self.last_line), ""
         self._line = 0  # number of the current line
         self._time = UNDATED  # seconds since 1970, of the current line
         self._bytes, self._matches = 0, 0  # what the filters have read and found
         # CPU seconds before this block, and its start
         self._spent, self._since = 0.0, time.thread_time()
+
+    @property
+    def splits(self) -> bool:
+        """Whether a line may be read in pieces, with the same observations."""
+        return self._format is FileFormat.TEXT and all(one.splits for one in self._filters)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further line counts."""
+        return self.last_line is not None and self._line > self.last_line
 
     def check(self) -> None:
         """Raise StopReading where no more is to be read."""

@@ -28,12 +28,16 @@ class MetricsReader(Protocol):
         """Why Katib's collector would fail; "" while it would not."""
         ...
 
-    def poll(self) -> int:
+    def poll(self, seconds: float = ...) -> int:
         """Read what was added, for display and early stopping; returns the number of new observations."""
         ...
 
-    def read_all(self) -> bool:
-        """Read everything once, when the trial has finished; returns False where a stop was asked for.
+    def read_all(self, seconds: float = ...) -> bool:
+        """Read everything once, when the trial has finished.
+
+        Returns:
+            False after about `seconds`, and the next call continues; False where a stop was asked
+            for; True at the end.
 
         Raises:
             OSError: This machine cannot read the file.
@@ -47,7 +51,7 @@ class MetricsReader(Protocol):
         ...
 
     def curve(self, metric: str) -> Sequence[float]:
-        """Return the finite values of a metric in the order of their reports."""
+        """Return the first finite values of a metric in the order of their reports."""
         ...
 
     def other_names(self) -> list[str]:

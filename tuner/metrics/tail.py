@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -16,10 +17,10 @@ from tuner.metrics.lines import LINE_LIMIT, LineReader, StopReading
 from tuner.metrics.observations import ObservationLog
 from tuner.metrics.parsing import number
 
-POLL_LIMIT = 4 << 20  # bytes that one poll reads at most
+POLL_SECONDS = 0.2  # of one poll, unless the caller has less time
 NAME_LIMIT = 8  # names of other metrics that a message lists
 _NAME_BYTES = 1 << 16  # bytes of the file that are searched for them
-_CHUNK = 1 << 18  # bytes of one read
+_CHUNK = 1 << 15  # bytes of one read, which take some milliseconds
 _MARK = 256  # bytes before the offset, which show whether the file was rewritten
 # bytes that are in no match of the default filter
 _CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")
@@ -44,7 +45,8 @@ class MetricsTail:
     ) -> None:
         self.path, self.metrics = path, metrics
         self._lines = LineReader(metrics, collector, keep_going)
-        self._filtered = bool(collector.filters)  # by filters of the manifest
+        self._collector = collector
+        self._finishing = False  # the complete reading has begun
         self._identity: tuple[int, int] | None = None
         self._reset()
 
@@ -64,41 +66,48 @@ class MetricsTail:
         """Why Katib's collector fails, or a filter takes too long; nothing more is read then."""
         return self._lines.error
 
-    def poll(self) -> int:
-        """Read what was added, at most POLL_LIMIT bytes; the number of observations that were read.
+    def poll(self, seconds: float = POLL_SECONDS) -> int:
+        """Read what was added, for at most `seconds`; the number of observations that were read.
 
         An unfinished last line waits. A file that was truncated, rewritten or replaced is read
         again from its start.
         """
+        before = len(self.observations)
         try:
-            return self._read(POLL_LIMIT)
+            self._read(time.monotonic() + seconds)
         except (StopReading, OSError):  # `read_all` says why a file cannot be read
             return 0
+        return max(len(self.observations) - before, 0)
 
-    def read_all(self) -> bool:
+    def read_all(self, seconds: float = math.inf) -> bool:
         """Read the complete file once, its unfinished last line included, as Katib does when the trial has finished.
 
         A trial may have made something else than a readable file of it: that is an `error`.
 
         Returns:
-            False where `keep_going` stopped it.
+            True at the end; False after `seconds`, and the next call continues; False where
+            `keep_going` stopped it, and the next call starts anew.
 
         Raises:
             OSError: This machine cannot read the file.
         """
-        self._reset()
+        if not self._finishing:
+            self._reset()
         try:
-            status, before = self.path.stat(), -1
-            _ensure_regular(status, self.path)
-            while before < self._offset < status.st_size:
-                before = self._offset
-                self._read(POLL_LIMIT)
+            self._finishing = True
+            _ensure_regular(self.path.stat(), self.path)
+            if not self._read(time.monotonic() + seconds):
+                return False
+            self._finishing = False
             self._lines.take(self._rest)
         except FileNotFoundError:
+            self._finishing = False
             return True
         except StopReading:
+            self._finishing = False
             return bool(self.error)
         except OSError as error:
+            self._finishing = False
             if error.errno not in _NO_FILE:
                 raise
             self._lines.error = f"which cannot be read: {error.strerror}"
@@ -110,28 +119,36 @@ class MetricsTail:
         self, strategies: Mapping[str, Strategy], last_line: int | None = None
     ) -> dict[str, float]:
         """One finite number per metric, as `ObservationLog.aggregate` describes."""
-        return self.observations.aggregate(strategies, last_line)
+        if last_line is None or not self.observations.thinned():
+            return self.observations.aggregate(strategies, last_line)
+        start = MetricsTail(self.path, self.metrics, self._collector)
+        start._lines.last_line = last_line
+        start.read_all()
+        return start.observations.aggregate(strategies)
 
     def curve(self, metric: str) -> Sequence[float]:
-        """The finite values of one metric in the order of the file."""
+        """The first finite values of one metric in the order of the file."""
         return self.observations.curve(metric)
 
-    def _read(self, limit: int) -> int:
+    def _read(self, until: float) -> bool:
+        """Read from where the last reading ended; returns False where time is up before the end of the file."""
         try:
             with open(self.path, "rb", opener=_open_regular) as file:
                 if self._replaced(file):
                     self._reset()
-                before = len(self.observations)
                 file.seek(self._offset)
-                while limit > 0 and (chunk := file.read(min(_CHUNK, limit))):
+                while chunk := file.read(_CHUNK):
                     self._lines.check()
-                    limit -= len(chunk)
                     self._offset += len(chunk)
                     self._mark = (self._mark + chunk)[-_MARK:]
                     self._feed(chunk)
+                    if self._lines.finished:
+                        break
+                    if time.monotonic() >= until:
+                        return False
         except FileNotFoundError:
-            return 0
-        return len(self.observations) - before
+            pass
+        return True
 
     def _replaced(self, file: BinaryIO) -> bool:
         """Whether the file is not the one that was read so far, or no longer holds what was read."""
@@ -147,19 +164,24 @@ class MetricsTail:
         if (end := data.rfind(b"\n")) > 0:
             self._lines.take(data[:end])
             data = data[end:]
-        # read the start of a long line now, so that memory stays bounded
-        if len(data) > LINE_LIMIT + 1:
+        # read the start of a long line now, so that memory and the time of a turn stay bounded
+        long = len(data) > LINE_LIMIT + 1
+        if long or (self._lines.splits and len(data) > _CHUNK):
             end = len(data) - 1
-            places = [match.start() for match in _CUT.finditer(data, end - _CUT_SEARCH, end)]
-            end = places[-1] if places else end
-            self._lines.take(data[:end])
-            data = data[end:]
+            found = (match.start() for match in _CUT.finditer(data, end - _CUT_SEARCH))
+            places = [place for place in found if place < end]  # what follows it is known
+            if places or long:
+                end = places[-1] if places else end
+                self._lines.take(data[:end])
+                data = data[end:]
         self._rest = data
 
     def expected(self, metric: str) -> str:
         """Return what would have been a report of `metric`."""
         wanted = (
-            f"no match of metricsFormat for {metric}" if self._filtered else f"no {metric}=<number>"
+            f"no match of metricsFormat for {metric}"
+            if self._collector.filters
+            else f"no {metric}=<number>"
         )
         return f"{wanted} in {self.path.name}"
 

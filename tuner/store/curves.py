@@ -2,8 +2,8 @@
 
 One line for each finished trial: {"trial": NAME, "metrics": {METRIC: [[TIME, VALUE], ...]}}. TIME
 is RFC 3339 text, or null where the trial printed none. Values are finite and in the order of their
-reports; of a metric with more than MAX_VALUES values, evenly chosen ones are kept, the first and
-the last included.
+reports; of a metric with more than MAX_VALUES values, evenly chosen ones are kept, the first, the
+lowest, the highest and the last included, and "reported": {METRIC: COUNT} says how many there were.
 
 Lines are appended only. The last line of a trial counts, since a trial can run again. A line that a
 killed process left unfinished is ignored.
@@ -15,9 +15,7 @@ were looked at last. It is replaced as a whole, and a trial in `curves.jsonl` ta
 from __future__ import annotations
 
 import json
-import math
 import os
-from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,17 +126,21 @@ def _line(trial: str, log: ObservationLog, last_line: int | None) -> bytes:
     metrics = {
         metric: points for metric in log.metrics if (points := _points(log, metric, last_line))
     }
-    return json.dumps({"trial": trial, "metrics": metrics}).encode() + b"\n" if metrics else b""
+    counts = {metric: log.column(metric).count for metric in metrics}
+    reported = {metric: count for metric, count in counts.items() if count > MAX_VALUES}
+    shape = {"trial": trial, "metrics": metrics} | ({"reported": reported} if reported else {})
+    return json.dumps(shape).encode() + b"\n" if metrics else b""
 
 
 def _points(log: ObservationLog, metric: str, last_line: int | None) -> list[list[Any]]:
-    column = log.column(metric)
-    count = len(column.values) if last_line is None else bisect_right(column.lines, last_line)
-    finite = [index for index in range(count) if math.isfinite(column.values[index])]
-    if len(finite) > MAX_VALUES:
-        step = (len(finite) - 1) / (MAX_VALUES - 1)
-        finite = [finite[round(step * k)] for k in range(MAX_VALUES)]
-    return [[_text(column.times[index]), column.values[index]] for index in finite]
+    points = log.column(metric).points(last_line)
+    if len(points) > MAX_VALUES:
+        indices = range(len(points))
+        extremes = (choose(indices, key=lambda index: points[index][2]) for choose in (min, max))
+        step = (len(points) - 1) / (MAX_VALUES - 3)
+        chosen = {*extremes, *(round(step * k) for k in range(MAX_VALUES - 2))}
+        points = [points[index] for index in sorted(chosen)]
+    return [[_text(time), value] for _, time, value in points]
 
 
 def _text(time: float) -> str | None:

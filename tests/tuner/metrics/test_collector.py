@@ -21,7 +21,15 @@ from tests.tuner import collector_cases
 from tuner.errors import UnsupportedError
 from tuner.experiment.model import Collector, CollectorKind
 from tuner.katib.filters import DEFAULT_FILTER
-from tuner.metrics import JsonLineError, MetricsTail, compiled, number, parse_json, parse_text
+from tuner.metrics import (
+    JsonLineError,
+    MetricsTail,
+    compiled,
+    number,
+    observations,
+    parse_json,
+    parse_text,
+)
 from tuner.metrics.lines import LINE_LIMIT
 from tuner.result import Observation
 
@@ -129,7 +137,10 @@ def test_reader_finds_what_re2_finds(metrics: tuple[str, ...], seed: int, tmp_pa
         ("x-fd=5;fd=6 ", "fd"),
     ],
 )
-def test_long_line_reads_as_re2_reads_it(text: str, metric: str, tmp_path: Path) -> None:
+def test_long_line_reads_as_re2_reads_it(
+    text: str, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observations, "KEPT", 1 << 20)
     line = (text + "." * 1000).encode() * (5 * LINE_LIMIT // 4 // (len(text) + 1000)) + (
         text * 5000
     ).encode()

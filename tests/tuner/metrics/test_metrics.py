@@ -17,10 +17,12 @@ import pytest
 from tuner.errors import UnsupportedError
 from tuner.experiment.model import Collector, CollectorKind, FileFormat, Strategy
 from tuner.metrics import (
+    UNDATED,
     JsonLineError,
     MetricsTail,
     ObservationLog,
     compiled,
+    observations,
     parse_json,
     parse_text,
 )
@@ -211,17 +213,53 @@ def test_json_file_with_another_line_is_an_error(tmp_path: Path) -> None:
     assert "'hello'" in reader.error
 
 
-def test_poll_reads_a_bounded_piece(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["fd=1 " + "x" * 1018 + "\n", "fd = 1, loss=2 "])
+def test_reading_takes_turns(tmp_path: Path, content: str) -> None:
     path = tmp_path / "metrics.log"
-    line = b"fd=1 " + b"x" * 1018 + b"\n"
-    path.write_bytes(line * 10_000 + b"fd=2\n")
+    path.write_text(content * (2_000_000 // len(content)) + "\nfd=2\n")
+    reader, turns = tail(path), 1
+    assert 0 < reader.poll(0) < 5000
+    while not reader.read_all(0):
+        turns += 1
+    assert turns > 50
+    count = 2_000_000 // len(content) + 1
+    assert (len(reader.observations), reader.observations.column("fd").running.latest) == (count, 2)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_column_of_many_values_is_thinned(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "KEPT", 100)
+    numbers = [float((index * 7919) % 10_007) for index in range(5001)]
+    column = observations.Column()
+    for start in range(0, len(numbers), batch):
+        part = numbers[start : start + batch]
+        column.extend(part, [UNDATED] * len(part), range(start, start + len(part)))
+    running = column.running
+    assert (running.smallest, running.largest, running.latest) == (0, 10_006, numbers[-1])
+    assert (column.count, column.thinned) == (5001, True)
+    assert list(column.first) == numbers[:100]
+    assert list(column.lines) == list(range(0, 5001, 64))
+    points = column.points()
+    lowest, highest = numbers.index(0), numbers.index(10_006)
+    assert {(0, numbers[0]), (lowest, 0), (highest, 10_006), (5000, numbers[-1])} <= {
+        (line, value) for line, _, value in points
+    }
+    assert [line for line, *_ in points] == sorted({line for line, *_ in points})
+
+
+def test_aggregate_up_to_a_line_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "KEPT", 10)
+    path = tmp_path / "metrics.log"
+    path.write_text("".join(f"fd={(index * 7919) % 10_007}\n" for index in range(3000)))
     reader = tail(path)
-    assert [reader.poll() for _ in range(4)] == [4096, 4096, 1809, 0]
-    reader.read_all()
-    assert values(reader) == [1.0] * 10_000 + [2.0]
+    assert reader.read_all()
+    for last_line in (1, 8, 500, 3000):
+        wanted = min((index * 7919) % 10_007 for index in range(last_line))
+        assert reader.aggregate({"fd": Strategy.MIN}, last_line) == {"fd": wanted}
 
 
-def test_long_line_is_read_in_pieces(tmp_path: Path) -> None:
+def test_long_line_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "KEPT", 1 << 20)
     path = tmp_path / "metrics.log"
     words = [f"loss={index} fd = {index}.5," for index in range(150_000)]
     path.write_text("2026-01-02T03:04:05Z " + "".join(words) + "\nfd=7\n")

@@ -87,9 +87,21 @@ def test_long_curves_are_thinned_evenly(tmp_path: Path) -> None:
     with curves.Writer(tmp_path) as writer:
         writer.add("t-0", log(*map(float, range(12_345))))
     found = values(tmp_path, "t-0")
-    assert (len(found), found[0], found[-1]) == (curves.MAX_VALUES, 0.0, 12_344.0)
+    assert (len(found), found[0], found[-1]) == (curves.MAX_VALUES - 2, 0.0, 12_344.0)
     steps = {b - a for a, b in pairwise(found)}
-    assert steps <= {12.0, 13.0}
+    assert max(steps) - min(steps) <= 4.0  # of 12.4; only every second value was kept
+    shape = json.loads((tmp_path / curves.FILE).read_bytes())
+    assert shape["reported"] == {"fd": 12_345}
+
+
+def test_long_curve_keeps_its_extremes(tmp_path: Path) -> None:
+    spikes = [float(index % 7) for index in range(50_001)]
+    spikes[4321], spikes[33_333] = -1.0, 99.0
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(*spikes))
+    found = values(tmp_path, "t-0")
+    assert {-1.0, 99.0} <= set(found)
+    assert len(found) <= curves.MAX_VALUES
 
 
 def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def _missing(reader: MetricsReader, metric: str) -> str:
     """Why the objective has no value: what the file held instead."""
     if reader.error:
         return f"{reader.path.name}, {reader.error}"
-    if reader.observations.column(metric).values:
+    if reader.observations.column(metric).count:
         return f"the value of {metric} that counts is not a finite number"
     try:
         empty = reader.path.stat().st_size == 0

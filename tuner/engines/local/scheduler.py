@@ -35,6 +35,12 @@ from tuner.samplers import Past, Sampler
 from tuner.store import curves
 
 TICK = 0.2  # seconds between two looks at the metrics of running trials
+# The turns of reading: together with TICK, a trial that floods its output keeps the client from
+# the others for a small part of the time only.
+POLL_TIME = 0.02  # seconds for the new metrics of all running trials
+READ_TIME = (
+    0.02  # seconds for a finished trial while others run, and the pause before the next turn
+)
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
 STOP_SECONDS = GRACE + 1.0  # for running trials to exit once a stop has been asked for
 SOLO_CRASHES = 3  # deaths of the server while a trial runs alone, after which the trial is Failed
@@ -56,6 +62,8 @@ class Scheduler:
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
         self._runner: Runner | None = None
         self._running: dict[int, MetricsReader] = {}
+        # finished trials whose metrics are still being read; True: a stop was asked for before
+        self._reading: dict[int, tuple[MetricsReader, Exit, bool]] = {}
         self._waiting: deque[int] = deque()  # in the order of numbers
         self._stopping: set[int] = set()
         self._seen: dict[int, int] = {}  # observations that have been shown
@@ -64,6 +72,7 @@ class Scheduler:
         self._settled = 0  # trials up to here have finished, and been counted
         self._failures: Counter[str] = Counter()  # reasons of those that have no objective
         self._failed = 0
+        self._thinned = False  # a warning about a curve was given
         self._scored = False  # a trial that has been counted gave the objective
         self._exhausted = False
         self._ceiling: int | None = None  # no trial beyond this number can count
@@ -153,7 +162,7 @@ class Scheduler:
                     self._stop(number)
             if not over and not self.draining and not self.aborting:
                 yield from self._start(runner)
-            if not self._running:
+            if not self._running and not self._reading:
                 if over or self.draining or self.aborting:
                     return
                 continue
@@ -166,10 +175,14 @@ class Scheduler:
 
     def _wait(self, runner: Runner) -> Iterator[Event]:
         """Wait a little for trials to finish, and judge those that did."""
-        ends, aborted = runner.wait(TICK), self.aborting
+        pause = READ_TIME if self._running else 0.0
+        ends, aborted = runner.wait(pause if self._reading else TICK), self.aborting
         for number, end in ends:
             if not end.crash:
-                yield from self._ended(number, end, aborted=aborted)
+                self._reading[number] = self._running.pop(number), end, aborted
+                self._read_until = time.monotonic() + READING_TIME
+        for number in list(self._reading):
+            yield from self._read(number)
         if lost := {number: end.error for number, end in ends if end.crash}:
             yield from self._lost(sorted(lost), next(iter(lost.values())))
         if self._abort_by is not None and time.monotonic() > self._abort_by:
@@ -179,7 +192,7 @@ class Scheduler:
     def poll(self, number: int) -> bool:
         """Read a running trial's new metrics; True where a cut of early stopping applies."""
         reader, entry = self._running.get(number), self.entries[number]
-        if reader is None or not reader.poll():
+        if reader is None or not reader.poll(POLL_TIME / len(self._running)):
             return False
         entry.metrics = reader.aggregate(self._experiment.strategies)
         self._journal.show(entry)
@@ -276,18 +289,26 @@ class Scheduler:
     def _may_read(self) -> bool:
         return not self.aborting or time.monotonic() < self._read_until
 
-    def _ended(self, number: int, end: Exit, *, aborted: bool) -> Iterator[Event]:
-        """Judge a trial that has finished.
-
-        `aborted` where a stop was asked for before that: whatever the exit code, a trainer that
-        handles SIGTERM may have finished early.
-        """
-        reader, entry = self._running.pop(number), self.entries[number]
-        self._read_until = time.monotonic() + READING_TIME
+    def _read(self, number: int) -> Iterator[Event]:
+        """Read more of what a finished trial has reported; judge the trial when all is read."""
+        reader, end, aborted = self._reading[number]
         try:
-            complete = reader.read_all()
+            complete = reader.read_all(READ_TIME if self._running else TICK)
         except OSError as error:
             raise paused(f"{reader.path} cannot be read ({error.strerror})") from error
+        if complete or not self._may_read():
+            del self._reading[number]
+            yield from self._ended(number, reader, end, aborted=aborted, complete=complete)
+
+    def _ended(
+        self, number: int, reader: MetricsReader, end: Exit, *, aborted: bool, complete: bool
+    ) -> Iterator[Event]:
+        """Judge a trial that has finished, and whose metrics were read.
+
+        `aborted` where a stop was asked for before it finished: whatever the exit code, a trainer
+        that handles SIGTERM may have finished early.
+        """
+        entry = self.entries[number]
         self._stopping.discard(number)
         ceiling = self._ceiling is not None and number > self._ceiling
         if ceiling or not complete or (aborted and not self._cut(entry, reader)):
@@ -305,10 +326,23 @@ class Scheduler:
             raise paused(f"{entry.name} ran out of disk space ({entry.reason})")
         with curves.Writer(self._journal.path.parent) as writer:
             writer.add(entry.name, reader.observations, last_line)
+        yield from self._say_thinned(entry, reader)
         self._journal.finish(entry)
         if self._reaches(entry):
             self._lower(number)
         yield self._event(EventKind.TRIAL_ENDED, entry)
+
+    def _say_thinned(self, entry: TrialRecord, reader: MetricsReader) -> Iterator[Event]:
+        """Warn once of a trial that reported more values than are kept."""
+        thinned = reader.observations.thinned()
+        if thinned and not self._thinned:
+            self._thinned = True
+            counts = ", ".join(f"{count:,} values of {metric}" for metric, count in thinned.items())
+            message = (
+                f"{entry.name} reported {counts}: its curve keeps some of them, with the first, the "
+                "lowest, the highest and the last one. min, max and latest count all"
+            )
+            yield Event(EventKind.WARNING, self.result(), message=message)
 
     def _killed(self, number: int) -> Event:
         """Forget a trial that was stopped; it runs again when the study is resumed."""
