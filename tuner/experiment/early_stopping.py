@@ -21,19 +21,24 @@ the last reports are left out. Local runs use the same rounded thresholds.
 from __future__ import annotations
 
 import decimal
+import json
 import math
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.errors import UnsupportedError
-from tuner.experiment.annotations import Factors
-from tuner.experiment.model import Experiment
+from tuner.experiment.annotations import Factors, stop_factors
+from tuner.experiment.model import AlgorithmSpec, Experiment
 from tuner.result import Goal, Objective
+from tuner.samplers.labels import FACTORS_SETTING, MEDIAN_SETTING
+from tuner.samplers.transform import clipped
 
 # (number of the report, from 1; the objective that must be reached by then)
 Cut = tuple[int, float]
-STOP_LABEL = "gan-tuner/stop-at"
+STOP_VARIABLE = "GAN_TUNER_STOP_AT"  # the environment variable that holds the label's value
+STOPPED_METRIC = "stopped"  # 1 if the trial has stopped itself
 LONGEST_LABEL = 63  # characters of a label's value
 DIGITS = (6, 5, 4, 3)  # significant digits of a threshold, the first that fits into the label
 
@@ -166,43 +171,67 @@ def rules(experiment: Experiment) -> Rules | None:
 
     Raises UnsupportedError for an early stopping that is not available.
     """
-    start_step, min_trials, early = None, 3, experiment.early_stopping
-    if early is not None:
-        if early.name != "medianstop":
-            raise UnsupportedError(
-                f"early stopping {early.name} does not run locally; this does: medianstop"
-            )
-        _refuse_others(early.settings, ("start_step", "min_trials_required"), "medianstop")
-        start_step = int(early.settings.get("start_step", 4))
-        min_trials = int(early.settings.get("min_trials_required", 3))
+    objective, settings = experiment.objective, experiment.algorithm.settings
+    factors, early = experiment.stop_factors, experiment.early_stopping
+    if not factors and (text := settings.get(FACTORS_SETTING)):
+        factors = stop_factors(text)
+    if early is None and (text := settings.get(MEDIAN_SETTING)):
+        early = _medianstop(text)
     if experiment.algorithm.name == "hyperband":
-        if early is not None or experiment.stop_factors:
+        if early is not None or factors:
             raise UnsupportedError(
                 "hyperband stops trials itself: leave earlyStopping and stop factors out"
             )
-        settings = experiment.algorithm.settings
         eta, resource = int(settings.get("eta", 3)), int(float(settings.get("r_l", 0)))
         if eta < 2 or resource < 1:
             raise UnsupportedError(
                 f"hyperband needs eta >= 2 and r_l >= 1, got eta={eta}, r_l={resource}"
             )
-        return Rules(experiment.objective, eta=eta, resource=resource)
-    if experiment.stop_factors:
+        return Rules(objective, eta=eta, resource=resource)
+    if factors:
         if early is not None:
             raise UnsupportedError(
                 "stop factors and earlyStopping cannot both stop trials: remove one"
             )
-        if experiment.objective.goal_type is Goal.MAXIMIZE:
+        if objective.goal_type is Goal.MAXIMIZE:
             raise UnsupportedError(
                 "stop factors are for an objective that is minimised: use earlyStopping"
             )
-        return Rules(experiment.objective, factors=experiment.stop_factors)
-    return Rules(experiment.objective, start_step, min_trials) if start_step is not None else None
+        return Rules(objective, factors=factors)
+    if early is None:
+        return None
+    if early.name != "medianstop":
+        raise UnsupportedError(
+            f"early stopping {early.name} does not run locally; this does: medianstop"
+        )
+    return Rules(objective, _count(early, "start_step", 4), _count(early, "min_trials_required", 3))
 
 
-def _refuse_others(settings: Mapping[str, str], known: Sequence[str], name: str) -> None:
-    for setting in settings:
-        if setting not in known:
+def medianstop_text(early: AlgorithmSpec) -> str:
+    """Return medianstop with its settings as the algorithm setting of our suggestion service."""
+    return json.dumps(dict(early.settings))
+
+
+def _medianstop(text: str) -> AlgorithmSpec:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UnsupportedError('medianstop must be a JSON object, such as {"start_step": "4"}')
+    return AlgorithmSpec("medianstop", {name: str(value) for name, value in found.items()})
+
+
+def _count(early: AlgorithmSpec, name: str, default: int) -> int:
+    """Return a setting of medianstop. Raises UnsupportedError for another setting, or no count."""
+    for setting in early.settings:
+        if setting not in ("start_step", "min_trials_required"):
             raise UnsupportedError(
-                f"setting {setting} of {name} is not available locally: leave it out"
+                f"setting {setting} of medianstop is not available locally: leave it out"
             )
+    text = early.settings.get(name, str(default))
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise UnsupportedError(
+            f"{name} of medianstop must be a whole number above 0, got {clipped(text)}"
+        )
+    return int(text)

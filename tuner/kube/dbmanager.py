@@ -32,6 +32,25 @@ _TIMEOUT = 10.0  # seconds to connect, and seconds of each call
 _LARGEST = 64 << 20  # bytes of a reply; gRPC's default of 4 MiB holds about 40,000 values
 
 
+def address_in_cluster(namespace: str = NAMESPACE) -> str:
+    """Return the address at which pods reach the DB manager."""
+    return f"katib-db-manager.{namespace}:{GRPC_PORT}"
+
+
+def _packages() -> tuple[Any, Any]:
+    """Return grpc and Katib's messages. Raises NoCluster where they are not installed."""
+    # its C core writes refused connections to stderr
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        import grpc
+
+        return grpc, katib_messages()
+    except ImportError as error:
+        raise NoCluster(
+            "Katib's messages are not installed: pip install 'gan-tuner[tune]'"
+        ) from error
+
+
 class DbManager:
     """An open channel. Use `DbManager.open`."""
 
@@ -44,25 +63,23 @@ class DbManager:
         cls, cluster: Cluster, namespace: str = NAMESPACE, address: str = ""
     ) -> Iterator[DbManager]:
         """Connect to `address`, or directly in a pod, or by port-forward. Raises a ClusterError if none works."""
-        # its C core writes refused connections to stderr
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        try:
-            import grpc
-
-            messages = katib_messages()
-        except ImportError as error:
-            raise NoCluster(
-                "Katib's messages are not installed: pip install 'gan-tuner[tune]'"
-            ) from error
+        _packages()
         with ExitStack() as stack:
             if not address and cluster.in_pod:
-                address = f"katib-db-manager.{namespace}:{GRPC_PORT}"
+                address = address_in_cluster(namespace)
             elif not address:
                 address = stack.enter_context(port_forward(cluster, namespace))
-            options = [("grpc.max_receive_message_length", _LARGEST)]
-            channel = stack.enter_context(grpc.insecure_channel(address, options))
+            yield stack.enter_context(cls.connect(address))
+
+    @classmethod
+    @contextmanager
+    def connect(cls, address: str, timeout: float = _TIMEOUT) -> Iterator[DbManager]:
+        """Connect to an address. Raises NoCluster without the package, Unreachable without an answer."""
+        grpc, messages = _packages()
+        options = [("grpc.max_receive_message_length", _LARGEST)]
+        with grpc.insecure_channel(address, options) as channel:
             try:
-                grpc.channel_ready_future(channel).result(timeout=_TIMEOUT)
+                grpc.channel_ready_future(channel).result(timeout=timeout)
             except grpc.FutureTimeoutError as error:
                 raise Unreachable(f"Katib's DB manager does not answer at {address}") from error
             yield cls(

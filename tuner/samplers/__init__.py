@@ -25,6 +25,7 @@ from tuner.samplers.base import Past, Proposal, Sampler, Search
 from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.earlier import parse as parse_earlier
 from tuner.samplers.first import FIRST_SETTING, First, parse
+from tuner.samplers.labels import FACTORS_SETTING, MEDIAN_SETTING
 from tuner.samplers.transform import dimension
 from tuner.space import Double, Int, Parameter, Value
 
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 # of any algorithm; `gantune submit` adds them for our service
-SUBMITTED_SETTINGS = (FIRST_SETTING, EARLIER_SETTING)
+SUBMITTED_SETTINGS = (FIRST_SETTING, EARLIER_SETTING, FACTORS_SETTING, MEDIAN_SETTING)
 # every algorithm takes it; the local engine reads the study's seed from it
 SEED_SETTING = "random_state"
 
@@ -105,7 +106,8 @@ def sampler(
         UnsupportedError: For an algorithm, or a setting, that is not available locally, and for a
             first trial outside the search space.
     """
-    others = {key: value for key, value in settings.items() if key != SEED_SETTING}
+    not_ours = (SEED_SETTING, FACTORS_SETTING, MEDIAN_SETTING)
+    others = {key: value for key, value in settings.items() if key not in not_ours}
     named, earlier = others.pop(FIRST_SETTING, ""), others.pop(EARLIER_SETTING, "")
     if (row := ALGORITHMS.get(algorithm)) is None:
         raise UnsupportedError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 
 from tuner.katib.facts import GRPC_PORT
+from tuner.kube.dbmanager import address_in_cluster
 from tuner.suggestion.server import Server
 
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -25,7 +27,15 @@ def main() -> int:
         default=GRPC_PORT,
         help=f"Listen on this port. The default is {GRPC_PORT}.",
     )
-    port = parser.parse_args().port
+    parser.add_argument(
+        "--db-manager",
+        metavar="ADDRESS",
+        default=os.environ.get("KATIB_DB_MANAGER") or address_in_cluster(),
+        help="Read the curves of finished trials here, to stop bad trials early. The default is "
+        f"the variable KATIB_DB_MANAGER, or {address_in_cluster()}.",
+    )
+    options = parser.parse_args()
+    port = options.port
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -33,7 +43,7 @@ def main() -> int:
     # receives would not wake a main thread that waits for an event.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
-        server = Server(port)
+        server = Server(port, db_manager=options.db_manager)
     except RuntimeError as error:
         print(f"port {port} cannot be used: {error}", file=sys.stderr)
         return 2

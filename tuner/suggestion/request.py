@@ -17,10 +17,11 @@ from tuner.errors import GantuneError, ManifestError
 from tuner.experiment.model import AlgorithmSpec, Experiment, TrialTemplate
 from tuner.manifest import parameter
 from tuner.result import Goal, Objective
-from tuner.samplers import ALGORITHMS
+from tuner.samplers import ALGORITHMS, SEED_SETTING
 from tuner.samplers.labels import (
     ISSUED_SETTING,
     LONGEST_NUMBER,
+    NOT_STOPPED_SETTING,
     NUMBER_LABEL,
     SEARCH_LABEL,
     SEARCH_SETTING,
@@ -28,14 +29,15 @@ from tuner.samplers.labels import (
 from tuner.samplers.transform import Dimension
 from tuner.space import Value
 
-# they need the local engine
-SERVED = tuple(name for name in ALGORITHMS if name not in ("hyperband", "pbt"))
-KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING)  # of our replies, which no rule knows
+# pbt needs the local engine
+SERVED = tuple(name for name in ALGORITHMS if name != "pbt")
+KEPT_SETTINGS = (SEARCH_SETTING, ISSUED_SETTING, NOT_STOPPED_SETTING)  # of our replies
 MOST_TRIALS = 10_000  # in one request
 MOST_CMAES = 4_000  # cmaes repeats all its steps, which takes 30 s then; Katib waits 60 s
 MOST_PARALLEL = 1_000  # suggestions in one request
 _RULES = (*spec.RULES, *space.RULES, *settings.RULES)
-_NOT_SENT = (
+_SKIPPED = (  # what a request does not contain, and what only Katib's own hyperband needs
+    "hyperband",
     "name",
     "objective",
     "metric-strategy",
@@ -59,6 +61,7 @@ class Record:
     texts: Mapping[str, str]  # the parameter assignments
     finished: bool
     value: float | None = None
+    stopped: bool = False  # by Katib's metrics collector
     number: int | None = None  # None for a trial of another suggestion service
     search: str = ""  # the ID of the search that proposed it
     started: str = ""
@@ -86,13 +89,24 @@ def experiment_of(message: Any) -> Experiment:
         name=message.name,
         namespace="",
         objective=Objective(objective.objective_metric_name, _goal(objective)),
-        additional_metrics=(),
+        additional_metrics=tuple(objective.additional_metric_names),
         strategies={},
         algorithm=AlgorithmSpec(algorithm, {setting.name: setting.value for setting in given}),
         parameters=parameters,
         template=TrialTemplate({}, "", {}),
+        early_stopping=_medianstop(message.spec),
         parallel_trials=max(message.spec.parallel_trial_count, 1),
         max_trials=message.spec.max_trial_count or None,
+    )
+
+
+def _medianstop(sent: Any) -> AlgorithmSpec | None:
+    """Return the early stopping of a request; None for one that Katib alone provides."""
+    early = sent.early_stopping
+    if early.algorithm_name != "medianstop" or sent.algorithm.algorithm_name == "hyperband":
+        return None
+    return AlgorithmSpec(
+        early.algorithm_name, {each.name: each.value for each in early.algorithm_settings}
     )
 
 
@@ -158,11 +172,21 @@ _DISTRIBUTIONS = {
 def _check(document: dict[str, Any]) -> None:
     """Raise BadRequest for the first error that the rules find."""
     listed = document["spec"]["algorithm"]["algorithmSettings"]
-    judged = [setting for setting in listed if setting["name"] not in KEPT_SETTINGS]
+    # every reply contains the seed, which Katib's own hyperband does not have
+    judged = [
+        setting
+        for setting in listed
+        if setting["name"] not in KEPT_SETTINGS
+        and not (
+            document["spec"]["algorithm"]["algorithmName"] == "hyperband"
+            and setting["name"] == SEED_SETTING
+            and setting["value"].isdecimal()
+        )
+    ]
     algorithm = document["spec"]["algorithm"] | {"algorithmSettings": judged}
     view = View(document | {"spec": document["spec"] | {"algorithm": algorithm}})
     for rule in _RULES:
-        if rule.severity is Severity.ERROR and not rule.strict and rule.name not in _NOT_SENT:
+        if rule.severity is Severity.ERROR and not rule.strict and rule.name not in _SKIPPED:
             for _, message in rule.find(view):
                 raise BadRequest(message)
 
@@ -251,6 +275,7 @@ def _record(message: Any, experiment: Experiment) -> Record:
         texts={one.name: one.value for one in message.spec.parameter_assignments.assignments},
         finished=condition in _FINISHED,
         value=value,
+        stopped=condition == "EARLYSTOPPED",
         number=int(number)
         if number.isascii() and number.isdigit() and len(number) < LONGEST_NUMBER
         else None,

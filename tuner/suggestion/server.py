@@ -21,6 +21,7 @@ from tuner.errors import GantuneError
 from tuner.katib.facts import GRPC_PORT, SUGGESTION_SERVICE
 from tuner.katib.messages import katib_messages
 from tuner.suggestion.service import Exhausted, Reply, Suggestions
+from tuner.suggestion.stopping import Unavailable
 
 api = katib_messages()
 LARGEST_REQUEST = 64 << 20  # bytes
@@ -33,8 +34,8 @@ Handler = Callable[[bytes, Any], bytes]
 class Server:
     """A running server. `port` is the one that it listens on, which matters if 0 was asked for."""
 
-    def __init__(self, port: int = GRPC_PORT, host: str = "[::]") -> None:
-        self._service = Suggestions()
+    def __init__(self, port: int = GRPC_PORT, host: str = "[::]", db_manager: str = "") -> None:
+        self._service = Suggestions(db_manager)
         self._server = grpc.server(
             ThreadPoolExecutor(HANDLERS, "handler"),
             options=[
@@ -117,6 +118,8 @@ def _answering(name: str, method: Handler) -> Handler:
             )
         except Exhausted as error:
             code, message = grpc.StatusCode.FAILED_PRECONDITION, str(error)
+        except Unavailable as error:
+            code, message = grpc.StatusCode.UNAVAILABLE, str(error)
         except GantuneError as error:
             code, message = grpc.StatusCode.INVALID_ARGUMENT, str(error)
         except Exception as error:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import Experiment
-from tuner.samplers.labels import NUMBER_LABEL, SEARCH_LABEL
+from tuner.kube.dbmanager import address_in_cluster
+from tuner.samplers.labels import NOT_STOPPED_SETTING, NUMBER_LABEL, SEARCH_LABEL, STOP_LABEL
 from tuner.suggestion.history import History, Memories, texts_of
 from tuner.suggestion.identity import Identity
 from tuner.suggestion.request import KEPT_SETTINGS, BadRequest, counts_of, experiment_of, records_of
+from tuner.suggestion.stopping import Stopping
 
 Assigned = dict[str, str]  # a parameter's value as text, by its name
 
@@ -29,16 +32,19 @@ class Reply:
 
 
 class Suggestions:
-    """The service. Requests are answered one at a time."""
+    """The service. Requests are answered one at a time. `db_manager` is the address of Katib's DB manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, db_manager: str = "") -> None:
         self._memories = Memories()
+        self._stopping = Stopping(db_manager or address_in_cluster())
         self._lock = threading.Lock()
 
     def validate(self, message: Any) -> None:
         """Check the Experiment. Raises BadRequest, or UnsupportedError for a setting that the sampler lacks."""
         with self._lock:
-            _plain(experiment_of(message)).sampler(0)
+            experiment = experiment_of(message)
+            _plain(experiment).sampler(0)
+            rules(experiment)
 
     def suggest(self, message: Any, wanted: Callable[[], bool] = lambda: True) -> Reply:
         """Return the next suggestions.
@@ -73,6 +79,7 @@ class Suggestions:
             max(stored, identity.count, max(numbered, default=-1) + 1),
             algorithm,
         )
+        stopping, notes = rules(experiment), set[str]()
         suggestions: list[tuple[Assigned, dict[str, str]]] = []
         for _ in range(asked.count):
             if not wanted():
@@ -83,8 +90,19 @@ class Suggestions:
                     f"all {number} points of the search space were proposed; set maxTrialCount to {number}"
                 )
             labels = {NUMBER_LABEL: str(number), SEARCH_LABEL: identity.search}
+            if stopping is not None:
+                last = number - experiment.parallel_trials
+                told = [numbered[n] for n in sorted(numbered) if n <= last and numbered[n].finished]
+                label, note = self._stopping.label(
+                    stopping, experiment.additional_metrics, number, told
+                )
+                labels |= {STOP_LABEL: label} if label else {}
+                notes |= {note} - {""}
             suggestions.append((texts_of(values), labels))
-        return Reply(tuple(suggestions), identity.settings([texts for texts, _ in suggestions]))
+        settings = identity.settings([texts for texts, _ in suggestions])
+        if notes or experiment.algorithm.settings.get(NOT_STOPPED_SETTING):
+            settings[NOT_STOPPED_SETTING] = "; ".join(sorted(notes))
+        return Reply(tuple(suggestions), settings)
 
 
 def _plain(experiment: Experiment) -> Experiment:

@@ -18,8 +18,11 @@ from kubeflow.katib import katib_api_pb2 as api
 from kubeflow.katib import katib_api_pb2_grpc as stubs
 
 from tuner.samplers.labels import NUMBER_LABEL
+from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
 
+# hyperband needs a resource and a seed: test_stopping covers it
+WITHOUT_RESOURCE = tuple(name for name in SERVED if name != "hyperband")
 # None: the trial fails; NaN: it has no metrics
 Objective = Callable[[dict[str, str]], float | None]
 DISTRIBUTIONS = {"uniform": 1, "logUniform": 2, "normal": 3, "logNormal": 4}
@@ -27,9 +30,9 @@ KINDS = {"double": 1, "int": 2, "discrete": 3, "categorical": 4}
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(db_manager: str = "") -> Iterator[Server]:
     """A service on a free port of the loopback."""
-    server = Server(0, "127.0.0.1")
+    server = Server(0, "127.0.0.1", db_manager)
     try:
         yield server
     finally:
@@ -45,6 +48,13 @@ def message_of(document: dict[str, Any]) -> Any:
         message.spec.algorithm.algorithm_settings.add(**setting)
     message.spec.objective.type = 1 if objective["type"] == "minimize" else 2
     message.spec.objective.objective_metric_name = objective["objectiveMetricName"]
+    message.spec.objective.additional_metric_names.extend(
+        objective.get("additionalMetricNames", ())
+    )
+    if early := spec.get("earlyStopping"):
+        message.spec.early_stopping.algorithm_name = early["algorithmName"]
+        for setting in early.get("algorithmSettings", ()):
+            message.spec.early_stopping.algorithm_settings.add(**setting)
     message.spec.parallel_trial_count = spec.get("parallelTrialCount", 3)
     message.spec.max_trial_count = spec.get("maxTrialCount", 0)
     for item in spec["parameters"]:

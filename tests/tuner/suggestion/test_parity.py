@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from tests.tuner.experiments import ARGS, BS, LR, TRIALS, document, run
-from tests.tuner.suggestion.controller import Controller, serving
+from tests.tuner.suggestion.controller import WITHOUT_RESOURCE, Controller, serving
 from tuner import manifest
 from tuner.experiment.model import with_first_trials
 from tuner.samplers.earlier import to_text
 from tuner.space import text
-from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
 
 SHAPES = [
@@ -80,7 +79,7 @@ def both(
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_gives_the_local_engines_points(
     algorithm: str, parallel: int, tmp_path: Path, server: Server
 ) -> None:
@@ -101,7 +100,7 @@ def test_every_kind_of_parameter_survives_as_text(
     assert cluster == local
 
 
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_restart_before_every_request_changes_nothing(algorithm: str, server: Server) -> None:
     trials = 9 if algorithm in ("grid", "bayesianoptimization") else 12
     what = document(algorithm, parallel=2, trials=trials)
@@ -135,14 +134,14 @@ def test_finite_space_has_no_duplicate(server: Server) -> None:
         "feasibleSpace": {"list": ["1e-4", "1e-3", "5e-3"]},
     }
     bs = {**BS, "feasibleSpace": {"min": "1", "max": "5"}}
-    for algorithm in SERVED:
+    for algorithm in WITHOUT_RESOURCE:
         if algorithm != "cmaes":  # it keeps its own points, as in the local engine
             what = document(algorithm, parameters=[lr, bs], trials=15, parallel=4)
             points = Controller(what, failing).run(lambda: server)
             assert len({tuple(point.values()) for point in points}) == 15, algorithm
 
 
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_first_trials_run_first_on_both(algorithm: str, tmp_path: Path, server: Server) -> None:
     first = [{"lr": "5e-4", "bs": "64"}, {"lr": "1e-3", "bs": "32"}]
     what = document(algorithm, parallel=2, trials=9)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.tuner.experiments import BS, LR, document
-from tests.tuner.suggestion.controller import Controller, Trial, serving
+from tests.tuner.suggestion.controller import WITHOUT_RESOURCE, Controller, Trial, serving
 from tests.tuner.suggestion.test_parity import failing, surface
 from tuner.samplers.labels import ISSUED_SETTING, NUMBER_LABEL, SEARCH_LABEL, SEARCH_SETTING
-from tuner.suggestion.request import SERVED
 from tuner.suggestion.server import Server
 
 FINITE = [
@@ -43,7 +42,7 @@ def test_lost_reply_is_given_again(algorithm: str, server: Server) -> None:
     assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == ["0", "1", "2", "3"]
 
 
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_nothing_stalls_or_repeats_in_a_chaotic_search(algorithm: str, server: Server) -> None:
     """Trials finish in any order, fail, have no metrics or are not listed yet, and the service is restarted."""
     chance = random.Random(algorithm)
@@ -64,7 +63,7 @@ def test_nothing_stalls_or_repeats_in_a_chaotic_search(algorithm: str, server: S
 
 
 @pytest.mark.parametrize("missing", [0, 2])
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_restart_after_a_trial_without_metrics(
     algorithm: str, missing: int, server: Server
 ) -> None:
@@ -82,7 +81,7 @@ def test_restart_after_a_trial_without_metrics(
     assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == [str(n) for n in range(9)]
 
 
-@pytest.mark.parametrize("algorithm", [name for name in SERVED if name != "cmaes"])
+@pytest.mark.parametrize("algorithm", [name for name in WITHOUT_RESOURCE if name != "cmaes"])
 def test_point_without_metrics_is_not_repeated(algorithm: str) -> None:
     controller = Controller(
         document(algorithm, parameters=FINITE, trials=15, parallel=1), lambda values: math.nan
@@ -218,7 +217,7 @@ def test_lower_parallel_count_gives_no_number_twice(server: Server) -> None:
     assert [trial.labels[NUMBER_LABEL] for trial in controller.trials] == ["0", "2", "3", "4", "5"]
 
 
-@pytest.mark.parametrize("algorithm", SERVED)
+@pytest.mark.parametrize("algorithm", WITHOUT_RESOURCE)
 def test_labels_and_fingerprints_give_the_same_search(algorithm: str, server: Server) -> None:
     """Katib 0.19 does not send the labels back, which a later one may do."""
     what = document(algorithm, parallel=2, trials=9)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from kubeflow.katib import katib_api_pb2 as pb
-from kubeflow.katib import katib_api_pb2_grpc as rpc
 
+from tests.tuner import dbserver
 from tests.tuner.clusters import NOWHERE, FastClock
+from tests.tuner.dbserver import Answer, DbServer, reply
 from tests.tuner.loopback import Loopback, many
 from tuner.engines.katib import KatibEngine
 from tuner.errors import ClusterError, Forbidden, NotFound, Unreachable
@@ -24,36 +23,16 @@ from tuner.kube.dbmanager import DbManager
 from tuner.store import curves
 from tuner.store.studies import Store
 
-Answer = Callable[[str, Any], pb.GetObservationLogReply]
 
-
-def values(count: int) -> pb.GetObservationLogReply:
-    log = pb.MetricLog(
-        time_stamp="2026-01-02T03:04:05.123456Z", metric=pb.Metric(name="fd", value="1.5")
-    )
-    return pb.GetObservationLogReply(observation_log=pb.ObservationLog(metric_logs=[log] * count))
-
-
-class DbServer(rpc.DBManagerServicer):  # type: ignore[misc]
-    """Answers as `answer` says; counts its calls."""
-
-    def __init__(self) -> None:
-        self.answer: Answer = lambda trial, context: values(2)
-        self.calls: list[str] = []
-
-    def GetObservationLog(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.calls.append(request.trial_name)
-        return self.answer(request.trial_name, context)
+def values(count: int) -> Any:
+    return reply([("fd", "1.5")] * count)
 
 
 @pytest.fixture
 def database() -> Iterator[DbServer]:
-    pool, database = grpc.server(futures.ThreadPoolExecutor(4)), DbServer()
-    rpc.add_DBManagerServicer_to_server(database, pool)
-    database.address = f"127.0.0.1:{pool.add_insecure_port('127.0.0.1:0')}"
-    pool.start()
-    yield database
-    pool.stop(0)
+    with dbserver.database() as running:
+        running.answer = lambda trial, context: values(2)
+        yield running
 
 
 @pytest.fixture
@@ -95,7 +74,7 @@ def had(engine: KatibEngine) -> set[str]:
 def test_one_missing_curve_does_not_block_others(
     engine: KatibEngine, database: DbServer, notes: list[str]
 ) -> None:
-    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+    def answer(trial: str, context: Any) -> Any:
         if trial == "big-00000001":
             context.abort(grpc.StatusCode.UNKNOWN, "Error 1390: too many placeholders")
         return values(2)
@@ -115,7 +94,7 @@ def test_silent_db_manager_is_abandoned(
 ) -> None:
     release = threading.Event()
 
-    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+    def answer(trial: str, context: Any) -> Any:
         release.wait(5)
         return values(1)
 
@@ -221,7 +200,7 @@ def test_json_metrics_are_read_from_logs(
 
 
 def test_curves_follow_an_archived_study(engine: KatibEngine, database: DbServer) -> None:
-    def answer(trial: str, context: Any) -> pb.GetObservationLogReply:
+    def answer(trial: str, context: Any) -> Any:
         if len(database.calls) == 3:
             engine.store.activate("big", "another")
         return values(2)
