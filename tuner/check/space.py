@@ -232,7 +232,7 @@ def grid_points(view: View) -> int | None:
         by = step if step is not None else 1.0 if name in whole_numbers else None
         if by is None or by <= 0 or low > high:
             return None
-        total *= math.floor(min(ratio(high, low, by) + Fraction(1, 10**6), 10**15)) + 1
+        total *= math.floor(min(ratio(high, low, by) + Fraction(1, 10**6), Fraction(10**15))) + 1
     return total
 
 
