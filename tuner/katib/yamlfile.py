@@ -65,8 +65,8 @@ _RENDER = (
 )
 # PyYAML's wheels have libyaml; a build from source may not
 _LIBYAML: Any = getattr(yaml, "CSafeLoader", None)
-# a tab, or what is a line's end to libyaml (YAML 1.1) alone
-_ONLY_RUAMEL = re.compile("[\t\x85\u2028\u2029]")
+# a tab, what is a line's end to libyaml (YAML 1.1) alone, or a comment without a blank after `|`
+_ONLY_RUAMEL = re.compile("[\t\x85\u2028\u2029]|[|>][-+0-9]{0,2}#")
 _Alias = (events.AliasEvent, yaml.AliasEvent)
 _DocumentStart = (events.DocumentStartEvent, yaml.DocumentStartEvent)
 _Scalar = (events.ScalarEvent, yaml.ScalarEvent)
