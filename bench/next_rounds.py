@@ -120,7 +120,7 @@ class Simulation:
             if proposal is None:
                 return
             value = self.train({**proposal.values, **self.fixed})
-            past.append(Past(proposal.point, proposal.values, told=True, value=value))
+            past.append(Past(proposal.point, proposal.values, observed=True, value=value))
 
     def train(self, point: Point) -> float:
         """Add one trial and return its objective."""

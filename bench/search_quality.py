@@ -84,7 +84,7 @@ def ours(name: str, seed: int) -> Callable[[list[tuple[float, int, float]]], tup
 
     def propose(history: list[tuple[float, int, float]]) -> tuple[float, int]:
         told = [
-            Past(p.point, p.values, told=True, value=h[2])
+            Past(p.point, p.values, observed=True, value=h[2])
             for p, h in zip(proposals, history, strict=True)
         ]
         proposal = search.propose(told)

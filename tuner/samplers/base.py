@@ -20,7 +20,7 @@ class Search:
         known: Points and values of an earlier study.
         first: The values of the first trials, which no sampler chooses (tuner.samplers.first).
         parallel: parallelTrialCount. When trial k is proposed, only trials up to k - parallel may
-            have been told.
+            have been observed.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -34,14 +34,16 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier trial: its point, and its objective once it was told. A told trial without a value failed.
+    """An earlier trial: its point, and its objective once it was observed.
+
+    An observed trial without a value failed.
 
     The point is empty if nothing is known about the trial but its number (tuner.suggestion).
     """
 
     point: Mapping[str, Any]
     values: Mapping[str, Value]
-    told: bool = False
+    observed: bool = False
     value: float | None = None
 
 

@@ -76,7 +76,7 @@ class Model:
 
     def _received(self, history: Sequence[Past]) -> Sequence[Past]:
         """Return all trials, or the newest and the best if they are too many for the sampler."""
-        observed = [number for number, past in enumerate(history) if past.told]
+        observed = [number for number, past in enumerate(history) if past.observed]
         if self._most is None or len(observed) <= self._most:
             return history
         half = self._most // 2
@@ -87,7 +87,9 @@ class Model:
         }
         best = sorted(values, key=lambda number: values[number], reverse=self._worst is min)
         chosen = {*observed[-half:], *best[: self._most - half]}
-        return [past for number, past in enumerate(history) if number in chosen or not past.told]
+        return [
+            past for number, past in enumerate(history) if number in chosen or not past.observed
+        ]
 
     def _penalized(self, history: Sequence[Past]) -> list[Past]:
         """Return the trials with a value for each that failed, if any trial has one."""
@@ -99,7 +101,7 @@ class Model:
         for past in history:
             if self._replayed and past.value is not None:
                 worst = past.value if worst is None else self._worst(worst, past.value)
-            failed = past.told and past.value is None and past.point
+            failed = past.observed and past.value is None and past.point
             penalized.append(replace(past, value=worst) if failed else past)
         return penalized
 

@@ -83,15 +83,15 @@ class Population:
 
     def propose(self, history: Sequence[Past]) -> Proposal:
         """Return the values of trial `len(history)`, and its parent."""
-        state, told = _State(), 0
+        state, observed = _State(), 0
         for number in range(len(history) + 1):
-            for one in range(told, max(number - self._search.parallel + 1, 0)):
+            for one in range(observed, max(number - self._search.parallel + 1, 0)):
                 past = history[one]
                 if past.value is not None:
                     state.current.append(one)
-                elif past.told:
+                elif past.observed:
                     state.waiting.append(state.proposed[one])
-            told = max(number - self._search.parallel + 1, 0)
+            observed = max(number - self._search.parallel + 1, 0)
             if number < len(self._search.first):
                 state.proposed.append(_Job(self._search.first[number]))
                 continue

@@ -63,7 +63,7 @@ class Replica:
                 self._observe_due(number, history)
                 self._ask_again(number, past)
             else:
-                self._study.add_trial(self._trial(past.point, past.value, observed=past.told))
+                self._study.add_trial(self._trial(past.point, past.value, observed=past.observed))
                 self._held.append(past)
         for number, past in enumerate(history):
             self._observe(number, past)
@@ -106,7 +106,7 @@ class Replica:
     def _observe(self, number: int, past: Past) -> None:
         from optuna.trial import TrialState
 
-        if self._held[number].told or not past.told:
+        if self._held[number].observed or not past.observed:
             return
         if past.point or self._replayed:  # a trial without a point has failed from the start
             state = TrialState.FAIL if past.value is None else TrialState.COMPLETE

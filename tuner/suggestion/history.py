@@ -104,7 +104,7 @@ class History:
             ) is not None:
                 self._add(found, True, None)
             else:
-                self._trials.append((Past({}, {}, told=True), True, None))
+                self._trials.append((Past({}, {}, observed=True), True, None))
 
     def _recovered(
         self, number: int, mark: str | None, sampler: Sampler, again: bool
@@ -133,7 +133,8 @@ class History:
         number = len(self._trials)
         history = self.visible(number)
         seen = (
-            (tuple(past.values.items()), past.told, past.value, self._parallel) for past in history
+            (tuple(past.values.items()), past.observed, past.value, self._parallel)
+            for past in history
         )
         basis = hash(tuple(seen))
         before, values = self._memory.proposals.get(number, (None, None))

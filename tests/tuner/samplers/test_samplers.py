@@ -134,7 +134,7 @@ def test_proposal_follows_from_the_history_alone(algorithm: str, data: st.DataOb
             known = Past(proposal.point, proposal.values, kind != "running")
             history.append(replace(known, value=value) if kind == "observed" else known)
             if kind == "new":  # nothing is known of it
-                history[-1] = Past({}, {}, told=True)
+                history[-1] = Past({}, {}, observed=True)
         assert one.propose(history) == what.sampler(3).propose(history)
 
 

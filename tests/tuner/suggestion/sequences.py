@@ -42,7 +42,8 @@ class Player(Controller):
 
     Attributes:
         stateless: Whether it is an OptimizationJob's controller, which drops the settings of a reply.
-        ordered: Whether each trial was proposed after all that it may learn from had finished.
+        ordered: How many trials, from the first, were proposed once all had finished that the local
+            engine waits for.
     """
 
     stateless: bool = False
@@ -127,13 +128,12 @@ def surface(values: dict[str, str]) -> float:
 
 
 def check(player: Player) -> None:
-    """Raise AssertionError for a duplicate, a gap between numbers, or a point that the local engine does not propose."""
+    """Raise AssertionError for a duplicate, a gap, or a point that is not the local engine's."""
     points = [tuple(trial.values.values()) for trial in player.trials]
     assert len(set(points)) == len(points), "a point was proposed twice"
     numbers = [trial.labels[NUMBER_LABEL] for trial in player.trials]
     assert numbers == [str(number) for number in range(len(numbers))]
-    if not player.stateless:  # an OptimizationJob's controller counts other trials as observed
-        assert [trial.values for trial in player.trials[: player.ordered]] == local(player)
+    assert [trial.values for trial in player.trials[: player.ordered]] == local(player)
 
 
 def local(player: Player) -> list[dict[str, str]]:
