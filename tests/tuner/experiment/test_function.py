@@ -20,6 +20,7 @@ from tuner import search
 from tuner.check import check_data
 from tuner.errors import GantuneError, ManifestError
 from tuner.experiment import command, function
+from tuner.kube import plain
 from tuner.manifest import from_object
 from tuner.result import StudyState, TrialState
 
@@ -172,11 +173,10 @@ def test_ranges_of_both_sdks_are_taken() -> None:
         function.document(
             quadratic,
             {
-                "lr": katib.search.double(min=0.1, max=0.2, step=0.1),
-                "bs": katib.search.int(min=1, max=2),
-                "opt": katib.search.categorical(
-                    ["a", "b"]
-                ),  # 0.19 puts the list into `distribution`
+                "lr": plain(katib.search.double(min=0.1, max=0.2, step=0.1)),
+                "bs": plain(katib.search.int(min=1, max=2)),
+                # 0.19 puts the list into `distribution`
+                "opt": plain(katib.search.categorical(["a", "b"])),
                 "decay": Model(),
             },
         )
