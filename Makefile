@@ -24,15 +24,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The packages of `make tune`: trainer, client and report.
+# The packages of `make tune`: the client and the trainer.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV), once: this takes minutes and 6 GB, because torch includes CUDA"
-	$(BIN)/python -m pip install --quiet -e '.[report]'
+	@sh .ci/install.sh '$(VENV)' trainer
 	@touch $@
 
 # The additional packages of `make test`.
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@sh .ci/install.sh '$(VENV)' dev
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:

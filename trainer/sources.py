@@ -83,7 +83,7 @@ def read_downloadable(dataset: str, data_dir: Path) -> Source:
         from torchvision import datasets
     except ImportError as error:
         raise DataError(
-            f"--dataset {dataset} needs torchvision. Install it: pip install 'gan-tuner[train]'"
+            f"--dataset {dataset} needs torchvision. Install it: pip install 'gan-tuner[trainer]'"
         ) from error
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[dataset]
     raw = data_dir / kind.__name__ / "raw"

@@ -283,7 +283,7 @@ class Result:
             import pandas
         except ImportError as error:
             raise UnsupportedError(
-                "tables need pandas, which is missing: pip install 'gan-tuner[export]'"
+                "tables need pandas, which is missing: pip install 'gan-tuner[report]'"
             ) from error
         return pandas.DataFrame(self.records())
 

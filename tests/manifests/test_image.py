@@ -83,7 +83,7 @@ def test_base_image_is_pinned() -> None:
             # others need them
             {"numpy", "urllib3", "websocket-client", "grpcio", "protobuf", "sqlalchemy"}
             # extras for a person at a desk
-            | {"pandas", "starlette", "uvicorn", "optuna-dashboard", "tensorboard"},
+            | {"pandas", "starlette", "uvicorn", "tensorboard"},
         ),
     ],
 )

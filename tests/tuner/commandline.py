@@ -18,7 +18,7 @@ from unittest import mock
 from tuner.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-SEPARATE = {"run", "confirm", "retry", "watch", "dashboard"}  # these handle signals or start trials
+SEPARATE = {"run", "confirm", "retry", "watch"}  # these handle signals or start trials
 READS = {"--help", "--show", "-o"}  # with one of these, they do not
 
 

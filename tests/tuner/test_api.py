@@ -27,7 +27,7 @@ def folder(kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 PACKAGES = {"check", "report", "export", "confirm"}  # of tuner, which hold the functions
 # they write a manifest for a person to edit, or serve a browser
-TERMINAL_ONLY = {"init", "next", "dashboard"}
+TERMINAL_ONLY = {"init", "next"}
 
 
 def test_every_command_has_a_python_verb() -> None:

@@ -19,7 +19,7 @@ for name in ("kubernetes", "kubeflow", "grpc", "urllib3", "websocket"):
 from tuner.cli import main
 main(sys.argv[1:])
 """
-REMEDY = "pip install 'gan-tuner[tune]'"
+REMEDY = "pip install 'gan-tuner[cluster]'"
 
 
 @pytest.fixture
@@ -90,5 +90,5 @@ def test_curves_without_katibs_messages_name_the_extra(
 
     monkeypatch.setitem(sys.modules, "kubeflow", None)
     monkeypatch.delitem(sys.modules, "kubeflow.katib.katib_api_pb2", raising=False)
-    with pytest.raises(NoCluster, match=r"gan-tuner\[tune\]"), DbManager.open(Cluster.connect()):
+    with pytest.raises(NoCluster, match=r"gan-tuner\[cluster\]"), DbManager.open(Cluster.connect()):
         pass

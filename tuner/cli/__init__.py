@@ -44,7 +44,6 @@ COMMANDS = {
         "tuner.cli.storage",
         "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage.",
     ),
-    "dashboard": ("tuner.cli.storage", "Show studies in optuna-dashboard."),
     "logs": ("tuner.cli.cluster", "Print the output of a trial."),
     "extend": ("tuner.cli.cluster", "Give a study more trials."),
     "stop": ("tuner.cli.cluster", "Stop a study and keep its results."),

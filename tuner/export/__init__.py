@@ -86,7 +86,7 @@ def _parquet(
         frame.to_parquet(path, index=False)
     except ImportError as error:
         raise UnsupportedError(
-            "parquet needs pyarrow, which is missing: pip install 'gan-tuner[export]'"
+            "parquet needs pyarrow, which is missing: pip install 'gan-tuner[report]'"
         ) from error
 
 

@@ -81,7 +81,7 @@ class Cluster:
             from kubernetes import client, config
         except ImportError as error:
             raise NoCluster(
-                "no cluster: its client is not installed: pip install 'gan-tuner[tune]'"
+                "no cluster: its client is not installed: pip install 'gan-tuner[cluster]'"
             ) from error
         configuration = client.Configuration()
         configuration.retries = False  # this class retries; urllib3 must not send a create twice

@@ -47,7 +47,7 @@ def _packages() -> tuple[Any, Any]:
         return grpc, katib_messages()
     except ImportError as error:
         raise NoCluster(
-            "Katib's messages are not installed: pip install 'gan-tuner[tune]'"
+            "Katib's messages are not installed: pip install 'gan-tuner[cluster]'"
         ) from error
 
 

@@ -25,7 +25,7 @@ def model(document: Mapping[str, Any]) -> Any:
         from kubeflow.katib import models
     except ImportError as error:
         raise GantuneError(
-            "a V1beta1Experiment needs kubeflow-katib. Install it: pip install 'gan-tuner[tune]'"
+            "a V1beta1Experiment needs kubeflow-katib. Install it: pip install 'gan-tuner[cluster]'"
         ) from error
     return _built(document, "V1beta1Experiment", models)
 

@@ -11,7 +11,6 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
-from tuner.errors import UnsupportedError
 from tuner.report.data import Failure, Table
 from tuner.report.plots import Drawn
 from tuner.store.images import Thumbnail
@@ -76,13 +75,8 @@ def asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Plotly.js. Raises UnsupportedError without plotly. Its Python modules are not imported, which takes long."""
-    try:
-        return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            "the report needs plotly, which is not installed: pip install 'gan-tuner[report]'"
-        ) from error
+    """Return plotly.js. Plotly's Python modules are not imported, which takes long."""
+    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 @cache

@@ -147,5 +147,5 @@ def application(live: Live, token: str, host: str) -> Starlette:
 
 def _no_server() -> UnsupportedError:
     return UnsupportedError(
-        "--serve needs starlette and uvicorn, which are not installed: pip install 'gan-tuner[serve]'"
+        "--serve needs starlette and uvicorn, which are not installed: pip install 'gan-tuner[report]'"
     )

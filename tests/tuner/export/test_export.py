@@ -6,18 +6,12 @@ import csv
 import json
 import math
 import os
-import signal
-import socket
 import sqlite3
-import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas
@@ -241,7 +235,7 @@ def test_every_format_takes_an_empty_study(tmp_path: Path) -> None:
 
 def test_dataframe_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(Exception, match=r"pip install 'gan-tuner\[export\]'"):
+    with pytest.raises(Exception, match=r"pip install 'gan-tuner\[report\]'"):
         samples.search(3).to_dataframe()
 
 
@@ -289,57 +283,6 @@ def test_unwritable_file_is_one_line(home: Path) -> None:
         (home / "full.db").symlink_to("/dev/full")
         done = gantune(home, "export", "study", "--to", "optuna", "-o", "full.db", "--force")
         assert done.returncode == 0, "the link is replaced, not followed"
-
-
-def answered(url: str, until: float) -> Any:
-    """What the dashboard answers, once it listens."""
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
-                return json.loads(reply.read())
-        except OSError:
-            assert time.monotonic() < until, f"no answer from {url}"
-            time.sleep(0.2)
-
-
-def test_dashboard_shows_the_study(home: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tuner", "dashboard", "study", "--port", str(port)]
-    server = subprocess.Popen(
-        command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        until = time.monotonic() + 60
-        (summary,) = answered(f"http://127.0.0.1:{port}/api/studies", until)["study_summaries"]
-        assert summary["study_name"] == "study"
-        shown = answered(
-            f"http://127.0.0.1:{port}/api/studies/{summary['study_id']}?after=0", until
-        )["trials"]
-        stored = json.loads(gantune(home, "status", "study", "--format", "json").stdout)["trials"]
-        for theirs, ours in zip(shown, stored, strict=True):
-            real = {each["name"]: float(each["param_external_value"]) for each in theirs["params"]}
-            assert real == ours["parameters"]
-            assert len(theirs["intermediate_values"]) == 3
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
-    finally:
-        server.kill()
-        output = server.communicate()[0].decode()
-    assert f"http://127.0.0.1:{port}/dashboard shows study; Ctrl-C stops it" in output
-    assert "Traceback" not in output
-
-
-def test_missing_dashboard_is_one_line(home: Path) -> None:
-    code = "import sys; sys.modules['optuna_dashboard'] = None; from tuner.cli import main; main()"
-    command = [sys.executable, "-c", code, "dashboard", "study"]
-    done = subprocess.run(
-        command, cwd=home, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert "pip install 'gan-tuner[dashboard]'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_value_outside_the_range_is_kept(tmp_path: Path) -> None:

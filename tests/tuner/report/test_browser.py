@@ -13,7 +13,6 @@ import pytest
 from tests.tuner.samples import experiment, search
 from tuner.report import View, page
 
-pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
 COMMANDS = {
     number: f"python -m toy --name='it''s <{number}>' --lr=\"{number}\"" for number in range(40)
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,8 +15,6 @@ from tests.tuner.samples import PARAMETERS, START, experiment, result, search, t
 from tuner.report import View, data, page
 from tuner.result import Goal, Objective, Observation, Result, TrialState
 from tuner.space import Categorical
-
-pytest.importorskip("plotly", reason="the report is an extra: pip install 'gan-tuner[report]'")
 
 
 class PageReader(HTMLParser):
@@ -158,20 +154,6 @@ def test_loads_nothing_and_includes_plotly_once() -> None:
 
 def test_page_without_plots_lacks_plotly() -> None:
     assert len(of(search(0))) < 30_000
-
-
-def test_missing_plotly_names_the_extra() -> None:
-    code = (
-        "import sys; sys.modules['plotly'] = None\n"
-        "from tuner.report import View\n"
-        "from tests.tuner.samples import experiment, search\n"
-        "from tuner.report import page\n"
-        "from tuner.errors import UnsupportedError\n"
-        "try: page([View(search(3), experiment(['x']))])\n"
-        "except UnsupportedError as error: print(error)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip().endswith("pip install 'gan-tuner[report]'")
 
 
 def test_table_marks_the_best_row() -> None:

@@ -42,7 +42,7 @@ def ensure_available() -> None:
         or find_spec("kubeflow.katib") is None
     ):
         raise UnsupportedError(
-            "collector kind Push needs Katib's gRPC messages, which are not installed: pip install 'gan-tuner[tune]'"
+            "collector kind Push needs Katib's gRPC messages, which are not installed: pip install 'gan-tuner[cluster]'"
         )
 
 
