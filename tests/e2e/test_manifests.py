@@ -143,6 +143,45 @@ def same(value: object, text: str) -> bool:
     return float(text) == value if isinstance(value, int | float) else text == value
 
 
+WRITE_IDX = """
+import importlib.resources, io, pathlib, struct, numpy
+raw = pathlib.Path("data/MNIST/raw")
+raw.mkdir(parents=True, exist_ok=True)
+digits = importlib.resources.files("trainer") / "assets" / "digits.npz"
+images = numpy.load(io.BytesIO(digits.read_bytes()))["train"][:400, 0]
+images = numpy.pad(images.repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2)))  # 28 by 28
+labels = numpy.arange(len(images), dtype=numpy.uint8) % 10
+for part, rows in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
+    for kind, array in (("images-idx3", images[rows]), ("labels-idx1", labels[rows])):
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+"""  # MNIST cannot be downloaded on every cluster
+
+
+def test_article_trials_read_the_prepared_volume(namespace: str, tmp_path: Path) -> None:
+    prepared = small(k8s.search("data/mnist"), namespace)
+    [job] = [document for document in prepared["items"] if document["kind"] == "Job"]
+    spec = job["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    container["image"] = image()
+    idx = {**container, "name": "idx", "command": ["python", "-c", WRITE_IDX], "args": []}
+    spec["initContainers"] = [idx]
+    apply(prepared)
+    until(
+        "the volume is prepared",
+        lambda: get("job", "prepare-mnist", namespace).get("status", {}).get("succeeded"),
+    )
+    search = small(k8s.search("article/random"), namespace, epochs=1)
+    [experiment] = search["items"]
+    pod(experiment)["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
+    apply(search)
+    succeeded("article-random", namespace)
+    watched = gantune("watch", "article-random", "-n", namespace, "--store", str(tmp_path))
+    assert watched.returncode == 0, watched.stderr
+    best = gantune("best", "article-random", "--format", "json", "--store", str(tmp_path))
+    assert {"loss", "fd"} <= json.loads(best.stdout)["metrics"].keys()
+
+
 def test_the_trial_runs_in_a_restricted_namespace(
     make_namespace: Callable[..., str], tmp_path: Path
 ) -> None:
