@@ -23,18 +23,17 @@ from trainer.data import (
 from trainer.evaluate import FORMAT
 from trainer.npz import NpzError
 from trainer.sources import Source, read
-from trainer.train_extractor import STEPS, train_extractor
+from trainer.train_extractor import train_extractor
 
 
-def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int = STEPS) -> str:
+def prepare(dataset: str, data_dir: Path, *, force: bool = False, steps: int | None = None) -> str:
     """Store a data set under data_dir and return one line that describes it.
 
     Args:
         dataset: `digits`, `mnist`, `fashion-mnist`, or the path of a folder or .npz file.
         data_dir: The directory of prepared data sets.
         force: Replace a set that is already stored.
-        steps: Training steps of the extractor; the default is the number that docs/metrics.md
-            describes.
+        steps: Training steps of the extractor; the default depends on the size of the images.
 
     Raises:
         DataError: The set is not usable or cannot be stored; nothing is stored then.
@@ -97,7 +96,8 @@ def _write(folder: Path, source: Source, weights: dict[str, Tensor], note: str) 
     }
     if source.train_labels is not None and source.held_out_labels is not None:
         arrays |= {"train_labels": source.train_labels, "held_out_labels": source.held_out_labels}
-    np.savez(folder / IMAGES_FILE, allow_pickle=False, **arrays)
+    # compressed, MNIST fits the copy that a local trial may get of its start directory
+    np.savez_compressed(folder / IMAGES_FILE, allow_pickle=False, **arrays)
     about = f"{FORMAT}; of images {digest(source.train, source.held_out)}; {note}"
     # one key: their order is random
     safetensors.torch.save_file(weights, folder / EXTRACTOR_FILE, {"about": about})

@@ -14,17 +14,31 @@ from trainer.evaluate import FEATURES, features, full_precision, weight_shapes
 from trainer.process import progress
 from trainer.sources import Source
 
-STEPS = 2000
 BATCH = 128
+MOST_STEPS, FEWEST_STEPS = 2000, 400  # batches
+FULL_PIXELS = 28 * 28  # per channel; larger images are trained on in fewer batches
 
 
-def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tensor], str]:
+def batches(height: int, width: int) -> int:
+    """Return the number of batches for images of this size.
+
+    The work of a batch grows with the number of pixels. Fewer batches of larger images keep the
+    total work near that of MNIST. docs/metrics.md compares extractors after 400 and 2,000 batches.
+    """
+    return max(FEWEST_STEPS, min(MOST_STEPS, MOST_STEPS * FULL_PIXELS // (height * width)))
+
+
+def train_extractor(source: Source, steps: int | None = None) -> tuple[dict[str, Tensor], str]:
     """Train the classifier whose features the metrics use.
 
     AdamW, one-cycle cosine schedule, images shifted by up to a pixel. The seed is fixed, so that
     the same machine, thread count and versions give the same file. No label smoothing: it makes
     each class more compact (Kornblith 2021, arXiv 2010.16402), which may hide differences within a
     class. docs/metrics.md compares four trainings.
+
+    Args:
+        source: The images.
+        steps: The number of batches; the default is that of `batches`.
 
     Returns:
         The weights without the last layer, and a note on the task and the accuracy.
@@ -37,6 +51,7 @@ def train_extractor(source: Source, steps: int = STEPS) -> tuple[dict[str, Tenso
     classes = int(labels.max()) + 1
     channels, height, width = images.shape[1:]
     counted = f"{len(source.train)} images"
+    steps = batches(height, width) if steps is None else steps
     weights = {
         n: torch.zeros(s) for n, s in weight_shapes(channels, height, width).items() if n != "scale"
     }

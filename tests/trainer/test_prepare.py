@@ -12,6 +12,7 @@ from PIL import Image
 
 from trainer import data, evaluate, preparation, prepare, sources
 from trainer.__main__ import main as train
+from trainer.train_extractor import batches
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -337,6 +338,13 @@ def test_threads_of_prepare(threads, code, tmp_path, capsys):
     )
     assert torch.get_num_threads() == 1  # as the tests set it
     assert code == 0 or "--threads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("side", "steps"), [(8, 2000), (28, 2000), (32, 1531), (64, 400), (256, 400)]
+)
+def test_larger_images_need_fewer_batches(side, steps):
+    assert batches(side, side) == steps
 
 
 @pytest.mark.slow
