@@ -10,11 +10,13 @@ on the command line overrides it. Field metadata: `help`, `unit`, `low`/`high` (
 import argparse
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trainer import stopping
 from trainer.losses import LOSSES
 
 IMAGES_PER_TRIAL = 250_000
@@ -45,6 +47,7 @@ metrics, one line per evaluation and a final one:
   train_fd copied      fd to the training images, and share of near copies of a training image: they show overfitting
   images_per_second    training images per second since the last evaluation
   train_seconds        seconds of training so far: only the steps, without evaluations, checkpoints and loading
+  stopped              1: the trial missed a threshold of --stop-at; this line is printed only then
   diverged             1: training became non-finite and the values are those of the untrained generator
 
 exit codes: 0 success, 1 cannot write a file or open a port, 2 bad flag or unusable data,
@@ -178,6 +181,12 @@ class Config:
     seed: int = _flag(
         0, "seed of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True
     )
+    # early stopping
+    stop_at: str = _flag(
+        "", "finish early if --stop-metric misses a threshold: 4gt0.5 finishes at report 4 if the best value so far"
+        f" is greater than 0.5; lt: less than; several are joined by _; default: the variable {stopping.VARIABLE}",
+    )  # fmt: skip
+    stop_metric: str = _flag("fd", "the metric that --stop-at is about")
     # where and how it runs
     device: str = _flag(
         "auto", "auto: the GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda")
@@ -236,6 +245,7 @@ class Config:
         parser = _parser()
         given = vars(parser.parse_args(argv))
         preset = given.get("preset", cls.preset)
+        given.setdefault("stop_at", os.environ.get(stopping.VARIABLE, ""))
         return cls(**{**PRESETS.get(preset, {}), **given})
 
     def as_flags(self) -> dict[str, Any]:
@@ -286,6 +296,13 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
 
 
 def _check_combinations(c: Config) -> None:
+    try:
+        stopping.parse(c.stop_at)
+    except ValueError as error:
+        raise UsageError(
+            f"--stop-at={c.stop_at[:60]}: {str(error)[:60]!r} must be a report, gt or lt, and a number,"
+            " such as 4gt0.5. Join several with _"
+        ) from None
     if c.label_smoothing and not LOSSES[c.loss].smooths:
         smoothed = ", ".join(name for name, loss in LOSSES.items() if loss.smooths)
         raise UsageError(

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from trainer import __version__, checkpoint, data, estimate, machine, memory
+from trainer import __version__, checkpoint, data, estimate, machine, memory, stopping
 from trainer.checkpoint import CHECKPOINT, GENERATOR, CheckpointError
 from trainer.config import Config, UsageError
 from trainer.evaluate import Evaluator, load_extractor
 from trainer.loop import Evaluation, Training, architecture
 from trainer.process import GracefulStop, Stopped
-from trainer.report import Gauges, ReportError, Sink
+from trainer.report import GAUGES, Gauges, ReportError, Sink
 
 RUN_JSON = "run.json"
 SAMPLES_PNG = "samples.png"
@@ -24,7 +24,7 @@ GRID_IMAGES = 64  # in each of both files
 DIVERGED = 3
 ANYWHERE = (  # flags that do not change the results, so that a run may be resumed with other values
     "preset", "data_dir", "device", "threads", "output_dir", "metrics_file", "metrics_port", "metrics_host",
-    "checkpoint_interval", "resume", "on_divergence",
+    "stop_at", "stop_metric", "checkpoint_interval", "resume", "on_divergence",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def run(config: Config, stop: GracefulStop) -> int:
         OSError: A file cannot be written or a port cannot be opened; ReportError names the flag.
         Stopped: A signal arrived; `stop.outcome` says what was saved.
     """
+    if config.stop_metric not in GAUGES:
+        raise UsageError(f"--stop-metric={config.stop_metric}: must be one of {', '.join(GAUGES)}")
     with machine.settings(config):
         device = machine.device(config.device)
         images = data.load(config.dataset, config.data_dir, device)
@@ -82,15 +84,24 @@ def _train(
         stop.check()
         directory.save_if_due()
 
+    thresholds = stopping.parse(training.config.stop_at)
+
+    def missed() -> bool:
+        values = [each.values[training.config.stop_metric] for each in training.history]
+        return any(threshold.missed(values) for threshold in thresholds)
+
     # Katib reads only this container's files, so a resumed run repeats its lines
     for evaluation in training.history:
         emit(evaluation)
     try:
-        for evaluation in training.run(between):
-            emit(evaluation)
+        evaluations = training.run(between)
+        while not missed() and (latest := next(evaluations, None)):
+            emit(latest)
     except Stopped:
         stop.outcome = directory.stopped()
         raise
+    if missed():
+        sink.write(training.history[-1].time, {"stopped": 1})
     return training.history[-1]
 
 
