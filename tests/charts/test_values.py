@@ -157,7 +157,12 @@ def nullable() -> dict[str, Any]:
         for path, held in keys(values())
         if held in ("", [], {}, None) and not path.startswith(GIVEN)
     }
-    return found | {"experiments.bayes.firstTrials": [], "experiments.bayes.runFirstTrials": False}
+    off = ("runFirstTrials", "stopTrials")
+    return (
+        found
+        | {"experiments.bayes.firstTrials": []}
+        | {f"experiments.bayes.{name}": False for name in off}
+    )
 
 
 def test_null_equals_an_empty_value(rendering: Rendering) -> None:
@@ -196,7 +201,7 @@ def test_null_is_refused_elsewhere(rendering: Rendering) -> None:
 @pytest.mark.parametrize("name", ["random", "sobol"])
 def test_own_search_needs_all_other_fields(name: str, tmp_path: Path) -> None:
     bayes = values()["experiments"]["bayes"]
-    optional = ("firstTrials", "runFirstTrials", "stopFactors")
+    optional = ("firstTrials", "runFirstTrials", "stopFactors", "stopTrials")
     unset = ("goal", "seedNoise", "costMetric")
     own = {k: v for k, v in bayes.items() if k not in optional} | {
         "algorithm": {"name": name},

@@ -43,12 +43,14 @@ from tuner.katib.containers import (
     sidecars,
 )
 from tuner.katib.facts import PLACEHOLDER, WRAPPED_COLLECTORS
+from tuner.samplers.labels import STOP_LABEL
 from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
 
 _META = re.compile(
     r"\$\{trialSpec\.(Name|Namespace|Kind|APIVersion|Annotations\[(.+)\]|Labels\[(.+)\])\}"
 )
+_STOP_FIELD = f"metadata.labels['{STOP_LABEL}']"
 _VARIABLE = re.compile(r"\$(\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 
 
@@ -378,6 +380,8 @@ def _environment(container: Mapping[str, Any], fields: Mapping[str, str]) -> dic
             continue
         path = (source.get("fieldRef") or {}).get("fieldPath", "")
         kind, reference = next(iter(source.items()))
+        if path == _STOP_FIELD:
+            continue  # this engine stops the trial itself
         if path in fields:
             env[name] = fields[path]
         elif name in os.environ:

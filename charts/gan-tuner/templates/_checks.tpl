@@ -70,6 +70,8 @@
   "--output-dir" "remove it, and set checkpoints.enabled to keep the files"
   "--dataset" "set data.dataset"
   "--data-dir" "set data.volume"
+  "--stop-at" "set stopFactors and stopTrials"
+  "--stop-metric" "remove it"
   "--metrics-port" "set podMonitor"
   "--metrics-host" "set podMonitor" -}}
 {{- range $i, $flag := $flags -}}
@@ -176,6 +178,9 @@
 {{- fail (printf "firstTrials must lie between min and max, but %s=%s of experiment %s is not in [%s, %s]: change it, or set firstTrials=null" .name $value $.name .min .max) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and .e.stopTrials (not (has "stopped" .e.objective.additionalMetrics)) -}}
+{{- fail (printf "stopTrials of experiment %s needs the metric stopped, by which a stopped trial is recognized: add stopped to objective.additionalMetrics" .name) -}}
 {{- end -}}
 {{- if and .e.stopFactors (eq .e.algorithm.name "hyperband") -}}
 {{- fail (printf "hyperband stops trials itself, but experiment %s has stopFactors: remove stopFactors" .name) -}}

@@ -21,6 +21,9 @@ algorithm:
   {{- if and .e.runFirstTrials .e.firstTrials }}
   {{- $_ := set $settings "first_trials" (toJson .e.firstTrials) }}
   {{- end }}
+  {{- if and .e.stopTrials .e.stopFactors }}
+  {{- $_ := set $settings "stop_factors" (toJson .e.stopFactors) }}
+  {{- end }}
   {{- with $settings }}
   algorithmSettings:
   {{- range $name, $value := . }}

@@ -102,6 +102,9 @@ spec:
         - --dataset={{ $v.data.dataset }}
         - --data-dir=/data
         {{- end }}
+        {{- if ne .e.objective.metric "fd" }}
+        - --stop-metric={{ .e.objective.metric }}
+        {{- end }}
         {{- if $v.podMonitor.enabled }}
         - --metrics-port={{ int64 $v.podMonitor.port }}
         - --metrics-host=0.0.0.0 # Prometheus scrapes from another pod
@@ -109,6 +112,11 @@ spec:
         - name: metrics
           containerPort: {{ int64 $v.podMonitor.port }}
         {{- end }}
+        env: # empty without gan-tuner's suggestion service; docs/early-stopping.md
+        - name: GAN_TUNER_STOP_AT
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.labels['gan-tuner/stop-at']
         {{- if $v.spot.enabled }}
         # Katib runs the command below `sh -c`, which does not forward SIGTERM: signal the trainer directly, so that it saves.
         lifecycle:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from tuner.experiment.early_stopping import STOPPED_METRIC
 from tuner.experiment.model import Experiment, Strategy
 from tuner.katib.facts import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
 from tuner.metrics import number
@@ -77,7 +78,11 @@ def version_of(item: Object) -> int:
 
 
 def trial(item: Object, experiment: Experiment, number_: int) -> Trial:
-    """One Katib Trial. A Succeeded one whose objective is no finite number is MetricsUnavailable here."""
+    """One Katib Trial.
+
+    Here a Succeeded one whose objective is no finite number is MetricsUnavailable, and one that has
+    stopped itself is EarlyStopped.
+    """
     status = item.get("status", {})
     true = conditions(item)
     state = next((state for kind, state in _TRIAL_ORDER if kind in true), TrialState.WAITING)
@@ -86,6 +91,8 @@ def trial(item: Object, experiment: Experiment, number_: int) -> Trial:
     if state is TrialState.SUCCEEDED and experiment.objective.metric not in metrics:
         state = TrialState.METRICS_UNAVAILABLE
         reason = f"{experiment.objective.metric} is not a finite number, although Katib reports the trial as Succeeded"
+    elif state is TrialState.SUCCEEDED and metrics.get(STOPPED_METRIC) == 1:
+        state, reason = TrialState.EARLY_STOPPED, "it missed a threshold and stopped itself"
     elif state is TrialState.FAILED:
         reason = str(true["Failed"].get("message", "")).removeprefix(_TRIAL_FAILED)
     assignments = item.get("spec", {}).get("parameterAssignments") or ()

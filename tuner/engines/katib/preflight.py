@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuner.engines.katib.services import Service, service_of
+from tuner.engines.katib.services import Kind, Service, ours, service_of
 from tuner.errors import Denied, Forbidden, NotFound
 from tuner.experiment.model import Experiment
 from tuner.katib.facts import INJECTION_LABEL
@@ -60,8 +60,10 @@ def _service(cluster: Cluster, experiment: Experiment, katib_namespace: str) -> 
     except (Forbidden, NotFound, YAMLError):
         return service_of(None)
     runtime = (config or {}).get("runtime") or {}
+    entries = {entry.get("algorithmName", ""): entry for entry in runtime.get("suggestions") or ()}
+    service = service_of(entries.get(experiment.algorithm.name))
     wanted = [("suggestions", "algorithm", experiment.algorithm.name)]
-    if experiment.early_stopping:
+    if experiment.early_stopping and not (service.kind is Kind.OURS and ours(experiment)):
         wanted.append(("earlyStoppings", "early stopping", experiment.early_stopping.name))
     for key, what, name in wanted:
         known = sorted({entry.get("algorithmName", "") for entry in runtime.get(key) or ()})
@@ -70,8 +72,7 @@ def _service(cluster: Cluster, experiment: Experiment, katib_namespace: str) -> 
                 f"{what} {name} is not in this cluster's katib-config, which has {', '.join(known)}: "
                 f"use one of these, or add it to ConfigMap katib-config in namespace {katib_namespace}"
             )
-    entries = {entry.get("algorithmName", ""): entry for entry in runtime.get("suggestions") or ()}
-    return service_of(entries.get(experiment.algorithm.name))
+    return service
 
 
 def room(nodes: list[Any], experiment: Experiment) -> Iterator[str]:

@@ -7,6 +7,8 @@ faults (tuner.check.portable).
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +17,12 @@ from typing import Any
 
 from tuner.check import STOCK_SERVICE_RULES, check_document
 from tuner.errors import UnsupportedError
+from tuner.experiment.early_stopping import (
+    STOP_VARIABLE,
+    STOPPED_METRIC,
+    medianstop_text,
+    rules,
+)
 from tuner.experiment.model import AlgorithmSpec, Experiment
 from tuner.katib.yamlfile import Document
 from tuner.kube import quantity
@@ -23,13 +31,13 @@ from tuner.samplers.earlier import EARLIER_SETTING, Scored, chosen
 from tuner.samplers.earlier import to_text as earlier_text
 from tuner.samplers.first import FIRST_ANNOTATION, FIRST_SETTING, left_out, parse
 from tuner.samplers.first import to_text as first_text
+from tuner.samplers.labels import FACTORS_SETTING, MEDIAN_SETTING, STOP_LABEL
 from tuner.samplers.transform import dimension
 
 OVERLAY = "manifests/overlays/katib-suggestions"
 DEFAULT_MEMORY = "100Mi"  # pkg/apis/config/v1beta1/defaults.go
 # bytes of memory, and how many trials less than that was enough for
 SKOPT_TRIALS = ((256 << 20, 45), (512 << 20, 90))
-STOP_FACTORS = "the stop factors stop no trial on a cluster: Katib ignores them. To stop trials there, use earlyStopping instead"
 _STOCK = re.compile(r"suggestion-(hyperopt|optuna|skopt|goptuna|hyperband|pbt|enas|darts)\b")
 _OURS = re.compile(r"(?:^|/)suggestion(?:[:@]|$)")
 Object = Mapping[str, Any]
@@ -88,8 +96,11 @@ def prepared(
             notes.append(
                 f"the manifest's {count} first trials will not run: {_only_ours(experiment, service)}"
             )
-    if experiment.stop_factors:
-        notes.append(STOP_FACTORS)
+    if service.kind is Kind.OURS:
+        settings |= _stopping(experiment)
+        notes += _obeys(experiment)
+    elif experiment.stop_factors:
+        notes.append(f"the stop factors stop no trial: {_only_ours(experiment, service)}")
     if earlier is not None:
         if service.kind is Kind.STOCK:
             raise UnsupportedError(
@@ -100,7 +111,8 @@ def prepared(
             known, [parameter.name for parameter in experiment.parameters]
         )
         notes.append(note)
-    return _with_settings(experiment, settings) if settings else experiment, notes
+    prepared = _with_settings(experiment, settings) if settings else experiment
+    return _recorded(prepared) if service.kind is Kind.OURS else prepared, notes
 
 
 def with_first_of(experiment: Experiment, item: Object) -> Experiment:
@@ -178,6 +190,64 @@ def _known(experiment: Experiment, earlier: Result) -> tuple[list[Scored], str]:
     )
     note = f"{len(kept)} trials of {earlier.name} are known to the sampler{left}"
     return kept, note + (f", {outside} lie outside this space" if outside else "")
+
+
+def _stopping(experiment: Experiment) -> dict[str, str]:
+    """Return the settings by which our service learns which trials to stop."""
+    if experiment.stop_factors:
+        factors = {str(report): factor for report, factor in experiment.stop_factors}
+        return {FACTORS_SETTING: json.dumps(factors)}
+    return {MEDIAN_SETTING: medianstop_text(early)} if (early := ours(experiment)) else {}
+
+
+def _stops(experiment: Experiment) -> bool:
+    """Return whether our service stops trials. An early stopping that it does not know stays with Katib."""
+    try:
+        return rules(experiment) is not None
+    except UnsupportedError:
+        return False
+
+
+def ours(experiment: Experiment) -> AlgorithmSpec | None:
+    """Return the early stopping for which our suggestion service stands in for Katib's service."""
+    early = experiment.early_stopping
+    known = early is not None and early.name == "medianstop"
+    return early if known and experiment.algorithm.name != "hyperband" else None
+
+
+def _obeys(experiment: Experiment) -> list[str]:
+    """Return a sentence if trials are to stop themselves, but their container does not receive the thresholds."""
+    if not _stops(experiment):
+        return []
+    path = f"metadata.labels['{STOP_LABEL}']"
+    if path in str(experiment.template.spec):
+        return []
+    return [
+        f"no trial will stop early: its container must have the variable {STOP_VARIABLE} from "
+        f"fieldRef {path}, and its program must obey it (docs/early-stopping.md)"
+    ]
+
+
+def _recorded(experiment: Experiment) -> Experiment:
+    """Return the Experiment with the metric by which a stopped trial is recognized, if trials are stopped.
+
+    Its document has no earlyStopping then: Katib would start a service of its own.
+    """
+    if not _stops(experiment):
+        return experiment
+    spec = copy.deepcopy(dict(experiment.document.get("spec") or {}))
+    if ours(experiment):
+        spec.pop("earlyStopping", None)
+    names = spec["objective"].setdefault("additionalMetricNames", [])
+    if STOPPED_METRIC not in names:
+        names.append(STOPPED_METRIC)
+        listed = spec["objective"].get("metricStrategies")
+        if listed:
+            listed.append({"name": STOPPED_METRIC, "value": "latest"})
+    metrics = tuple(dict.fromkeys((*experiment.additional_metrics, STOPPED_METRIC)))
+    return replace(
+        experiment, additional_metrics=metrics, document={**experiment.document, "spec": spec}
+    )
 
 
 def _with_settings(experiment: Experiment, settings: Mapping[str, str]) -> Experiment:

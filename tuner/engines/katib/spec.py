@@ -6,12 +6,15 @@ Source: experiment_defaults.go. Verified against a real server's answers
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tuner.experiment.early_stopping import STOPPED_METRIC
 from tuner.katib.facts import DEFAULT_COLLECTOR, DEFAULT_PARALLEL_TRIALS, DEFAULT_PATHS
 from tuner.samplers import SUBMITTED_SETTINGS
+from tuner.samplers.labels import MEDIAN_SETTING
 
 Object = Mapping[str, Any]
 # what Katib allows to change, with parallelTrialCount
@@ -79,12 +82,34 @@ def _collector(collector: dict[str, Any]) -> None:
 
 
 def _without_ours(spec: dict[str, Any]) -> None:
-    """Remove the settings that `gantune submit` adds, so that the manifest is recognized when it is submitted again."""
+    """Undo what `gantune submit` changes, so that the manifest is recognized when it is submitted again."""
     algorithm = spec.get("algorithm") or {}
     listed = algorithm.get("algorithmSettings") or ()
+    for item in listed:
+        if item.get("name") == MEDIAN_SETTING:
+            spec.setdefault("earlyStopping", _early_stopping(str(item.get("value"))))
+    objective = spec.get("objective") or {}
+    objective["additionalMetricNames"] = [
+        name for name in objective.get("additionalMetricNames") or () if name != STOPPED_METRIC
+    ]
+    objective["metricStrategies"] = [
+        item
+        for item in objective.get("metricStrategies") or ()
+        if item.get("name") != STOPPED_METRIC
+    ]
     algorithm["algorithmSettings"] = [
         item for item in listed if item.get("name") not in SUBMITTED_SETTINGS
     ]
+
+
+def _early_stopping(text: str) -> dict[str, Any]:
+    """Return the earlyStopping that `gantune submit` wrote as a setting."""
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = {}
+    listed = [{"name": name, "value": value} for name, value in dict(settings).items()]
+    return {"algorithmName": MEDIAN_SETTING} | ({"algorithmSettings": listed} if listed else {})
 
 
 def difference(held: Object, written: Object) -> list[str]:

@@ -121,6 +121,24 @@ def test_early_stopped_wins_over_running(server: Loopback, engine: KatibEngine) 
     assert {trial.state for trial in engine.collect("big").trials} == {TrialState.EARLY_STOPPED}
 
 
+def test_trial_that_stopped_itself_is_early_stopped(server: Loopback, engine: KatibEngine) -> None:
+    for plural, item in many(3):
+        if item["metadata"]["name"].endswith(("1", "2")) and plural == "trials":
+            value = "1" if item["metadata"]["name"].endswith("1") else "unavailable"
+            item["status"]["observation"]["metrics"].append(
+                {"name": "stopped", "latest": value, "min": value, "max": value}
+            )
+        server.put(plural, item)
+    result = engine.collect("big")
+    assert [trial.state for trial in result.trials] == [
+        TrialState.SUCCEEDED,
+        TrialState.EARLY_STOPPED,
+        TrialState.SUCCEEDED,
+    ]
+    assert "fd" in result.trials[1].metrics
+    assert "stopped itself" in result.trials[1].reason
+
+
 @pytest.fixture
 def db_manager() -> Iterator[str]:
     """A real gRPC server with the recorded answers."""

@@ -17,7 +17,7 @@ from tests.tuner.loopback import Loopback
 from tuner import manifest
 from tuner.engines.katib import KatibEngine
 from tuner.engines.katib.services import Kind, service_of
-from tuner.errors import UnsupportedError
+from tuner.errors import StudyChanged, UnsupportedError
 from tuner.experiment.model import AlgorithmSpec, Experiment, with_first_trials
 from tuner.result import Result, StudyState, Trial, TrialState
 from tuner.samplers.earlier import EARLIER_SETTING, MOST_EARLIER
@@ -188,14 +188,60 @@ def test_unreadable_annotations_of_a_live_search_are_ignored(
     assert engine.store.experiment("bayes").first_trials == ()
 
 
-@pytest.mark.parametrize("factors", [(), ((1, 2.0),)])
-def test_note_says_that_stop_factors_are_local(
-    factors: tuple[tuple[int, float], ...], server: Loopback, engine: KatibEngine, notes: list[str]
+OBEYS = {
+    "env": [
+        {
+            "name": "GAN_TUNER_STOP_AT",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['gan-tuner/stop-at']"}},
+        }
+    ]
+}
+
+
+def on_cluster(server: Loopback) -> dict[str, Any]:
+    """The spec of the Experiment on the cluster."""
+    [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
+    spec: dict[str, Any] = item["spec"]
+    return spec
+
+
+def test_our_service_receives_stop_factors(
+    server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
-    engine.submit(replace(bayes(), stop_factors=factors))
-    assert any(
-        note.startswith("the stop factors stop no trial on a cluster") for note in notes
-    ) is bool(factors)
+    configure(server, config("katib-suggestions"))
+    what = replace(bayes(container=OBEYS), stop_factors=((1, 2.0), (4, 1.5)))
+    engine.submit(what)
+    assert json.loads(sent(server)["stop_factors"]) == {"1": 2.0, "4": 1.5}
+    assert on_cluster(server)["objective"]["additionalMetricNames"] == ["loss", "stopped"]
+    assert not any("stop" in note for note in notes)
+    engine.submit(what)  # the same Experiment
+    assert notes[-1].startswith("joined bayes")
+
+
+def test_our_service_replaces_katibs_medianstop(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    text = YAML(typ="safe", pure=True).load(config("katib-suggestions"))
+    text["runtime"]["earlyStoppings"] = []  # it is not needed
+    configure(server, json.dumps(text))
+    what = bayes(early_stopping={"start_step": "2"})
+    engine.submit(what)
+    assert json.loads(sent(server)["medianstop"]) == {"start_step": "2"}
+    assert "earlyStopping" not in on_cluster(server)
+    assert any("must have the variable GAN_TUNER_STOP_AT" in note for note in notes)
+    engine.submit(what)
+    assert notes[-1].startswith("joined bayes")
+    with pytest.raises(StudyChanged, match="earlyStopping"):
+        engine.submit(bayes(early_stopping={"start_step": "3"}))
+
+
+def test_stock_service_stops_no_trial(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    configure(server, config("katib"))
+    engine.submit(replace(bayes(), stop_factors=((1, 2.0),)))
+    assert "stop_factors" not in sent(server)
+    assert any("the stop factors stop no trial: bayesianoptimization" in note for note in notes)
 
 
 def test_first_trials_do_not_reach_a_stock_service(
