@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner import manifest
-from tuner.check import STOCK_SERVICE_RULES, Problem, Severity, check_documents
+from tuner.check import LOCAL_RULES, STOCK_SERVICE_RULES, Problem, Severity, check_documents
 from tuner.experiment.model import Experiment
 from tuner.katib import yamlfile
 from tuner.katib.yamlfile import Document
@@ -32,13 +32,13 @@ class Checked:
         return [problem for problem in self.problems if problem.severity is Severity.ERROR]
 
     def warnings(self, *, stock_services: bool) -> list[Problem]:
-        """Return the other problems, with or without the faults of Katib's own suggestion services."""
-        found = [problem for problem in self.problems if problem.severity is not Severity.ERROR]
-        return (
-            found
-            if stock_services
-            else [problem for problem in found if problem.rule not in STOCK_SERVICE_RULES]
-        )
+        """Return the other problems on a cluster, with or without the faults of Katib's own suggestion services."""
+        hidden = LOCAL_RULES if stock_services else (*LOCAL_RULES, *STOCK_SERVICE_RULES)
+        return [
+            problem
+            for problem in self.problems
+            if problem.severity is not Severity.ERROR and problem.rule not in hidden
+        ]
 
     def experiment(self, name: str | None = None) -> Experiment:
         """Return the Experiment, or of several the one with this name. Raises ManifestError."""

@@ -16,6 +16,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from tuner.check import command, portable, settings, space, spec, template
+from tuner.check.annotations import LOCAL_RULES
 from tuner.check.annotations import RULES as ANNOTATIONS
 from tuner.check.fields import JOB, nearest, walk
 from tuner.check.portable import STOCK_SERVICE_RULES
@@ -28,6 +29,7 @@ from tuner.katib.facts import API_VERSION, GROUP, KINDS, is_experiment
 from tuner.katib.yamlfile import Document, Path, show
 
 __all__ = [
+    "LOCAL_RULES",
     "RULES",
     "STOCK_SERVICE_RULES",
     "Problem",

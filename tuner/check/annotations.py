@@ -160,6 +160,9 @@ def _dimension(item: dict[str, Any]) -> Dimension | None:
     return None if None in map(number, listed) else dimension(Discrete(name, tuple(listed)))
 
 
+# about this machine: of no matter on a cluster, and a local run refuses what they find
+LOCAL_RULES = ("missing-file",)
+
 RULES = (
     error(
         "first-trials",

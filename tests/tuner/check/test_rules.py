@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tuner.check import RULES, Severity, check_data, check_document, check_file, explain
+from tuner.checked import read
 from tuner.errors import GantuneError
 from tuner.katib.yamlfile import parse
 
@@ -425,3 +426,10 @@ def test_long_lists_are_checked_quickly() -> None:
     found = [problem.rule for problem in check_document(document)]
     assert "list-duplicate" in found
     assert time.perf_counter() - begun < 2
+
+
+def test_missing_file_is_no_warning_on_a_cluster() -> None:
+    text = changed(required('{"no/such.npz": "python prepare.py"}')).encode()
+    assert "missing-file" in [problem.rule for problem in check_data(text, "m.yaml")]
+    found = read(text, "m.yaml").warnings(stock_services=True)
+    assert "missing-file" not in [problem.rule for problem in found]
