@@ -23,6 +23,9 @@ GantuneError                 exit code 2, except where noted
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
+
 
 class GantuneError(Exception):
     """The root. `str(error)` is one line that a user can act upon."""
@@ -122,3 +125,13 @@ class Deadline(Timeout):
     """The time that the caller gave a watch has passed; the search continues."""
 
     exit_code = 5
+
+
+def similar(path: str | Path) -> str:
+    """Return `; did you mean 'x'?` for a file that does not exist, "" if no name there is similar."""
+    try:
+        names = [each.name for each in Path(path).parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(Path(path).name, names, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""

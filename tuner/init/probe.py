@@ -16,13 +16,13 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import CommandError
+from tuner.experiment import interpreter
 from tuner.init.objective import is_counter, is_score
 from tuner.katib.filters import DEFAULT_FILTER, Filter
 
@@ -142,10 +142,9 @@ def _finite(text: str) -> bool:
 
 def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Output:
     """Run a program and return its output, until it exits, `enough` says so, or time or output exceed their limits."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    program = (
-        sys.executable if argv[0] in ("python", "python3") else shutil.which(argv[0], path=path)
-    )
+    path = interpreter.search_path()
+    known = argv[0] in interpreter.NAMES
+    program = interpreter.python() if known else shutil.which(argv[0], path=path)
     if program is None:
         if Path(argv[0]).is_file():
             raise CommandError(

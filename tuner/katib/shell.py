@@ -46,6 +46,14 @@ def is_shell(argv: Sequence[str]) -> bool:
     return len(argv) > 2 and PurePosixPath(argv[0]).name in SHELLS and argv[1] == "-c"
 
 
+def script(argv: Sequence[str]) -> str:
+    """Return the script that an interpreter runs, as in `python train.py`; "" where it runs none."""
+    name = PurePosixPath(argv[0]).name
+    if len(argv) < 2 or not any(re.fullmatch(names, name) for names, _ in _INTERPRETERS):
+        return ""
+    return "" if argv[1].startswith(("-", "+")) or len(argv[1].split()) != 1 else argv[1]
+
+
 def is_plain(text: str) -> bool:
     """Return whether a text is never code, wherever in a shell line it is inserted.
 

@@ -32,7 +32,7 @@ from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
-from tuner.errors import ManifestError
+from tuner.errors import ManifestError, similar
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -134,8 +134,9 @@ def read_bytes(file: str | FilePath) -> bytes:
             return stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        near = similar(file) if isinstance(error, FileNotFoundError) else ""
         raise ManifestError(
-            f"cannot read the manifest: {reason}", file=str(file), rule="unreadable"
+            f"cannot read the manifest: {reason}{near}", file=str(file), rule="unreadable"
         ) from error
 
 

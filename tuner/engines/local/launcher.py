@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -14,10 +15,11 @@ from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
-from tuner.errors import CommandError, StudyError
-from tuner.experiment import command
+from tuner.errors import CommandError, StudyError, similar
+from tuner.experiment import command, interpreter
 from tuner.experiment.model import Experiment
 from tuner.katib import shell
+from tuner.katib.shell import is_python
 from tuner.metrics import MetricsReader
 from tuner.samplers.pbt import PARENT
 from tuner.space import Categorical, Discrete
@@ -34,6 +36,7 @@ class Launcher:
     Attributes:
         module: What the fork server imports; "" where trials run another program.
         start: The directory that the search was started from.
+        python: The interpreter that `python` in the command means.
         warnings: What users should know before the first trial starts.
     """
 
@@ -47,6 +50,8 @@ class Launcher:
         # by the packages that a command installs
         self._environments: dict[tuple[tuple[str, ...], ...], Path] = {}
         self.module = ""
+        self.python = interpreter.python()
+        self._forks = interpreter.is_own(self.python)
         self.warnings: list[str] = []
 
     def prepare(self, entry: TrialRecord) -> None:
@@ -59,7 +64,9 @@ class Launcher:
         for one in (built, *built.init):
             one.inside(self.folder(entry))
         self._try_values(entry, here_document=any("<<" in item for item in built.argv))
-        if built.module:
+        if built.module and not self._forks:
+            self._ensure_found(built.module)
+        elif built.module:
             with _path_of(self.start):
                 try:
                     self.module = built.module if takes_argv(built.module) else ""
@@ -71,16 +78,23 @@ class Launcher:
                     raise CommandError(f"python -m {built.module} cannot start: {error}") from error
         for one in (*built.init, *(() if built.module else (built,))):
             program = self._argv(one)[0]
-            if shutil.which(program, path=_search_path()) is None:
+            if shutil.which(program, path=interpreter.search_path()) is None:
                 raise CommandError(
                     f"container {one.name}: command {program!r} is not found on this machine. "
                     "Install it, or submit the search to a cluster"
                 )
+            self._ensure_script(one)
             if own := self._environment(one):
                 self.warnings.append(
                     f"container {one.name} installs packages: they are in {own}, an environment of their own. "
                     "Delete it when no search needs it"
                 )
+        if not self._forks and any(map(is_python, " ".join(built.argv).split())):
+            self.warnings.append(
+                f"trials run with {interpreter.described(self.python)}, and gantune with "
+                f"{sys.executable}. So each trial imports its packages again, because trials fork "
+                "only from gantune's own interpreter"
+            )
         self.warnings += command.warnings(self._experiment)
         for path, mount in built.hidden_paths():
             self.warnings.append(
@@ -98,6 +112,34 @@ class Launcher:
         chosen = workspace.plan(self._start(built), self._study)
         self._method = chosen.method
         self.warnings.extend(chosen.warnings)
+
+    def _ensure_found(self, module: str) -> None:
+        """Raise CommandError where the trials' interpreter does not find a module."""
+        look = "import importlib.util, sys; sys.exit(not importlib.util.find_spec(sys.argv[1]))"
+        done = subprocess.run(  # noqa: S603 - a list, no shell
+            [self.python, "-c", look, module], cwd=self.start, capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            raise CommandError(
+                f"python -m {module}: No module named {module!r}, with the interpreter "
+                f"{interpreter.described(self.python)}; install it there, or run where it is "
+                f"(now {self.start})"
+            )
+
+    def _ensure_script(self, built: command.Command) -> None:
+        """Raise CommandError where an interpreter's script is not on this machine.
+
+        A script in a volume is left out: an init container may write it.
+        """
+        script = shell.script(built.argv)
+        path = self._start(built) / (built.cwd or ".") / script
+        if not script or built.init or any(_under(str(path), mount) for mount in built.mounts):
+            return
+        if not path.exists():
+            raise CommandError(
+                f"container {built.name}: the script {script!r} is not in {path.parent}"
+                f"{similar(path)}. Correct the command, or run the search where the script is"
+            )
 
     def _try_values(self, entry: TrialRecord, *, here_document: bool) -> None:
         """Build the command with each listed value, so that none is refused in the middle of a search.
@@ -191,7 +233,7 @@ class Launcher:
         self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = ""
     ) -> Step:
         own = self._environment(built)
-        path = _search_path()
+        path = interpreter.search_path()
         found = packages.variables(own, path) if own else {"PATH": path}
         return Step(
             argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
@@ -222,7 +264,7 @@ class Launcher:
 
     def _argv(self, built: command.Command) -> list[str]:
         program, *rest = built.argv
-        return [sys.executable if program in ("python", "python3") else program, *rest]
+        return [self.python if program in interpreter.NAMES else program, *rest]
 
 
 def share(workers: int) -> list[dict[str, str]]:
@@ -267,11 +309,6 @@ def gpus() -> list[str]:
         return [one for one in visible.split(",") if one and one != "-1"]
     folder = Path("/proc/driver/nvidia/gpus")
     return [str(index) for index, _ in enumerate(folder.iterdir())] if folder.is_dir() else []
-
-
-def _search_path() -> str:
-    """PATH with this interpreter first, so that `sh -c "python ..."` finds the same packages."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:

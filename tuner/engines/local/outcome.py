@@ -28,6 +28,7 @@ def judge(
     reader: MetricsReader,
     end: Exit,
     log: Path,
+    python: str = "",
 ) -> int | None:
     """Fill in state, metrics, curve and reason of `entry`; returns the last line that counts, None for all lines."""
     metric = experiment.objective.metric
@@ -39,7 +40,7 @@ def judge(
         entry.state = TrialState.EARLY_STOPPED
         entry.reason = f"stopped at report {stop}: {metric} had not reached {dict(entry.cuts).get(stop, entry.cuts[0][1]):g}"
     elif end.error or end.code != 0:
-        entry.state, entry.reason = TrialState.FAILED, failure(end, log)
+        entry.state, entry.reason = TrialState.FAILED, failure(end, log, python)
         return None
     found = reader.aggregate(experiment.strategies, last_line)
     entry.metrics, entry.curve = found, whole
@@ -70,8 +71,11 @@ def _missing(reader: MetricsReader, metric: str) -> str:
     return f"{metric} was not reported: {reader.expected(metric)}"
 
 
-def failure(end: Exit, log: Path) -> str:
-    """One line: how the command exited, and the last line that it printed."""
+def failure(end: Exit, log: Path, python: str = "") -> str:
+    """One line: how the command exited, and the last line that it printed.
+
+    `python` is the interpreter, which is named where a module is missing in it.
+    """
     if end.error:
         how = end.error
     elif end.code is not None and end.code < 0:
@@ -83,4 +87,6 @@ def failure(end: Exit, log: Path) -> str:
     else:
         how = f"exit code {end.code}"
     last = final_line(log)
-    return f"{how}: {last}" if last and last not in how else how
+    text = f"{how}: {last}" if last and last not in how else how
+    missing = python and "ModuleNotFoundError" in text
+    return f"{text}, with the interpreter {python}" if missing else text

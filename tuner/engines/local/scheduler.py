@@ -27,6 +27,7 @@ from tuner.engines.local.launcher import Launcher
 from tuner.engines.local.machine import ensure_room, paused, ran_out_of_room
 from tuner.engines.local.outcome import judge
 from tuner.engines.local.runner import GRACE, Exit, Runner
+from tuner.experiment import interpreter
 from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
@@ -318,7 +319,13 @@ class Scheduler:
             raise paused(f"{entry.name} could not run ({end.error})")
         entry.metrics = {}
         last_line = judge(
-            self._experiment, self._rules, entry, reader, end, self._launcher.log(entry)
+            self._experiment,
+            self._rules,
+            entry,
+            reader,
+            end,
+            self._launcher.log(entry),
+            interpreter.described(self._launcher.python),
         )
         entry.ended = datetime.now(UTC)
         ensure_room(self._launcher.folder(entry))
