@@ -94,7 +94,18 @@ def prepare(folder: Path, kind: str, algorithm: str) -> Path:
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """Run the search."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tuner", "run", "search.yaml", "--local", "--workers", "2"],
+        [
+            sys.executable,
+            "-m",
+            "tuner",
+            "run",
+            "search.yaml",
+            "--local",
+            "--workers",
+            "2",
+            "--seed",
+            "7",
+        ],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
