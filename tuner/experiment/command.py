@@ -42,7 +42,8 @@ from tuner.katib.containers import (
     replicas,
     sidecars,
 )
-from tuner.katib.facts import PLACEHOLDER, WRAPPED_COLLECTORS
+from tuner.katib.facts import PLACEHOLDER, SHARED_BYTES, SHARED_MEMORY, WRAPPED_COLLECTORS
+from tuner.katib.quantity import whole_bytes
 from tuner.samplers.labels import STOP_LABEL
 from tuner.samplers.pbt import DIRECTORY_SETTING
 from tuner.space import Value, text
@@ -435,8 +436,20 @@ def _volume_mounts(
             claim is not None and not mount.get("readOnly") and not claim.get("readOnly")
         ):
             path = "/" + str(mount["mountPath"]).strip("/")
-            if path != "/":
+            if path not in ("/", SHARED_MEMORY):
                 yield path, (str(mount.get("name")), str(mount.get("subPath") or ""))
+
+
+def shared_memory(experiment: Experiment) -> int | None:
+    """Return the limit of a trial's /dev/shm in bytes: that of its emptyDir, None without a limit, or else a pod's."""
+    template = experiment.template
+    volumes = {volume.get("name"): volume for volume in listed(template.spec, "volumes")}
+    container = primary_container(template.spec, template.primary_container)
+    for mount in listed(container, "volumeMounts"):
+        empty = (volumes.get(mount.get("name")) or {}).get("emptyDir")
+        if str(mount.get("mountPath")).rstrip("/") == SHARED_MEMORY and isinstance(empty, Mapping):
+            return whole_bytes(empty.get("sizeLimit"))
+    return SHARED_BYTES
 
 
 def inherited_mount(experiment: Experiment) -> str:

@@ -64,3 +64,7 @@ def is_experiment(value: Any) -> bool:
         and value.get("kind") == "Experiment"
         and value.get("apiVersion") == API_VERSION
     )
+
+
+# a directory of shared memory in every pod, and its limit without a volume of its own
+SHARED_MEMORY, SHARED_BYTES = "/dev/shm", 64 << 20  # noqa: S108

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any
 
-from tuner.engines.local import trial
+from tuner.engines.local import namespace, trial
 from tuner.engines.local.processes import adopt_orphans, die_with_parent, kill_descendants
 from tuner.engines.local.runner import Job, Step
 from tuner.engines.local.workspace import Method
@@ -141,6 +141,7 @@ class _Server:
         self._send(ready=True)
         self._wake_pipe = _wake_on(signal.SIGCHLD, signal.SIGTERM)
         woken, _ = self._wake_pipe
+        namespace.installed_packages()  # kept for the trials
         gc.collect()
         # the collector would write to every object, and so copy every page, in each trial
         gc.freeze()

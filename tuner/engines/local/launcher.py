@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from tuner.engines.local import distributed, packages, workspace
+from tuner.engines.local import distributed, namespace, packages, workspace
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
@@ -156,6 +156,11 @@ class Launcher:
         """The trial's own directory."""
         return self._trials / entry.name
 
+    def discard_temporary(self, entry: TrialRecord) -> None:
+        """Delete what a finished trial wrote to its own /tmp, as a pod's is deleted."""
+        with contextlib.suppress(StudyError):
+            remove(self.folder(entry) / namespace.TEMPORARY_FILES)
+
     def log(self, entry: TrialRecord) -> Path:
         """What the trial prints."""
         return self.folder(entry) / OUTPUT
@@ -201,6 +206,7 @@ class Launcher:
             log=str(self.log(entry)),
             deadline=built.deadline,
             grace=GRACE,
+            shared_memory=command.shared_memory(self._experiment),
         )
 
     def _inherit(self, entry: TrialRecord) -> None:

@@ -20,6 +20,11 @@ from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
 from tuner.result import TrialState
 
+_HINTS: dict[int, str] = {  # by signal
+    signal.SIGKILL: " (out of memory?)",
+    signal.SIGBUS: " (/dev/shm is full? Mount an emptyDir with medium Memory there)",
+}
+
 
 def judge(
     experiment: Experiment,
@@ -83,7 +88,7 @@ def failure(end: Exit, log: Path, python: str = "") -> str:
             how = f"killed by {signal.Signals(-end.code).name}"
         except ValueError:
             how = f"killed by signal {-end.code}"
-        how += " (out of memory?)" if end.code == -signal.SIGKILL else ""
+        how += _HINTS.get(-end.code, "")
     else:
         how = f"exit code {end.code}"
     last = final_line(log)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tuner.engines.local.workspace import Method
+from tuner.katib.facts import SHARED_BYTES
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL, enough for a checkpoint
 
@@ -50,6 +51,7 @@ class Job:
         log: The file that receives what the trial prints.
         deadline: Seconds after which the trial is stopped; None for no limit.
         grace: Seconds between SIGTERM and SIGKILL when the trial is stopped.
+        shared_memory: The limit of its /dev/shm in bytes; None for half of the machine's memory.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Job:
     init: tuple[Step, ...] = ()
     deadline: float | None = None
     grace: float = GRACE
+    shared_memory: int | None = SHARED_BYTES
 
     def overdue(self) -> str:
         """The error of a trial that reached its deadline."""

@@ -334,6 +334,7 @@ class Scheduler:
         with curves.Writer(self._journal.path.parent) as writer:
             writer.add(entry.name, reader.observations, last_line)
         yield from self._say_thinned(entry, reader)
+        self._launcher.discard_temporary(entry)
         self._journal.finish(entry)
         if self._reaches(entry):
             self._lower(number)

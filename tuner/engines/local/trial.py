@@ -180,7 +180,7 @@ def _streams(log: Path) -> None:
 
 def _enter(job: Job) -> None:
     try:
-        path = enter(Path(job.directory), Path(job.start), job.method)
+        path = enter(Path(job.directory), Path(job.start), job.method, job.shared_memory)
     except OSError as error:
         raise Broken(f"the working directory cannot be made: {error}", machine=True) from error
     sys.path[:] = [str(path), *(each for each in sys.path if each not in ("", job.start))]

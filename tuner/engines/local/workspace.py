@@ -15,13 +15,12 @@ below the start directory get an overlay of their own.
 
 `plan` runs in the client and chooses the method, `enter` runs in the freshly forked,
 single-threaded process of a trial. Absolute paths are not isolated, except those below the start
-directory under the overlay method.
+directory under the overlay method, and those of tuner.engines.local.namespace.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
@@ -33,6 +32,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tuner.engines.local import namespace
+from tuner.engines.local.namespace import MS_BIND, MS_REC, mount
+from tuner.katib.facts import SHARED_BYTES
 from tuner.store.files import STORE, remove
 
 COPY_BYTES = 64 * 2**20
@@ -55,10 +57,7 @@ _VIRTUAL = frozenset(  # bound as they are, because an overlay of them makes no 
         "autofs",
     ]
 )
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000  # linux/sched.h
-_MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
 _FICLONE = 0x40049409  # linux/fs.h
-_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 
 class Method(StrEnum):
@@ -78,16 +77,25 @@ class Plan:
 
 def plan(start: Path, study: Path) -> Plan:
     """Choose the method for trials that are started from `start` and kept below `study`."""
-    if _overlay_works(start, study):
+    if _overlay_works(start, study, strict=True):
         return Plan(Method.OVERLAY)
+    shared = (
+        "this kernel allows no private mounts, so trials share /dev/shm and /tmp and can change "
+        "installed packages: run them in a virtual machine if they do not trust each other"
+    )
+    if _overlay_works(start, study, strict=False):
+        return Plan(Method.OVERLAY, (shared,))
     if start == Path(start.anchor):
         return Plan(
             Method.COPY,
-            ("trials see no files, because the search was started from /: start it elsewhere",),
+            (
+                "trials see no files, because the search was started from /: start it elsewhere",
+                shared,
+            ),
         )
     copied, left_out = _selection(start, study)
     if not left_out:
-        return Plan(Method.COPY)
+        return Plan(Method.COPY, (shared,))
     largest = sorted(left_out, key=lambda item: -item[1])[:3]
     names = ", ".join(f"{path} ({size / 2**20:.0f} MiB)" for path, size in largest)
     more = f" and {len(left_out) - len(largest)} more" if len(left_out) > len(largest) else ""
@@ -97,19 +105,34 @@ def plan(start: Path, study: Path) -> Plan:
             f"{_why_copied(start)}, so each trial gets a copy of {start} ({len(copied)} files); "
             f"these exceed the limit of {COPY_BYTES >> 20} MiB or {COPY_FILES} files and are left out: {names}{more}. "
             "Name them by absolute path, or start the search in a smaller directory",
+            shared,
         ),
     )
 
 
-def enter(directory: Path, start: Path, method: Method) -> Path:
+def enter(
+    directory: Path,
+    start: Path,
+    method: Method,
+    shared_memory: int | None = SHARED_BYTES,
+    *,
+    strict: bool = False,
+) -> Path:
     """Give this process the trial's working directory and change to it; returns its path.
+
+    Args:
+        directory: The trial's own directory.
+        start: The directory whose files the trial sees.
+        method: How the working directory is made.
+        shared_memory: The limit of /dev/shm in bytes.
+        strict: Raise OSError also where /dev/shm, /tmp or installed packages cannot be isolated.
 
     Raises:
         OSError: The working directory cannot be made, for example because the disk is full.
     """
     (directory / FILES).mkdir(parents=True, exist_ok=True)
     if method is Method.OVERLAY:
-        _mount_overlay(directory, start)
+        _mount(directory, start, shared_memory, strict=strict)
         path = start
     else:
         _copy(directory, start)
@@ -119,7 +142,7 @@ def enter(directory: Path, start: Path, method: Method) -> Path:
     return path
 
 
-def _overlay_works(start: Path, study: Path) -> bool:
+def _overlay_works(start: Path, study: Path, *, strict: bool) -> bool:
     """True where a process like a trial's can mount, write and read; tried once, in a child process."""
     if (
         not hasattr(os, "fork")
@@ -135,7 +158,7 @@ def _overlay_works(start: Path, study: Path) -> bool:
         child = os.fork()
         if child == 0:  # no exception and no exit handler of the client may run in the child
             try:
-                enter(probe, start, Method.OVERLAY)
+                enter(probe, start, Method.OVERLAY, strict=strict)
                 # in a file system without extended attributes, this fails on a deleted name
                 Path(probe.name).mkdir()
                 Path(probe.name).rmdir()
@@ -189,57 +212,50 @@ def _is_ours(status: os.stat_result) -> bool:
     return (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
 
 
-def _mount_overlay(directory: Path, start: Path) -> None:
-    """Mount the trial's files over `start`, and the trial's own directory, unchanged, into that."""
-    user, group = os.geteuid(), os.getegid()
-    before = _capabilities()
-    if user != 0 or not _call("unshare", _CLONE_NEWNS, check=False):
-        _call("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
-        for name, value in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
-            Path("/proc/self", name).write_bytes(value.encode())
-    # mounts of this machine arrive later too; ours do not leave
-    _mount(None, "/", None, _MS_REC | _MS_SLAVE, None)
-    with contextlib.ExitStack() as opened:
+def _mount(directory: Path, start: Path, shared_memory: int | None, *, strict: bool) -> None:
+    """Mount the trial's working directory and what else is its own (tuner.engines.local.namespace).
 
-        def link(path: Path) -> str:
-            """A name for `path` that stays valid once something is mounted over it, and has no special character."""
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            opened.callback(os.close, descriptor)
-            return f"/proc/self/fd/{descriptor}"
-
-        own = link(directory)
-        layers, bound = [], []
-        for index, (point, kind) in enumerate([(start, ""), *_mount_points(start)]):
-            upper, work = (
-                directory / FILES / point.relative_to(start),
-                directory / _WORK / str(index),
-            )
-            if kind in _VIRTUAL or not os.path.isdir(point):
-                with contextlib.suppress(PermissionError):
-                    bound.append((link(point), point))
-            else:
-                for path in (upper, work):
-                    path.mkdir(parents=True, exist_ok=True)
-                layers.append(
-                    (f"lowerdir={link(point)},upperdir={link(upper)},workdir={link(work)}", point)
-                )
+    Without `strict`, only a failure of the working directory raises OSError.
+    """
+    ignored = () if strict else (OSError,)
+    with namespace.private_mounts() as link:
+        own = link(directory)  # before anything is mounted over it
+        layers, bound = _layers(directory, start, link)
+        with contextlib.suppress(*ignored):
+            namespace.protect_packages(start)
+        with contextlib.suppress(*ignored):
+            namespace.mount_temporary(directory, start, link)
         for options, point in layers:
-            _mount("overlay", str(point), "overlay", 0, f"userxattr,{options}")
+            mount("overlay", str(point), "overlay", 0, f"userxattr,{options}")
             # the kernel's answer where the file system lacks a feature
             if os.statvfs(point).f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, f"the overlay over {point} is read-only")
         for source, point in bound:
-            _mount(source, str(point), None, _MS_BIND | _MS_REC, None)
+            mount(source, str(point), None, MS_BIND | MS_REC, None)
         if directory.is_relative_to(start):
-            store = _store(directory, start)
-            _mount("tmpfs", str(store), "tmpfs", 0, "mode=755,size=64k")
+            mount("tmpfs", str(_store(directory, start)), "tmpfs", 0, "mode=755,size=64k")
             directory.mkdir(parents=True, exist_ok=True)
-            _mount(own, str(directory), None, _MS_BIND | _MS_REC, None)
-    _set_capabilities(before)
+        mount(own, str(directory), None, MS_BIND | MS_REC, None)
+        with contextlib.suppress(*ignored):
+            namespace.mount_shared_memory(shared_memory)
+
+
+def _layers(
+    directory: Path, start: Path, link: namespace.Link
+) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
+    """Return what to mount over `start` and below it: overlays with their options, and bindings with their sources."""
+    layers, bound = [], []
+    for index, (point, kind) in enumerate([(start, ""), *_mount_points(start)]):
+        upper, work = directory / FILES / point.relative_to(start), directory / _WORK / str(index)
+        if kind in _VIRTUAL or not os.path.isdir(point):
+            with contextlib.suppress(PermissionError):
+                bound.append((link(point), point))
+        else:
+            for path in (upper, work):
+                path.mkdir(parents=True, exist_ok=True)
+            options = f"lowerdir={link(point)},upperdir={link(upper)},workdir={link(work)}"
+            layers.append((options, point))
+    return layers, bound
 
 
 def _store(directory: Path, start: Path) -> Path:
@@ -252,50 +268,15 @@ def _store(directory: Path, start: Path) -> Path:
 
 def _mount_points(start: Path) -> list[tuple[Path, str]]:
     """The mount points below `start` with their kinds of file system, outer ones first."""
-    found = {}
+    found, below = {}, os.fsencode(start) + b"/"
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, source = line.partition(b" - ")
-        name = re.sub(
-            rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields.split(b" ")[4]
-        )
-        path = Path(os.fsdecode(name))
-        if path != start and path.is_relative_to(start):
-            found[path] = source.split(b" ")[0].decode(errors="replace")
+        name = fields.split(b" ")[4]
+        if b"\\" in name:
+            name = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), name)
+        if name.startswith(below):
+            found[Path(os.fsdecode(name))] = source.split(b" ")[0].decode(errors="replace")
     return sorted(found.items())
-
-
-def _call(name: str, *arguments: object, check: bool = True) -> bool:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) == 0:
-        return True
-    number = ctypes.get_errno()
-    if check:
-        raise OSError(number, f"{name}: {os.strerror(number)}")
-    return False
-
-
-def _mount(
-    source: str | None, target: str, kind: str | None, flags: int, options: str | None
-) -> None:
-    texts = [
-        text if text is None else os.fsencode(text) for text in (source, target, kind, options)
-    ]
-    _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
-
-
-def _capabilities() -> ctypes.Array[ctypes.c_uint32]:
-    data = (ctypes.c_uint32 * 6)()
-    _call(
-        "capget", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data)
-    )
-    return data
-
-
-def _set_capabilities(data: ctypes.Array[ctypes.c_uint32]) -> None:
-    """Give up what a new user namespace grants, so that file permissions keep their meaning for the trial."""
-    _call(
-        "capset", ctypes.byref((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data)
-    )
 
 
 def _copy(directory: Path, start: Path) -> None:

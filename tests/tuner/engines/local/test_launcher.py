@@ -69,9 +69,7 @@ def test_own_scripts_leave_user_file_intact(
     start: Path, monkeypatch: pytest.MonkeyPatch, overlay: bool
 ) -> None:
     if not overlay:
-        monkeypatch.setattr(
-            "tuner.engines.local.workspace._overlay_works", lambda start, study: False
-        )
+        monkeypatch.setattr("tuner.engines.local.workspace._overlay_works", lambda *_, **__: False)
     shape = document(trials=6, parallel=2)
     shape["spec"]["trialTemplate"]["trialSpec"] = {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",

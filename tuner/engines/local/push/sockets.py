@@ -16,7 +16,7 @@ from tuner.errors import StudyError
 
 _LINK = "push-sockets"
 _PREFIX = "gantune-push-"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # below no start directory, so no trial's overlay hides the sockets
+_VARIABLE = Path("/var/tmp")  # noqa: S108  # trials have a /dev/shm and a /tmp of their own
 
 
 class Sockets:
@@ -28,11 +28,11 @@ class Sockets:
     def create(self) -> Path:
         """Return a new, empty directory. Raises StudyError where it cannot be made."""
         self.remove()
-        place = (
-            _SHARED_MEMORY
-            if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
-            else Path(tempfile.gettempdir())
+        places = (Path(os.environ.get("XDG_RUNTIME_DIR", "")), _VARIABLE)
+        usable = (
+            place for place in places if place.is_absolute() and os.access(place, os.W_OK | os.X_OK)
         )
+        place = next(usable, Path(tempfile.gettempdir()))
         try:
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
             self._link.symlink_to(folder)
