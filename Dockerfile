@@ -36,7 +36,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
 # In a cluster the client submits, watches and reports. It does not need torch for that.
 RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19.1" "pyyaml==6.0.4" "click==8.5.1" "rich==15.0.0" \
-    "google-re2==1.1.20251105" "kubernetes==36.0.3" "kubeflow-katib==0.19.0" "plotly==7.1.0" \
+    "google-re2==1.1.20251105" "kubernetes==36.0.3" "kubeflow-katib==0.19.0" \
     "threadpoolctl==3.8.0" "pillow==13.0.0" \
  && /opt/venv/bin/pip uninstall -y pip
 

@@ -53,7 +53,7 @@ PARAMETERS = [
 
 def main() -> None:
     """Print the table."""
-    print(provenance.line("plotly", "numpy", "scipy"))
+    print(provenance.line("numpy", "scipy"))
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             store = Path(folder) / str(size)

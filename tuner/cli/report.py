@@ -52,7 +52,6 @@ def report(
 
     The page needs no network. local/NAME and katib/NAME choose one of two studies with the same
     name.
-    It needs plotly: pip install 'gan-tuner[report]'
 
     \b
     gantune report gan-bayes

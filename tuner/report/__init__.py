@@ -1,7 +1,8 @@
 """One page about one or more searches, as a single HTML file.
 
-`page([study, ...])` is the HTML. study.py says what it needs, data.py and plots/ are pure functions
-of that, html.py writes the elements. plotly.js comes with plotly (the `report` extra).
+`page([view, ...])` returns the HTML. data.py and plots/ are pure functions of a View, html.py writes
+the elements. assets/plotly.min.js is the cartesian bundle of plotly.js, which npm publishes as
+plotly.js-cartesian-dist-min.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from tuner.analysis import gain
 from tuner.analysis.advice import advice
@@ -29,7 +30,7 @@ NO_SAMPLES = (
 
 
 def page(studies: Sequence[View], *, now: datetime | None = None) -> str:
-    """Return the self-contained HTML document of some studies. Raises UnsupportedError without plotly."""
+    """Return the self-contained HTML document of some studies."""
     title, body = content(studies, now=now)
     return html.document(title, body, plots='class="plot"' in body)
 
@@ -224,15 +225,7 @@ def _state(study: View) -> str:
 
 
 def _written(now: datetime) -> str:
-    made = ", ".join(
-        f"{name} {_version(package)}"
-        for name, package in (("Optuna", "optuna"), ("plotly", "plotly"))
+    return (
+        f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {version('gan-tuner')}, "
+        f"Optuna {version('optuna')}, plotly.js {html.plotly_version()}."
     )
-    return f"Written {now:%Y-%m-%d %H:%M} UTC by gan-tuner {version('gan-tuner')}, {made}."
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

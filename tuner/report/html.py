@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -75,8 +76,15 @@ def asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Return plotly.js. Plotly's Python modules are not imported, which takes long."""
-    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    """Return plotly.js: its cartesian bundle, which has all types of traces that the page uses."""
+    return asset("plotly.min.js")
+
+
+@cache
+def plotly_version() -> str:
+    """Return the version that the header of plotly.js states."""
+    found = re.search(r"\bv([\d.]+)", _plotly()[:400])
+    return found[1] if found else ""
 
 
 @cache

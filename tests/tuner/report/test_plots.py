@@ -33,7 +33,7 @@ from tuner.result import Goal, Objective, Observation, Result, StudyState, Trial
 from tuner.space import Categorical, Discrete, Double, Int
 
 graphs = pytest.importorskip(
-    "plotly.graph_objects", reason="the report is an extra: pip install 'gan-tuner[report]'"
+    "plotly.graph_objects", reason="the oracle of the figures: pip install 'gan-tuner[dev]'"
 )
 
 
