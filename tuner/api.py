@@ -23,6 +23,7 @@ from tuner.experiment.model import Experiment
 from tuner.manifest import from_object, load
 from tuner.result import Result, StudyState, Trial
 from tuner.store.studies import EngineKind
+from tuner.store.transfer import FileRecord
 
 if TYPE_CHECKING:
     from tuner.analysis.advice import Change
@@ -43,6 +44,7 @@ __all__ = [
     "check_store",
     "delete",
     "extend",
+    "files",
     "load",
     "logs",
     "read",
@@ -314,6 +316,24 @@ def logs(
     """
     client = Client(store, namespace=namespace, context=context)
     return client.engine(name, local=local).logs(name, trial, best=best, follow=follow)
+
+
+def files(
+    name: str,
+    target: str | Path,
+    trial: str | None = None,
+    *,
+    local: bool | None = None,
+    namespace: str = "",
+    context: str | None = None,
+    store: str | Path | None = None,
+) -> list[FileRecord]:
+    """Copy the files that a trial wrote, by default the best, to a new directory.
+
+    print(*files("gan-bayes", "best"), sep="\\n")
+    """
+    client = Client(store, namespace=namespace, context=context)
+    return client.engine(name, local=local).files(name, Path(target), trial)[1]
 
 
 def extend(

@@ -19,13 +19,13 @@ from tuner.errors import StudyError
 from tuner.report import View, data
 from tuner.result import Trial, TrialState
 from tuner.store import files
-from tuner.store.images import REAL, SAMPLES, Thumbnail, thumbnail
+from tuner.store.images import KEPT, REAL, REAL_KEPT, SAMPLES, Thumbnail, thumbnail
 from tuner.store.studies import Store
 
-FOLDER = "samples"
+FOLDER = KEPT
 MOST = 24  # trials of one study: the best, and a sample of the others
 AGAIN = 30.0  # seconds until the image of a running trial is read again
-_REAL, _MISSING = "_real.jpg", "_missing.txt"  # no trial has such a name
+_REAL, _MISSING = REAL_KEPT, "_missing.txt"  # no trial has such a name
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
 
 

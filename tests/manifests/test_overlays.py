@@ -24,7 +24,19 @@ def limits(name: str) -> dict[str, str]:
 
 
 def test_all_overlays_exist() -> None:
-    wanted = ["aks", "cpu", "dra", "eks", "eks-karpenter", "generic", "gke", "kueue", "mig", "spot"]
+    wanted = [
+        "aks",
+        "cpu",
+        "dra",
+        "eks",
+        "eks-karpenter",
+        "generic",
+        "gke",
+        "kueue",
+        "mig",
+        "spot",
+        "volume",
+    ]
     assert wanted == k8s.OVERLAYS
 
 

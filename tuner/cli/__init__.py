@@ -45,6 +45,7 @@ COMMANDS = {
         "Write a study as CSV, JSON, Parquet, YAML, or an Optuna storage.",
     ),
     "logs": ("tuner.cli.cluster", "Print the output of a trial."),
+    "files": ("tuner.cli.files", "Copy the files that a trial wrote."),
     "extend": ("tuner.cli.cluster", "Give a study more trials."),
     "stop": ("tuner.cli.cluster", "Stop a study and keep its results."),
     "delete": ("tuner.cli.cluster", "Delete a study."),

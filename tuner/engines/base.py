@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from tuner.experiment.model import Experiment
 from tuner.result import Result, StudyState, Trial
+from tuner.store.transfer import FileRecord, Progress
 
 
 class EventKind(StrEnum):
@@ -65,6 +67,17 @@ class Engine(Protocol):
         self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False
     ) -> Iterator[str]:
         """Yield the lines that a trial printed: by its name or number, the best, else the newest."""
+        ...
+
+    def files(
+        self,
+        name: str,
+        target: Path,
+        which: str | None = None,
+        *,
+        progress: Progress = lambda done, total: None,
+    ) -> tuple[Trial, list[FileRecord]]:
+        """Copy the files of a trial, by default the best, to a new directory; return what they are."""
         ...
 
     def extend(self, name: str, max_trials: int) -> None:

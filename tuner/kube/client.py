@@ -185,24 +185,14 @@ class Cluster:
 
     def create(self, resource: Resource, body: Json, *, namespace: str) -> Json:
         """Create an object. Raises Denied with the webhook's message, and Conflict if the name is taken."""
-        from kubernetes.client import CustomObjectsApi
-
         request = Request("create", resource, namespace, body.get("metadata", {}).get("name", ""))
-        api = CustomObjectsApi(self._api)
-        arguments = (resource.group, resource.version, namespace, resource.plural, body)
-
-        def send() -> Json:
-            with _translated(request, self.server):
-                made: Json = api.create_namespaced_custom_object(
-                    *arguments, _request_timeout=self._both
-                )
-                return made
-
+        path = resource.path(namespace)
+        how: dict[str, Any] = {"body": body, "content_type": "application/json"}
         try:
-            return send()
+            return self._json(request, "POST", path, **how)
         except WebhookDown:
             time.sleep(self._backoff * 4)
-            return send()
+            return self._json(request, "POST", path, **how)
 
     def patch(
         self, resource: Resource, name: str, body: Json, *, namespace: str, sub: str = ""

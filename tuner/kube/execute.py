@@ -1,4 +1,4 @@
-"""Runs a command in a container of a pod and returns what it prints: bounded in size and in time.
+"""Runs a command in a container of a pod, and returns what it prints (`execute`) or streams it (`pipe`).
 
 The command is a list of arguments, and no shell is involved. The output comes from a container that
 this program does not control, so it is treated as bytes.
@@ -7,10 +7,12 @@ this program does not control, so it is treated as bytes.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import queue
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _STDOUT, _STDERR, _STATUS = 1, 2, 3  # channels of v4.channel.k8s.io
 _MOST_WORDS = 1 << 16  # bytes of stderr and of the status
 _POLL = 0.5  # seconds between two checks whether the caller has given up
+_CHUNKS = 256  # that wait for a slow reader; the kubelet sends at most 32 KiB at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,65 @@ def execute(
         session.stop()
 
 
+@contextlib.contextmanager
+def pipe(
+    cluster: Cluster,
+    pod: str,
+    container: str,
+    argv: Sequence[str],
+    *,
+    namespace: str,
+    silence: float = 60.0,
+) -> Iterator[io.BufferedReader]:
+    """Run a command in a container, and give its stdout as a stream. Only a few MiB are held.
+
+    Reading raises what `execute` raises, a ClusterError if the command fails, and Timeout if it
+    prints nothing for `silence` seconds.
+    """
+    request = Request("create", PODS, namespace, pod, "exec")
+    session = _Pipe(cluster, request, container, argv)
+    done: Future[Output] = Future()
+    threading.Thread(target=session.run, args=(done,), daemon=True).start()
+    try:
+        yield io.BufferedReader(_Reader(session.chunks, done, silence), 1 << 16)
+    finally:
+        session.stop()
+
+
+class _Reader(io.RawIOBase):
+    """The chunks of a command as a file. An empty chunk is the end."""
+
+    def __init__(self, chunks: queue.Queue[bytes], done: Future[Output], silence: float) -> None:
+        self._chunks, self._done, self._silence = chunks, done, silence
+        self._rest = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what there is, and wait if there is nothing."""
+        waited = 0.0
+        while not self._rest and not self._ended:
+            try:
+                self._rest = self._chunks.get(timeout=_POLL)
+                self._ended = not self._rest
+            except queue.Empty:
+                waited += _POLL
+                if self._done.done() and self._chunks.empty():
+                    self._ended = True
+                elif waited >= self._silence:
+                    raise Timeout(f"nothing was received for {self._silence:g} s") from None
+        if not self._rest:
+            if failure := self._done.result(self._silence).failure:
+                raise ClusterError(failure)
+            return 0
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
 class _Session:
     """A command that runs in a separate thread."""
 
@@ -88,6 +150,7 @@ class _Session:
             list(argv),
         )
         self._most = most
+        self._data = bytearray()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -137,24 +200,44 @@ class _Session:
             )
             raise from_handshake(error, self._request) or failed from error
 
+    def _taken(self, data: bytes) -> None:
+        """Take a part of stdout."""
+        self._data += data
+        if len(self._data) > self._most:
+            raise ClusterError(
+                f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes"
+            )
+
     def _read(self, stream: Any) -> Output:
         """Collect the channels until the peer closes the stream."""
-        data, words = bytearray(), {_STDERR: b"", _STATUS: b""}
+        words = {_STDERR: b"", _STATUS: b""}
         while not self._stopped.is_set():
             # kubernetes 35 returns "" for an empty channel
-            data += stream.read_channel(_STDOUT) or b""
-            if len(data) > self._most:
-                raise ClusterError(
-                    f"{self._argv[0]} in pod {self._request.name} prints more than {self._most} bytes"
-                )
+            self._taken(stream.read_channel(_STDOUT) or b"")
             for channel in words:
                 words[channel] = (words[channel] + (stream.read_channel(channel) or b""))[
                     :_MOST_WORDS
                 ]
             if not stream.is_open():
-                return Output(bytes(data), _failure(words[_STATUS], words[_STDERR]))
+                return Output(bytes(self._data), _failure(words[_STATUS], words[_STDERR]))
             stream.update(timeout=_POLL)
         raise ClusterError("stopped")  # nobody waits for it
+
+
+class _Pipe(_Session):
+    """A session that passes stdout on in chunks."""
+
+    def __init__(
+        self, cluster: Cluster, request: Request, container: str, argv: Sequence[str]
+    ) -> None:
+        super().__init__(cluster, request, container, argv, 0)
+        self.chunks: queue.Queue[bytes] = queue.Queue(_CHUNKS)
+
+    def _taken(self, data: bytes) -> None:
+        while data and not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self.chunks.put(data, timeout=_POLL)
+                return
 
 
 def _failure(status: bytes, stderr: bytes) -> str:

@@ -17,8 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.errors import StudyError
+from tuner.store.files import replace
+
 SAMPLES = ("samples.png", "samples.jpg", "samples.jpeg")
 REAL = ("real.png", "real.jpg", "real.jpeg")
+KEPT = "samples"  # the directory of a study on a cluster that has images, such as TRIAL.jpg
+REAL_KEPT = "_real.jpg"  # no trial has such a name
 MAX_BYTES = 16 << 20  # of a file
 MAX_PIXELS = 1 << 24  # of an image
 SIDE = 360  # pixels of a thumbnail's longer side
@@ -61,6 +66,24 @@ def thumbnail(data: bytes) -> Thumbnail | None:
     except Exception:  # a decoder may raise anything for bytes that somebody crafted
         return None
     return Thumbnail(small.width, small.height, stream.getvalue())
+
+
+def keep(study: Path, trial: str, folder: Path) -> None:
+    """Keep the images of a trial on a cluster for its report. The files of the trial are in `folder`.
+
+    Raises StudyError.
+    """
+    for name, names in ((f"{trial}.jpg", SAMPLES), (REAL_KEPT, REAL)):
+        data = find([folder], names)
+        if data is None or (small := thumbnail(data)) is None:
+            continue
+        try:
+            (study / KEPT).mkdir(exist_ok=True)
+            replace(study / KEPT / name, small.data)
+        except OSError as error:
+            raise StudyError(
+                f"{study / KEPT / name} cannot be written: {error.strerror}"
+            ) from error
 
 
 def find(folders: Sequence[Path], names: Sequence[str], *, since: float = 0.0) -> bytes | None:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 import tuner
 from tests.tuner.clusters import FastClock
+from tests.tuner.engines.katib.test_files import fill
 from tests.tuner.engines.katib.test_look import EMPTY, RUNNING_FROM, mount
 from tests.tuner.loopback import RESPONSES, Loopback
 
@@ -74,6 +75,11 @@ def used(
         engine.timeout, engine.clock = 75, FastClock()
         with pytest.raises(tuner.errors.Deadline):
             list(engine.watch(stalled))
+    fill(server)
+    engine = tuner.api.Client(".gantune").cluster()
+    engine.clock = FastClock(1000)
+    with pytest.raises(tuner.errors.Timeout):  # nothing runs its pod
+        engine.files("big", tmp_path / "files")
     server.replay("bad-setting")
     tuner.status("bad-setting")
     tuner.extend("suspended-jobs", 40)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tuner.engines.base import Event, EventKind
@@ -13,6 +14,7 @@ from tuner.engines.katib import (
     budget,
     curves,
     diagnose,
+    files,
     logs,
     objects,
     preflight,
@@ -42,8 +44,10 @@ from tuner.experiment.model import Experiment
 from tuner.katib.facts import API_VERSION, NAMESPACE
 from tuner.kube import EXPERIMENTS, Cluster
 from tuner.result import Result, StudyState, Trial
+from tuner.store import images
 from tuner.store.curves import read as stored_curves
 from tuner.store.studies import Store
+from tuner.store.transfer import FileRecord, Progress
 
 # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
 _DELETE_POLLS = 10
@@ -92,7 +96,7 @@ class KatibEngine:
                 self.cluster, experiment, namespace, self.katib_namespace
             )
             experiment, notes = services.prepared(experiment, service, earlier)
-            for warning in [*warnings, *notes]:
+            for warning in filter(None, [*warnings, *notes, files.lost(experiment)]):
                 self.notify(warning)
             self.served = service.describe(experiment.algorithm.name)
             study = self._created(experiment, namespace)
@@ -226,6 +230,41 @@ class KatibEngine:
                 raise
             self.notify(f"{gone}; these are the metrics that it reported")
             yield from reported
+
+    @guarded
+    def files(
+        self,
+        name: str,
+        target: Path,
+        which: str | None = None,
+        *,
+        progress: Progress = lambda done, total: None,
+    ) -> tuple[Trial, list[FileRecord]]:
+        """Copy the files of a trial from its volume (see tuner.engines.katib.files)."""
+        try:
+            study = self._find(name)
+            result = read_result(self.cluster, study, self._known(study), self.notify, pods=False)
+            experiment, namespace = study.experiment, study.namespace
+            self._remember(study)
+        except NotFound:  # its volume may still exist
+            origin = self.store.origin(name)
+            if origin is None or origin.server != self.cluster.server:
+                raise
+            experiment, namespace = self.store.experiment(name), origin.namespace
+            result = self.store.result(name)
+        trial = logs.choose(result, which, best=which is None)
+        found = files.copy(
+            self.cluster,
+            experiment,
+            trial,
+            namespace,
+            target,
+            progress=progress,
+            notify=self.notify,
+            clock=self.clock,
+        )
+        images.keep(self.store.folder(name), trial.name, target)
+        return trial, found
 
     @guarded
     def max_trials(self, name: str) -> int | None:

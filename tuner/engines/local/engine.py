@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.engines.base import Event, EventKind
-from tuner.engines.local import logs, recovery
+from tuner.engines.local import files, logs, recovery
 from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
@@ -28,11 +28,12 @@ from tuner.experiment.annotations import missing_file
 from tuner.experiment.early_stopping import rules
 from tuner.experiment.model import Experiment, with_first_trials
 from tuner.metrics import compiled
-from tuner.result import Result, StudyState, TrialState
+from tuner.result import Result, StudyState, Trial, TrialState
 from tuner.samplers.first import left_out
 from tuner.store.files import remove
 from tuner.store.lock import Lock
 from tuner.store.studies import EngineKind, Store
+from tuner.store.transfer import FileRecord, Progress
 
 if TYPE_CHECKING:
     from tuner.engines.local.session import Session
@@ -203,6 +204,22 @@ class LocalEngine:
         trial = logs.choose(self.collect(name), which, best=best)
         path = self._store.folder(name) / "trials" / trial.name / "output.log"
         yield from logs.lines(path, (lambda: self._runs(name, trial.number)) if follow else None)
+
+    def files(
+        self,
+        name: str,
+        target: Path,
+        which: str | None = None,
+        *,
+        progress: Progress = lambda done, total: None,
+    ) -> tuple[Trial, list[FileRecord]]:
+        """Copy the files of a trial, by default the best, to a new directory; return what they are.
+
+        Raises NotFound if the trial wrote none, and StudyError if they cannot be copied.
+        """
+        trial = logs.choose(self.collect(name), which, best=which is None)
+        folder = self._store.folder(name) / "trials" / trial.name
+        return trial, files.copy(folder, trial.name, target, progress)
 
     def retry(self, name: str, numbers: Sequence[int] | None = None) -> list[int]:
         """Let failed trials run again when the study is watched next: all of them, or those in `numbers`.
