@@ -19,7 +19,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help tune report test chaos test-oldest lint format types check clean
+.PHONY: help tune report test chaos test-oldest lint format types docs check clean
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ format: $(VENV)/.installed-dev ## Fix style and formatting
 types: $(VENV)/.installed-dev ## Check the types
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev ## Build the documentation into site/
+	PYTHONPATH='$(CURDIR)' NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+
 check: $(VENV)/.installed ## Check the manifests
 	$(BIN)/gantune check manifests/*.yaml
 
@@ -91,7 +94,7 @@ clean: ## Remove .venv and caches; keep the studies in .gantune
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A local cluster for the tests that need one: see kind/ and docs/cluster.md.
+# A local cluster for the tests that need one: see kind/ and docs/how-to/cluster.md.
 .PHONY: tools kind-up e2e kind-down
 
 tools: ## Build helm, kubeconform, kind and others into .bin/ (needs Go)

@@ -36,7 +36,7 @@ def main(source: str) -> None:
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in reversed(GLIBC)]
     platforms += ["--platform=manylinux2014_x86_64", "--platform=manylinux1_x86_64"]
     with tempfile.TemporaryDirectory() as folder:
-        for python in PYTHONS:
+        for python in PYTHONS if special else ():
             options = [
                 f"--python-version={python}",
                 "--only-binary=:all:",

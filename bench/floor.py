@@ -2,7 +2,7 @@
 
     python -m bench.floor
 
-Prints the tables of docs/metrics.md for digits and the bundled extractor. Real samples come from
+Prints the tables of docs/reference/metrics.md for digits and the bundled extractor. Real samples come from
 the training split. About 5 seconds on 2 cores.
 """
 

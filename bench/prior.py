@@ -1,7 +1,7 @@
 """Expected improvement weighted by a prior around the trainer's defaults that fades (piBO, Hvarfner et al. 2022).
 
 bench.wide_search compares it with the same sampler without the prior: the rows `ei` and `pibo`. It
-is not part of the program, because it did not help (docs/search-quality.md). The acquisition of
+is not part of the program, because it did not help (docs/explanation/search-quality.md). The acquisition of
 arXiv 2204.11051 is EI(x) pi(x)^(beta / n) after n trials, with beta = a tenth of the number of
 trials. As there, the prior of a number is a normal distribution around the default, here with a
 quarter of the range as standard deviation, and that of a choice gives the default half.

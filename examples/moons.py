@@ -3,7 +3,7 @@
     python examples/moons.py --lr 0.1 --bs 32
     gantune init -- python examples/moons.py --lr 0.1 --bs 32
 
-It follows the few rules of docs/bring-your-own.md: a metric is printed as name=value, the exit code
+It follows the few rules of docs/how-to/your-program.md: a metric is printed as name=value, the exit code
 is 0, `main(argv)` can be called, and pictures go to samples.png.
 """
 

@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if page.exists()
+    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()
 ]
 FENCE = re.compile(r"^```(sh|bash|shell|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INNER = re.compile(r"\$\(([^()]*)\)")
@@ -260,3 +260,40 @@ def test_finds_commands_in_pages() -> None:
         read_by_gantune(["best", "x", "--format", "nonsense"])
     with pytest.raises(AssertionError):
         read_by_make(["no-such-target"])
+
+
+@pytest.mark.timeout(600)
+def test_tutorial_runs_as_written(tmp_path: Path) -> None:
+    """Every command of the tutorial, one after the other, in a copy of what it needs."""
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "moons.py").symlink_to(ROOT / "examples" / "moons.py")
+    text = (ROOT / "docs" / "tutorial" / "first-search.md").read_text(encoding="utf-8")
+    typed = [line for line in blocks(text) if line != "pip install ."]
+    assert len(typed) > 8
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "GANTUNE_STORE": str(tmp_path / ".gantune")}
+    for line in typed:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert "val_error=" in done.stdout
+
+
+def test_site_builds_without_broken_links(tmp_path: Path) -> None:
+    from tuner.cli import COMMANDS
+
+    pytest.importorskip("mkdocs", reason="the site needs the extra dev")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "reference" / "cli.html").read_text(encoding="utf-8")
+    assert all(f"gantune {name}" in page for name in COMMANDS)
+    assert "tune" in (tmp_path / "reference" / "python.html").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def preload() -> None:
-    """Import what every trial needs; a local search calls this once, before it forks the trials (docs/local.md)."""
+    """Import what every trial needs; a local search calls this once, before it forks the trials (docs/reference/local.md)."""
     process.wait_passively()
     from trainer import run  # noqa: F401
 

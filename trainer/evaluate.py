@@ -1,7 +1,7 @@
 """Metrics: the distance of generated images to held-out images in the features of a small convolutional network.
 
 Shapes: N real, S generated samples, D feature dimensions, K nearest neighbour, C x H x W pixels.
-docs/metrics.md says what each metric means, its sample count, its value on real images and its
+docs/reference/metrics.md says what each metric means, its sample count, its value on real images and its
 source.
 
 Features are multiplied by one number that is stored with the weights, so that training images have
@@ -299,7 +299,7 @@ def kid(real: Tensor, fake: Tensor) -> float:
     """Kernel distance (Bińkowski 2018, arXiv 1801.01401): unbiased MMD^2, kernel (x.y / D + 1)^3, in float64.
 
     real, fake: [N, D], with the same N. Unlike fd it has no bias from a finite sample, so
-    docs/metrics.md quotes it.
+    docs/reference/metrics.md quotes it.
     """
     real, fake = real.double(), fake.double()
     n = len(real)

@@ -65,7 +65,7 @@ def cgroup_quota(root: Path) -> float | None:
 
 
 def threads_for(weights: int, available: int) -> int:
-    """Return 1 for networks that are too small to gain from more threads, else `available` (docs/trainer.md)."""
+    """Return 1 for networks that are too small to gain from more threads, else `available` (docs/reference/trainer.md)."""
     return available if weights > SMALL else 1
 
 

@@ -104,7 +104,7 @@ def wait_passively() -> None:
     """Let OpenMP threads sleep at a barrier instead of spinning. Has an effect only before torch is imported.
 
     Spinning threads keep the core that a busy machine needs for the thread they wait for
-    (docs/trainer.md, Threads).
+    (docs/reference/trainer.md, Threads).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

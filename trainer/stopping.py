@@ -1,4 +1,4 @@
-"""Early stopping: the thresholds that a search sends to a trial (docs/early-stopping.md).
+"""Early stopping: the thresholds that a search sends to a trial (docs/how-to/early-stopping.md).
 
 4gt0.52_8gt0.31     at report 4, stop if the best value so far is greater than 0.52, ...
 4lt0.71             at report 4, stop if the best value so far is less than 0.71

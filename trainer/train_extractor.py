@@ -23,7 +23,7 @@ def batches(height: int, width: int) -> int:
     """Return the number of batches for images of this size.
 
     The work of a batch grows with the number of pixels. Fewer batches of larger images keep the
-    total work near that of MNIST. docs/metrics.md compares extractors after 400 and 2,000 batches.
+    total work near that of MNIST. docs/reference/metrics.md compares extractors after 400 and 2,000 batches.
     """
     return max(FEWEST_STEPS, min(MOST_STEPS, MOST_STEPS * FULL_PIXELS // (height * width)))
 
@@ -34,7 +34,7 @@ def train_extractor(source: Source, steps: int | None = None) -> tuple[dict[str,
     AdamW, one-cycle cosine schedule, images shifted by up to a pixel. The seed is fixed, so that
     the same machine, thread count and versions give the same file. No label smoothing: it makes
     each class more compact (Kornblith 2021, arXiv 2010.16402), which may hide differences within a
-    class. docs/metrics.md compares four trainings.
+    class. docs/reference/metrics.md compares four trainings.
 
     Args:
         source: The images.

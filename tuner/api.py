@@ -1,4 +1,4 @@
-"""The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/katib.md).
+"""The command line's verbs for Python: `from tuner import Experiment, run, submit, watch, best` (docs/reference/katib.md).
 
 Each takes an Experiment (a manifest's path, a dict, what `load` returns, or a V1beta1Experiment of
 kubeflow-katib), and a name as the command line does; `list` is `studies` here, since the builtin
@@ -134,7 +134,7 @@ def tune(
     seed: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Result:
-    """Search for the parameters of a Python function and return the Result (docs/function.md).
+    """Search for the parameters of a Python function and return the Result (docs/how-to/python-function.md).
 
     Args:
         objective: Takes the dict of the parameters' values. It returns the metric or a dict of

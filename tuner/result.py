@@ -1,6 +1,6 @@
 """What a search yields, whichever engine ran it: trials, and the one definition of "best".
 
-`Result.to_json` is a documented, stable shape (docs/result.md):
+`Result.to_json` is a documented, stable shape (docs/reference/result.md):
 {"name", "state", "objective",
  "trials": [{"number", "name", "state", "parameters", "metrics", "started", "ended"}], "best",
  "baseline", "gain", "front"}

@@ -115,7 +115,9 @@ def test_smoothing_is_refused_without_a_target():
 
 
 def test_documentation_lists_every_loss():
-    text = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "trainer.md").read_text(
+        encoding="utf-8"
+    )
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", text, re.MULTILINE)
     assert rows == [
         (name, loss.help, "yes" if loss.smooths else "no") for name, loss in LOSSES.items()

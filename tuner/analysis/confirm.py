@@ -105,7 +105,7 @@ class Confirmation:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return a documented shape (docs/next.md)."""
+        """Return a documented shape (docs/how-to/next.md)."""
         rows = [
             {
                 "rank": rank,

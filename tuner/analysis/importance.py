@@ -1,7 +1,7 @@
 """Which parameters matter: total-effect Sobol indices of a Gaussian process fitted to the trials.
 
 Chosen over Optuna's default (PED-ANOVA) and fANOVA because with 10 to 20 trials it ranks the right
-parameter first far more often (docs/gantune.md; python -m bench.importances). A parameter's index
+parameter first far more often (docs/reference/gantune.md; python -m bench.importances). A parameter's index
 is the share of the variance of the objective over the whole search space that vanishes when the
 parameter is held, interactions included; so the indices may sum to more than 1.
 

@@ -1,4 +1,4 @@
-"""The table of docs/check.md: `python -m tuner.check.page` prints it, and a test compares the page with it."""
+"""The table of docs/reference/check.md: `python -m tuner.check.page` prints it, and a test compares the page with it."""
 
 from __future__ import annotations
 

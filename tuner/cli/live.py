@@ -87,7 +87,7 @@ def _each(events: Iterable[Event], show: Callable[[Event], None]) -> Result:
 
 
 def event_json(event: Event) -> dict[str, object]:
-    """An event as `--format json` prints it, one per line (docs/result.md)."""
+    """An event as `--format json` prints it, one per line (docs/reference/result.md)."""
     best = event.result.best
     shape: dict[str, object] = {
         "event": event.kind.value,

@@ -8,7 +8,7 @@ receive it.
 
 Both engines use these rules. On this machine, the scheduler stops the trial. On a cluster, the
 suggestion service sends the thresholds as a label, which the trial reads from an environment
-variable, and the trial stops itself (docs/early-stopping.md):
+variable, and the trial stops itself (docs/how-to/early-stopping.md):
 
     4gt0.52_8gt0.31     minimise: stop at report 4 if the best value so far is greater than 0.52, ...
     4lt0.71             maximise: stop at report 4 if the best value so far is less than 0.71

@@ -91,7 +91,7 @@ def _parquet(
 
 
 def shape(result: Result, curves: Mapping[str, Curves]) -> dict[str, Any]:
-    """Return the documented shape of a result (docs/result.md), with the learning curves of each trial."""
+    """Return the documented shape of a result (docs/reference/result.md), with the learning curves of each trial."""
     return result.to_json() | {
         "curves": {
             trial.name: {

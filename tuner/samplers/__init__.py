@@ -4,7 +4,7 @@
     proposal = search.propose(history)
 
 `ALGORITHMS` is the one table: the local engine, `gantune check`, the JSON Schema and
-docs/algorithms.md follow it. To add an algorithm, write one module with a factory and add one row.
+docs/reference/algorithms.md follow it. To add an algorithm, write one module with a factory and add one row.
 
 A proposal is a function of the seed, the trial's number and the history. No sampler keeps a state
 that cannot be rebuilt from these, so an interrupted search continues with the same proposals. No

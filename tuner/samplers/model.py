@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 GP_TRIALS = 200  # finished trials in a model: half of them the newest, half the best of the others
-GP_START_UP = 5  # random trials before the first model; measured in docs/search-quality.md
+GP_START_UP = (
+    5  # random trials before the first model; measured in docs/explanation/search-quality.md
+)
 
 
 class Model:

@@ -112,7 +112,7 @@ spec:
         - name: metrics
           containerPort: {{ int64 $v.podMonitor.port }}
         {{- end }}
-        env: # empty without gan-tuner's suggestion service; docs/early-stopping.md
+        env: # empty without gan-tuner's suggestion service; docs/how-to/early-stopping.md
         - name: GAN_TUNER_STOP_AT
           valueFrom:
             fieldRef:

@@ -1,4 +1,4 @@
-"""docs/check.md names every rule, as the code has it."""
+"""docs/reference/check.md names every rule, as the code has it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tuner.check.page import rule_table
 
-PAGE = Path(__file__).parents[3] / "docs" / "check.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "check.md"
 
 
 def test_the_page_holds_the_table() -> None:

@@ -1,4 +1,4 @@
-"""The rights that docs/katib.md lists are those that the client uses: each request of every verb has its rule."""
+"""The rights that docs/reference/katib.md lists are those that the client uses: each request of every verb has its rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tuner.engines.katib.test_files import fill
 from tests.tuner.engines.katib.test_look import EMPTY, RUNNING_FROM, mount
 from tests.tuner.loopback import RESPONSES, Loopback
 
-PAGE = Path(__file__).parents[3] / "docs" / "katib.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "katib.md"
 Right = tuple[str, str, str]  # API group, resource, verb
 
 

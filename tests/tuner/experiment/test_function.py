@@ -344,7 +344,9 @@ def test_parameters_that_cannot_be_passed(parameters: dict[str, Any], message: s
 
 def test_example_of_the_documentation_runs(tmp_path: Path) -> None:
     [example] = re.findall(
-        r"```python\n(.*?)```", (DOCS / "function.md").read_text(encoding="utf-8"), re.DOTALL
+        r"```python\n(.*?)```",
+        (DOCS / "how-to" / "python-function.md").read_text(encoding="utf-8"),
+        re.DOTALL,
     )
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
     done = subprocess.run(

@@ -443,7 +443,7 @@ def test_settings_are_those_of_katib() -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_documentation_lists_every_setting(algorithm: str) -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs" / "algorithms.md").read_text(
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "algorithms.md").read_text(
         encoding="utf-8"
     )
     row = next(line for line in page.splitlines() if line.startswith(f"| `{algorithm}` |"))

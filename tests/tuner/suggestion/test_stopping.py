@@ -25,7 +25,7 @@ from tuner.space import text
 from tuner.suggestion import stopping
 from tuner.suggestion.server import Server
 
-PAGE = Path(__file__).parents[3] / "docs" / "early-stopping.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "early-stopping.md"
 REPORTS = 6
 
 
@@ -54,7 +54,7 @@ def curve(values: dict[str, str]) -> list[float]:
 
 
 def documented(label: str) -> Callable[[int, float], bool]:
-    """The function of docs/early-stopping.md, for a program that has this label."""
+    """The function of docs/how-to/early-stopping.md, for a program that has this label."""
     [code] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)[:1]
     environment = f"os.environ['GAN_TUNER_STOP_AT'] = {label!r}\n"
     names: dict[str, Any] = {}

@@ -93,7 +93,7 @@ def lost(experiment: Experiment) -> str:
         return ""
     return (
         f"the files that trials write to {found.mount} are deleted with their pods: to keep them for `gantune files`, "
-        "mount a PersistentVolumeClaim there (chart: checkpoints.enabled=true; docs/files.md)"
+        "mount a PersistentVolumeClaim there (chart: checkpoints.enabled=true; docs/how-to/files.md)"
     )
 
 
@@ -116,7 +116,7 @@ def copy(
     if found is None:
         raise UnsupportedError(
             f"{experiment.name} does not say where a trial writes its files: give each trial a directory with its name "
-            "on a volume, such as --output-dir=/output/${trialParameters.trial} (docs/files.md)"
+            "on a volume, such as --output-dir=/output/${trialParameters.trial} (docs/how-to/files.md)"
         )
     if not found.claim:
         raise UnsupportedError(f"the files of {trial.name} are gone: {lost(experiment)}")

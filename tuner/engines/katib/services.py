@@ -224,7 +224,7 @@ def _obeys(experiment: Experiment) -> list[str]:
         return []
     return [
         f"no trial will stop early: its container must have the variable {STOP_VARIABLE} from "
-        f"fieldRef {path}, and its program must obey it (docs/early-stopping.md)"
+        f"fieldRef {path}, and its program must obey it (docs/how-to/early-stopping.md)"
     ]
 
 

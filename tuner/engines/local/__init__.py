@@ -10,7 +10,7 @@
     workspace       a trial's working directory
     outcome         the state and metrics of a finished trial
 
-docs/local.md and docs/algorithms.md describe its behaviour.
+docs/reference/local.md and docs/reference/algorithms.md describe its behaviour.
 """
 
 from __future__ import annotations

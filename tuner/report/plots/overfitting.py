@@ -1,4 +1,4 @@
-"""Held-out against training score: the metric `X` next to `train_X` (docs/metrics.md), where trials report both."""
+"""Held-out against training score: the metric `X` next to `train_X` (docs/reference/metrics.md), where trials report both."""
 
 from __future__ import annotations
 
