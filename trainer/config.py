@@ -22,8 +22,18 @@ from trainer.losses import LOSSES
 IMAGES_PER_TRIAL = 250_000
 """Training images of a trial without --epochs and --budget-seconds."""
 
-WIDTHS = {"mlp": ((128, 256), (256, 128)), "dcgan": ((64, 32), (32, 64))}
-"""Default (--g-hidden, --d-hidden) of each model."""
+WIDTHS = {"mlp": (128, 256), "dcgan": (64, 32), "resnet": (64, 48, 32, 16)}
+"""Default --g-hidden of each model. The default of --d-hidden is --g-hidden in reverse order."""
+
+AUGMENTATIONS = ("color", "translation", "cutout")
+
+
+def _r3gan(*widths: int) -> dict[str, Any]:
+    return {
+        "lr": 1e-3, "loss": "rpgan", "beta1": 0.0, "beta2": 0.99, "r1_gamma": 1.0, "r2_gamma": 1.0,
+        "ema_decay": 0.999, "model": "resnet", "latent_dim": 64, "g_hidden": widths,
+    }  # fmt: skip
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     # exactly as in the article
@@ -34,6 +44,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "stable": {
         "lr": 2e-3, "loss": "ns", "beta1": 0.0, "beta2": 0.99, "r1_gamma": 1.0, "r2_gamma": 0.0, "ema_decay": 0.999,
     },
+    # after R3GAN (arXiv 2501.05441), for colour images of 32 to 64 pixels, on a CPU and on a GPU
+    "r3gan": _r3gan(64, 48, 32, 16),
+    "r3gan-gpu": _r3gan(384, 384, 256, 128),
 }  # fmt: skip
 
 EPILOG = """\
@@ -69,7 +82,8 @@ class Config:
 
     preset: str = _flag(
         "stable",
-        "set the flags that are not given; article: the article's GAN",
+        "set the flags that are not given; article: the article's GAN; r3gan: for colour images;"
+        " r3gan-gpu: the same with wide layers",
         choices=tuple(PRESETS),
     )
     # optimisation
@@ -136,21 +150,31 @@ class Config:
         0.999, "decay of the running mean of the generator's weights, which is evaluated; 0: none",
         low=0.0, below=1.0, per_trial=True,
     )  # fmt: skip
+    augment: tuple[str, ...] = _flag(
+        (),
+        "random changes of real and generated images before the discriminator sees them, for a small"
+        " data set: none, or a comma-separated list of " + ", ".join(AUGMENTATIONS),
+        choices=AUGMENTATIONS,
+    )
     # networks
     model: str = _flag(
         "mlp",
-        "mlp: the article's network; dcgan: a small convolutional network",
+        "mlp: the article's network; dcgan: a small convolutional network; resnet: residual blocks",
         choices=tuple(WIDTHS),
     )
     latent_dim: int = _flag(100, "size of the generator's input", low=1, high=65536)
     g_hidden: tuple[int, ...] | None = _flag(
         None,
-        "widths (mlp) or channels (dcgan) of the generator's hidden layers; default 128,256 or 64,32",
+        "widths (mlp) or channels (others) of the generator's hidden layers; default: mlp 128,256,"
+        " dcgan 64,32, resnet 64,48,32,16",
         low=1,
         high=65536,
     )
     d_hidden: tuple[int, ...] | None = _flag(
-        None, "the same for the discriminator; default 256,128 or 32,64", low=1, high=65536
+        None,
+        "the same for the discriminator; default: --g-hidden in reverse order",
+        low=1,
+        high=65536,
     )
     spectral_norm: bool = _flag(
         False, "divide each weight matrix of the discriminator by its largest singular value"
@@ -234,9 +258,9 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
-        g, d = WIDTHS[self.model]
-        object.__setattr__(self, "g_hidden", self.g_hidden or g)
-        object.__setattr__(self, "d_hidden", self.d_hidden or d)
+        g_hidden = self.g_hidden or WIDTHS[self.model]
+        object.__setattr__(self, "g_hidden", g_hidden)
+        object.__setattr__(self, "d_hidden", self.d_hidden or g_hidden[::-1])
         _check_combinations(self)
 
     @classmethod
@@ -280,19 +304,25 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     metadata = field.metadata
     if value is None:
         return
+    values = value if isinstance(value, tuple) else (value,)
     if "choices" in metadata:
-        ok = value in metadata["choices"]
+        ok = all(v in metadata["choices"] for v in values)
     elif "low" in metadata:
         high, below = metadata.get("high", math.inf), metadata.get("below", math.inf)
-        ok = all(
-            metadata["low"] <= v <= high and v < below
-            for v in (value if isinstance(value, tuple) else (value,))
-        )
+        ok = all(metadata["low"] <= v <= high and v < below for v in values)
     else:
         return
     if not ok:
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        raise UsageError(f"{flag(field.name)}={shown}: {_rule(metadata)} ({metadata['help']})")
+        raise UsageError(
+            f"{flag(field.name)}={_text(value)}: {_rule(metadata)} ({metadata['help']})"
+        )
+
+
+def _text(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    if value == ():
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check_combinations(c: Config) -> None:
@@ -308,6 +338,11 @@ def _check_combinations(c: Config) -> None:
         raise UsageError(
             f"--label-smoothing={c.label_smoothing:g}: --loss={c.loss} has no target to smooth."
             f" Set --label-smoothing=0, or --loss to one of {smoothed}"
+        )
+    if c.spectral_norm and c.model == "resnet":
+        raise UsageError(
+            "--spectral-norm: --model=resnet has layers that start at zero, which cannot be divided by"
+            " their norm. Remove the flag, or use --model=dcgan"
         )
     if c.precision == "tf32" and c.device == "cpu":
         raise UsageError(
@@ -348,10 +383,14 @@ def _widths(text: str) -> tuple[int, ...]:
     return widths
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(text.split(","))
+
+
 _integer.__name__, _widths.__name__ = "whole number", "comma-separated list of whole numbers"
 _TYPES: dict[Any, Any] = {
     int: _integer, int | None: _integer, float: float, str: str, Path: Path, Path | None: Path, float | None: float,
-    tuple[int, ...] | None: _widths,
+    tuple[int, ...] | None: _widths, tuple[str, ...]: _names,
 }  # fmt: skip
 
 
@@ -372,18 +411,20 @@ def _parser() -> argparse.ArgumentParser:
 def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
     metadata = field.metadata
     preset = [
-        f"{name}: {flags[field.name]}" for name, flags in PRESETS.items() if field.name in flags
+        f"{name}: {_text(flags[field.name])}"
+        for name, flags in PRESETS.items()
+        if field.name in flags
     ]
     notes = [metadata["unit"]] if "unit" in metadata else []
     notes += [_rule(metadata).removeprefix("must be ")] if "low" in metadata else []
-    notes += [f"default {field.default}"] if field.default is not None and not preset else []
+    notes += [f"default {_text(field.default)}"] if field.default is not None and not preset else []
     notes += ["preset " + ", ".join(preset)] if preset else []
     text = (metadata["help"] + (f" [{'; '.join(notes)}]" if notes else "")).replace("%", "%%")
     if field.type is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     metavar = (
         "{" + ",".join(metadata["choices"]) + "}"
-        if "choices" in metadata
+        if "choices" in metadata and field.type is str
         else field.name.split("_")[-1].upper()
     )
     return {"type": _TYPES[field.type], "metavar": metavar, "help": text}

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from trainer import memory
+from trainer.config import WIDTHS
 from trainer.data import from_unit
 from trainer.models import Arch
 
@@ -64,12 +65,7 @@ def _read_arch(path: Path) -> Arch:
             f"--from {path.parent}: it has no run.json of a trial ({_reason(error)})"
         ) from error
     numbers = (c, h, w, arch.latent_dim, *g_hidden)
-    if (
-        min(numbers) < 1
-        or c * h * w > MAX_PIXELS
-        or arch.model not in ("mlp", "dcgan")
-        or len(g_hidden) > 64
-    ):
+    if min(numbers) < 1 or c * h * w > MAX_PIXELS or arch.model not in WIDTHS or len(g_hidden) > 64:
         raise SampleError(
             f"--from {path.parent}: run.json describes no generator (image {[c, h, w]}, {arch.model})"
         )

@@ -8,15 +8,14 @@ measured peak of real runs.
 import math
 
 from trainer.config import Config
-from trainer.models import Arch, Shapes
+from trainer.models import EXPANSION, Arch, Shapes
+from trainer.step import CHUNK
 
 FLOAT = 4  # bytes
 # weights, two moments, gradients, the running mean (G) or second-order gradients (D), spare
 G_COPIES, D_COPIES = 6, 6
 # a checkpoint holds 4 and 3 of them, and exists twice while it is serialised
 SAVED_G, SAVED_D = 8, 6
-ACTIVATION_COPIES = 6  # forward, backward, and both again for a gradient penalty
-CHUNK = 1024  # images that are generated at a time for a score
 SCORE_BYTES = 8_000
 """Bytes per sample during an evaluation, next to its image and noise: features, moments, sorted projections."""
 
@@ -29,16 +28,22 @@ def parts(config: Config, arch: Arch, *, on_cpu: bool) -> dict[str, int]:
         weights += FLOAT * (g * SAVED_G + d * SAVED_D)
     pixels = math.prod(arch.image)
     per_image = _activations(arch)
-    batch = (
-        FLOAT * config.bs * (config.latent_dim * config.n_critic + ACTIVATION_COPIES * per_image)
-    )
+    in_step, in_score = _copies(config)
+    batch = FLOAT * config.bs * (config.latent_dim * config.n_critic + int(in_step * per_image))
+    batch = max(batch, FLOAT * int(min(config.samples, CHUNK) * in_score * per_image))
     samples = config.samples * (2 * FLOAT * config.latent_dim + 2 * pixels + SCORE_BYTES)
-    batch += FLOAT * min(config.samples, CHUNK) * 2 * per_image
     return {
         "--latent-dim, --g-hidden and --d-hidden": weights,
         "--bs, --n-critic, --g-hidden and --d-hidden": batch,
         "--samples": samples,
     }
+
+
+def _copies(config: Config) -> tuple[float, float]:
+    """How often the activations exist: in a step, and while the images of a score are generated."""
+    if config.model == "resnet":  # few of many activations are kept for a gradient penalty
+        return 2.1 + 0.4 * (bool(config.r1_gamma) + bool(config.r2_gamma)), 0.5
+    return 6, 2  # forward, backward, and both again for a gradient penalty
 
 
 def _count(shapes: Shapes) -> int:
@@ -51,6 +56,13 @@ def _activations(arch: Arch) -> int:
     if arch.model == "mlp":
         return sum(arch.g_hidden) + sum(arch.d_hidden) + 3 * c * h * w
     total = 3 * c * h * w
+    if arch.model == "resnet":
+        # a block's input, twice its inner channels before and after LeakyReLU, and its output
+        for widths in (arch.g_hidden[::-1], arch.d_hidden):
+            for i, channels in enumerate(widths):
+                pixels = -(-h // 2**i) * -(-w // 2**i)
+                total += (2 + 4 * EXPANSION) * channels * pixels
+        return total
     scale = 2 ** len(arch.g_hidden)
     height, width = -(-h // scale), -(-w // scale)
     for channels in arch.g_hidden:

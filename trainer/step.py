@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 
 from trainer import models, spectral
+from trainer.augment import DRAWS, augment
 from trainer.config import Config
 from trainer.data import from_unit, to_unit
 from trainer.losses import LOSSES
 from trainer.optimizer import Optimizer, Stack
+
+CHUNK = 256  # images that are generated at a time for a score
 
 
 class Step:
@@ -61,6 +64,7 @@ class Step:
         self.position = len(images)  # images of `order` that are used already
         self.index = torch.zeros(c.n_critic, e, c.bs, dtype=torch.int64, device=self.device)
         self.z = torch.zeros(c.n_critic, e, c.bs, c.latent_dim, device=self.device)
+        self.uniform = torch.zeros(c.n_critic, e, 2, DRAWS, c.bs, device=self.device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
@@ -82,7 +86,7 @@ class Step:
         with torch.no_grad():
             parts = [
                 from_unit(self.arch.generate(params, part.unsqueeze(0))[0])
-                for part in z.split(1024)
+                for part in z.split(CHUNK)
             ]
         return torch.cat(parts)
 
@@ -137,6 +141,9 @@ class Step:
         for k in range(self.config.n_critic):
             for e, generator in enumerate(self.generators):
                 torch.randn(self.z.shape[2:], generator=generator, out=self.z[k, e])
+                if self.config.augment:
+                    u = self.uniform[k, e]
+                    torch.rand(u.shape, generator=generator, out=u)
             filled = 0
             # a batch may continue in the next epoch, so that no image is left out
             while filled < self.config.bs:
@@ -154,12 +161,15 @@ class Step:
         self.position = 0
 
     def _update(self) -> None:
+        c = self.config
         with self._precision():
-            for k in range(self.config.n_critic):
-                last = k == self.config.n_critic - 1
-                real = to_unit(self.images[self.index[k]])
+            for k in range(c.n_critic):
+                last = k == c.n_critic - 1
+                changes = self.uniform[k].permute(1, 2, 0, 3)  # for real images, for generated ones
+                real = augment(to_unit(self.images[self.index[k]]), c.augment, changes[0])
                 with torch.set_grad_enabled(last):
                     fake = self.arch.generate(self.g.params, self.z[k])
+                    fake = augment(fake, c.augment, changes[1])
                 d_value, gradients = self._d_gradients(real, fake.detach())
                 self.d_optimizer(gradients)
             g_value, gradients = self._g_gradients(real, fake)

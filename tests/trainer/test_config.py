@@ -35,6 +35,12 @@ def test_defaults_are_the_stable_preset():
 def test_widths_depend_on_the_model_unless_given():
     assert Config.parse(["--model=dcgan"]).d_hidden == (32, 64)
     assert Config.parse(["--model=dcgan", "--d-hidden=8,16,32"]).d_hidden == (8, 16, 32)
+    assert Config.parse(["--model=dcgan", "--g-hidden=8,16,32"]).d_hidden == (32, 16, 8)
+
+
+def test_augment_is_a_list_of_names():
+    assert Config.parse(["--augment=none"]).augment == Config().augment == ()
+    assert Config.parse(["--augment=cutout,color"]).augment == ("cutout", "color")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,9 @@ def test_widths_depend_on_the_model_unless_given():
         (["--g-hidden="], ["--g-hidden", "whole numbers"]),
         (["--loss=hinge", "--label-smoothing=.1"], ["--label-smoothing=0.1", "--loss=hinge"]),
         (["--precision=tf32", "--device=cpu"], ["--precision=tf32", "--device=cuda"]),
+        (["--augment=color,blur"], ["--augment=color,blur", "color, translation, cutout"]),
+        (["--augment="], ["--augment=", "none"]),
+        (["--model=resnet", "--spectral-norm"], ["--spectral-norm", "--model=resnet"]),
         (["--resume=must"], ["--resume=must", "--output-dir"]),
         (["--lear=1"], ["--lear=1", "--help"]),
         (["--batch", "64"], ["--batch"]),

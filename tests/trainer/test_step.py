@@ -1,10 +1,12 @@
 """The step: equal to plain torch, stacked trials equal to solo trials, and trials that do not affect each other."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn.functional import softplus
 
-from trainer.config import Config
+from trainer.config import WIDTHS, Config
 from trainer.data import to_unit
 from trainer.models import Arch
 from trainer.step import Step
@@ -95,6 +97,22 @@ def test_stack_equals_solo_for_convolutions():
     check_stacked_is_solo(waves(model="dcgan"), 30)
 
 
+@pytest.mark.parametrize("flags", [[], ["--augment=color,translation,cutout", "--n-critic=2"]])
+def test_stack_equals_solo_for_resnet(flags, monkeypatch):
+    """In float64, because Adam enlarges the rounding errors of gradients near 0, such as those of new blocks."""
+    monkeypatch.setattr("trainer.step.to_unit", lambda images: to_unit(images).double())
+    torch.set_default_dtype(torch.float64)
+    try:
+        check_stacked_is_solo(waves("--loss=rpgan", *flags, model="resnet"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_stack_equals_solo_for_resnet_in_fp32():
+    configs = waves("--loss=rpgan", "--optimizer=sgd", model="resnet")
+    check_stacked_is_solo([dataclasses.replace(c, lr=1e-2) for c in configs])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_one_trial_equals_plain_torch(optimizer, gamma):
@@ -136,7 +154,7 @@ def test_one_trial_equals_plain_torch(optimizer, gamma):
 
 
 def test_nan_does_not_change_other_trials():
-    for model in ("mlp", "dcgan"):
+    for model in WIDTHS:
         calm = waves(model=model)
         wild = [
             calm[0],
@@ -193,10 +211,16 @@ def test_running_mean_starts_as_plain_mean():
 
 
 @pytest.mark.parametrize(
-    "flags", [["--spectral-norm", "--n-critic=2"], ["--optimizer=sgd"], ["--loss=rpgan"]]
+    ("model", "flags"),
+    [
+        ("mlp", ["--spectral-norm", "--n-critic=2"]),
+        ("mlp", ["--optimizer=sgd"]),
+        ("mlp", ["--loss=rpgan"]),
+        ("resnet", ["--augment=color,translation,cutout", "--n-critic=2"]),
+    ],
 )
-def test_state_resumes_bit_for_bit(flags):
-    a, b = step_of(waves(*flags)), step_of(waves(*flags))
+def test_state_resumes_bit_for_bit(model, flags):
+    a, b = (step_of(waves(*flags, model=model)) for _ in range(2))
     for _ in range(7):
         a()
     b.load_state({k: v.clone() for k, v in a.state().items()})
@@ -227,10 +251,18 @@ def test_reading_losses_changes_nothing():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "flags", [[], ["--n-critic=2", "--spectral-norm"], ["--optimizer=sgd"], ["--loss=rpgan"]]
+    ("model", "flags"),
+    [
+        ("mlp", []),
+        ("mlp", ["--n-critic=2", "--spectral-norm"]),
+        ("mlp", ["--optimizer=sgd"]),
+        ("mlp", ["--loss=rpgan"]),
+        ("dcgan", []),
+        ("resnet", ["--augment=color,translation,cutout", "--n-critic=2"]),
+    ],
 )
-def test_cuda_graph_equals_eager_step(flags, monkeypatch):
-    graphed, eager = step_of(waves(*flags), "cuda"), step_of(waves(*flags), "cuda")
+def test_cuda_graph_equals_eager_step(model, flags, monkeypatch):
+    graphed, eager = (step_of(waves(*flags, model=model), "cuda") for _ in range(2))
     monkeypatch.setattr(eager, "_capture", lambda: None)
     for _ in range(50):
         graphed()
