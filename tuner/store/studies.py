@@ -39,7 +39,15 @@ MANIFEST, _RESULT = "manifest.json", "result.json"
 _CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
 # what may change: the counts that Katib lets one edit, but the lag
 _BUDGET = ("max_trials", "max_failed_trials")
-_NO_MATTER = (*_BUDGET, "document", "file", "resume_policy", "generate_name", "namespace")
+_NO_MATTER = (
+    *_BUDGET,
+    "document",
+    "file",
+    "resume_policy",
+    "generate_name",
+    "namespace",
+    "required_files",
+)
 
 
 class EngineKind(StrEnum):
@@ -344,7 +352,8 @@ def _source(experiment: Experiment) -> str:
 
 def _difference(old: Any, new: Any, path: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
+        # an earlier version did not store a field that it did not know; empty, it changes nothing
+        for key in [*old, *(key for key in new if key not in old and new[key])]:
             yield from _difference(
                 old.get(key), new.get(key), f"{path}.{key}" if path else str(key)
             )

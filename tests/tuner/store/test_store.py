@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -52,6 +53,18 @@ def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:
     with pytest.raises(StudyChanged, match="parallel_trials: 3 -> 2"):
         store.submit(experiment(trials=8, parallel=2))
     assert store.experiment("study").max_trials == 8
+
+
+def test_study_of_an_earlier_version_may_continue(tmp_path: Path) -> None:
+    store = Store(tmp_path).of(EngineKind.LOCAL)
+    store.submit(experiment())
+    path = store.folder("study") / "manifest.json"
+    held = json.loads(path.read_text())
+    del held["experiment"]["stop_factors"]  # a field that the earlier version did not have
+    path.write_text(json.dumps(held))
+    store.submit(replace(experiment(), required_files=(("a.npz", "make a.npz"),)))
+    with pytest.raises(StudyChanged, match=r"another manifest \(stop_factors: "):
+        store.submit(replace(experiment(), stop_factors=((1, 1.5),)))
 
 
 def test_cluster_result_is_stored_completely(tmp_path: Path) -> None:

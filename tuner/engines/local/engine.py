@@ -1,7 +1,7 @@
 """LocalEngine: an Experiment on this machine. The protocol is in tuner.engines.base.
 
-    engine = LocalEngine(Store(".gantune"), workers=2, seed=0)
-    for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
+engine = LocalEngine(Store(".gantune"), workers=2, seed=0)
+for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
 """
 
 from __future__ import annotations
