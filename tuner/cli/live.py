@@ -63,7 +63,7 @@ def follow(
     if output is Output.JSON:
         return _each(events, lambda event: say(json.dumps(event_json(event))))
     if output is Output.LINES:
-        return _each(events, lambda event: _print_line(event, total))
+        return _each(events, Lines(total).show)
     screen = Screen(total, note)
     console = SafeConsole()
     with Live(screen, console=console, refresh_per_second=REFRESHES, transient=True) as live:
@@ -111,8 +111,7 @@ def line(event: Event, total: int | None) -> str:
     if event.kind is EventKind.TRIAL_STARTED and trial:
         return f"{_of(trial, total)} started  {table.assignments(trial)}"
     if event.kind is EventKind.TRIAL_REPORTED and trial and trial.reason:
-        word = "waits" if trial.state is TrialState.WAITING else "runs"
-        return f"{_of(trial, total)} {word}: {plain(trial.reason)}"
+        return f"{_of(trial, total)} {table.trouble(trial)}: {plain(trial.reason)}"
     if event.kind is EventKind.TRIAL_ENDED and trial:
         return _ended(trial, result, total)
     return ""
@@ -133,11 +132,25 @@ def _of(trial: Trial, total: int | None) -> str:
     return f"trial {trial.number:>{width}}"
 
 
-def _print_line(event: Event, total: int | None) -> None:
-    if event.kind is EventKind.WARNING:
-        say(f"warning: {plain(event.message)}", err=True)
-    elif text := line(event, total):
-        say(text)
+class Lines:
+    """Prints events as lines. The scheduler's reasons alternate, so each reason of a trial is printed once."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._pending: set[tuple[int, str]] = set()
+
+    def show(self, event: Event) -> None:
+        """Print an event, unless it says nothing new."""
+        if event.kind is EventKind.WARNING:
+            say(f"warning: {plain(event.message)}", err=True)
+            return
+        if event.kind is EventKind.TRIAL_REPORTED and event.trial is not None:
+            reason = (event.trial.number, event.trial.reason)
+            if reason in self._pending:
+                return
+            self._pending.add(reason)
+        if text := line(event, self._total):
+            say(text)
 
 
 class Screen:

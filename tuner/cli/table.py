@@ -73,16 +73,26 @@ def waits(trial: Trial) -> bool:
     return trial.state is TrialState.RUNNING and bool(trial.reason)
 
 
+def trouble(trial: Trial) -> str:
+    """Return the word for a trial that waits although the cluster calls it running.
+
+    Its pod has started if its node does not answer, or if Katib waits for its metrics.
+    """
+    if trial.reason.startswith("NodeNotReady"):
+        return "not ready"
+    return "stuck" if trial.reason.startswith("its pod") else "pending"
+
+
 def waiting(result: Result, most: int = 3) -> list[str]:
-    """`trials 0, 1 wait: Unschedulable: ...`, one line per reason."""
-    numbers: dict[str, list[str]] = {}
+    """`trials 0, 1 are pending: Unschedulable: ...`, one line per reason."""
+    numbers: dict[tuple[str, str], list[str]] = {}
     for trial in filter(waits, result.trials):
-        numbers.setdefault(plain(trial.reason), []).append(str(trial.number))
+        numbers.setdefault((trouble(trial), plain(trial.reason)), []).append(str(trial.number))
     lines = []
-    for reason, who in list(numbers.items())[:most]:
+    for (word, reason), who in list(numbers.items())[:most]:
         some = ", ".join(who[:5]) + (f" and {len(who) - 5} more" if len(who) > 5 else "")
         lines.append(
-            f"trial{'s' if len(who) > 1 else ''} {some} wait{'' if len(who) > 1 else 's'}: {reason}"
+            f"trial{'s' if len(who) > 1 else ''} {some} {'are' if len(who) > 1 else 'is'} {word}: {reason}"
         )
     return lines
 
@@ -212,7 +222,7 @@ def _row(
     apart: bool,
     now: datetime | None,
 ) -> list[Text]:
-    word, style = ("waits", "yellow") if waits(trial) else WORDS[trial.state]
+    word, style = (trouble(trial), "yellow") if waits(trial) else WORDS[trial.state]
     values = (
         [number(trial.parameters.get(name, "")) for name in names]
         if apart

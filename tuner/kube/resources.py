@@ -16,6 +16,7 @@ class Resource:
     group: str
     version: str
     plural: str
+    watched: bool = False
 
     def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
         """Return the URL path, for example /apis/kubeflow.org/v1beta1/namespaces/gan/trials/NAME."""
@@ -25,9 +26,13 @@ class Resource:
         return "/".join(parts)
 
     def rule(self, verb: str, sub: str = "") -> str:
-        """Return the RBAC rule that allows `verb`, as YAML in one line."""
+        """Return the RBAC rule that allows `verb`, as YAML in one line.
+
+        What the client lists first and then watches needs both verbs.
+        """
+        verbs = '"list", "watch"' if verb in ("list", "watch") and self.watched else f'"{verb}"'
         plural = f"{self.plural}/{sub}" if sub else self.plural
-        return f'{{apiGroups: ["{self.group}"], resources: ["{plural}"], verbs: ["{verb}"]}}'
+        return f'{{apiGroups: ["{self.group}"], resources: ["{plural}"], verbs: [{verbs}]}}'
 
 
 def quantity(amount: object) -> Decimal:
@@ -41,11 +46,11 @@ def quantity(amount: object) -> Decimal:
     return min(number, Decimal(2**63 - 1)) if number > 0 else Decimal(0)
 
 
-EXPERIMENTS = Resource(GROUP, VERSION, "experiments")
-TRIALS = Resource(GROUP, VERSION, "trials")
+EXPERIMENTS = Resource(GROUP, VERSION, "experiments", watched=True)
+TRIALS = Resource(GROUP, VERSION, "trials", watched=True)
 SUGGESTIONS = Resource(GROUP, VERSION, "suggestions")
 JOBS = Resource("batch", "v1", "jobs")
-PODS = Resource("", "v1", "pods")
+PODS = Resource("", "v1", "pods", watched=True)
 EVENTS = Resource("", "v1", "events")
 NODES = Resource("", "v1", "nodes")
 NAMESPACES = Resource("", "v1", "namespaces")

@@ -341,8 +341,8 @@ def test_table_shows_waiting_trials_and_nodes(
     monkeypatch.setenv("COLUMNS", "100")
     server.replay("gpu-unschedulable")
     shown = process("status", "gpu-unschedulable").stdout
-    assert "waits" in shown
-    assert "trials 0, 1 wait: Unschedulable: 1 Insufficient nvidia.com/gpu" in shown
+    assert "pending" in shown
+    assert "trials 0, 1 are pending: Unschedulable: 1 Insufficient nvidia.com/gpu" in shown
     server.replay("failing")
     failed = process("status", "failing").stdout
     assert "node" in failed

@@ -177,14 +177,28 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
 
 
 @pytest.mark.parametrize(
-    ("state", "word"), [(TrialState.WAITING, "waits"), (TrialState.RUNNING, "runs")]
+    ("state", "reason", "word"),
+    [
+        (TrialState.WAITING, "its Job is refused: quota", "pending"),
+        (TrialState.RUNNING, "Unschedulable: 1 Insufficient cpu", "pending"),
+        (TrialState.RUNNING, "NodeNotReady: node lab does not answer", "not ready"),
+        (TrialState.RUNNING, "its pod has completed, but Katib did not record it", "stuck"),
+    ],
 )
-def test_reason_has_the_word_of_the_state(state, word):
-    slow = Trial(3, "s-3", state, {"lr": 0.1}, reason="NodeNotReady: node lab does not answer")
+def test_pending_trial_is_not_said_to_run(state, reason, word):
+    slow = Trial(3, "s-3", state, {"lr": 0.1}, reason=reason)
     shown = live.line(
         Event(EventKind.TRIAL_REPORTED, result(slow, state=StudyState.RUNNING), slow), 4
     )
-    assert shown == f"trial 3 {word}: NodeNotReady: node lab does not answer"
+    assert shown == f"trial 3 {word}: {reason}"
+
+
+def test_alternating_reasons_are_printed_once(capsys):
+    lines = live.Lines(4)
+    for reason in ["1 Insufficient cpu", "1 node is down"] * 3:
+        slow = Trial(3, "s-3", TrialState.RUNNING, {}, reason=f"Unschedulable: {reason}")
+        lines.show(Event(EventKind.TRIAL_REPORTED, result(slow, state=StudyState.RUNNING), slow))
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_json_lines_end_with_the_result(capsys):

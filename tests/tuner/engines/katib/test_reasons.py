@@ -309,5 +309,5 @@ def test_forbidden_watch_ends_with_the_rule(server: Loopback, engine: KatibEngin
     body = {"message": 'User "me" cannot watch resource "trials"', "code": 403}
     for _ in range(9):
         server.answer("GET", "/trials?labelSelector", 403, body)
-    with pytest.raises(Forbidden, match=r'resources: \["trials"\], verbs: \["watch"\]'):
+    with pytest.raises(Forbidden, match=r'resources: \["trials"\], verbs: \["list", "watch"\]'):
         list(engine.watch("gpu-unschedulable"))

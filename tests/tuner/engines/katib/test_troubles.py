@@ -173,7 +173,7 @@ def test_missing_right_to_trials_names_the_rule(server: Loopback, engine: KatibE
     server.replay("random-ok")
     server.objects["experiments", "gan", "random-ok"]["status"]["conditions"] = []
     server.recorded("GET", "/trials", "forbidden-list-403")
-    with pytest.raises(Forbidden, match=r'resources: \["trials"\], verbs: \["list"\]'):
+    with pytest.raises(Forbidden, match=r'resources: \["trials"\], verbs: \["list", "watch"\]'):
         list(engine.watch("random-ok"))
 
 
@@ -186,7 +186,7 @@ def test_watch_continues_without_right_to_pods(server: Loopback, engine: KatibEn
         'nodes and the reasons of waiting pods are not shown: User "me" cannot list resource "pods"; '
     )
     assert said.endswith(
-        'the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list"]}'
+        'the RBAC rule to add: {apiGroups: [""], resources: ["pods"], verbs: ["list", "watch"]}'
     )
     assert events[-1].result.state is StudyState.SUCCEEDED
 

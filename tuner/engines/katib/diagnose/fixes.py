@@ -6,6 +6,10 @@ from tuner.katib.facts import COMPONENT_LABEL
 from tuner.result import Trial
 
 _FIXES = {
+    "failed calling webhook": (
+        f"Katib's controller does not answer: see `kubectl get pods -A -l {COMPONENT_LABEL}=controller`, and "
+        "docs/outages.md if its pod is missing"
+    ),
     "Insufficient": (
         "lower parallelTrialCount, or what a trial asks for, or add nodes (a pool may take minutes to scale up)"
     ),
@@ -35,10 +39,15 @@ _FIXES = {
 }
 
 
-def fix(reason: str, experiment: str, trial: Trial) -> str:
-    """For a trial that does not run, or has failed."""
-    known = next((text for key, text in _FIXES.items() if key in reason), "")
-    return known or f"see `gantune logs {experiment} --trial {trial.number}`"
+def fix(reason: str, experiment: str, trial: Trial, *, retain: bool) -> str:
+    """For a trial that does not run, or has failed. `retain` is the trialTemplate's."""
+    if known := next((text for key, text in _FIXES.items() if key in reason), ""):
+        return known
+    if "refused" in reason:  # there is no pod, and so no log
+        return "change the trialTemplate, or the policy or the quota that refuses it"
+    if trial.state.finished and not retain:
+        return "set trialTemplate.retain to true, so that its pod and its log are kept"
+    return f"see `gantune logs {experiment} --trial {trial.number}`"
 
 
 def suggestion_fix(reason: str, algorithm: str) -> str:
@@ -47,6 +56,11 @@ def suggestion_fix(reason: str, algorithm: str) -> str:
         return (
             f"raise resources.limits.memory of {algorithm} in katib-config to 512Mi or more (the default of 100Mi "
             "is too small) and delete the pod"
+        )
+    if "ImagePull" in reason or "InvalidImageName" in reason:
+        return (
+            f"an administrator of Katib must correct the image of {algorithm} in the ConfigMap katib-config and delete "
+            "the pod"
         )
     if "CrashLoop" in reason:
         return "see its log with `kubectl logs --previous`"

@@ -48,7 +48,9 @@ def blocked(snapshot: Snapshot) -> Iterator[str]:
         what = "no trial is running, although Katib reports Running"
         if snapshot.at_work:
             what = "some trials wait for their Jobs"
-        yield f"{what}: {reason}; {fix(reason, snapshot.experiment.name, waiting[reason][0])}"
+        retain = snapshot.experiment.template.retain
+        what_to_do = fix(reason, snapshot.experiment.name, waiting[reason][0], retain=retain)
+        yield f"{what}: {reason}; {what_to_do}"
 
 
 def diagnose(cluster: Cluster, snapshot: Snapshot) -> Findings:

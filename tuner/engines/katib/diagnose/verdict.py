@@ -13,19 +13,20 @@ from tuner.result import Result, StudyState, TrialState
 
 def warnings(item: Mapping[str, Any], result: Result) -> Iterator[str]:
     """Return all warnings, the most important first."""
-    yield from _failures(result)
+    retain = bool((item.get("spec", {}).get("trialTemplate") or {}).get("retain"))
+    yield from _failures(result, retain=retain)
     yield from _another_best(item, result)
     yield from _no_goal(item, result)
     yield from _left_running(result)
 
 
-def _failures(result: Result) -> Iterator[str]:
+def _failures(result: Result, *, retain: bool) -> Iterator[str]:
     """Explain a failed search, of which Katib says only that maxFailedTrialCount was reached."""
     failed = [trial for trial in result.trials if trial.state is TrialState.FAILED]
     if result.state is StudyState.FAILED and failed:
         reason, count = Counter(trial.reason for trial in failed).most_common(1)[0]
         one = next(trial for trial in failed if trial.reason == reason)
-        yield f"{count} of {len(result.trials)} trials failed: {reason}; {fix(reason, result.name, one)}"
+        yield f"{count} of {len(result.trials)} trials failed: {reason}; {fix(reason, result.name, one, retain=retain)}"
 
 
 def _another_best(item: Mapping[str, Any], result: Result) -> Iterator[str]:
