@@ -20,8 +20,9 @@ import numpy as np
 
 from tuner.analysis import importance
 from tuner.analysis.expected import expected_best
-from tuner.analysis.importance import Array, Interval, Surface
+from tuner.analysis.importance import Interval, Surface
 from tuner.experiment.model import Experiment
+from tuner.gp import Array, one_thread
 from tuner.result import Goal, Result, Trial
 from tuner.samplers.transform import dimension, size
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value, text
@@ -154,7 +155,7 @@ def _look(result: Result, experiment: Experiment) -> _View | None:
     if len(held) <= len(parameters):
         return None
     sign = 1.0 if result.objective.goal_type is Goal.MINIMIZE else -1.0
-    with importance.one_thread():
+    with one_thread():
         surface = importance.fit(
             parameters, [trial.parameters for trial, _ in held], [value for _, value in held]
         )

@@ -5,44 +5,29 @@ parameter first far more often (docs/reference/gantune.md; python -m bench.impor
 is the share of the variance of the objective over the whole search space that vanishes when the
 parameter is held, interactions included; so the indices may sum to more than 1.
 
-The model: Matern 5/2 with one length scale per feature (Rasmussen and Williams 2006, eq. 4.17),
-log-normal priors on the scales, maximum a posteriori by L-BFGS. The indices: Jansen's estimator
-(Saltelli et al. 2010, table 2f).
-scipy is imported where a model is fitted: it takes most of a second, which `gantune export` and a
-study with few trials do not need.
-Shapes: N trials, P parameters, F features (a categorical of k choices has k), S samples.
+The model is that of tuner.gp. The indices: Jansen's estimator (Saltelli et al. 2010, table 2f).
+Shapes: N trials, P parameters, S samples.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from tuner.gp import Array, Process, one_thread
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value
 
-Array: TypeAlias = NDArray[np.float64]
 MIN_TRIALS = 4
 MAX_TRIALS = 250  # the fit costs N^3: beyond, an even choice over the order of the objective
 SAMPLES = 1024
 REPEATS = 40  # of the bootstrap
 REFIT = 60  # trials up to which each repetition of the bootstrap fits the length scales again
 LOG_SCALES = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Return a context in which linear algebra has one thread: several lose time on matrices of this size."""
-    import scipy.linalg  # noqa: F401 - the limit applies to libraries that are loaded
-
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +52,15 @@ class Surface:
         self.log = bool(np.all(values > 0))
         y = np.log(values) if self.log else values
         self._centre, self._spread = float(y.mean()), float(y.std() or 1.0)
-        self.model = _Process(
-            _features(parameters, units), np.asarray((y - self._centre) / self._spread)
+        self.model = Process(
+            _coordinates(parameters, units),
+            np.asarray((y - self._centre) / self._spread),
+            [len(p.choices) if isinstance(p, Categorical) else 0 for p in parameters],
         )
 
     def mean(self, units: Array) -> Array:
         """[S, P] in the unit cube -> [S], the standardised objective (in its logarithm where `log`)."""
-        return self.model.mean(_features(self.parameters, units))
+        return self.model.mean(_coordinates(self.parameters, units))
 
     def objective(self, standardised: Array) -> Array:
         """Return standardised values in the objective's own unit."""
@@ -121,8 +108,12 @@ def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
     drawn: dict[str, list[float]] = {name: [] for name in effects}
     for _ in range(repeats):
         rows = random.integers(0, size, size)
-        again = _Process(
-            model.x[rows], model.y[rows], model.theta, iterations=15 if size <= REFIT else 0
+        again = Process(
+            model.x[rows],
+            model.y[rows],
+            model.choices,
+            model.theta,
+            iterations=15 if size <= REFIT else 0,
         )
         for name, share in _scaled(_effects(surface.parameters, again, SAMPLES // 4)).items():
             drawn[name].append(share)
@@ -137,11 +128,11 @@ def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
     }
 
 
-def _effects(parameters: Sequence[Parameter], model: _Process, count: int) -> dict[str, float]:
+def _effects(parameters: Sequence[Parameter], model: Process, count: int) -> dict[str, float]:
     """The total-effect indices from `count` samples; empty where the model takes every difference for noise."""
     samples = _samples(len(parameters), count)  # [S, 2P]
     a, b = samples[:, : len(parameters)], samples[:, len(parameters) :]
-    at_a = model.mean(_features(parameters, a))
+    at_a = model.mean(_coordinates(parameters, a))
     variance = float(np.var(at_a))
     if variance < 1e-6:  # y has variance 1
         return {}
@@ -149,7 +140,7 @@ def _effects(parameters: Sequence[Parameter], model: _Process, count: int) -> di
     for index, parameter in enumerate(parameters):
         mixed = a.copy()
         mixed[:, index] = b[:, index]
-        change = at_a - model.mean(_features(parameters, mixed))
+        change = at_a - model.mean(_coordinates(parameters, mixed))
         effects[parameter.name] = float(np.mean(change**2) / (2 * variance))
     return dict(sorted(effects.items(), key=lambda item: -item[1]))
 
@@ -200,92 +191,17 @@ def grid(parameter: Parameter, steps: int) -> tuple[list[Value], list[float]]:
     return values, [to_unit(parameter, value) for value in values]
 
 
-def _features(parameters: Sequence[Parameter], units: Array) -> Array:
-    """[S, P] in the unit cube -> [S, F]: numbers as they are, discrete values to scale, categoricals one-hot."""
-    columns: list[Array] = []
+def _coordinates(parameters: Sequence[Parameter], units: Array) -> Array:
+    """[S, P] in the unit cube -> [S, P]: numbers as they are, discrete ones to scale, choices as their index."""
+    found = units.copy()
     for index, parameter in enumerate(parameters):
-        column = units[:, index]
         if isinstance(parameter, Double | Int):
-            columns.append(column[:, None])
             continue
         count = len(parameter.choices)
-        choice = np.minimum((column * count).astype(int), count - 1)
-        columns.append(_choices(parameter)[choice])
-    return np.hstack(columns)
-
-
-def _choices(parameter: Categorical | Discrete) -> Array:
-    """[k, features]: a discrete's numbers scaled to [0, 1]; a categorical's choices all equally far apart."""
-    if isinstance(parameter, Discrete):
-        numbers = np.array([float(choice) for choice in parameter.choices])
-        return np.asarray((numbers - numbers.min()) / (np.ptp(numbers) or 1.0))[:, None]
-    return np.asarray(np.eye(len(parameter.choices)) / math.sqrt(2))
-
-
-class _Process:
-    """A Gaussian process: x [N, F], y [N] standardised."""
-
-    def __init__(
-        self, x: Array, y: Array, start: Array | None = None, iterations: int = 60
-    ) -> None:
-        from scipy.linalg import cho_solve, cholesky
-
-        self.x = x
-        self.y = y
-        # [F, N N]
-        self._squares = (
-            ((x[:, None, :] - x[None, :, :]) ** 2).transpose(2, 0, 1).reshape(x.shape[1], -1)
-        )
-        if start is None:
-            start = np.concatenate([np.full(x.shape[1], math.log(0.5)), [0.0, math.log(0.1)]])
-        self.theta: Array = self._fitted(start, iterations) if iterations else start
-        kernel, _ = self._kernel(self.theta)
-        noisy = kernel + math.exp(self.theta[-1]) * np.eye(len(y))
-        self.weights: Array = cho_solve((cholesky(noisy, lower=True), True), y)
-
-    def _fitted(self, start: Array, iterations: int) -> Array:
-        from scipy.optimize import minimize
-
-        bounds = [(math.log(0.02), math.log(50.0))] * self.x.shape[1] + [
-            (-3.0, 3.0),
-            (math.log(1e-4), math.log(2.0)),
-        ]
-        options = {"maxiter": iterations}
-        found: Any = minimize(
-            self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-        )
-        return np.asarray(found.x)
-
-    def mean(self, at: Array) -> Array:
-        """[S, F] -> [S], the posterior mean."""
-        scales = np.exp(self.theta[:-2])
-        a, b = at / scales, self.x / scales
-        squares = np.maximum(0.0, (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T)
-        root = np.sqrt(5.0 * squares)
-        return np.asarray((np.exp(self.theta[-2] - root) * (1 + root + root**2 / 3)) @ self.weights)
-
-    def _kernel(self, theta: Array) -> tuple[Array, Array]:
-        """k(x, x) and dk / d(r^2) times -2 for the gradient, both [N, N]."""
-        size = len(self.y)
-        root = np.sqrt(5.0 * (np.exp(-2.0 * theta[:-2]) @ self._squares)).reshape(size, size)
-        decay = np.exp(theta[-2] - root)
-        return decay * (1 + root + root**2 / 3), decay * (5 / 3) * (1 + root)
-
-    def _loss(self, theta: Array) -> tuple[float, Array]:
-        """Minus the log posterior of theta = log length scales, log amplitude, log noise; and its gradient."""
-        from scipy.linalg import cho_solve, cholesky
-
-        kernel, slope = self._kernel(theta)
-        noise = math.exp(theta[-1])
-        size = len(self.y)
-        factor = cholesky(kernel + (noise + 1e-8) * np.eye(size), lower=True)
-        weights = cho_solve((factor, True), self.y)
-        inverse = cho_solve((factor, True), np.eye(size))
-        outer = np.outer(weights, weights) - inverse  # d log likelihood / dK = outer / 2
-        centres = np.concatenate([np.full(len(theta) - 2, 0.0), [0.0, math.log(0.05)]])
-        spread = np.concatenate([np.full(len(theta) - 2, 1.5), [1.0, 1.5]])
-        prior = (theta - centres) / spread
-        loss = 0.5 * self.y @ weights + np.log(np.diag(factor)).sum() + 0.5 * prior @ prior
-        by_scale = -0.5 * np.exp(-2.0 * theta[:-2]) * (self._squares @ (outer * slope).ravel())
-        rest = [-0.5 * np.sum(outer * kernel), -0.5 * noise * np.trace(outer)]
-        return float(loss), np.concatenate([by_scale, rest]) + prior / spread
+        choice = np.minimum((units[:, index] * count).astype(int), count - 1)
+        if isinstance(parameter, Discrete):
+            numbers = np.array([float(each) for each in parameter.choices])
+            found[:, index] = ((numbers - numbers.min()) / (np.ptp(numbers) or 1.0))[choice]
+        else:
+            found[:, index] = choice
+    return found

@@ -9,6 +9,7 @@ from functools import cached_property
 from tuner.analysis import importance
 from tuner.analysis.importance import Interval, Surface
 from tuner.experiment.model import Experiment
+from tuner.gp import one_thread
 from tuner.result import Result, Trial, TrialState
 from tuner.store.curves import Curves
 from tuner.store.images import Thumbnail
@@ -85,13 +86,13 @@ class View:
             [trial.parameters for trial, _ in self.complete],
             [value for _, value in self.complete],
         )
-        with importance.one_thread():
+        with one_thread():
             return importance.fit(self.experiment.parameters, points, values)
 
     @cached_property
     def effects(self) -> dict[str, Interval]:
         """The share of each parameter in the total effect with its interval, largest first; empty without a surface."""
-        with importance.one_thread():
+        with one_thread():
             return importance.shares(self.surface) if self.surface else {}
 
     def curve(self, trial: Trial, metric: str) -> list[float]:

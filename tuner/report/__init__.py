@@ -14,8 +14,8 @@ from importlib.metadata import version
 
 from tuner.analysis import gain
 from tuner.analysis.advice import advice
-from tuner.analysis.importance import one_thread
 from tuner.analysis.view import View
+from tuner.gp import one_thread
 from tuner.report import data, html
 from tuner.report.plots import COMPARISONS, PLOTS
 from tuner.report.plots.comparison import label

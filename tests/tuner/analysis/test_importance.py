@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 
 from tests.tuner.samples import PARAMETERS, experiment, search
-from tuner.analysis.importance import _Process, total_effects
+from tuner.analysis.importance import total_effects
 from tuner.report import View
 from tuner.space import Categorical, Discrete, Double, Int
-
-
-def test_gradient_of_fit_is_right() -> None:
-    random = np.random.default_rng(0)
-    process = _Process(random.random((12, 3)), random.standard_normal(12))
-    theta = np.array([-0.3, 0.2, 0.1, 0.3, -2.0])
-    steps = 1e-5 * np.eye(5)
-    numeric = [(process._loss(theta + e)[0] - process._loss(theta - e)[0]) / 2e-5 for e in steps]
-    assert np.allclose(process._loss(theta)[1], numeric, rtol=1e-5)
 
 
 def test_finds_known_indices() -> None:
