@@ -6,7 +6,8 @@ The surface is log fd, linear between the tabulated learning rates (on a log sca
 each trial adds the noise of a seed, drawn with the spread that the table's own seeds show. The
 figure is the noiseless fd of the trial that the search would name best, over the optimum of the
 surface, as a mean over repetitions. `optuna` is Optuna's own default sampler with its own defaults,
-asked and told one by one, as the yardstick for tpe.
+asked and told one by one, as the yardstick for tpe. `grid` is the largest even grid of at most that
+many points (bench.grids): one for 10 trials, and another one for 20.
 """
 
 import argparse
@@ -14,18 +15,22 @@ import json
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import optuna
 
+from bench.grids import grid
 from bench.provenance import line
 from bench.surface import PATH
 from tuner.experiment.model import Experiment
 from tuner.manifest import from_document
 from tuner.samplers import Past, Sampler
+from tuner.space import Value
 
 ALGORITHMS = (
+    "grid",
     "random",
     "sobol",
     "optuna",
@@ -34,6 +39,8 @@ ALGORITHMS = (
     "bayesianoptimization",
     "cmaes",
 )
+
+Propose: TypeAlias = Callable[[list[tuple[float, int, float]]], tuple[float, int]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Surface:
         return math.exp(sum(self.means[i + a][j + b] * weight for a, b, weight in corners))
 
 
-def ours(name: str, seed: int) -> Callable[[list[tuple[float, int, float]]], tuple[float, int]]:
+def ours(name: str, seed: int) -> Propose:
     """The local engine's sampler: history of (lr, bs, value) -> the next (lr, bs)."""
     proposals: list[Past] = []
     search: Sampler = _experiment(name).sampler(seed)
@@ -96,7 +103,7 @@ def ours(name: str, seed: int) -> Callable[[list[tuple[float, int, float]]], tup
     return propose
 
 
-def yardstick(seed: int) -> Callable[[list[tuple[float, int, float]]], tuple[float, int]]:
+def yardstick(seed: int) -> Propose:
     """Optuna's default sampler."""
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     asked: list[optuna.Trial] = []
@@ -111,10 +118,23 @@ def yardstick(seed: int) -> Callable[[list[tuple[float, int, float]]], tuple[flo
     return propose
 
 
+def ready(points: Sequence[Mapping[str, Value]]) -> Propose:
+    """Points that do not depend on results; the last one is repeated."""
+
+    def propose(history: list[tuple[float, int, float]]) -> tuple[float, int]:
+        point = points[min(len(history), len(points) - 1)]
+        return float(point["lr"]), int(point["bs"])
+
+    return propose
+
+
 def regret(surface: Surface, name: str, seed: int, trials: int) -> list[float]:
     """fd of the trial named best, over the optimum, after each of `trials` trials."""
     noise = statistics.NormalDist(0, surface.spread).samples(trials, seed=seed)
-    propose = yardstick(seed) if name == "optuna" else ours(name, seed)
+    if name == "grid":
+        propose = ready(grid(_experiment("random").parameters, trials, seed))
+    else:
+        propose = yardstick(seed) if name == "optuna" else ours(name, seed)
     history: list[tuple[float, int, float]] = []
     ratios = []
     for number in range(trials):
@@ -144,6 +164,8 @@ def main() -> None:
         runs = [regret(surface, name, seed, args.trials) for seed in range(args.repetitions)]
         cells = []
         for at in (half, args.trials):
+            if name == "grid":
+                runs = [regret(surface, name, seed, at) for seed in range(args.repetitions)]
             values = [run[at - 1] for run in runs]
             error = statistics.stdev(values) / len(values) ** 0.5
             cells.append(f"at {at}: {statistics.fmean(values):.3f} +- {error:.3f}")

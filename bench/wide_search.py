@@ -15,7 +15,8 @@ the manifest that were not tabulated are left out. `+first` runs the trainer's d
 Seconds are processor time.
 
 The peers search the same space: Optuna's default sampler, hyperopt's TPE (`pip install hyperopt`;
-Katib's tpe is this one), and Ray Tune's default, which is random search (`pip install ray`). The
+Katib's tpe is this one), and Ray Tune's default, which is random search (`pip install ray`). `grid`
+is the largest even grid of at most that many points (bench.grids). The
 rows `ei` and `pibo` are bench.prior.
 """
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import statistics
 import time
@@ -35,6 +37,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from bench.grids import grid
 from bench.prior import neighbour, proposer
 from bench.provenance import line
 from bench.wide_surface import DEFAULT
@@ -69,7 +72,7 @@ ALGORITHMS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "gp": ("bayesianoptimization", GP),
     "cmaes": ("cmaes", {}),
 }
-OURS = [name + extra for name in ALGORITHMS for extra in ("", "+first")]
+OURS = ["grid", *(name + extra for name in ALGORITHMS for extra in ("", "+first"))]
 PEERS = ("optuna", "hyperopt", "ray")
 PRIOR = ("ei", "pibo")  # bench.prior: expected improvement, and the same with a prior
 Values = Mapping[str, Any]
@@ -127,6 +130,9 @@ def complete(values: Values) -> dict[str, Any]:
 
 def ours(row: str, experiment: Experiment, seed: int) -> Propose:
     """One of the local engine's samplers, with or without the baseline."""
+    if row == "grid":
+        points = grid(experiment.parameters, experiment.max_trials or 1, seed)
+        return lambda values: points[min(len(values), len(points) - 1)]
     name, _, extra = row.partition("+")
     algorithm, settings = ALGORITHMS[name]
     first = experiment.first_trials if extra else ()
@@ -330,7 +336,8 @@ def main() -> None:
     landscape = Landscape.of(experiment)
     if args.noise is not None:
         landscape = replace(landscape, noise=(args.noise, args.noise))
-    print(line("optuna", "hyperopt", "ray", "scikit-learn"))
+    installed = [peer for peer in ("hyperopt", "ray") if peer in args.rows.split(",")]
+    print(f"{line('optuna', *installed, 'numpy', 'scikit-learn')}; load {os.getloadavg()[0]:.1f}")
     print(
         f"{len(experiment.parameters)} parameters, {args.trials} trials; seed noise {landscape.noise[0]:.1%}; fd of "
         f"the defaults {math.exp(landscape.default):.2f}, lowest {math.exp(landscape.lowest):.2f}"
