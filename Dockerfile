@@ -3,7 +3,7 @@
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cuda .
 #   docker build -t ghcr.io/gan-tuner/trainer:0.1.0-cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
 #   docker build -t ghcr.io/gan-tuner/client:0.1.0 --target client .
-#   docker build -t ghcr.io/gan-tuner/suggestion:0.1.0 --target suggestion --build-arg TORCH_INDEX=<PyTorch's index of CPU wheels> .
+#   docker build -t ghcr.io/gan-tuner/suggestion:0.1.0 --target suggestion .
 # BASE: pass it with a digest for reproducible builds, or name a local image. The tag alone can be moved to another image.
 #   docker buildx imagetools inspect python:3.12.12-slim-bookworm       prints the digest
 #   docker build --build-arg BASE=python:3.12.12-slim-bookworm@sha256:<digest> .
@@ -41,17 +41,9 @@ RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "ruamel.yaml==0.19
  && /opt/venv/bin/pip uninstall -y pip
 
 FROM ${BASE} AS build-suggestion
-ARG TORCH=2.15.0
-ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/venv
-# Only bayesianoptimization needs torch, and only on the CPU. Without TORCH_INDEX the image has CUDA's libraries too.
-RUN /opt/venv/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==${TORCH}" \
- && { /opt/venv/bin/pip uninstall -y triton || true; } \
- && cd /opt/venv/lib/python3*/site-packages \
- && find . -type d -name include '(' -path './torch/*' -o -path './nvidia/*' ')' -prune -exec rm -rf {} + \
- && find . -name "*.a" -delete
-RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "cmaes==0.13.1" "ruamel.yaml==0.19.1" "pyyaml==6.0.4" \
+RUN /opt/venv/bin/pip install "optuna==5.0.0" "scipy==1.17.1" "cmaes==0.13.1" "threadpoolctl==3.8.0" "ruamel.yaml==0.19.1" "pyyaml==6.0.4" \
     "google-re2==1.1.20251105" "kubernetes==36.0.3" "kubeflow-katib==0.19.0" \
  && /opt/venv/bin/pip uninstall -y pip
 
@@ -67,7 +59,7 @@ COPY tuner/ /app/tuner/
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     OMP_NUM_THREADS=1
 WORKDIR /app
-RUN python -c "import cmaes, optuna, scipy.stats, torch, tuner.suggestion.server"
+RUN python -c "import cmaes, optuna, scipy.stats, tuner.gp, tuner.suggestion.server"
 USER 65532:65532
 EXPOSE 6789
 ENTRYPOINT ["python", "-m", "tuner.suggestion"]

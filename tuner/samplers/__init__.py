@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.errors import UnsupportedError
-from tuner.samplers import direct, grid, model, pbt
+from tuner.samplers import bayesian, direct, grid, model, pbt
 from tuner.samplers.base import Past, Proposal, Sampler, Search
 from tuner.samplers.earlier import EARLIER_SETTING
 from tuner.samplers.earlier import parse as parse_earlier
@@ -67,7 +67,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "tpe": Algorithm(("gamma", "prior_weight", "n_EI_candidates"), model.tpe),
     "multivariate-tpe": Algorithm(("n_startup_trials", "n_ei_candidates"), model.multivariate_tpe),
     "bayesianoptimization": Algorithm(
-        ("base_estimator", "n_initial_points", "acq_func", "acq_optimizer"), model.gaussian_process
+        ("base_estimator", "n_initial_points", "acq_func", "acq_optimizer"), bayesian.bayesian
     ),
     "cmaes": Algorithm(("sigma", "restart_strategy"), model.cmaes),
     "sobol": Algorithm((), direct.sobol),

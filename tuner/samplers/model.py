@@ -27,11 +27,6 @@ from tuner.samplers.transform import size
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-GP_TRIALS = 200  # finished trials in a model: half of them the newest, half the best of the others
-GP_START_UP = (
-    5  # random trials before the first model; measured in docs/explanation/search-quality.md
-)
-
 
 class Model:
     """An Optuna sampler on a study that holds exactly the history.
@@ -40,8 +35,7 @@ class Model:
     one. So the proposals follow from the history, however the sampler is called.
 
     A failed trial has the worst observed value. With a `replayed` sampler (CMA-ES), that is the
-    worst of the trials up to it, so that the value stays the same. A sampler whose time grows with
-    the cube of the number of trials receives at most `most` of them.
+    worst of the trials up to it, so that the value stays the same.
     """
 
     def __init__(
@@ -50,10 +44,9 @@ class Model:
         make: Callable[[int], BaseSampler],
         *,
         replayed: bool = False,
-        most: int | None = None,
     ) -> None:
         self.dimensions, self._search, self._make = search.dimensions, search, make
-        self._replayed, self._most = replayed, most
+        self._replayed = replayed
         self._worst = min if search.maximize else max
         self._replica: Replica | None = None
 
@@ -62,7 +55,7 @@ class Model:
         seen = {tuple(past.values.values()) for past in history if past.values}
         if size(self.dimensions) == len(seen):
             return None
-        received = self._penalized(self._received(history))
+        received = self._penalized(history)
         replica, self._replica = self._replica, None  # an error leaves no half-made study
         if replica is None or not replica.continued_by(received):
             replica = Replica(self._search, self._make, replayed=self._replayed)
@@ -75,23 +68,6 @@ class Model:
             unseen = unseen_point(self.dimensions, seen, seed)
             return proposal_of(self.dimensions, unseen) if unseen else None
         return proposal
-
-    def _received(self, history: Sequence[Past]) -> Sequence[Past]:
-        """Return all trials, or the newest and the best if they are too many for the sampler."""
-        observed = [number for number, past in enumerate(history) if past.observed]
-        if self._most is None or len(observed) <= self._most:
-            return history
-        half = self._most // 2
-        values = {
-            number: value
-            for number in observed[:-half]
-            if (value := history[number].value) is not None
-        }
-        best = sorted(values, key=lambda number: values[number], reverse=self._worst is min)
-        chosen = {*observed[-half:], *best[: self._most - half]}
-        return [
-            past for number, past in enumerate(history) if number in chosen or not past.observed
-        ]
 
     def _penalized(self, history: Sequence[Past]) -> list[Past]:
         """Return the trials with a value for each that failed, if any trial has one."""
@@ -137,31 +113,6 @@ def multivariate_tpe(search: Search) -> Sampler:
         lambda seed: _quietly(
             TPESampler, seed=seed, multivariate=True, constant_liar=True, **options
         ),
-    )
-
-
-def gaussian_process(search: Search) -> Sampler:
-    """Return Optuna's Gaussian process. Raises UnsupportedError for other surrogates and acquisition functions."""
-    from optuna.samplers import GPSampler
-
-    settings = search.settings
-    for setting, known in (
-        ("base_estimator", ("GP",)),
-        ("acq_func", ("EI",)),
-        ("acq_optimizer", ("auto", "lbfgs")),
-    ):
-        if settings.get(setting, known[0]) not in known:
-            raise UnsupportedError(
-                f"setting {setting}={settings[setting]} of bayesianoptimization is not available locally: "
-                f"leave it out or write {' or '.join(known)}"
-            )
-    start_up = max(int(settings.get("n_initial_points", GP_START_UP)), 1)
-    return Model(
-        search,
-        lambda seed: _quietly(
-            GPSampler, seed=seed, n_startup_trials=start_up, warn_independent_sampling=False
-        ),
-        most=GP_TRIALS,
     )
 
 
