@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from tuner.engines.local import distributed, namespace, packages, workspace
+from tuner.engines.local import distributed, namespace, packages, push, workspace
 from tuner.engines.local.journal import TrialRecord
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
 from tuner.errors import CommandError, StudyError, similar
 from tuner.experiment import command, interpreter
-from tuner.experiment.model import Experiment
+from tuner.experiment.model import CollectorKind, Experiment
 from tuner.katib import shell
 from tuner.katib.shell import is_python
 from tuner.metrics import MetricsReader
@@ -201,8 +201,8 @@ class Launcher:
             directory=str(folder),
             start=str(start),
             method=self._method,
-            step=self._step(built, slot, start, module),
-            init=tuple(self._step(one, slot, start) for one in built.init),
+            step=self._step(built, folder, slot, start, module),
+            init=tuple(self._step(one, folder, slot, start) for one in built.init),
             log=str(self.log(entry)),
             deadline=built.deadline,
             grace=GRACE,
@@ -236,15 +236,23 @@ class Launcher:
         draft.replace(own)
 
     def _step(
-        self, built: command.Command, slot: Mapping[str, str], start: Path, module: str = ""
+        self,
+        built: command.Command,
+        folder: Path,
+        slot: Mapping[str, str],
+        start: Path,
+        module: str = "",
     ) -> Step:
         own = self._environment(built)
         path = interpreter.search_path()
         found = packages.variables(own, path) if own else {"PATH": path}
+        variables = {**found, **slot, **self._distributed(), **built.env}
+        if self._experiment.collector.kind is CollectorKind.PUSH:
+            variables |= push.environment(folder, built.env.get("PYTHONPATH", ""))
         return Step(
             argv=tuple(built.argv[3:]) if module else tuple(self._argv(built)),
             module=module,
-            env={**found, **slot, **self._distributed(), **built.env},
+            env=variables,
             cwd=built.cwd if built.cwd != str(start) and Path(built.cwd).is_dir() else "",
             name=built.name,
         )

@@ -66,9 +66,9 @@ def _missing(reader: MetricsReader, metric: str) -> str:
     try:
         empty = reader.path.stat().st_size == 0
     except FileNotFoundError:
+        if reader.path.name == push.FILE:
+            return f"{metric} was not reported: the trial pushed no metrics"
         return f"{metric} was not reported: no such file ({reader.path.name})"
-    if empty and reader.path.name == push.FILE:
-        return f"{metric} was not reported: the trial pushed no metrics"
     if empty:
         return f"{metric} was not reported: the file is empty ({reader.path.name})"
     if names := reader.other_names():

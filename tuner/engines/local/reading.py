@@ -18,9 +18,7 @@ OUTPUT = "output.log"  # what a trial prints
 def ensure_readable(collector: Collector) -> None:
     """Raise UnsupportedError for a collector that does not run on this machine."""
     if collector.kind is CollectorKind.PUSH:
-        from tuner.engines.local.push.runner import ensure_available
-
-        ensure_available()
+        push.ensure_available()
     elif collector.kind is CollectorKind.TF_EVENT:
         events.ensure_available()
     elif collector.kind not in (CollectorKind.STDOUT, CollectorKind.FILE):

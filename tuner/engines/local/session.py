@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from tuner.engines.base import Event, EventKind
@@ -11,7 +10,8 @@ from tuner.engines.local.journal import Journal
 from tuner.engines.local.launcher import Launcher, auto_workers, share
 from tuner.engines.local.pool import ForkServer
 from tuner.engines.local.processes import sweep
-from tuner.engines.local.push.runner import PushRunner, search_path
+from tuner.engines.local.push import search_path
+from tuner.engines.local.push.hook import sitecustomize
 from tuner.engines.local.runner import Runner
 from tuner.engines.local.scheduler import Scheduler
 from tuner.experiment.early_stopping import rules
@@ -100,15 +100,13 @@ class Session:
         pushes = self._experiment.collector.kind is CollectorKind.PUSH
         # the server that forks trials imports their module, and the module may import the SDK
         if pushes:
-            path = search_path(os.environ.get("PYTHONPATH", ""))
-            slots = [{**slot, "PYTHONPATH": path} for slot in slots]
+            slots = [{**slot, "PYTHONPATH": search_path()} for slot in slots]
         if not self._debug and (left := sweep(study)):
             self._warnings.append(
                 f"{left} processes that an earlier run of this study left behind were ended"
             )
-        runner: Runner
         if self._debug:
-            runner = DebugRunner(slots[0], launcher.module, launcher.start, self.stop)
-        else:
-            runner = ForkServer(slots, launcher.module, launcher.start, study)
-        return PushRunner(runner, study, inside=self._debug) if pushes else runner
+            if pushes:  # trials run in this process
+                sitecustomize.install()
+            return DebugRunner(slots[0], launcher.module, launcher.start, self.stop)
+        return ForkServer(slots, launcher.module, launcher.start, study)

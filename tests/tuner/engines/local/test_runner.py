@@ -19,7 +19,6 @@ from tuner.engines.local import pool
 from tuner.engines.local.debug import DebugRunner
 from tuner.engines.local.pool import ForkServer
 from tuner.engines.local.processes import MARKER, sweep
-from tuner.engines.local.push.runner import PushRunner
 from tuner.engines.local.runner import Exit, Runner, Step
 from tuner.engines.local.workspace import Method
 from tuner.errors import CommandError, UnsupportedError
@@ -218,19 +217,6 @@ class TestForkServer(RunnerContract):
         assert gone(tmp_path / "study")
         runner.start(job(tmp_path, 1))
         assert finish(runner, 1) == Exit(0)
-
-
-class TestPushRunner(RunnerContract):
-    """The Runner of trials that push their metrics."""
-
-    @pytest.fixture
-    def runner(self, tmp_path: Path) -> Iterator[Runner]:
-        study = tmp_path / "study"
-        study.mkdir()
-        pushes = PushRunner(ForkServer([{}, {}], "odd_trial", TRIALS, study), study)
-        yield pushes
-        pushes.close()
-        assert gone(study)
 
 
 class TestDebugRunner(RunnerContract):

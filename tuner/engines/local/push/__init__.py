@@ -1,27 +1,46 @@
 """Metrics that trials push (collector kind Push): what `katib.report_metrics` needs on this machine.
 
-    client ── server    one process, which does not fork: gRPC does not survive a fork
-                ├── socket 3 <── trial 3
-                └── socket 4 <── trial 4
-
-The server is Katib's DB manager (gRPC, api.v1.beta1.DBManager/ReportObservationLog) for the trials
-of one search. Each trial has a Unix socket for itself, below a directory that only this user can
-enter. No port is open, so other users cannot report, and a trial's proxy settings do not matter. On
-its socket, a trial reports under its own name only.
-
-What a trial reports is in FILE of its directory before the call returns, one JSON object a line.
-From there on, it is read as a File collector's file is: followed while the trial runs, and read
-completely when the trial has finished. So a kill of the client loses no report, and a trial that
-runs again continues its file.
-
-The SDK reads its namespace from a file that only pods have, and it has the address of a cluster's
-DB manager. `hook/sitecustomize.py`, which PYTHONPATH gives to each Python program of a trial,
-changes both.
+On a cluster, the SDK's function sends metrics to Katib's DB manager. Here,
+`hook/sitecustomize.py`, which PYTHONPATH gives to each Python program of a trial, lets it append
+them to a file of the trial instead, one JSON object a line. A report is in the file before the call
+returns, and the file is read as that of a File collector with format JSON. So a kill of the client
+loses no report, and a trial that runs again continues its file.
 """
 
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-# the environment variable with the address of the trial's own socket
-ADDRESS = "GANTUNE_DB_MANAGER"
+from tuner.engines.local.push.hook.sitecustomize import VARIABLE
+from tuner.errors import UnsupportedError
+
 FILE = "pushed.jsonl"  # in the trial's directory
 HOOK = Path(__file__).parent / "hook"
+
+
+def ensure_available() -> None:
+    """Raise UnsupportedError where Katib's SDK is not installed."""
+    if find_spec("kubeflow") is None or find_spec("kubeflow.katib") is None:
+        raise UnsupportedError(
+            "collector kind Push needs Katib's SDK, which is not installed: "
+            "pip install 'gan-tuner[cluster]'"
+        )
+
+
+def environment(folder: Path, path: str = "") -> Mapping[str, str]:
+    """Return the variables of a trial that pushes: its file, and a PYTHONPATH that starts with the hook.
+
+    Args:
+        folder: The trial's directory.
+        path: The PYTHONPATH of the trial's own command; "" takes the client's.
+    """
+    return {VARIABLE: str(folder / FILE), "PYTHONPATH": search_path(path)}
+
+
+def search_path(path: str = "") -> str:
+    """Return a PYTHONPATH that starts with the hook."""
+    rest = path or os.environ.get("PYTHONPATH", "")
+    return f"{HOOK}{os.pathsep}{rest}" if rest else str(HOOK)

@@ -1,8 +1,8 @@
-"""Lets `katib.report_metrics` of the kubeflow-katib SDK report to the local run that started this process.
+"""Lets `katib.report_metrics` of the kubeflow-katib SDK report to the local run of this process.
 
 Python imports this file at start-up, because its directory is on PYTHONPATH. It runs in the
 interpreter of the trial, so it imports little, and only from the standard library. It changes one
-module of the SDK, and has an effect only where a local run has set GANTUNE_DB_MANAGER.
+module of the SDK, and has an effect only where a local run has set GANTUNE_PUSHED.
 """
 
 from __future__ import annotations
@@ -18,30 +18,38 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-ADDRESS = "GANTUNE_DB_MANAGER"
+VARIABLE = "GANTUNE_PUSHED"  # names the file to which this trial's metrics go
 MODULE = "kubeflow.katib.api.report_metrics"
 
 
 def adapt(module: Any) -> None:
-    """Let the SDK's function report to ADDRESS, and outside of a pod too."""
+    """Let the SDK's function append to the file, where a local run names one."""
+    import json
+    from datetime import datetime, timezone
     from functools import wraps
 
-    original, in_pod = module.report_metrics, module.utils.get_current_k8s_namespace
+    original = module.report_metrics
 
     @wraps(original)
-    def report_metrics(
-        metrics: Any, db_manager_address: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        address = os.environ.get(ADDRESS) or db_manager_address
-        return original(metrics, *([address] if address else []), *args, **kwargs)
-
-    def namespace() -> Any:
+    def report_metrics(metrics: Any, *args: Any, **kwargs: Any) -> Any:
+        path = os.environ.get(VARIABLE)
+        if not path:
+            return original(metrics, *args, **kwargs)
+        for value in metrics.values():
+            module.utils.validate_metrics_value(value)
+        now = datetime.now(timezone.utc).isoformat()  # noqa: UP017 - the trial's Python may be old
+        lines = [
+            json.dumps({"timestamp": now, name: str(value)}) + "\n"
+            for name, value in metrics.items()
+            if name != "timestamp"  # it would hide the time
+        ]
         try:
-            return in_pod()
-        except OSError:
-            return "default"  # as in a manifest without a namespace; it appears in messages only
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("".join(lines))
+        except OSError as error:
+            raise RuntimeError(f"the metrics cannot be written: {error}") from error
 
-    module.report_metrics, module.utils.get_current_k8s_namespace = report_metrics, namespace
+    module.report_metrics = report_metrics
 
 
 class Finder:
@@ -80,6 +88,11 @@ def continue_with_next() -> None:
         spec.loader.exec_module(module)
 
 
-sys.meta_path.insert(0, Finder)
+def install() -> None:
+    """Adapt the SDK's module when it is imported."""
+    sys.meta_path.insert(0, Finder)
+
+
 if __name__ == "sitecustomize":
+    install()
     continue_with_next()
