@@ -11,7 +11,8 @@ from tuner.cli.options import ensure_free, force_option
 from tuner.cli.terminal import say
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+# what follows the program's name is the program's, so no `--` is needed
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "-o",
     "--output",
@@ -19,11 +20,16 @@ from tuner.cli.terminal import say
     help="Write to this file; - is stdout. [default: NAME.yaml]",
 )
 @click.option("--name", default="", help="Name the Experiment. [default: the program's name]")
-@click.option("--objective", default="", metavar="METRIC", help="Choose the metric to optimise.")
+@click.option(
+    "--metric", "objective", default="", metavar="NAME", help="Choose the metric to optimise."
+)
 @click.option("--minimize", "goal", flag_value="minimize", help="Lower is better.")
 @click.option("--maximize", "goal", flag_value="maximize", help="Higher is better.")
 @click.option(
-    "--tune", metavar="FLAG,...", default="", help="Vary these flags. [default: those of COMMAND]"
+    "--tune",
+    metavar="NAME,...",
+    default="",
+    help="Vary these: flags, keys, env:NAME or FILE:KEY. [default: those of COMMAND]",
 )
 @click.option(
     "--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Set maxTrialCount."
@@ -50,11 +56,14 @@ def init(
 ) -> None:
     """Draft a manifest for the program that COMMAND runs.
 
-    Reads the flags from COMMAND and from the program's --help, and the metrics from one run in the
-    current directory, which is stopped as soon as it has printed them.
+    Reads the parameters from COMMAND and from the program's --help, and the metrics from one run in
+    the current directory, which is stopped as soon as it has printed them.
 
     \b
-    gantune init -- python train.py --lr 1e-3 --bs 64
+    gantune init python train.py --lr 1e-3 --bs 64
+    gantune init python train.py lr=1e-3 model.width=64
+    gantune init --tune env:LR sh train.sh
+    gantune init --tune lr --metric val_acc python train.py --config config.yaml
     """
     from tuner.init import Options, draft, text_of
     from tuner.result import Goal
@@ -74,4 +83,7 @@ def init(
         f"{path}: {made.goal.value} {made.objective} over {varied} in {made.trials} trials",
         err=True,
     )
+    say(f"{made.objective} is read from: {made.matched}", err=True)
+    if made.why:
+        say(f"it is the objective because {made.why} (--metric chooses another)", err=True)
     say(f"next: gantune run {shlex.quote(str(path))} --local", err=True)

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuner.init.sources import EVENTS
 from tuner.katib.facts import API_VERSION
 from tuner.result import Goal
 from tuner.samplers.first import FIRST_ANNOTATION
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, text
 
 _PLAIN = re.compile(r"[A-Za-z/_][\w./=+@-]*\Z", re.ASCII)  # without quotes in a flow sequence
+_BLOCK = re.compile(r"\S(?:[ -~\n\xa1-\ud7ff]*[!-~])?")  # what a block scalar keeps as it is
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "~"}
 
 
@@ -24,8 +26,11 @@ class Draft:
     source: str  # the command line that it was drafted from
     objective: str
     goal: Goal
+    matched: str  # the line of output that holds it
+    why: str  # why it was chosen among several metrics
     metrics: Sequence[str]  # the others
-    filter: str
+    filters: Sequence[str]  # [] where Katib's own filter reads the metrics
+    events: bool  # whether they are in event files of TensorBoard
     algorithm: str
     parameters: Sequence[Parameter]
     notes: Mapping[str, str]  # a comment per parameter
@@ -35,6 +40,7 @@ class Draft:
     args: Sequence[str]
     trials: int
     image: str
+    variables: Mapping[str, str]  # environment variables
     others: Sequence[str] = ()  # further flags that could be varied
 
 
@@ -60,11 +66,11 @@ def render(draft: Draft) -> str:
         "  algorithm:",
         f"    algorithmName: {draft.algorithm}",
         '    algorithmSettings: [{name: random_state, value: "1"}]',
-        "  parallelTrialCount: 2",
+        f"  parallelTrialCount: {min(draft.trials, 2)}",
         f"  maxTrialCount: {draft.trials}",
         f"  maxFailedTrialCount: {max(draft.trials // 4, 1)}",
         "  resumePolicy: Never",
-        *_collector(draft.filter),
+        *_collector(draft),
         "  parameters:",
         *(_parameter(each, draft.notes.get(each.name, "")) for each in draft.parameters),
         *([f"  # also in --help: {_one_line(', '.join(draft.others))}"] if draft.others else []),
@@ -89,14 +95,29 @@ def _first(draft: Draft) -> list[str]:
     ]
 
 
-def _collector(pattern: str) -> list[str]:
-    if not pattern:
+def _collector(draft: Draft) -> list[str]:
+    if draft.events:
+        return [
+            "  metricsCollectorSpec: # the program writes event files of TensorBoard",
+            "    collector: {kind: TensorFlowEvent}",
+            f"    source: {{fileSystemPath: {{kind: Directory, path: {EVENTS}}}}}",
+        ]
+    if not draft.filters:
         return []
     return [
-        "  metricsCollectorSpec: # the program prints `name: value`",
+        "  metricsCollectorSpec: # how the program prints its metrics",
         "    collector: {kind: StdOut}",
-        f"    source: {{filter: {{metricsFormat: [{json.dumps(pattern)}]}}}}",
+        "    source:",
+        "      filter:",
+        "        metricsFormat:",
+        *(f"        - {_single_quoted(pattern)}" for pattern in draft.filters),
     ]
+
+
+def _single_quoted(pattern: str) -> str:
+    """Return a filter as YAML, without doubled backslashes where that is possible."""
+    plain = pattern.isprintable()
+    return "'" + pattern.replace("'", "''") + "'" if plain else json.dumps(pattern)
 
 
 def _parameter(parameter: Parameter, note: str) -> str:
@@ -137,8 +158,24 @@ def _template(draft: Draft) -> list[str]:
         "            - name: main",
         f"              image: {quoted(draft.image)} # for a cluster: an image that contains the program",
         f"              command: [{', '.join(map(_word, draft.command))}]",
-        f"              args: [{', '.join(map(_word, draft.args))}]",
+        *_args(draft.args),
+        *(["              env:"] if draft.variables else []),
+        *(
+            f"              - {{name: {quoted(name)}, value: {_word(value)}}}"
+            for name, value in draft.variables.items()
+        ),
     ]
+
+
+def _args(args: Sequence[str]) -> list[str]:
+    """Return the arguments; a shell line of several lines is a block, without a line end at its end."""
+    if not args:
+        return []
+    if len(args) == 1 and "\n" in args[0] and _BLOCK.fullmatch(args[0]):
+        lines = args[0].replace("$(", "$$(").split("\n")
+        indented = (f"                {line}" if line else "" for line in lines)
+        return ["              args:", "              - |-", *indented]
+    return [f"              args: [{', '.join(map(_word, args))}]"]
 
 
 def _word(word: str) -> str:

@@ -9,32 +9,29 @@ person starts it.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import re
 import select
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import CommandError
 from tuner.experiment import interpreter
-from tuner.init.objective import is_counter, is_score
-from tuner.katib.filters import DEFAULT_FILTER, Filter
+from tuner.init.objective import candidates
+from tuner.init.sources import Source, Written
+from tuner.metrics.names import Role, is_loss, is_score
+from tuner.metrics.reports import Report, Reports
 
 OUTPUT_LIMIT = 1 << 20  # bytes of output that are read
 HELP_SECONDS = 60.0  # a program may import torch first
 SETTLE_SECONDS = 3.0  # how long further names may follow the first ones
 LOOK_SECONDS = 0.1  # between two looks at the output, which may come one line at a time
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-# `accuracy: 0.93` is not what Katib's default filter reads; the drafted manifest then states this
-# filter.
-COLON_FILTER = r"([\w|-]+)\s*:\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
-_CLOCK = re.compile(r"\d{1,4}[:-]\d\d[:-]\d\d")
+LONGER_SECONDS = 20.0  # the same, while no score of held-out data has come
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +42,12 @@ class Output:
     code: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Metrics:
-    """The metrics of a program, in the order of their first values, and the filter that finds them ("" is Katib's)."""
+    """The metrics of a program, and the file that holds them, None where it prints them."""
 
-    names: tuple[str, ...]
-    filter: str = ""
+    reports: Reports
+    source: Source | None = None
 
 
 def help_of(argv: Sequence[str]) -> str:
@@ -62,25 +59,33 @@ def help_of(argv: Sequence[str]) -> str:
     return output.text if output.code == 0 else ""
 
 
-def metrics_of(argv: Sequence[str], settings: Collection[str], limit: float) -> Metrics:
-    """Run the program until it has printed its metrics, at most `limit` seconds.
+def metrics_of(
+    argv: Sequence[str],
+    settings: Collection[str],
+    limit: float,
+    variables: Mapping[str, str] | None = None,
+) -> Metrics:
+    """Run the program until it has reported its metrics, at most `limit` seconds.
 
     Args:
         argv: The command line.
         settings: Names that are flags and no metrics: many programs print `lr=0.001` when they
-        start.
+            start.
         limit: Seconds.
+        variables: Environment variables to set.
 
     Raises:
-        CommandError: The program is not found, fails before it prints a metric, or prints none.
+        CommandError: The program is not found, fails before it reports a metric, or reports none.
     """
-    watch = _Watch(frozenset(settings))
-    output = _run(argv, limit, watch.enough)
-    names = watch.names(output.text + "\n", DEFAULT_FILTER)
-    if names:
-        return Metrics(tuple(names))
-    if colon := watch.names(output.text + "\n", COLON_FILTER):
-        return Metrics(tuple(colon), COLON_FILTER)
+    watch = _Watch(settings)
+    output = _run(argv, limit, watch.enough, variables or {})
+    watch.read(output.text + "\n")
+    if watch.scores:
+        return Metrics(watch.reports)
+    if sources := watch.written.sources(settings):
+        return Metrics(sources[0].reports, sources[0])
+    if candidates(watch.reports.all):
+        return Metrics(watch.reports)
     last = " ".join((output.text.strip().splitlines() or [""])[-1].split())[:200]
     said = f" Its last line is {last!r}." if last else " It printed nothing."
     if output.code:
@@ -89,58 +94,53 @@ def metrics_of(argv: Sequence[str], settings: Collection[str], limit: float) -> 
         )
     how = "finished" if output.code == 0 else f"ran for {limit:g} s"
     raise CommandError(
-        f"the program {how} and printed no metric.{said} Print each metric as name=value, for example with "
-        "print(f'accuracy={accuracy}')"
+        f"the program {how} and printed no metric.{said} Print each metric as name=value, for "
+        "example with print(f'accuracy={accuracy}')"
     )
 
 
 class _Watch:
-    """Decides when a run has shown all its metrics: a name comes a second time, or no new one comes for a while."""
+    """Decides when a run has shown all its metrics: no new one comes for a while after a score."""
 
-    def __init__(self, settings: frozenset[str]) -> None:
+    def __init__(self, settings: Collection[str]) -> None:
+        self.reports, self.written = Reports(settings), Written()
         self._settings = settings
+        self._read = 0  # characters of the output
         self._count, self._since = 0, 0.0
+
+    @property
+    def scores(self) -> list[Report]:
+        """The metrics that score a model."""
+        return [report for report in self.reports.all if is_score(report.name)]
+
+    def read(self, text: str) -> None:
+        """Read the complete lines of the output so far."""
+        end = text.rfind("\n") + 1
+        self.reports.read(text[self._read : end])
+        self._read = max(self._read, end)
 
     def enough(self, text: str) -> bool:
         """Return whether the metrics are known; `text` is the output so far."""
-        complete = text[: text.rfind("\n") + 1]
-        names = self.names(complete, DEFAULT_FILTER) or self.names(complete, COLON_FILTER)
-        if any(lines > 1 and not is_counter(name) for name, lines in names.items()):
+        self.read(text)
+        scores = self.scores
+        if any(one.count > 1 and one.data.held_out and not is_loss(one.name) for one in scores):
             return True
-        if not any(map(is_score, names)):
+        found = self.reports.all
+        if not scores:
             return False  # perhaps only what the program says about itself
-        if len(names) > self._count:
-            self._count, self._since = len(names), time.monotonic()
-        return time.monotonic() - self._since > SETTLE_SECONDS
-
-    def names(self, text: str, pattern: str) -> dict[str, int]:
-        """Return the metric names of a text, each with the number of lines that have it."""
-        one, found = Filter(pattern), dict[str, int]()
-        for line in text.splitlines():
-            if pattern == COLON_FILTER:
-                line = _CLOCK.sub(" ", line)  # noqa: PLW2901 - a time of day is no metric
-            listed = {
-                name: None
-                for name, value in one.find(line.encode("utf-8", "replace"))
-                if _finite(value)
-            }
-            for name in listed:
-                if (
-                    re.fullmatch(r"[A-Za-z_][\w|-]*", name)
-                    and name.replace("-", "_").lower() not in self._settings
-                ):
-                    found[name] = found.get(name, 0) + 1
-        return found
+        if len(found) > self._count:
+            self._count, self._since = len(found), time.monotonic()
+        useful = any(not is_loss(one.name) and one.data is not Role.TRAINING for one in scores)
+        useful = useful or any(one.data.held_out for one in scores)
+        return time.monotonic() - self._since > (SETTLE_SECONDS if useful else LONGER_SECONDS)
 
 
-def _finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Output:
+def _run(
+    argv: Sequence[str],
+    limit: float,
+    enough: Callable[[str], bool],
+    variables: Mapping[str, str] | None = None,
+) -> Output:
     """Run a program and return its output, until it exits, `enough` says so, or time or output exceed their limits."""
     path = interpreter.search_path()
     known = argv[0] in interpreter.NAMES
@@ -166,7 +166,7 @@ def _run(argv: Sequence[str], limit: float, enough: Callable[[str], bool]) -> Ou
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **plain, "KATIB_TRIAL_NAME": "gantune-init"},
+            env={**os.environ, **plain, **(variables or {}), "KATIB_TRIAL_NAME": "gantune-init"},
             start_new_session=True,  # its own process group, which can be ended as a whole
         )
     except (OSError, ValueError) as error:

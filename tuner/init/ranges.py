@@ -11,13 +11,8 @@ import math
 import re
 
 from tuner.init.usage import Flag, is_number
+from tuner.metrics.names import word_set, words
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
-
-
-def word_set(text: str) -> frozenset[str]:
-    """Return the words of a text."""
-    return frozenset(text.split())
-
 
 # Words of a flag's name, between dashes and underscores. What sets the budget, the data or the
 # machine is not varied.
@@ -41,23 +36,14 @@ _BETA = re.compile(r"(adam_?)?beta_?[12]?$")
 MOST_CHOICES = 20
 
 
-def words(name: str) -> frozenset[str]:
-    """Return the words of a flag's name in lower case: `trainBatch-size` has train, batch and size."""
-    return frozenset(
-        re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
-        .lower()
-        .replace("-", "_")
-        .replace(".", "_")
-        .split("_")
-    )
-
-
 def tunable(flag: Flag) -> bool:
     """Return whether a search would vary the flag: it has a number or choices, and its name does not say budget."""
     if words(flag.name) & _FIXED and not words(flag.name) & (_RATES | {"batch"}):
         return False
-    return flag.number is not None or (
-        1 < len(flag.choices) <= MOST_CHOICES and flag.value in flag.choices
+    return (
+        flag.number is not None
+        or flag.bounds is not None
+        or (1 < len(flag.choices) <= MOST_CHOICES and flag.value in flag.choices)
     )
 
 
@@ -72,12 +58,36 @@ def typical(flag: Flag) -> bool:
 
 def parameter(flag: Flag) -> Parameter:
     """Return a parameter whose range holds the flag's value. The flag is tunable."""
-    name, value = flag.name, flag.number
+    name = flag.name
     if flag.choices and flag.value in flag.choices:
         numeric = all(is_number(choice) for choice in flag.choices)
         return Discrete(name, flag.choices) if numeric else Categorical(name, flag.choices)
-    assert value is not None  # noqa: S101 - see `tunable`
-    its = words(name)
+    if flag.bounds is None:
+        assert flag.number is not None  # noqa: S101 - see `tunable`
+        return _by_name(flag, flag.number)
+    low, high = flag.bounds
+    if flag.number is None and flag.integer:
+        return Int(name, math.ceil(low), math.floor(high))
+    value = (low + high) / 2 if flag.number is None else flag.number
+    return _bounded(flag, _by_name(flag, value), low, high)
+
+
+def _bounded(flag: Flag, made: Parameter, low: float, high: float) -> Parameter:
+    """Return a range with the bounds that the help states."""
+    if isinstance(made, Discrete):
+        kept = tuple(choice for choice in made.choices if low <= float(choice) <= high)
+        if len(kept) > 1:
+            return Discrete(made.name, kept)
+    if isinstance(made, Int) or (isinstance(made, Discrete) and flag.integer):
+        return Int(made.name, math.ceil(low), math.floor(high))
+    log = isinstance(made, Double) and made.distribution is Distribution.LOG_UNIFORM and low > 0
+    kind = Distribution.LOG_UNIFORM if log else Distribution.UNIFORM
+    return Double(made.name, low, high, distribution=kind)
+
+
+def _by_name(flag: Flag, value: float) -> Parameter:
+    """Return a range by the name and the value of a flag."""
+    name, its = flag.name, words(flag.name)
     rate = bool(its & _RATES or _ALSO_RATE.search(name)) and not its & {"dropout", "drop"}
     whole = flag.integer or (
         value == int(value) and not re.search(r"[.eE]", flag.value) and not rate

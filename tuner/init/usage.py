@@ -1,4 +1,4 @@
-"""The flags of a program, read from what its `--help` prints and from a command line.
+"""The parameters of a program, read from what its `--help` prints and from a command line.
 
 Help texts have no standard. This reads the layout that argparse, click, typer, tyro and absl share:
 an option at the start of a line, its text after it or below it, and the default in brackets. What
@@ -11,16 +11,30 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tuner.katib.shell import code_items, script
+
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _FRAME = re.compile(r"^[ \t]*[│┃|*] ?|[ \t]*[│┃|][ \t]*$")  # typer and tyro draw boxes
 _OPTION = re.compile(r"^ {0,12}(?:\[?-{1,2}[A-Za-z])")
 _NAME = re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)")
 _DEFAULT = re.compile(
-    r"[\[(;,]\s*defaults?\s*(?:is|to|value)?\s*[:=]?\s*(\"[^\"]*\"|'[^']*'|[^\s;,\])]+)",
+    r"(?:[\[(;,]|^|\s)\s*defaults?\s*(?:is\b|to\b|value\b)?\s*[:=]?\s*(\"[^\"]*\"|'[^']*'|[^\s;,\])]+)",
     re.IGNORECASE,
 )
 _CHOICES = re.compile(r"\{([^{}]*)\}|\[([^\[\]<>|=]+(?:\|[^\[\]<>|=]+)+)\]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_KEY = re.compile(r"\+{0,2}[A-Za-z_][\w./@-]*")  # as Hydra writes them: `+model.lr=0.1`
+_LISTED = re.compile(
+    r"(?:choices|one of|options)\s*(?:are|is)?\s*:?\s*[\[({]?((?:['\"]?[\w.+-]+['\"]?\s*(?:,|\||\bor\b)\s*)+"
+    r"['\"]?[\w.+-]+)",
+    re.IGNORECASE,
+)
+_BOUND = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_BETWEEN = re.compile(
+    rf"\b(?:between|from)\s+{_BOUND}\s+(?:and|to)\s+{_BOUND}|\bin\s+[\[(]\s*{_BOUND}\s*,\s*{_BOUND}\s*[\])]"
+    rf"|(?<![\w.]){_BOUND}\s*<=?\s*[a-zA-Z]\w*\s*<=?\s*{_BOUND}",
+    re.IGNORECASE,
+)
 _SUB_COMMANDS = 40  # characters: a longer choice is prose in braces
 
 
@@ -34,6 +48,7 @@ class Flag:
         choices: The values that it accepts, where the help lists them.
         given: Whether the command line gives it.
         integer: Whether the help says that it is a whole number.
+        bounds: The lowest and the highest value, where the help states them.
     """
 
     names: tuple[str, ...]
@@ -41,6 +56,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     given: bool = False
     integer: bool = False
+    bounds: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -49,6 +65,8 @@ class Flag:
             max((name.lstrip("-") for name in self.names), key=len)
             .replace("-", "_")
             .replace(".", "_")
+            .replace("/", "_")
+            .replace("@", "_")
         )
 
     @property
@@ -104,9 +122,34 @@ def _flag(block: Sequence[str]) -> Flag | None:
     integer = bool(
         re.search(r"\b(INT|INTEGER|int|integer)\b", f"{head} {text if ': ' in head else ''}")
     )
+    bounds = _bounds(text)
+    # a default outside of the stated bounds says nothing about the scale
+    if bounds and is_number(value) and not bounds[0] <= float(value) <= bounds[1]:
+        value = ""
     return Flag(
-        names, "" if value.lower() in ("none", "null") else value, _choices(head), integer=integer
+        names,
+        "" if value.lower() in ("none", "null") else value,
+        _choices(head) or _listed_choices(text),
+        integer=integer,
+        bounds=bounds,
     )
+
+
+def _bounds(text: str) -> tuple[float, float] | None:
+    """Return the bounds in `between 0 and 1`, `in [0, 1]` or `0<=x<=1`."""
+    found = _BETWEEN.search(text)
+    if found is None:
+        return None
+    low, high = (float(group) for group in found.groups() if group is not None)
+    return (low, high) if low < high else None
+
+
+def _listed_choices(text: str) -> tuple[str, ...]:
+    """Return the choices in `one of adam, sgd`."""
+    found = _LISTED.search(text)
+    if found is None:
+        return ()
+    return tuple(dict.fromkeys(re.findall(r"(?!or\b)[\w.+-]+", found[1])))
 
 
 def _choices(head: str) -> tuple[str, ...]:
@@ -122,32 +165,95 @@ def _choices(head: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a command line a flag's value is: the word's index, and what stands before the value in that word."""
+    """Where a parameter's value goes.
+
+    Attributes:
+        flag: The parameter.
+        index: The word of the command line, -1 where it is elsewhere.
+        prefix: What stands before the value in that word.
+        variable: The environment variable.
+        file: The configuration file.
+        span: Where in that file's text the value is.
+        named: Whether the program gives it a name; a number alone has none.
+    """
 
     flag: Flag
-    index: int
+    index: int = -1
     prefix: str = ""
+    variable: str = ""
+    file: str = ""
+    span: tuple[int, int] = (0, 0)
+    named: bool = True
 
 
-def given(argv: Sequence[str], known: Sequence[Flag]) -> list[Place]:
-    """Return the flags of a command line that have a value, with the place of each value.
+def given(argv: Sequence[str], known: Sequence[Flag], operands: Sequence[str] = ()) -> list[Place]:
+    """Return the parameters of a command line that have a value, with the place of each value.
 
-    A word after a flag is its value unless it looks like a flag itself, so `--verbose train.csv`
-    reads as a value: only flags with a value that can be varied are of interest. A repeated flag
-    counts where it is last.
+    These are `--flag value`, `--flag=value`, `key=value` and numbers alone. A word after a flag is
+    its value unless it looks like a flag itself, so `--verbose train.csv` reads as a value: only
+    flags with a value that can be varied are of interest. A repeated flag counts where it is last.
+
+    Args:
+        argv: The command line.
+        known: The options of the help.
+        operands: The names of the positional arguments, as the help lists them.
     """
     by_name: Mapping[str, Flag] = {name: flag for flag in known for name in flag.names}
     found: dict[str, Place] = {}
+    code, values = code_items(argv), set[int]()
+    start = 2 if script(argv) else 3 if argv[1:2] == ["-m"] else 1
+    alone = 0
     for index, word in enumerate(argv):
-        if not re.match(r"--?[A-Za-z]", word) or (word == "-m" and index == 1):
+        if index in code or index in values or (word == "-m" and index == 1):
             continue
         name, equals, value = word.partition("=")
         place = (index, f"{name}=")
-        if not equals:
-            value, place = (argv[index + 1] if index + 1 < len(argv) else ""), (index + 1, "")
-            if not value or (value.startswith("-") and not is_number(value)):
+        if re.match(r"--?[A-Za-z]", word):
+            if not equals:
+                value, place = (argv[index + 1] if index + 1 < len(argv) else ""), (index + 1, "")
+                if not value or (value.startswith("-") and not is_number(value)):
+                    continue
+                key, key_equals, _ = value.partition("=")
+                if key_equals and _KEY.fullmatch(key):  # `awk -v lr=0.1`
+                    continue
+                values.add(index + 1)
+            flag = replace(by_name.get(name, Flag((name,))), value=value, given=True)
+        elif equals and _KEY.fullmatch(name) and value:
+            flag = replace(by_name.get(name, Flag((name.lstrip("+"),))), value=value, given=True)
+        elif index >= start:
+            alone += 1
+            if not is_number(word):
                 continue
-        flag = replace(by_name.get(name, Flag((name,))), value=value, given=True)
+            title = operands[alone - 1] if alone <= len(operands) else f"arg{alone}"
+            flag, place = Flag((title,), word, given=True), (index, "")
+            found[title] = Place(flag, *place, named=alone <= len(operands))
+            continue
+        else:
+            continue
         found.pop(flag.name, None)
         found[flag.name] = Place(flag, *place)
     return list(found.values())
+
+
+def with_defaults(flags: Sequence[Flag], source: str) -> list[Flag]:
+    """Return the flags with the defaults of a Python source, which argparse's help does not show."""
+    made = []
+    for flag in flags:
+        if not flag.value:
+            name = re.escape(max(flag.names, key=len))
+            found = re.search(
+                rf"['\"]{name}['\"](?:[^()]|\([^()]*\))*?\bdefault\s*=\s*['\"]?([\w.+-]+)", source
+            )
+            flag = replace(flag, value=found[1]) if found else flag  # noqa: PLW2901
+        made.append(flag)
+    return made
+
+
+def operands(text: str) -> list[str]:
+    """Return the names of the positional arguments that a help text lists, in their order."""
+    plain = "\n".join(_FRAME.sub("", line).rstrip() for line in _ESCAPE.sub("", text).splitlines())
+    if block := re.search(r"^positional arguments:\n((?:  .*\n?)+)", plain, re.MULTILINE):
+        return re.findall(r"^  ([A-Za-z][\w-]*)(?:\s|$)", block[1], re.MULTILINE)
+    if usage := re.search(r"^\s*Usage: \S+.*?\[OPTIONS\]([ A-Z_0-9\[\].]*)$", plain, re.MULTILINE):
+        return [name.lower() for name in re.findall(r"[A-Z][A-Z_0-9]*", usage[1])]
+    return []

@@ -31,10 +31,15 @@ def home(tmp_path: Path) -> Path:
 
 def test_newcomer_gets_a_best_trial(home: Path) -> None:
     drafted = gantune(
-        home, "init", "--trials", "4", "--", "python", "moons.py", "--lr", "0.1", "--bs", "32"
+        home, "init", "--trials", "4", "python", "moons.py", "--lr", "0.1", "--bs", "32"
     )
     assert drafted.returncode == 0, drafted.stderr
-    assert drafted.stderr.splitlines()[-1] == "next: gantune run moons.yaml --local"
+    said = drafted.stderr.splitlines()
+    assert said[1].startswith("val_error is read from: epoch=")
+    assert said[2].startswith(
+        "it is the objective because losses compare only where the loss stays"
+    )
+    assert said[-1] == "next: gantune run moons.yaml --local"
     checked = gantune(home, "check", "--strict", "moons.yaml")
     assert (checked.returncode, checked.stdout) == (0, "")
     assert len((home / "moons.yaml").read_text().splitlines()) <= 45
@@ -127,7 +132,7 @@ def test_existing_file_is_kept(home: Path) -> None:
     ("argv", "message"),
     [
         (["python", "weird.py", "--name", "x"], ""),
-        (["--objective", "fd", "--", "python", "weird.py"], "prints no metric 'fd'; it prints loss, val_acc"),
+        (["--metric", "fd", "--", "python", "weird.py"], "prints no metric 'fd'; it prints loss, val_acc"),
         (["--tune", "bs", "--", "python", "weird.py"], "--tune bs: no flag with a number or listed choices"),
         (["--", "nothing-like-it"], "'nothing-like-it' is not found"),
         (["--", "python", "nope.py"], "failed with exit code 2 before it printed a metric. Its last line is"),

@@ -10,7 +10,12 @@ import psutil
 import pytest
 
 from tuner.errors import CommandError
-from tuner.init.probe import COLON_FILTER, Metrics, help_of, metrics_of
+from tuner.init.probe import help_of, metrics_of
+from tuner.metrics.reports import filters
+
+
+def names(argv: list[str], settings: list[str]) -> list[str]:
+    return [report.name for report in metrics_of(argv, settings, 60).reports.all]
 
 
 def program(folder: Path, text: str) -> list[str]:
@@ -20,11 +25,10 @@ def program(folder: Path, text: str) -> list[str]:
 
 
 def test_stops_after_a_repeated_metric(tmp_path: Path) -> None:
-    argv = program(
-        tmp_path, "for i in range(10**6):\n print(f'epoch={i} loss={i} acc=0.5'); time.sleep(0.05)"
-    )
+    line = "print(f'epoch={i} loss={i} val_acc=0.5'); time.sleep(0.05)"
+    argv = program(tmp_path, f"for i in range(10**6):\n {line}")
     start = time.monotonic()
-    assert metrics_of(argv, [], 60) == Metrics(("epoch", "loss", "acc"))
+    assert names(argv, []) == ["epoch", "loss", "val_acc"]
     assert time.monotonic() - start < 10
 
 
@@ -34,19 +38,27 @@ def test_stops_when_no_new_metric_comes(tmp_path: Path, monkeypatch: pytest.Monk
         tmp_path,
         "print('lr=0.1 params=7'); time.sleep(1)\nprint('loss=1')\nprint('fd=2')\ntime.sleep(600)",
     )
-    assert metrics_of(argv, ["lr"], 60) == Metrics(("params", "loss", "fd"))
+    assert names(argv, ["lr"]) == ["params", "loss", "fd"]
 
 
 def test_settings_are_no_metrics(tmp_path: Path) -> None:
     argv = program(
         tmp_path, "print('batch-size=3 lr=1e-3 seed=')\nprint('quality=3')\nprint('bad=nan')"
     )
-    assert metrics_of(argv, ["lr", "batch_size"], 60) == Metrics(("quality",))
+    assert names(argv, ["lr", "batch_size"]) == ["quality"]
+
+
+def test_waits_for_held_out_data(tmp_path: Path) -> None:
+    train = "for i in range(3): print(f'train_acc={i}'); time.sleep(0.2)"
+    argv = program(tmp_path, f"{train}\nfor i in range(600): print('val_acc=1'); time.sleep(0.1)")
+    assert names(argv, []) == ["train_acc", "val_acc"]
 
 
 def test_reads_metrics_with_colons(tmp_path: Path) -> None:
     argv = program(tmp_path, "print('12:30:59 Epoch 1: loss: 0.5 - acc: 0.75')")
-    assert metrics_of(argv, [], 60) == Metrics(("loss", "acc"), COLON_FILTER)
+    found = metrics_of(argv, [], 60).reports.all
+    assert [report.name for report in found] == ["loss", "acc"]
+    assert filters(found)[0].startswith(r"\b(loss|acc)\s*:\s*")
 
 
 @pytest.mark.parametrize(
@@ -82,9 +94,9 @@ def test_ends_the_process_group(tmp_path: Path) -> None:
     child = "subprocess.Popen([sys.executable, '-c', 'import time, signal; signal.signal(15, 1); time.sleep(600)'])"
     note = f"open('{tmp_path}/pid', 'w').write(str(p.pid))"
     argv = program(
-        tmp_path, f"p = {child}\n{note}\nprint('loss=1')\nprint('loss=1')\ntime.sleep(600)"
+        tmp_path, f"p = {child}\n{note}\nprint('val_acc=1')\nprint('val_acc=1')\ntime.sleep(600)"
     )
-    assert metrics_of(argv, [], 60).names == ("loss",)
+    assert names(argv, []) == ["val_acc"]
     pid = int((tmp_path / "pid").read_text())
     until = time.monotonic() + 5
     while (

@@ -1,13 +1,11 @@
-"""`gantune init` chooses ranges, metrics and directions by names and values."""
+"""`gantune init` chooses ranges by names and values."""
 
 from __future__ import annotations
 
 import pytest
 
-from tuner.init.objective import choose, goal_of, is_counter
 from tuner.init.ranges import parameter, tunable, typical
 from tuner.init.usage import Flag
-from tuner.result import Goal
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter
 
 LOG = Distribution.LOG_UNIFORM
@@ -68,24 +66,11 @@ def test_flags_without_values_stay_fixed() -> None:
     assert not typical(Flag(("--alpha",), "8"))
 
 
-@pytest.mark.parametrize(
-    ("names", "chosen", "goal"),
-    [
-        (["epoch", "loss", "accuracy"], "accuracy", Goal.MAXIMIZE),
-        (["train_loss", "val_loss"], "val_loss", Goal.MINIMIZE),
-        (["loss", "val_acc", "train_acc"], "val_acc", Goal.MAXIMIZE),
-        (["loss", "fd", "coverage"], "fd", Goal.MINIMIZE),
-        (["step", "seconds", "quality"], "quality", Goal.MINIMIZE),
-        (["ValLoss", "TestF1"], "TestF1", Goal.MAXIMIZE),
-        (["error_rate", "loss"], "error_rate", Goal.MINIMIZE),
-    ],
-)
-def test_objective_is_the_best_score(names: list[str], chosen: str, goal: Goal) -> None:
-    assert choose(names) == chosen
-    assert goal_of(chosen) is goal
-
-
-def test_counters_are_no_objective() -> None:
-    assert choose(["epoch", "step", "seconds"]) is None
-    assert is_counter("images_per_second")
-    assert not is_counter("batch_loss")
+def test_stated_bounds_are_used() -> None:
+    assert parameter(Flag(("--p",), "0.3", bounds=(0, 1))) == Double("p", 0, 1)
+    rate = Double("lr", 1e-5, 1, distribution=LOG)
+    assert parameter(Flag(("--lr",), "0.1", bounds=(1e-5, 1))) == rate
+    assert parameter(Flag(("--bs",), "64", bounds=(1, 128))) == Discrete(
+        "bs", ("16", "32", "64", "128")
+    )
+    assert parameter(Flag(("--depth",), "", bounds=(1, 8), integer=True)) == Int("depth", 1, 8)

@@ -18,12 +18,14 @@ from tuner.engines.local.runner import Exit
 from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import Experiment
 from tuner.metrics import MetricsReader
+from tuner.metrics.reports import hint
 from tuner.result import TrialState
 
 _HINTS: dict[int, str] = {  # by signal
     signal.SIGKILL: " (out of memory?)",
     signal.SIGBUS: " (/dev/shm is full? Mount an emptyDir with medium Memory there)",
 }
+_HINT_BYTES = 1 << 18  # of a log without the objective that are searched for it
 
 
 def judge(
@@ -52,6 +54,8 @@ def judge(
     if reader.error or metric not in found:  # Katib records nothing when its collector fails
         entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
         entry.reason = _missing(reader, metric)
+        if not reader.error and (hinted := _hint(log, metric)):
+            entry.reason = f"{metric} was not reported, but {hinted}"
     elif stop is None:
         entry.state = TrialState.SUCCEEDED
     return last_line
@@ -74,6 +78,16 @@ def _missing(reader: MetricsReader, metric: str) -> str:
     if names := reader.other_names():
         return f"{metric} was not reported; seen: {', '.join(names)}"
     return f"{metric} was not reported: {reader.expected(metric)}"
+
+
+def _hint(log: Path, metric: str) -> str:
+    """Return how the trial printed the metric, with the filter that reads it; "" if it did not."""
+    try:
+        with log.open("rb") as file:
+            text = file.read(_HINT_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return hint(text, metric)
 
 
 def failure(end: Exit, log: Path, python: str = "") -> str:
