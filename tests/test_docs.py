@@ -215,6 +215,10 @@ def options_of_gantune(words: list[str]) -> None:
     assert words[0] in COMMANDS, f"there is no command {words[0]}"
     command = gantune.get_command(click.Context(gantune), words[0])
     assert command is not None
+    if not command.context_settings.get("allow_interspersed_args", True):
+        context = click.Context(command, **command.context_settings)
+        command.make_parser(context).parse_args(list(words[1:]))  # the rest is the program's
+        return
     known = {
         option
         for parameter in command.params
