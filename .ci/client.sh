@@ -31,10 +31,10 @@ for epoch in range(3):
 PROGRAM
 gantune init -- python train.py --lr 1e-2 --bs 32
 gantune check train.yaml
-gantune run train.yaml --local --max-trials 6
+gantune run train.yaml --local --max-trials 12
 for algorithm in random tpe; do
   sed "s/algorithmName: .*/algorithmName: $algorithm/; s/^  name: .*/  name: $algorithm/" train.yaml >$algorithm.yaml
-  gantune run $algorithm.yaml --local --max-trials 6
+  gantune run $algorithm.yaml --local --max-trials 12
 done
 gantune best tpe
 gantune report tpe
@@ -47,7 +47,7 @@ def loss(parameters):
     return (parameters["x"] - 1) ** 2
 
 
-assert len(run("random.yaml", local=True, max_trials=6).trials) == 6
+assert len(run("random.yaml", local=True, max_trials=12).trials) == 12
 assert best("random") is not None
 assert tune(loss, {"x": search.double(min=-3, max=3)}, n_trials=4).best is not None
 PROGRAM

@@ -16,7 +16,7 @@ import pytest
 from tests.tuner.experiments import ARGS, LR, TRIALS, document, experiment, run
 from tuner.engines.local import LocalEngine
 from tuner.engines.local.details import running_curves
-from tuner.errors import UnsupportedError
+from tuner.errors import StudyError, UnsupportedError
 from tuner.experiment.model import Experiment
 from tuner.result import Result, Trial, TrialState
 from tuner.store import curves
