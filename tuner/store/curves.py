@@ -5,28 +5,25 @@ is RFC 3339 text, or null where the trial printed none. Values are finite and in
 reports; of a metric with more than MAX_VALUES values, evenly chosen ones are kept, the first, the
 lowest, the highest and the last included, and "reported": {METRIC: COUNT} says how many there were.
 
-Lines are appended only. The last line of a trial counts, since a trial can run again. A line that a
-killed process left unfinished is ignored.
+It is a log of tuner.store.records. The last record of a trial counts, since a trial can run again.
 
-`running-curves.jsonl` has lines of the same form: what trials on a cluster had reported when they
-were looked at last. It is replaced as a whole, and a trial in `curves.jsonl` takes precedence.
+`running-curves.json` is a document with records of the same form: what trials on a cluster had
+reported when they were looked at last. A trial in `curves.jsonl` takes precedence.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StudyError
+from tuner.errors import StudyDamaged, StudyError
 from tuner.metrics import UNDATED, ObservationLog
 from tuner.result import Observation
-from tuner.store import files
+from tuner.store import files, records
 
-FILE, RUNNING = "curves.jsonl", "running-curves.jsonl"
+FILE, RUNNING = "curves.jsonl", "running-curves.json"
 MAX_VALUES = 1000  # per trial and metric: more than a plot can show
 
 Curves = Mapping[str, tuple[Observation, ...]]  # by the name of a metric
@@ -39,47 +36,34 @@ class Writer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
-        try:
-            self._file = self._path.open("a+b")
-            if self._file.tell() and not self._ends_a_line():
-                self._file.write(b"\n")
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _ends_a_line(self) -> bool:
-        self._file.seek(-1, os.SEEK_END)
-        return self._file.read(1) == b"\n"
+        self._log = records.Writer.open(folder / FILE)
 
     def add(self, trial: str, log: ObservationLog, last_line: int | None = None) -> bool:
         """Add a trial's curves, up to line `last_line` of its file; returns whether it has any."""
-        line = _line(trial, log, last_line)
-        if line:
-            try:
-                self._file.write(line)
-                self._file.flush()
-            except OSError as error:
-                raise self._failed(error) from error
-        return bool(line)
+        record = _record(trial, log, last_line)
+        if record:
+            self._log.append([record])
+            self._log.sync()
+        return bool(record)
+
+    def close(self) -> None:
+        """Flush and close the file; harmless when repeated."""
+        self._log.close()
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: OSError) -> StudyError:
-        return StudyError(f"{self._path} cannot be written: {error.strerror}")
+        self.close()
 
 
 def replace_running(folder: Path, logs: Mapping[str, ObservationLog]) -> None:
     """Store what running trials have reported so far. Raises StudyError if the file cannot be written."""
     path = folder / RUNNING
     try:
-        files.replace(path, b"".join(_line(trial, log, None) for trial, log in logs.items()))
+        found = {trial: _record(trial, log, None) for trial, log in logs.items()}
+        trials = [record for record in found.values() if record]
+        files.replace(path, records.seal({"trials": trials}))
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -92,44 +76,68 @@ def read(
     Those of finished trials, and with `running` also those of trials that ran on a cluster when
     they were looked at.
 
-    Raises StudyError if a file is unreadable.
+    Raises StudyError if a file is unreadable, StudyDamaged if it is damaged.
     """
-    found = _read(folder / RUNNING, metrics) if running else {}
-    return found | _read(folder / FILE, metrics)
-
-
-def _read(path: Path, metrics: Collection[str] | None) -> dict[str, Curves]:
+    shapes = [*(_running(folder / RUNNING) if running else ()), *_finished(folder / FILE)]
     try:
-        lines = path.read_bytes().splitlines()
+        return {str(shape["trial"]): _curves(shape["metrics"], metrics) for shape in shapes}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyDamaged(
+            f"{folder / FILE} holds no curves ({type(error).__name__}): it was written by another "
+            "version of gantune. Use that version, or start over with --fresh"
+        ) from error
+
+
+def repair(folder: Path) -> Path | None:
+    """Keep the intact records of damaged curves. Returns where the damaged file is now; None without damage."""
+    try:
+        contents = records.read(folder / FILE, marked=True)
+    except OSError:  # there are no curves
+        return None
+    return records.repair(folder / FILE, contents) if contents.damage else None
+
+
+def _finished(path: Path) -> list[records.Record]:
+    try:
+        contents = records.read(path, marked=True)
     except FileNotFoundError:
-        return {}
+        return []
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}") from error
-    found: dict[str, Curves] = {}
-    for line in lines:
-        try:
-            shape = json.loads(line)
-            found[str(shape["trial"])] = {
-                str(metric): tuple(
-                    Observation(str(metric), float(value), _time(time)) for time, value in points
-                )
-                for metric, points in shape["metrics"].items()
-                if metrics is None or metric in metrics
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return found
+    records.ensure_intact(path, contents)
+    return contents.records
 
 
-def _line(trial: str, log: ObservationLog, last_line: int | None) -> bytes:
-    """One line of a file, b"" for a trial without a finite value."""
+def _running(path: Path) -> list[records.Record]:
+    try:
+        return list(records.unseal(path.read_bytes())["trials"])
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyDamaged(f"{path} is damaged ({error}): delete it, and look again") from error
+
+
+def _curves(shape: Mapping[str, Any], metrics: Collection[str] | None) -> Curves:
+    return {
+        str(metric): tuple(
+            Observation(str(metric), float(value), _time(time)) for time, value in points
+        )
+        for metric, points in shape.items()
+        if metrics is None or metric in metrics
+    }
+
+
+def _record(trial: str, log: ObservationLog, last_line: int | None) -> dict[str, Any]:
+    """Return one record of a file; an empty one for a trial without a finite value."""
     metrics = {
         metric: points for metric in log.metrics if (points := _points(log, metric, last_line))
     }
     counts = {metric: log.column(metric).count for metric in metrics}
     reported = {metric: count for metric, count in counts.items() if count > MAX_VALUES}
     shape = {"trial": trial, "metrics": metrics} | ({"reported": reported} if reported else {})
-    return json.dumps(shape).encode() + b"\n" if metrics else b""
+    return shape if metrics else {}
 
 
 def _points(log: ObservationLog, metric: str, last_line: int | None) -> list[list[Any]]:

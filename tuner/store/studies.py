@@ -6,7 +6,8 @@ studies.
 manifest.json   the Experiment as it was submitted, its place on a cluster (tuner.engines.katib.archive), and the id by
                 which a local study recognises its own files
 journal.jsonl   local engine: every trial (tuner.engines.local.journal)
-curves.jsonl    every value that finished trials reported; running-curves.jsonl: of running trials (tuner.store.curves)
+curves.jsonl    every value that finished trials reported; running-curves.json: of running trials (tuner.store.curves)
+*.commit        the commit marks of the journal and the curves (tuner.store.records), which find a lost end
 samples/        Katib engine: thumbnails of the images of trials (tuner.snapshot)
 result.json     the result that the engine saved last
 lock            a process that works on the study holds it (flock); the kernel releases it when the process exits
@@ -32,7 +33,7 @@ from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, S
 from tuner.experiment.model import Experiment
 from tuner.katib import yamlfile
 from tuner.result import Result, StudyState
-from tuner.store import files
+from tuner.store import files, records
 from tuner.store.lock import LOCK, Lock
 
 MANIFEST, _RESULT = "manifest.json", "result.json"
@@ -377,17 +378,14 @@ def _clear(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        shape = json.loads(path.read_bytes())
+        return records.unseal(path.read_bytes())
     except (OSError, ValueError) as error:
         raise StudyDamaged(
-            f"{path} cannot be read ({error}): restore it, or start over with --fresh"
+            f"{path} cannot be read ({error}): restore it, use the version of gantune that wrote it, "
+            "or start over with --fresh"
         ) from error
-    if not isinstance(shape, dict):
-        raise StudyDamaged(f"{path} must hold an object: restore it, or start over with --fresh")
-    return shape
 
 
 def _write(path: Path, shape: Mapping[str, Any]) -> None:
     """Replace the file as a whole, or not at all."""
-    # indent would cost 20 times as much
-    files.replace(path, (json.dumps(shape, default=str) + "\n").encode())
+    files.replace(path, records.seal(shape))

@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tuner.errors import StudyError
+from tuner.errors import StudyDamaged, StudyError
 from tuner.metrics import ObservationLog
 from tuner.result import Observation
-from tuner.store import curves
+from tuner.store import curves, records
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)
 
@@ -63,24 +64,52 @@ def test_trial_that_runs_again_replaces_its_curve(tmp_path: Path) -> None:
     assert values(tmp_path, "t-0") == [2.0]
 
 
-def test_torn_line_loses_nothing_else(tmp_path: Path) -> None:
+def test_unfinished_line_is_cut_off(tmp_path: Path) -> None:
     with curves.Writer(tmp_path) as writer:
         writer.add("t-0", log(1.0))
-        writer.add("t-1", log(2.0))
-    file = tmp_path / curves.FILE
-    file.write_bytes(file.read_bytes()[:-9])
+    with (tmp_path / curves.FILE).open("ab") as file:
+        file.write(b'{"crc":"0')
+    assert list(curves.read(tmp_path)) == ["t-0"]
     with curves.Writer(tmp_path) as writer:
         writer.add("t-2", log(3.0))
     assert list(curves.read(tmp_path)) == ["t-0", "t-2"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"[1]", b"{}", b'{"trial": "t", "metrics": 3}', b'{"trial": "t", "metrics": {"fd": [1]}}'],
-)
-def test_foreign_lines_are_ignored(line: bytes, tmp_path: Path) -> None:
-    (tmp_path / curves.FILE).write_bytes(line + b"\n\xff\n")
-    assert curves.read(tmp_path) == {}
+@pytest.mark.parametrize("lost", [9, 200, None])
+def test_lost_end_is_found_and_repaired(tmp_path: Path, lost: int | None) -> None:
+    with curves.Writer(tmp_path) as writer:
+        writer.add("t-0", log(1.0))
+        first = len((tmp_path / curves.FILE).read_bytes())
+        writer.add("t-1", log(2.0))
+    file = tmp_path / curves.FILE
+    data = file.read_bytes()
+    file.write_bytes(data[: -lost if lost else first])
+    for reading in (curves.read, curves.Writer):
+        with pytest.raises(StudyDamaged, match=r"curves\.jsonl:\d: the last \d+ bytes are missing"):
+            reading(tmp_path)
+    saved = curves.repair(tmp_path)
+    assert saved is not None
+    assert saved.read_bytes() in data
+    assert set(curves.read(tmp_path)) <= {"t-0"}
+    assert curves.repair(tmp_path) is None
+
+
+@pytest.mark.parametrize("record", [{"metrics": {}}, {"trial": "t", "metrics": {"fd": [1]}}])
+def test_records_of_another_version_are_refused(record: dict[str, Any], tmp_path: Path) -> None:
+    log = records.Writer.open(tmp_path / curves.FILE)
+    log.append([record])
+    log.close()
+    with pytest.raises(StudyDamaged, match="another version of gantune"):
+        curves.read(tmp_path)
+
+
+def test_running_curves_have_a_checksum(tmp_path: Path) -> None:
+    curves.replace_running(tmp_path, {"t-0": log(1.0), "t-1": ObservationLog()})
+    assert list(curves.read(tmp_path, running=True)) == ["t-0"]
+    file = tmp_path / curves.RUNNING
+    file.write_bytes(file.read_bytes().replace(b"1.0", b"2.0"))
+    with pytest.raises(StudyDamaged, match=r"running-curves\.json is damaged"):
+        curves.read(tmp_path, running=True)
 
 
 def test_long_curves_are_thinned_evenly(tmp_path: Path) -> None:
@@ -106,7 +135,7 @@ def test_long_curve_keeps_its_extremes(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / curves.FILE).mkdir()
-    with pytest.raises(StudyError, match=r"curves\.jsonl cannot be written: Is a directory"):
+    with pytest.raises(StudyError, match=r"curves\.jsonl cannot be written \(Is a directory\)"):
         curves.Writer(tmp_path)
 
 
@@ -114,4 +143,5 @@ def test_each_line_is_one_trial(tmp_path: Path) -> None:
     with curves.Writer(tmp_path) as writer:
         writer.add("t-0", log(1.0))
     shape = json.loads((tmp_path / curves.FILE).read_bytes())
+    assert shape.pop("crc")
     assert shape == {"trial": "t-0", "metrics": {"fd": [["2026-01-02T03:04:05.123456+00:00", 1.0]]}}

@@ -1,6 +1,6 @@
 """The local engine's record of one study: every change of every trial, in the order in which it happened.
 
-The file (tuner.engines.local.records) is written by one client at a time, which holds the study's
+The file (tuner.store.records) is written by one client at a time, which holds the study's
 lock, and is never rewritten. Its records, by "op":
 
 study    the header: format, id, name, objective, and what is decided once (seed, the trials known from a warm start,
@@ -30,10 +30,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuner.engines.local import records
 from tuner.errors import StudyDamaged, StudyError
 from tuner.result import Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
+from tuner.store import records
 
 FILE = "journal.jsonl"
 FORMAT = 1
@@ -117,7 +117,7 @@ class Journal:
 
     def _read(self, identity: str) -> records.Contents | None:
         try:
-            contents = records.parse(self.path.read_bytes())
+            contents = records.read(self.path)
         except FileNotFoundError:
             if identity:
                 raise StudyDamaged(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-from tuner.engines.local import records
 from tuner.engines.local.journal import FILE, fault
 from tuner.errors import StudyDamaged, StudyError
+from tuner.store import curves, records
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def check(folder: Path, identity: str) -> Health:
     """Read the journal of a study with this id, and change nothing. Raises StudyError where it cannot be read."""
     path = folder / FILE
     try:
-        contents = records.parse(path.read_bytes())
+        contents = records.read(path)
     except FileNotFoundError as error:
         # the study was stored, and its client was killed before it proposed a trial
         if not identity:
@@ -49,27 +49,22 @@ def check(folder: Path, identity: str) -> Health:
 
 
 def repair(folder: Path, identity: str) -> Path | None:
-    """Keep the intact records of a damaged journal, and the damaged file next to it.
+    """Keep the intact records of a damaged journal and of damaged curves, and the damaged files next to them.
 
     The caller holds the study's lock.
 
     Returns:
-        Where the damaged file is now; None for a journal without damage.
+        Where a damaged file is now; None without damage.
 
     Raises:
         StudyDamaged: Not even the first record is intact, or it is another study's.
         StudyError: The files cannot be read or written.
     """
-    path = folder / FILE
-    if not check(folder, identity).damage:
-        return None
-    data = path.read_bytes()
-    contents = records.parse(data)
-    kept = data[: contents.size]
-    if problem := fault(records.parse(kept), identity):
-        raise StudyDamaged(f"{path} cannot be repaired. {path}:{problem}")
-    names = (path.with_name(f"{FILE}.damaged{f'.{n}' if n else ''}") for n in count())
-    saved = next(name for name in names if not name.exists())
-    records.replace(saved, data)
-    records.replace(path, kept)
-    return saved
+    path, saved = folder / FILE, None
+    if check(folder, identity).damage:
+        contents = records.read(path)
+        kept = dataclasses.replace(contents, damage="", torn=0)
+        if problem := fault(kept, identity):
+            raise StudyDamaged(f"{path} cannot be repaired. {path}:{problem}")
+        saved = records.repair(path, kept)
+    return curves.repair(folder) or saved

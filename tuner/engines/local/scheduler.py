@@ -62,6 +62,7 @@ class Scheduler:
         self._experiment, self._journal, self._sampler = experiment, journal, sampler
         self._rules, self._launcher, self._limit = rules, launcher, max_trials
         self._runner: Runner | None = None
+        self._curves: curves.Writer | None = None
         self._running: dict[int, MetricsReader] = {}
         # finished trials whose metrics are still being read; True: a stop was asked for before
         self._reading: dict[int, tuple[MetricsReader, Exit, bool]] = {}
@@ -156,6 +157,10 @@ class Scheduler:
     def events(self, runner: Runner) -> Iterator[Event]:
         """Everything up to the end, or up to where a stop was asked for; STUDY_ENDED is the caller's."""
         self._runner = runner
+        with curves.Writer(self._journal.path.parent) as self._curves:
+            yield from self._run(runner)
+
+    def _run(self, runner: Runner) -> Iterator[Event]:
         while True:
             over = self.finished()
             for number in sorted(self._running):
@@ -331,8 +336,8 @@ class Scheduler:
         ensure_room(self._launcher.folder(entry))
         if entry.state is TrialState.FAILED and ran_out_of_room(entry.reason):
             raise paused(f"{entry.name} ran out of disk space ({entry.reason})")
-        with curves.Writer(self._journal.path.parent) as writer:
-            writer.add(entry.name, reader.observations, last_line)
+        if self._curves is not None:
+            self._curves.add(entry.name, reader.observations, last_line)
         yield from self._say_thinned(entry, reader)
         self._launcher.discard_temporary(entry)
         self._journal.finish(entry)

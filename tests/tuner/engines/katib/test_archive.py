@@ -11,6 +11,7 @@ from tests.tuner.experiments import experiment
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.errors import StudyDamaged
 from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.store.records import seal
 from tuner.store.studies import Store
 
 
@@ -49,12 +50,12 @@ def test_archive_returns_to_a_free_name(tmp_path: Path) -> None:
     assert len(store.result("big").trials) == 2
 
 
-@pytest.mark.parametrize("damage", ["{", '{"engine": "katib", "origin": {"uid": 1}}'])
-def test_a_damaged_archive_stands_in_nobodys_way(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", [b"{", seal({"engine": "katib", "origin": {"uid": 1}})])
+def test_a_damaged_archive_stands_in_nobodys_way(tmp_path: Path, damage: bytes) -> None:
     store = ClusterStudies(Store(tmp_path))
     kept(store, "big", "one")
     kept(store, "big", "two")
-    (tmp_path / "katib" / "big.1" / "manifest.json").write_text(damage)
+    (tmp_path / "katib" / "big.1" / "manifest.json").write_bytes(damage)
     kept(store, "big", "three", trials=1)
     assert len(store.result("big").trials) == 1
     assert store.origin("big.2") == Origin("two", "gan", "https://here")
