@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ FOLDER = KEPT
 MOST = 24  # trials of one study: the best, and a sample of the others
 AGAIN = 30.0  # seconds until the image of a running trial is read again
 _REAL, _MISSING = REAL_KEPT, "_missing.txt"  # no trial has such a name
-_CHECKSUM = b"\ncrc:"  # between the contents of a file and their CRC-32
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
 
 
@@ -101,12 +99,11 @@ def _images(folder: Path, name: str) -> Iterator[Thumbnail]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Return what `_keep` stored, b"" where that is missing or damaged."""
+    """Return what is kept in a file, b"" where it is missing or damaged."""
     try:
-        data, _, checksum = path.read_bytes().rpartition(_CHECKSUM)
-    except OSError:
+        return files.read_checked(path)
+    except (OSError, ValueError):
         return b""
-    return data if checksum == b"%08x" % zlib.crc32(data) else b""
 
 
 def _current(folder: Path, trial: Trial) -> bool:
@@ -122,7 +119,6 @@ def _keep(path: Path, data: bytes) -> None:
     """Replace a file. Raises StudyError."""
     try:
         path.parent.mkdir(exist_ok=True)
-        # after the end of an image, which programs that show images ignore
-        files.replace(path, data + _CHECKSUM + b"%08x" % zlib.crc32(data))
+        files.replace_checked(path, data)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from error

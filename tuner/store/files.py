@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import stat
+import zlib
 from pathlib import Path
 
 from tuner.errors import StudyError
 
+_CHECKSUM = b"\ncrc:"  # between the contents of a file and their CRC-32
 STORE = Path(".gantune")  # in the current directory, unless another one is chosen
 
 
@@ -18,6 +20,19 @@ def replace(path: Path, data: bytes) -> None:
     draft = path.with_suffix(f".{os.getpid()}.new")  # a watch and a status may write at once
     draft.write_bytes(data)
     draft.replace(path)
+
+
+def replace_checked(path: Path, data: bytes) -> None:
+    """Store an image or a text with its checksum, which programs that show images ignore. Raises OSError."""
+    replace(path, data + _CHECKSUM + b"%08x" % zlib.crc32(data))
+
+
+def read_checked(path: Path) -> bytes:
+    """Return what `replace_checked` stored. Raises OSError, and ValueError for a damaged file."""
+    data, _, checksum = path.read_bytes().rpartition(_CHECKSUM)
+    if checksum != b"%08x" % zlib.crc32(data):
+        raise ValueError(f"{path}: the checksum is wrong")
+    return data
 
 
 def remove(directory: Path) -> None:

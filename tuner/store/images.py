@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import StudyError
-from tuner.store.files import replace
+from tuner.store.files import replace_checked
 
 SAMPLES = ("samples.png", "samples.jpg", "samples.jpeg")
 REAL = ("real.png", "real.jpg", "real.jpeg")
@@ -79,7 +79,7 @@ def keep(study: Path, trial: str, folder: Path) -> None:
             continue
         try:
             (study / KEPT).mkdir(exist_ok=True)
-            replace(study / KEPT / name, small.data)
+            replace_checked(study / KEPT / name, small.data)
         except OSError as error:
             raise StudyError(
                 f"{study / KEPT / name} cannot be written: {error.strerror}"

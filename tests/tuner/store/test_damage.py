@@ -13,11 +13,12 @@ import pytest
 from tests.tuner.experiments import TRIALS, experiment, run, table
 from tuner.engines.local import LocalEngine
 from tuner.errors import StudyError
-from tuner.store import curves
+from tuner.store import curves, files
 from tuner.store.studies import EngineKind, Store
 
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 COUNTS = pytest.mark.parametrize(
-    ("flips", "truncations"), [(400, 60), pytest.param(5000, 500, marks=pytest.mark.slow)]
+    ("flips", "truncations"), [(400, 60), pytest.param(5000, 500, marks=SLOW)]
 )
 Observe = Callable[[], Any]
 
@@ -98,3 +99,18 @@ def test_no_change_is_silent(
 
         for change in (cut, zeros):
             assert check(folder, observe, change, rng.choice(chosen))
+
+
+def test_damaged_image_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "one.jpg"
+    files.replace_checked(path, b"an image")
+    data = path.read_bytes()
+    assert data.startswith(b"an image")
+    assert files.read_checked(path) == b"an image"
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ValueError, match="the checksum is wrong"):
+            files.read_checked(path)
+        path.write_bytes(data[:place])
+        with pytest.raises(ValueError, match="the checksum is wrong"):
+            files.read_checked(path)
