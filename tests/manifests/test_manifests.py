@@ -191,7 +191,7 @@ def test_cited_docs_exist() -> None:
     cited = {
         name
         for file in k8s.MANIFESTS.rglob("*.yaml")
-        for name in re.findall(r"docs/[\w-]+\.md", file.read_text())
+        for name in re.findall(r"docs/[\w/-]+\.md", file.read_text())
     }
     assert cited
     assert [name for name in cited if not (k8s.ROOT / name).is_file()] == []

@@ -98,3 +98,16 @@ def test_documented_rights_are_those_used(used: set[Right]) -> None:
         ("", "pods/exec", "create"),  # the same
         ("apps", "deployments", "get"),  # a suggestion service without a word of its own
     }
+
+
+def test_shipped_roles_grant_the_documented_rights() -> None:
+    roles = YAML(typ="safe").load_all((PAGE.parents[2] / "manifests/rbac/gantune.yaml").read_text())
+    granted = {
+        (group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == documented()

@@ -8,7 +8,7 @@ from tuner.result import Trial
 _FIXES = {
     "failed calling webhook": (
         f"Katib's controller does not answer: see `kubectl get pods -A -l {COMPONENT_LABEL}=controller`, and "
-        "docs/outages.md if its pod is missing"
+        "docs/how-to/outages.md if its pod is missing"
     ),
     "Insufficient": (
         "lower parallelTrialCount, or what a trial asks for, or add nodes (a pool may take minutes to scale up)"
