@@ -29,6 +29,7 @@ from tuner.metrics.reports import Report, Reports
 OUTPUT_LIMIT = 1 << 20  # bytes of output that are read
 HELP_SECONDS = 60.0  # a program may import torch first
 SETTLE_SECONDS = 3.0  # how long further names may follow the first ones
+FILE_SECONDS = 2.0  # between two looks at the files that the program writes
 LOOK_SECONDS = 0.1  # between two looks at the output, which may come one line at a time
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 LONGER_SECONDS = 20.0  # the same, while no score of held-out data has come
@@ -88,6 +89,8 @@ def metrics_of(
         return Metrics(watch.reports)
     last = " ".join((output.text.strip().splitlines() or [""])[-1].split())[:200]
     said = f" Its last line is {last!r}." if last else " It printed nothing."
+    if "ModuleNotFoundError" in last:
+        said += f" The interpreter is {interpreter.described(interpreter.python())}."
     if output.code:
         raise CommandError(
             f"the program failed with exit code {output.code} before it printed a metric.{said}"
@@ -107,6 +110,7 @@ class _Watch:
         self._settings = settings
         self._read = 0  # characters of the output
         self._count, self._since = 0, 0.0
+        self._looked = time.monotonic()  # at the files
 
     @property
     def scores(self) -> list[Report]:
@@ -127,12 +131,22 @@ class _Watch:
             return True
         found = self.reports.all
         if not scores:
-            return False  # perhaps only what the program says about itself
+            return self._written_enough()
         if len(found) > self._count:
             self._count, self._since = len(found), time.monotonic()
         useful = any(not is_loss(one.name) and one.data is not Role.TRAINING for one in scores)
         useful = useful or any(one.data.held_out for one in scores)
         return time.monotonic() - self._since > (SETTLE_SECONDS if useful else LONGER_SECONDS)
+
+    def _written_enough(self) -> bool:
+        """Return whether a file holds several values of a score; the output is only about the program itself."""
+        if time.monotonic() < self._looked + FILE_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        sources = self.written.sources(self._settings)
+        return any(
+            one.count > 1 and one.data.held_out for source in sources for one in source.reports.all
+        )
 
 
 def _run(

@@ -48,9 +48,10 @@ def tunable(flag: Flag) -> bool:
 
 
 def typical(flag: Flag) -> bool:
-    """Return whether the flag's name is one that most searches vary: a rate, a share or a size."""
+    """Return whether most searches vary the flag: a rate, a share, a size, or one with stated bounds."""
     return tunable(flag) and bool(
-        words(flag.name) & (_RATES | _SHARES | _SIZES)
+        flag.bounds is not None
+        or words(flag.name) & (_RATES | _SHARES | _SIZES)
         or _ALSO_RATE.search(flag.name)
         or _BETA.match(flag.name)
     )

@@ -112,3 +112,21 @@ def test_help_of_failing_program_is_empty(tmp_path: Path) -> None:
     assert help_of(program(tmp_path, "print('--lr LR'); sys.exit(2)")) == ""
     assert "--lr" in help_of(program(tmp_path, "print('--lr LR')"))
     assert help_of(program(tmp_path, "assert sys.stdin.read() == ''")) == ""
+
+
+def test_stops_when_a_file_has_the_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tuner.init.probe.FILE_SECONDS", 0.2)
+    rows = (
+        "print('epoch,val_acc', file=f, flush=True)\nwhile True: print('1,0.5', file=f, flush=True)"
+    )
+    argv = program(tmp_path, f"f = open('log.csv', 'w')\n{rows}; time.sleep(0.1); print('.')")
+    found = metrics_of(argv, [], 60)
+    assert found.source is not None
+    assert found.source.path == "log.csv"
+    assert [report.name for report in found.reports.all] == ["epoch", "val_acc"]
+
+
+def test_missing_module_names_the_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=f"'absent'\". The interpreter is {sys.executable}"):
+        metrics_of(program(tmp_path, "import absent"), [], 60)

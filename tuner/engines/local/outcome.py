@@ -54,7 +54,7 @@ def judge(
     if reader.error or metric not in found:  # Katib records nothing when its collector fails
         entry.state, entry.metrics, entry.curve = TrialState.METRICS_UNAVAILABLE, {}, ()
         entry.reason = _missing(reader, metric)
-        if not reader.error and (hinted := _hint(log, metric)):
+        if reader.path == log and not reader.error and (hinted := _hint(log, metric)):
             entry.reason = f"{metric} was not reported, but {hinted}"
     elif stop is None:
         entry.state = TrialState.SUCCEEDED

@@ -32,6 +32,11 @@ def judged(
     [
         (None, "fd was not reported: no such file (metrics.log)"),
         ("", "fd was not reported: the file is empty (metrics.log)"),
+        (
+            "epoch 1: fd: 3\n",
+            "fd was not reported, but the output has `epoch 1: fd: 3`; add this filter: "
+            r"metricsFormat: ['\b(fd)\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)']",
+        ),
         ("hello\n", "fd was not reported: no fd=<number> in metrics.log"),
         (
             "val_elbo=3 recon=2 kl=1\nval_elbo=2 recon=nan\n",
