@@ -31,7 +31,9 @@ def test_the_first_ctrl_c_finishes_the_running_trials(home):
     assert (code, out.count(" done  fd=")) == (0, 2)
 
 
-@pytest.mark.parametrize(("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143)])
+@pytest.mark.parametrize(
+    ("signals", "code"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143), (["SIGHUP"], 129)]
+)
 def test_the_second_ctrl_c_and_sigterm_stop_them(home, signals, code):
     (home.parent / "wait").touch()
     process = start(home, "run", "toy.yaml", "--local", "--workers", "2")

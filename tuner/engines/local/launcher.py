@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from tuner.engines.local import distributed, namespace, packages, push, workspace
 from tuner.engines.local.journal import TrialRecord
+from tuner.engines.local.machine import ensure_room
 from tuner.engines.local.reading import OUTPUT, metrics_file, metrics_reader
 from tuner.engines.local.runner import GRACE, Job, Step
 from tuner.engines.local.trial import takes_argv
@@ -109,6 +110,7 @@ class Launcher:
             self.warnings.append(
                 f"workingDir {built.cwd} does not exist on this machine: trials run in {self.start}"
             )
+        ensure_room(self._study)  # or else the plan is that of a full disk
         chosen = workspace.plan(self._start(built), self._study)
         self._method = chosen.method
         self.warnings.extend(chosen.warnings)

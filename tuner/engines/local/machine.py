@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuner.errors import StudyError
 
-FREE_BYTES, FREE_FILES = 65536, 8  # with less room than this, what a trial writes may be cut short
+FREE_BYTES, FREE_FILES = 65536, 32  # with less room than this, what a trial writes may be cut short
 _MESSAGES = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
