@@ -95,13 +95,12 @@ def report(
 
 def _print(studies: list[View], names: tuple[str, ...]) -> None:
     from tuner.cli.console import SafeConsole
-    from tuner.cli.summary import summary
+    from tuner.cli.summary import compare, summary
 
     console = SafeConsole()
-    for study in studies:
-        for part in summary(study):
-            console.show(part)
-        console.print()
+    for part in compare(studies) if len(studies) > 1 else summary(studies[0]):
+        console.show(part)
+    console.print()
     say(
         f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}",
         err=True,

@@ -9,33 +9,50 @@ from datetime import datetime
 
 from tuner.analysis.view import View
 from tuner.result import Goal, Result, Trial, TrialState
-from tuner.space import Value, text
+from tuner.space import Value
+from tuner.space import text as exact
 
 DIVERGED = "diverged"  # a metric that is above zero for a trial whose training became non-finite
+NON_FINITE = "the training became non-finite, so the scores are those of the untrained weights"
+ENOUGH_TO_SHARE = 2  # failed trials from which on a value that they share means something
 FAILURES = (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE, TrialState.KILLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Headings and rows of equal length; `best` is the index of the best trial's row.
+class Column:
+    """A column of the table of trials: its heading, what it holds, and whether that is text."""
 
-    `numbers` holds the trial of each row, `words` which columns are text.
+    heading: str
+    kind: str  # trial, state, objective, parameter, seconds, reason or metric
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The trials, best first; rows are as long as `columns`. The best trial's row is `best`.
+
+    `numbers` holds the trial of each row.
     """
 
-    headings: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: tuple[int, ...] = ()
-    words: tuple[bool, ...] = ()
     best: int | None = None
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The headings of the columns."""
+        return tuple(column.heading for column in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Trials that failed or diverged for the same reason."""
+    """Trials that failed or diverged for the same reason, and the values that only they have."""
 
     kind: str
     reason: str
     numbers: tuple[int, ...]
+    shared: str = ""
 
 
 def ranked(study: View) -> list[tuple[Trial, float]]:
@@ -88,53 +105,91 @@ def left(result: Result, total: int | None) -> float | None:
 
 
 def failures(result: Result) -> list[Failure]:
-    """Return the failed and the diverged trials, one entry for each reason, the most frequent first."""
-    found: dict[tuple[str, str], list[int]] = {}
+    """Return the failed and the diverged trials, grouped by reason, the largest group first."""
+    found: dict[tuple[str, str], list[Trial]] = {}
     for trial in result.trials:
         if trial.state in FAILURES:
-            found.setdefault((trial.state.value, trial.reason or "no reason is known"), []).append(
-                trial.number
-            )
+            reason = trial.reason or "no reason is known"
+            found.setdefault((trial.state.value, reason), []).append(trial)
         elif trial.metrics.get(DIVERGED, 0) > 0:
-            reason = (
-                "the training became non-finite, so the scores are those of the untrained weights"
-            )
-            found.setdefault(("Diverged", reason), []).append(trial.number)
-    groups = [Failure(kind, reason, tuple(numbers)) for (kind, reason), numbers in found.items()]
+            found.setdefault(("Diverged", NON_FINITE), []).append(trial)
+    groups = [
+        Failure(kind, reason, tuple(t.number for t in trials), _shared(trials, result.trials))
+        for (kind, reason), trials in found.items()
+    ]
     return sorted(groups, key=lambda group: -len(group.numbers))
 
 
-def table(result: Result) -> Table:
-    """Return all trials, numbers to six digits (JSON has them exactly); an empty cell where there is no value.
+def _shared(group: Sequence[Trial], trials: Sequence[Trial]) -> str:
+    """Return the parameter values that separate a group of trials from those that succeeded.
 
-    Metrics that equal another one in every trial are left out.
+    Such as `layers=6`, or `lr from 0.004 up`; "" if the group is too small to tell.
     """
+    inside = {trial.number for trial in group}
+    others = [t for t in trials if t.number not in inside and t.state is TrialState.SUCCEEDED]
+    if len(group) < ENOUGH_TO_SHARE or not others:
+        return ""
+    found = []
+    for name in group[0].parameters:
+        held = [trial.parameters.get(name) for trial in group]
+        rest = [trial.parameters.get(name) for trial in others]
+        if len(set(held)) == 1 and held[0] not in rest:
+            found.append(f"{name}={text(held[0])}")
+            continue
+        numbers = [value for value in held if isinstance(value, int | float)]
+        other = [value for value in rest if isinstance(value, int | float)]
+        if len(numbers) < len(held) or len(other) < len(rest):
+            continue
+        if min(numbers) > max(other):
+            found.append(f"{name} from {text(min(numbers))} up")
+        elif max(numbers) < min(other):
+            found.append(f"{name} up to {text(max(numbers))}")
+    return ", ".join(found)
+
+
+def waiting(result: Result) -> dict[str, list[int]]:
+    """Return the numbers of the trials that wait, by the reason why."""
+    found: dict[str, list[int]] = {}
+    for trial in result.trials:
+        if trial.state is TrialState.WAITING or (
+            trial.state is TrialState.RUNNING and trial.reason
+        ):
+            reason = trial.reason or "until another trial finishes"
+            found.setdefault(reason, []).append(trial.number)
+    return found
+
+
+def table(study: View) -> Table:
+    """Return all trials, numbers to six digits (JSON has them exactly).
+
+    A cell without a value is empty. Metrics that equal another one in every trial are left out.
+    """
+    result = study.result
+    order = [trial for trial, _ in ranked(study)]
+    scored = {trial.number for trial in order}
+    order += [trial for trial in result.trials if trial.number not in scored]
     parameters = list(dict.fromkeys(name for trial in result.trials for name in trial.parameters))
     metrics = _metrics(result)
-    reasons = any(trial.reason for trial in result.trials)
-    headings = (
-        "trial",
-        "state",
-        metrics[0],
-        *parameters,
-        *metrics[1:],
-        "seconds",
-        *(["reason"] if reasons else []),
-    )
-    rows = []
-    for trial in result.trials:
-        values = [_number(trial.metrics.get(name)) for name in metrics]
-        chosen = [_text(trial.parameters.get(name)) for name in parameters]
-        took = _seconds(trial.started, trial.ended)
-        rows.append((str(trial.number), trial.state.value, values[0], *chosen, *values[1:], took))
-        rows[-1] += (trial.reason,) if reasons else ()
-    best = result.best
-    where = next(
-        (i for i, trial in enumerate(result.trials) if best and trial.number == best.number), None
-    )
-    words = tuple(any(not _is_number(row[i]) for row in rows) for i in range(len(headings)))
+    columns = [
+        ("trial", "trial", [str(trial.number) for trial in order]),
+        ("state", "state", [trial.state.value for trial in order]),
+        (metrics[0], "objective", [_number(trial.metrics.get(metrics[0])) for trial in order]),
+        *((p, "parameter", [text(trial.parameters.get(p)) for trial in order]) for p in parameters),
+        ("seconds", "seconds", [_seconds(trial.started, trial.ended) for trial in order]),
+    ]
+    if any(trial.reason for trial in order):
+        columns.append(("reason", "reason", [trial.reason for trial in order]))
+    columns += [
+        (m, "metric", [_number(trial.metrics.get(m)) for trial in order]) for m in metrics[1:]
+    ]
     return Table(
-        headings, tuple(rows), tuple(trial.number for trial in result.trials), words, where
+        tuple(
+            Column(heading, kind, not all(map(_is_number, cells)))
+            for heading, kind, cells in columns
+        ),
+        tuple(zip(*(cells for _, _, cells in columns), strict=True)),
+        tuple(trial.number for trial in order),
+        0 if scored else None,
     )
 
 
@@ -157,15 +212,16 @@ def scores(trial: Trial, objective: str) -> str:
 
 def assignments(trial: Trial) -> str:
     """Return `lr=0.0004 bs=64`."""
-    return " ".join(f"{name}={_text(value)}" for name, value in trial.parameters.items())
+    return " ".join(f"{name}={text(value)}" for name, value in trial.parameters.items())
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _text(value: Value | None) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else text(value)
+def text(value: Value | None) -> str:
+    """Return a value for people, floats to six digits; "" without one."""
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else exact(value)
 
 
 def _seconds(started: datetime | None, ended: datetime | None) -> str:

@@ -8,6 +8,7 @@ knows whether it is light or dark (assets/page.js).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,17 +17,15 @@ from tuner.space import Categorical, Discrete, Double, Int, Parameter, Value
 
 Figure: TypeAlias = dict[str, Any]
 Axis: TypeAlias = dict[str, Any]
-BLUE, GREEN, AMBER, RED, VIOLET, GREY = (
-    "#4184e4",
-    "#2da44e",
-    "#c77c02",
-    "#e5534b",
-    "#986ee2",
-    "#8b949e",
-)
-PALETTE = (BLUE, AMBER, GREEN, VIOLET, RED, "#1f9e9e", "#c96198", GREY)
-# from good to bad
-SCALE = [[0.0, "#0d3b8c"], [0.35, "#4184e4"], [0.7, "#9ecbff"], [1.0, "#f2c46d"]]
+DECADE = 10.0  # factor between the ends of an axis above which it is logarithmic
+PAD = 0.05  # share of the range that is free at each end of an axis
+FEW_INTEGERS = 12  # up to which each value of an integer parameter has its tick
+# Colours for a light and a dark page: at least 3:1 against both (WCAG 1.4.11), and distinct to
+# colour-blind readers together with the marks, which differ in shape.
+BLUE, GREEN, AMBER, RED = "#1f77c9", "#1a8f5c", "#b07400", "#d1495b"
+VIOLET, GREY, TEAL, PINK = "#a35fc0", "#7d8590", "#00889a", "#b5659a"
+PALETTE = (BLUE, AMBER, GREEN, VIOLET, RED, TEAL, PINK, GREY)
+SCALE = "Cividis"  # from blue to yellow in even steps of lightness, for all kinds of colour vision
 
 
 def figure(
@@ -47,11 +46,17 @@ def figure(
 
 
 def axis(title: str, values: Iterable[float] = (), **settings: Any) -> Axis:
-    """Return a numeric axis; logarithmic where all `values` are positive and span more than a decade."""
+    """Return a numeric axis; logarithmic if all `values` are positive and span over a decade.
+
+    The page sets the ticks of a logarithmic axis from its range.
+    """
     held = list(values)
-    log = bool(held) and min(held) > 0 and max(held) > 10 * min(held)
-    scale = {"type": "log", "dtick": "D2" if max(held) < 1000 * min(held) else 1} if log else {}
     plain = {"exponentformat": "e"}  # plotly would write 0.0001 as 100µ
+    scale: Axis = {}
+    if held and min(held) > 0 and max(held) > DECADE * min(held):
+        low, high = math.log10(min(held)), math.log10(max(held))
+        pad = PAD * (high - low)
+        scale = {"type": "log", "range": [round(low - pad, 4), round(high + pad, 4)]}
     return {"title": {"text": escaped(title)}, "automargin": True} | plain | scale | settings
 
 
@@ -60,7 +65,16 @@ def parameter_axis(parameter: Parameter) -> Axis:
     if isinstance(parameter, Categorical | Discrete):
         choices = [escaped(choice) for choice in parameter.choices]
         return axis(parameter.name, type="category", categoryorder="array", categoryarray=choices)
-    return axis(parameter.name) | ({"type": "log"} if is_log(parameter) else {})
+    low, high = float(parameter.low), float(parameter.high)
+    found = axis(parameter.name)
+    if is_log(parameter):
+        low, high = math.log10(low), math.log10(high)
+        found["type"] = "log"
+    pad = PAD * (high - low) or 0.5
+    found["range"] = [round(low - pad, 6), round(high + pad, 6)]
+    if isinstance(parameter, Int) and "type" not in found and high - low <= FEW_INTEGERS:
+        found["dtick"] = 1
+    return found
 
 
 def is_log(parameter: Parameter) -> bool:
@@ -98,7 +112,7 @@ def markers(
     x: Sequence[Any], y: Sequence[float], name: str, colour: Any = BLUE, **settings: Any
 ) -> dict[str, Any]:
     """Return a trace of points."""
-    look = {"color": colour, "size": 7 if len(x) < 300 else 4, "opacity": 0.8} | settings.pop(
+    look = {"color": colour, "size": 8 if len(x) < 300 else 5, "opacity": 0.8} | settings.pop(
         "marker", {}
     )
     return {

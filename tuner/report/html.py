@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -14,13 +14,16 @@ from importlib.resources import files
 
 from tuner.report.data import Failure, Table
 from tuner.report.plots import Drawn
+from tuner.report.verdict import Verdict
 from tuner.store.images import Thumbnail
 
 # No request can leave the page, whatever a value says. Only the scripts with these hashes run;
 # plotly writes styles.
 POLICY = "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:"
 FROM_SERVER = "; connect-src 'self'"  # a served page asks its server for newer content
-LONG = 14  # characters of a card's value that get a smaller font
+SHOWN_ROWS = 50  # of the table of trials before a reader asks for more
+SHOWN_GROUPS = 4  # reasons of failures that are not folded
+FIRST_KINDS = ("trial", "state", "objective", "parameter", "seconds", "reason")  # shown columns
 SHOWN_NUMBERS = 12  # of the trials that failed for one reason
 
 
@@ -32,6 +35,16 @@ class Sample:
     title: str
     caption: str
     best: bool = False
+    number: int | None = None  # of the trial
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A group of failed trials, with advice ("" without) and the command that shows a log."""
+
+    group: Failure
+    advice: str
+    logs: str
 
 
 def document(title: str, body: str, *, plots: bool, version: int | None = None) -> str:
@@ -100,32 +113,81 @@ def heading(title: str, subtitle: str) -> str:
 def navigation(sections: Iterable[tuple[str, str]]) -> str:
     """Return the links to (id, heading) of each section."""
     links = "".join(f'<a href="#{escape(name)}">{escape(text)}</a>' for name, text in sections)
-    return f"<nav>{links}</nav>"
+    return f'<nav aria-label="Sections">{links}</nav>'
+
+
+def study(content: str) -> str:
+    """Return one study: the plots, the table and the images inside share their selected trial."""
+    return f'<div class="study">{content}</div>'
 
 
 def facts(cards: Iterable[tuple[str, str]]) -> str:
-    """Return (name, value) pairs as cards."""
+    """Return (name, value) pairs as a strip."""
     shown = "".join(
-        f"<div><span>{escape(name)}</span><b{_long(value)}>{escape(value)}</b></div>"
-        for name, value in cards
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in cards
     )
-    return f'<div class="facts">{shown}</div>'
+    return f'<dl class="facts">{shown}</dl>'
 
 
-def _long(value: str) -> str:
-    return ' class="long"' if len(value) > LONG else ""
+def verdict(
+    found: Verdict,
+    *,
+    trial: str,
+    chips: Iterable[tuple[str, str]],
+    command: str,
+    notes: Sequence[str],
+) -> str:
+    """Return the best score with its badge, its parameters, and what to do next."""
+    held = "".join(f"<li><span>{escape(name)}</span> {escape(value)}</li>" for name, value in chips)
+    score = (
+        f'<p class="score"><b>{escape(found.score)}</b> <span>{escape(found.metric)}'
+        f"<small>{escape(found.direction)}{f', {escape(trial)}' if trial else ''}</small></span></p>"
+        if found.score
+        else f'<p class="score"><span>{escape(found.metric)}<small>{escape(found.direction)}</small>'
+        "</span></p>"
+    )
+    badge = f'<p class="badge {found.tone}">{escape(found.badge)}</p>' if found.badge else ""
+    train = copy_button(command, "Copy the training command", "primary")
+    said = "".join(note(text[:1].upper() + text[1:] + ".") for text in notes)
+    then = f'<p class="then">Next: <code>{escape(found.next)}</code> {copy_button(found.next)}</p>'
+    listed = (
+        f'<ul class="chips" aria-label="Parameters of the best trial">{held}</ul>' if held else ""
+    )
+    return f'<section class="verdict">{score}{badge}{listed}<div class="tools">{train}</div>{said}{then}</section>'
 
 
-def best(text: str, command: str = "") -> str:
-    """Return the line of the best trial with a button that copies its command line."""
-    return f'<div class="best"><code>{escape(text)}</code>{copy_button(command, "copy: train this")}</div>'
+def banner(text: str, tone: str) -> str:
+    """Return a coloured sentence."""
+    return f'<p class="badge wide {tone}">{escape(text)}</p>'
 
 
-def copy_button(command: str, label: str = "copy") -> str:
+def grid(sections: Iterable[str]) -> str:
+    """Return sections in two columns where the window is wide enough."""
+    return f'<div class="grid">{"".join(sections)}</div>'
+
+
+def missing(reasons: Sequence[str]) -> str:
+    """Return one line about the sections that are left out; "" without one."""
+    if not reasons:
+        return ""
+    count = f"{len(reasons)} section{'s' if len(reasons) > 1 else ''}"
+    return (
+        f'<details class="missing"><summary>{count} not shown, and why</summary>'
+        f"{items(reasons)}</details>"
+    )
+
+
+def more(label: str, content: str) -> str:
+    """Return content that a button unfolds."""
+    return f'<details class="more"><summary>{escape(label)}</summary>{content}</details>'
+
+
+def copy_button(command: str, label: str = "copy", look: str = "") -> str:
     """Return a button that copies a command line; nothing without one."""
     held = escape(command, quote=True)
     return (
-        f'<button class="copy" data-command="{held}" title="{held}">{escape(label)}</button>'
+        f'<button type="button" class="copy {look}" data-command="{held}" title="{held}">'
+        f"{escape(label)}</button>"
         if command
         else ""
     )
@@ -137,9 +199,10 @@ def progress(text: str, value: int, total: int | None) -> str:
     return f'<p class="progress"><progress{most}></progress> {escape(text)}</p>'
 
 
-def section(name: str, title: str, content: str) -> str:
+def section(name: str, title: str, content: str, *, wide: bool = True) -> str:
     """Return a section; `content` is HTML."""
-    return f'<section id="{escape(name)}"><h2>{escape(title)}</h2>\n{content}</section>'
+    look = ' class="wide"' if wide else ""
+    return f'<section id="{escape(name)}"{look}><h2>{escape(title)}</h2>\n{content}</section>'
 
 
 def note(text: str) -> str:
@@ -157,14 +220,32 @@ def items(texts: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
 
 
-def drawn(plot: Drawn) -> str:
-    """Return a plot: its sentence, and a place for each figure with the figure's data."""
+def drawn(plot: Drawn, *, switch: bool = False) -> str:
+    """Return a plot: its sentence, its figures, and how they are computed.
+
+    Args:
+        plot: The plot.
+        switch: Offer to change the objective's scale in all plots of the study.
+    """
     places = "".join(
-        f'<div class="plot" style="min-height:{figure["layout"]["height"]}px">'
+        f'<div class="plot" role="figure" aria-label="{escape(plot.text)}" '
+        f'style="min-height:{figure["layout"]["height"]}px">'
         f'<script type="application/json">{_data(figure)}</script></div>'
         for figure in plot.figures
     )
-    return note(plot.text) + (f'<div class="plots">{places}</div>' if places else "")
+    button = (
+        '<div class="tools"><button type="button" class="scale" aria-pressed="false">'
+        "Other scale: linear or log</button></div>"
+        if switch
+        else ""
+    )
+    method = (
+        f"<details><summary>How this is computed</summary>{note(plot.method)}</details>"
+        if plot.method
+        else ""
+    )
+    one = " one" if len(plot.figures) == 1 else ""
+    return f'{note(plot.text)}{button}<div class="plots{one}">{places}</div>{method}'
 
 
 def _data(figure: object) -> str:
@@ -175,24 +256,37 @@ def _data(figure: object) -> str:
 def samples(items: Sequence[Sample]) -> str:
     """Return images with their captions."""
     shown = "".join(
-        f"<figure{_winner(item.best)}>"
+        f"<figure{_winner(item.best)}{_number(item.number)}>"
         f'<img src="{item.image.uri}" width="{item.image.width}" height="{item.image.height}" '
-        f'alt="{escape(item.title)}">'
+        f'alt="Images: {escape(item.title)}">'
         f"<figcaption><b>{escape(item.title)}</b><br>{escape(item.caption)}</figcaption></figure>"
         for item in items
     )
     return f'<div class="samples">{shown}</div>'
 
 
-def failures(groups: Sequence[Failure]) -> str:
-    """Return the failed and diverged trials as a table, one row for each reason."""
-    rows = "".join(
-        f'<tr><td>{len(group.numbers)}</td><td class="words">{escape(group.kind)}</td>'
-        f'<td class="words wrap">{escape(group.reason)}</td><td class="words wrap">{_numbers(group.numbers)}</td></tr>'
-        for group in groups
+def _number(number: int | None) -> str:
+    return "" if number is None else f' data-n="{number}"'
+
+
+def failures(title: str, reasons: Sequence[Reason], failed: int, tone: str) -> str:
+    """Return the banner about failed trials, one entry for each reason."""
+    entries = [_reason(each, failed) for each in reasons]
+    first = f"<ul>{''.join(entries[:SHOWN_GROUPS])}</ul>"
+    rest = entries[SHOWN_GROUPS:]
+    folded_ = more(f"{len(rest)} more reasons", f"<ul>{''.join(rest)}</ul>") if rest else ""
+    return f'<section class="banner {tone}"><h2>{escape(title)}</h2>{first}{folded_}</section>'
+
+
+def _reason(reason: Reason, failed: int) -> str:
+    group = reason.group
+    where = f", at <b>{escape(group.shared)}</b>" if group.shared else ""
+    advice = f"{escape(reason.advice)} " if reason.advice else ""
+    return (
+        f"<li><b>{len(group.numbers)} of {failed}</b> {escape(group.kind)}: "
+        f"{escape(group.reason)}{where} (trial {_numbers(group.numbers)}). {advice}"
+        f"Read its log: <code>{escape(reason.logs)}</code> {copy_button(reason.logs)}</li>"
     )
-    head = '<th>n</th><th class="words">state</th><th class="words">reason</th><th class="words">trials</th>'
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _numbers(numbers: Sequence[int]) -> str:
@@ -200,30 +294,60 @@ def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:SHOWN_NUMBERS])) + (f" and {left} more" if left > 0 else "")
 
 
-def trials(table: Table, commands: Sequence[str]) -> str:
-    """Return the table of all trials, which the page sorts and filters; `commands` holds the one of each row."""
-    if not table.rows:
-        return note("There are no trials yet.")
-    last = "<th>train this</th>" if any(commands) else ""
+def trials(name: str, table: Table, commands: Mapping[int, str], study_name: str) -> str:
+    """Return the table of all trials, which the page sorts, filters and takes its details from.
+
+    Args:
+        name: The id of the table.
+        table: The trials.
+        commands: The command line that trains with a trial's parameters, by its number.
+        study_name: Named in the command that shows a trial's log.
+    """
     head = "".join(
-        f'<th{_words(words)}><button type="button">{escape(text)}</button></th>'
-        for text, words in zip(table.headings, table.words, strict=True)
+        f'<th{_words(column.words)} data-kind="{column.kind}"><button type="button">'
+        f"{escape(column.heading)}</button></th>"
+        for column in table.columns
     )
     rows = "\n".join(
-        f"<tr{_winner(index == table.best)}>{''.join(map(_cell, row, table.words))}{_command(command, last)}</tr>"
-        for index, (row, command) in enumerate(zip(table.rows, commands, strict=True))
+        f"<tr{_winner(index == table.best)}{_number(number)}{_command(commands.get(number, ''))}"
+        f"{' hidden' if index >= SHOWN_ROWS else ''}>{_first(row[0])}"
+        f"{''.join(_cell(text, column.words) for text, column in zip(row[1:], table.columns[1:], strict=True))}"
+        "</tr>"
+        for index, (number, row) in enumerate(zip(table.numbers, table.rows, strict=True))
     )
-    count = f"{len(table.rows)} of {len(table.rows)} trials"
+    count = len(table.rows)
+    shown = min(count, SHOWN_ROWS)
+    folded_ = [
+        index for index, column in enumerate(table.columns) if column.kind not in FIRST_KINDS
+    ]
+    rule = "".join(f"#{name} tr>:nth-child({index + 1}){{display:none}}" for index in folded_)
+    choices = "".join(
+        f'<label><input type="checkbox" data-column="{index}"{"" if index in folded_ else " checked"}>'
+        f"{escape(column.heading)}</label>"
+        for index, column in enumerate(table.columns)
+        if index
+    )
+    everything = (
+        f'<button type="button" class="all">Show all {count}</button>' if shown < count else ""
+    )
     return (
-        '<div class="trials"><div class="tools">'
-        '<input type="search" placeholder="Filter: failed, or fd&lt;30 bs=64" aria-label="Filter the trials">'
-        f'<span class="soft count">{count}</span></div>'
-        f'<div class="scroll"><table><thead><tr>{head}{last}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+        f'<div class="trials" data-study="{escape(study_name)}"><div class="tools">'
+        '<input type="search" placeholder="Filter: failed, or fd&lt;30 bs=64" '
+        'aria-label="Filter the trials">'
+        f'<span class="soft count" aria-live="polite">{shown} of {count} trials</span>{everything}'
+        f'<details class="columns"><summary>Columns</summary><div>{choices}</div></details></div>'
+        f'<style class="folded">{rule}</style>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table of trials">'
+        f'<table id="{name}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
     )
 
 
-def _command(command: str, column: str) -> str:
-    return f"<td>{copy_button(command)}</td>" if column else ""
+def _first(text: str) -> str:
+    return f'<td><button type="button" class="pick" aria-label="Show trial {text}">{text}</button></td>'
+
+
+def _command(command: str) -> str:
+    return f' data-command="{escape(command, quote=True)}"' if command else ""
 
 
 def _cell(text: str, words: bool) -> str:
@@ -245,21 +369,40 @@ def record(rows: Iterable[tuple[str, str]], manifest: str) -> str:
         f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows
     )
     shown = f"<details><summary>Manifest</summary><pre>{escape(manifest)}</pre></details>"
-    return f'<div class="scroll"><table class="record"><tbody>{cells}</tbody></table></div>{shown}'
+    held = f'<div class="scroll"><table class="record"><tbody>{cells}</tbody></table></div>'
+    return f"{held if cells else ''}{shown}"
 
 
 def bests(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return one row for each study: name, state, metric, its best, the parameters there, scored trials."""
-    headings = ("study", "state", "metric", "best", "parameters", "scored trials")
-    words = (True, True, True, False, True, False)
-    head = "".join(
-        f"<th{_words(text)}>{escape(name)}</th>" for name, text in zip(headings, words, strict=True)
+    """Return one row for each study: what it found, and at which cost."""
+    headings = (
+        "study",
+        "state",
+        "metric",
+        "best",
+        "gain",
+        "parameters",
+        "scored trials",
+        "duration",
     )
-    cells = "".join(f"<tr>{''.join(map(_cell, row, words))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table></div>'
+    return table(headings, rows)
 
 
-def folded(title: str, content: str, *, opened: bool) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of texts."""
+    head = "".join(f'<th class="words">{escape(name)}</th>' for name in headings)
+    body = "".join(
+        f"<tr>{''.join(f'<td class={chr(34)}words wrap{chr(34)}>{escape(cell)}</td>' for cell in row)}</tr>"
+        for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def folded(title: str, state: str, content: str) -> str:
     """Return one study of several, to unfold."""
-    state = " open" if opened else ""
-    return f'<details class="study"{state}><summary>{escape(title)}</summary>\n{content}</details>'
+    return (
+        f'<details class="one"><summary>{escape(title)}</summary>\n{note(state)}{content}</details>'
+    )

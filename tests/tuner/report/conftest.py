@@ -57,8 +57,14 @@ class Window:
         for index in range(plots.count()):
             plots.nth(index).scroll_into_view_if_needed()
         missing = "[...document.querySelectorAll('.plot')].filter(p => p.checkVisibility() && p.dataset.drawn !== '')"
-        # pytest's own timeout ends a test whose plots never appear
-        while self.page.evaluate(f"{missing}.length"):
+        self.until(f"{missing}.length === 0")
+
+    def until(self, condition: str) -> None:
+        """Wait for a JavaScript condition; pytest's own timeout ends a test that waits in vain.
+
+        Playwright's wait_for_function needs eval, which the page's policy forbids.
+        """
+        while not self.page.evaluate(condition):
             self.page.wait_for_timeout(50)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
-from tuner.report import View, data
-from tuner.report.figure import Figure
+from tuner.report import View, data, html, scale
+from tuner.report.figure import PALETTE, Figure
 from tuner.report.plots import (
     COMPARISONS,
     PLOTS,
@@ -199,15 +199,13 @@ def test_early_stopping_makes_no_parameter_important() -> None:
     assert found.effects["bs"].value < 0.1
     whole = max(value for each, value in found.scored if each.state is TrialState.SUCCEEDED)
     assert max(value for _, value in found.complete) == whole
-    assert "stopped early is at most as bad" in importances.draw(found).text
+    assert "stopped early is at most as bad" in importances.draw(found).method
 
 
 def test_slices_show_stopped_trials_apart() -> None:
     drawn = slices.draw(study(stopped_by_bs()))
     names = [trace["name"] for trace in drawn.figures[0]["data"]]
-    assert names == ["stopped early", "trial", "model"]
-    assert "orange" in drawn.text
-    assert "orange" not in slices.draw(study(search(30))).text
+    assert names == ["model", "trial", "stopped early", "best"]
 
 
 def test_stopped_trials_stay_within_a_maximised_objective() -> None:
@@ -230,7 +228,11 @@ def test_stopped_trials_stay_within_a_maximised_objective() -> None:
 
 def test_slices_of_many_trials_are_thinned() -> None:
     drawn = slices.draw(study(search(2000)))
-    assert {len(figure["data"][0]["x"]) for figure in drawn.figures} == {slices.POINTS}
+    scored = [
+        sum(len(trace["x"]) for trace in figure["data"] if trace["name"] in ("trial", "best"))
+        for figure in drawn.figures
+    ]
+    assert set(scored) == {slices.POINTS}
     assert "1000 of 1715 trials are drawn" in drawn.text
 
 
@@ -289,12 +291,12 @@ def test_overfitting_compares_both_scores() -> None:
 
 def test_cost_joins_what_no_trial_beats() -> None:
     [found] = cost.draw(costly()).figures
-    others, baseline, front = found["data"]
-    assert (others["customdata"], baseline["customdata"], baseline["name"]) == (
-        [1, 2, 3],
-        [0],
-        "baseline",
-    )
+    front, *marks = found["data"]
+    # the best trial of all was stopped early, so it has no comparable time
+    assert {trace["name"]: trace["customdata"] for trace in marks} == {
+        "trial": [1, 2, 3],
+        "baseline": [0],
+    }
     assert (front["x"], front["y"]) == ([4.0, 8.0, 16.0], [5.0, 3.7, 3.3])
     assert cost.draw(study(search(20))) == Drawn("No finished trial has a known duration.")
 
@@ -333,10 +335,76 @@ def test_failures_are_grouped_by_reason() -> None:
     ]
 
 
+def test_failures_name_the_values_that_they_share() -> None:
+    bad, good = TrialState.FAILED, TrialState.SUCCEEDED
+    held = [trial(n, bad, layers=6, lr=0.1 * n) for n in range(3)]
+    held += [trial(n, good, 1.0, layers=2 + n % 2, lr=0.1 * n) for n in range(3, 8)]
+    [group] = data.failures(result(*held))
+    assert group.shared == "layers=6, lr up to 0.2"
+    assert data.failures(result(*held[:3]))[0].shared == ""
+
+
+def test_outlier_is_cut_off_at_the_worse_end() -> None:
+    trials = list(search(24).trials)
+    trials[9] = replace(trials[9], metrics={"fd": 2000.0})
+    drawn = history.draw(study(result(*trials)))
+    [up] = [trace for trace in drawn.figures[0]["data"] if trace["name"] == "above the axis"]
+    assert up["customdata"] == [9]
+    assert up["y"][0] < 100
+    assert "Trial 9 is outside the axis" in drawn.text
+    on = scale.scale(study(result(*trials)))
+    assert on.low < min(t.metrics["fd"] for t in trials if t.metrics) < on.high < 100
+
+
+def test_best_trial_is_never_cut_off() -> None:
+    values = [1e-6, *(1 + 0.1 * n for n in range(20))]
+    on = scale.of(values, Goal.MINIMIZE)
+    assert on.inside(1e-6)
+    assert scale.of([-value for value in values], Goal.MAXIMIZE).inside(-1e-6)
+
+
+def test_many_bad_values_are_no_outliers() -> None:
+    values = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 900.0, 1000.0]
+    assert all(map(scale.of(values, Goal.MINIMIZE).inside, values))
+
+
+@pytest.mark.parametrize("plot", PLOTS[:-1], ids=lambda plot: plot.heading)
+def test_best_trial_has_its_mark_in_every_plot_of_trials(plot: Plot) -> None:
+    for figure in plot.draw(STUDIES["twenty"]).figures:
+        names = [trace.get("name") for trace in figure["data"]]
+        assert "best" in names or not any("customdata" in trace for trace in figure["data"])
+
+
 def test_table_leaves_out_equal_metrics() -> None:
     trials = [
         replace(each, metrics={"fd": 2.0, "loss": 0.5, "generator_loss": 0.5})
         for each in search(3).trials
     ]
     # the loss that is no parameter
-    assert data.table(result(*trials)).headings[2::5] == ("fd", "loss")
+    found = data.table(study(result(*trials)))
+    assert found.headings == (
+        "trial",
+        "state",
+        "fd",
+        "lr",
+        "bs",
+        "loss",
+        "beta1",
+        "seconds",
+        "loss",
+    )
+
+
+def _luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2.2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return sum(weight * x for weight, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("colour", PALETTE)
+@pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
+def test_marks_have_enough_contrast(colour: str, background: str) -> None:
+    low, high = sorted((_luminance(colour), _luminance(background)))
+    assert background in html.asset("page.css")
+    assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11: graphical objects

@@ -39,6 +39,7 @@ class Plot:
 
     heading: str
     draw: Callable[[View], Drawn]
+    wide: bool = False  # takes the full width of the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,19 @@ class Comparison:
 
 
 PLOTS = (
-    Plot("Optimisation history", history.draw),
-    Plot("Expected best against number of trials", expected.draw),
-    Plot("Objective against training time", cost.draw),
-    Plot("Parameter importances", importances.draw),
-    Plot("Each parameter", slices.draw),
-    Plot("Pairs of parameters", contour.draw),
-    Plot("Parallel coordinates", parallel.draw),
+    Plot("How the search went", history.draw),
+    Plot("How much each parameter matters", importances.draw),
+    Plot("Each parameter", slices.draw, wide=True),
+    Plot("Pairs of parameters", contour.draw, wide=True),
+    Plot("Trials through all parameters", parallel.draw, wide=True),
     Plot("Learning curves", curves.draw),
-    Plot("Held-out against training score", overfitting.draw),
-    Plot("Timeline", timeline.draw),
+    Plot("Are more trials worth it?", expected.draw),
+    Plot("Score against training time", cost.draw),
+    Plot("Held-out against training score", overfitting.draw, wide=True),
+    Plot("When each trial ran", timeline.draw),
 )
 COMPARISONS = (
     Comparison("Best so far", comparison.histories),
-    Comparison("Expected best against number of trials", comparison.expectations),
-    Comparison("Parameter importances", comparison.importances),
+    Comparison("Are more trials worth it?", comparison.expectations),
+    Comparison("How much each parameter matters", comparison.importances),
 )

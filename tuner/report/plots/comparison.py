@@ -10,6 +10,7 @@ from tuner.report.figure import PALETTE, axis, band, figure, line, rounded
 from tuner.report.plots import history
 from tuner.report.plots import importances as single
 from tuner.report.plots.drawn import Drawn
+from tuner.report.verdict import label
 
 
 def same_objective(studies: Sequence[View]) -> list[View]:
@@ -67,13 +68,15 @@ def expectations(studies: Sequence[View]) -> Drawn:
         traces, axis("number of trials"), axis(f"best {held[0].metric}", values), height=380
     )
     return Drawn(
-        f"Searches whose bands overlap cannot be told apart.{_others(studies, held)}", (drawn,)
+        f"What a search of so many trials reaches on average: searches whose bands overlap cannot "
+        f"be told apart.{_others(studies, held)}",
+        (drawn,),
     )
 
 
 def importances(studies: Sequence[View]) -> Drawn:
     """Draw the shares of all parameters, a group of bars for each parameter."""
-    held = [study for study in studies if study.effects]
+    held = [study for study in same_objective(studies) if study.effects]
     if not held:
         return Drawn("No study has enough trials, and a trend, for importances.")
     names = list(dict.fromkeys(name for study in held for name in study.effects))[::-1]
@@ -91,12 +94,9 @@ def importances(studies: Sequence[View]) -> Drawn:
     drawn = figure(
         traces, x, axis("", ticksuffix=" "), height=height, barmode="group", showlegend=True
     )
-    return Drawn(f"The same measure for each study.{_others(studies, held)}", (drawn,))
-
-
-def label(study: View) -> str:
-    """Return the name of a study; two engines may each have one of the same name."""
-    return f"{study.result.name} ({study.engine})"
+    return Drawn(
+        f"How much each parameter matters in each study.{_others(studies, held)}", (drawn,)
+    )
 
 
 def _others(studies: Sequence[View], held: Sequence[View]) -> str:

@@ -10,7 +10,16 @@ import numpy as np
 from tuner.analysis import importance
 from tuner.analysis.importance import Surface
 from tuner.analysis.view import View
-from tuner.report.figure import SCALE, Figure, escaped, figure, markers, parameter_axis, shown
+from tuner.report.figure import (
+    GREEN,
+    SCALE,
+    Figure,
+    escaped,
+    figure,
+    markers,
+    parameter_axis,
+    shown,
+)
 from tuner.report.plots import importances
 from tuner.report.plots.drawn import Drawn
 from tuner.result import Goal
@@ -30,13 +39,21 @@ def draw(study: View) -> Drawn:
         return Drawn(importances.why_not(len(study.complete), len(parameters)))
     chosen = [name for name, _ in zip(study.effects, range(MOST), strict=False)]
     some = (
-        f" of the {len(chosen)} most important parameters" if len(parameters) > len(chosen) else ""
+        f" The {len(chosen)} most important parameters are shown."
+        if len(parameters) > len(chosen)
+        else ""
     )
-    text = f"The model's mean of {study.metric} over the pairs{some}, the rest averaged. Points are the scored trials."
+    text = f"Where {study.metric} is good for two parameters together: yellow is best.{some}"
+    method = (
+        f"The mean of the model of {study.metric} over the other parameters. Points are the scored "
+        "trials."
+    )
     by_name = {parameter.name: parameter for parameter in parameters}
     pairs = combinations(chosen, 2)
     return Drawn(
-        text, tuple(_contour(study, study.surface, by_name[a], by_name[b]) for a, b in pairs)
+        text,
+        tuple(_contour(study, study.surface, by_name[a], by_name[b]) for a, b in pairs),
+        method,
     )
 
 
@@ -47,9 +64,9 @@ def _contour(study: View, surface: Surface, across: Parameter, up: Parameter) ->
         "type": "contour",
         "x": shown(x),
         "y": shown(y),
-        **_colours(z, surface.log),
+        **_colours(z, surface.log, study.metric),
         "colorscale": SCALE,
-        "reversescale": study.result.objective.goal_type is Goal.MAXIMIZE,
+        "reversescale": study.result.objective.goal_type is Goal.MINIMIZE,
         "contours": {"coloring": "fill"},
         "line": {"width": 0.5},
         "hovertemplate": f"{names}<br>%{{text}}<extra></extra>",
@@ -60,17 +77,30 @@ def _contour(study: View, surface: Surface, across: Parameter, up: Parameter) ->
         shown(t.parameters[across.name] for t in trials),
         shown(t.parameters[up.name] for t in trials),  # type: ignore[arg-type]
         "trial",
-        marker={"color": "#ffffff", "size": 5, "line": {"color": "#1b1f24", "width": 1}},
-        hoverinfo="skip",
+        marker={"color": "#ffffff", "size": 6, "line": {"color": "#1b1f24", "width": 1}},
+        customdata=[trial.number for trial in trials],
+        hoverinfo="text",
         showlegend=False,
     )
-    return figure([fill, points], parameter_axis(across), parameter_axis(up), height=320)
+    best = [trial for trial in trials if trial is study.result.best]
+    star = markers(
+        shown(t.parameters[across.name] for t in best),
+        shown(t.parameters[up.name] for t in best),  # type: ignore[arg-type]
+        "best",
+        marker={"color": GREEN, "size": 17, "symbol": "star", "opacity": 1}
+        | {"line": {"color": "#ffffff", "width": 1.5}},
+        customdata=[trial.number for trial in best],
+        hoverinfo="text",
+        showlegend=False,
+    )
+    return figure([fill, points, star], parameter_axis(across), parameter_axis(up), height=320)
 
 
-def _colours(z: list[list[float]], log: bool) -> Figure:
-    """What the fill of a contour shows: the objective, or its logarithm; the colour bar names the objective."""
+def _colours(z: list[list[float]], log: bool, metric: str) -> Figure:
+    """Return what the fill shows: the objective, or its logarithm with the objective as labels."""
     text = [[f"{value:.4g}" for value in row] for row in z]
-    bar: Figure = {"thickness": 10, "outlinewidth": 0}
+    title = {"text": escaped(metric), "side": "right"}
+    bar: Figure = {"thickness": 10, "outlinewidth": 0, "title": title}
     if not log:
         return {"z": [[float(cell) for cell in row] for row in text], "text": text, "colorbar": bar}
     logs = [[round(math.log10(value), 4) for value in row] for row in z]

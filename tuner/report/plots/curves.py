@@ -18,12 +18,12 @@ def draw(study: View) -> Drawn:
     chosen = choose(study)
     if not chosen:
         watch = (
-            f" `gantune watch {study.result.name}` collects those of a cluster."
+            f" gantune watch {study.result.name} collects those of a cluster."
             if study.engine == "katib"
             else ""
         )
         return Drawn(
-            f"No trial has reported its objective more than once, or no reports were kept.{watch}"
+            f"No trial has reported its {study.metric} more than once, or no reports were kept.{watch}"
         )
     with_curve = sum(len(study.curve(trial, study.metric)) > 1 for trial in study.result.trials)
     some = f" {len(chosen)} of {with_curve} are drawn." if len(chosen) < with_curve else ""
@@ -39,6 +39,7 @@ def draw(study: View) -> Drawn:
             "line": {"width": width},
             "opacity": 1.0 if width > 1.5 else 0.45,
             "hovertemplate": f"{name}<br>%{{y}}<extra></extra>",
+            "meta": trial.number,
         }
         traces.append(
             line([x[i] for i in kept], rounded(curve[i] for i in kept), name, colour, **look)
@@ -57,12 +58,12 @@ def draw(study: View) -> Drawn:
             }
         )
     text = (
-        f"The {study.metric} that each trial reported; the best trial is green, trials that were stopped early are "
-        f"orange, running ones blue.{some}"
+        f"How {study.metric} changed during each trial: the best trial is green, trials that were "
+        f"stopped early are amber, running ones blue.{some}"
     )
     if rule:
-        text += " Red marks: a trial is stopped at this report if its best value is worse."
-    reports = axis("number of the report")
+        text += " Red marks: a trial that is worse at this report is stopped."
+    reports = axis("report")
     if max(len(trace["x"]) for trace in traces) <= FEW:
         reports["dtick"] = 1  # no ticks between reports
     drawn = figure(traces, reports, axis(study.metric, values), height=380, showlegend=False)

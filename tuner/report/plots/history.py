@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from tuner.analysis.view import View
-from tuner.report.figure import AMBER, BLUE, axis, escaped, figure, line, markers, rounded
+from tuner.report.figure import GREEN, axis, figure, line, rounded
 from tuner.report.plots.drawn import Drawn, nothing
-from tuner.result import Goal, TrialState
+from tuner.report.scale import objective, outside, points, scale
+from tuner.result import Goal
+
+FEW = 12  # trials up to which each has its tick
 
 
 def best_so_far(study: View) -> list[tuple[int, float]]:
@@ -27,27 +30,17 @@ def draw(study: View) -> Drawn:
         return nothing(study.metric)
     best = "lowest" if study.result.objective.goal_type is Goal.MINIMIZE else "highest"
     text = (
-        f"The {study.metric} of each scored trial, and the {best} so far. "
-        f"n = {len(study.scored)} of {len(study.result.trials)} trials."
+        f"The {study.metric} of each trial; the line is the {best} so far. "
+        f"{len(study.scored)} of {len(study.result.trials)} trials have a {study.metric}."
+        f"{outside(study)}"
     )
-    traces = []
-    for state, name, colour in (
-        (TrialState.SUCCEEDED, "trial", BLUE),
-        (TrialState.EARLY_STOPPED, "stopped early", AMBER),
-    ):
-        chosen = [(trial.number, value) for trial, value in study.scored if trial.state is state]
-        if chosen:
-            numbers, values = (
-                [number for number, _ in chosen],
-                rounded(value for _, value in chosen),
-            )
-            hover = f"trial %{{x}}<br>{escaped(study.metric)} %{{y}}<extra></extra>"
-            traces.append(markers(numbers, values, name, colour, hovertemplate=hover))
-    steps = best_so_far(study)
-    traces.append(
-        line(
-            [n for n, _ in steps], rounded(v for _, v in steps), "best so far", line={"shape": "hv"}
-        )
-    )
-    values = [value for _, value in study.scored]
-    return Drawn(text, (figure(traces, axis("trial"), axis(study.metric, values)),))
+    on, steps = scale(study), best_so_far(study)
+    last = len(study.result.trials) - 1
+    numbers, values = [n for n, _ in steps], rounded(on.clip(v) for _, v in steps)
+    if numbers[-1] < last:  # the line continues to the last trial
+        numbers, values = [*numbers, last], [*values, values[-1]]
+    so_far = line(numbers, values, "best so far", GREEN, line={"shape": "hv"}, hoverinfo="skip")
+    across = axis("trial", range=[-0.5 - 0.02 * last, last + 0.5 + 0.02 * last])
+    across |= {"dtick": 1} if last < FEW else {}
+    traces = [so_far, *points(study, study.scored, lambda trial: trial.number)]
+    return Drawn(text, (figure(traces, across, on.axis(study.metric), **objective(on)),))

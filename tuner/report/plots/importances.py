@@ -10,9 +10,9 @@ from tuner.report.plots.drawn import Drawn
 FEW = 10  # trials below which importances are called a hint
 ROW_HEIGHT = 34  # pixels of one bar
 METHOD = (
-    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, scaled to sum to "
-    "1: a parameter's own effect with its interactions over the complete search space. Whiskers are 80 % bootstrap "
-    "intervals."
+    "Total-effect Sobol indices of a Gaussian process (Matern 5/2) fitted to the {n} scored trials, "
+    "scaled to sum to 1: a parameter's own effect with its interactions over the complete search "
+    "space. Whiskers are 80 % bootstrap intervals."
 )
 
 
@@ -23,10 +23,15 @@ def draw(study: View) -> Drawn:
         return Drawn(why_not(count, parameters))
     caution = f" Fewer than {FEW} trials: take it as a hint." if count < FEW else ""
     names = list(study.effects)
+    first = study.effects[names[0]]
+    text = (
+        f"{names[0]} matters most: it has {first.value:.0%} of the effect on {study.metric} "
+        f"(80 % interval: {first.low:.0%} to {first.high:.0%}).{caution}"
+    )
     bars = [bar(list(reversed(names)), study.effects, "share", BLUE)]
-    x = axis(f"share of the total effect on {study.metric}", range=[0, 1.04])
+    x = axis(f"share of the effect on {study.metric}", range=[0, 1.04])
     drawn = figure(bars, x, axis("", ticksuffix=" "), height=80 + ROW_HEIGHT * len(names))
-    return Drawn(METHOD.format(n=count) + caution + study.caution, (drawn,))
+    return Drawn(text, (drawn,), METHOD.format(n=count) + study.caution)
 
 
 def bar(
@@ -57,7 +62,10 @@ def why_not(trials: int, parameters: int) -> str:
     needed = max(MIN_TRIALS, parameters + 1)
     if trials < needed:
         return (
-            f"Importances need more trials than parameters, and at least {MIN_TRIALS}: {needed} scored trials. "
-            f"There {'is' if trials == 1 else 'are'} {trials}."
+            f"Importances need {needed} scored trials: at least {MIN_TRIALS}, and more than there "
+            f"are parameters. There {'is' if trials == 1 else 'are'} {trials}."
         )
-    return f"The model finds no trend in the {trials} scored trials, so no parameter can be called important."
+    return (
+        f"The model finds no trend in the {trials} scored trials, so no parameter can be called "
+        "important."
+    )

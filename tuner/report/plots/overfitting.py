@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tuner.analysis.view import View
-from tuner.report.figure import AMBER, BLUE, GREY, axis, figure, line, markers, rounded
+from tuner.report.figure import AMBER, BLUE, GREEN, GREY, axis, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn
+from tuner.result import Trial
 
 PREFIX = "train_"
 
@@ -21,14 +24,13 @@ def draw(study: View) -> Drawn:
         return Drawn(f"No trial reports {other}, the {metric} against the training data.")
     held, train = rounded(value for _, value, _ in both), rounded(value for _, _, value in both)
     ends = [min(held + train), max(held + train)]
-    hover = {"customdata": [trial.number for trial, _, _ in both],
-             "hovertemplate": "trial %{customdata}<br>%{x} %{y}<extra></extra>"}  # fmt: skip
+    hover = {"customdata": [trial.number for trial, _, _ in both], "hoverinfo": "text"}
     points = markers(train, held, "trial", **hover)
     diagonal = line(ends, ends, "equal", GREY, line={"width": 1, "dash": "dot"}, hoverinfo="skip")
     spread = [*held, *train]
     figures = [
         figure(
-            [points, diagonal],
+            [points, diagonal, *_star(study, both)],
             axis(other, spread),
             axis(metric, spread),
             height=320,
@@ -51,7 +53,17 @@ def draw(study: View) -> Drawn:
         figures.append(drawn)
     second = " The second figure shows both scores of the best trial." if len(figures) > 1 else ""
     text = (
-        f"A trial far above the dotted line has a worse {metric} on held-out images than on training images: it "
-        f"overfits. n = {len(both)}.{second}"
+        f"Whether trials overfit: far from the dotted line, {metric} differs between held-out and "
+        f"training data. {len(both)} trials report both.{second}"
     )
     return Drawn(text, tuple(figures))
+
+
+def _star(study: View, both: list[tuple[Trial, float, float]]) -> list[dict[str, Any]]:
+    """Return the mark of the best trial; empty if it does not report both scores."""
+    held = [each for each in both if each[0] is study.result.best]
+    look = {"color": GREEN, "symbol": "star", "size": 17, "opacity": 1}
+    return [
+        markers([train], [value], "best", marker=look, customdata=[t.number], hoverinfo="text")
+        for t, value, train in held
+    ]

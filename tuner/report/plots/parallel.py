@@ -11,14 +11,29 @@ from collections.abc import Sequence
 
 from tuner.analysis.view import View
 from tuner.report.data import ranked, sample
-from tuner.report.figure import Figure, axis, escaped, figure, is_log, line
+from tuner.report.figure import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    TEAL,
+    Figure,
+    axis,
+    escaped,
+    figure,
+    is_log,
+    line,
+)
 from tuner.report.plots.drawn import Drawn
+from tuner.report.scale import scale
 from tuner.result import Trial
 from tuner.space import Double, Int, Parameter, Value
 
 MOST = 300  # lines: the best half of them, and a sample of the rest
 # from the best fifth to the worst
-CLASSES = ("#1b56ab", "#4184e4", "#7fb2f0", "#d9b66a", "#c77c02")
+CLASSES = (BLUE, TEAL, GREY, AMBER, RED)
+STRENGTH = (0.9, 0.6, 0.35, 0.35, 0.35)
 
 
 def draw(study: View) -> Drawn:
@@ -37,15 +52,18 @@ def draw(study: View) -> Drawn:
         if (len(chosen) < len(order))
         else ""
     )
-    text = f"A line for each scored trial, dark blue for the best fifth by {study.metric}, orange for the worst.{some}"
+    text = (
+        "Which values good trials share: a line for each trial, thick green for the best one, blue "
+        f"for the best fifth by {study.metric}, red for the worst.{some}"
+    )
     return Drawn(text, (_figure(study, parameters, chosen),))
 
 
 def _figure(
     study: View, parameters: Sequence[Parameter], chosen: Sequence[tuple[Trial, float]]
 ) -> Figure:
-    values = [value for _, value in chosen]
-    log = min(values) > 0 and max(values) > 10 * min(values)
+    on = scale(study)
+    low, high, log = on.least, on.most, on.log
     places = range(len(parameters) + 1)
     traces = []
     for index in reversed(range(len(CLASSES))):
@@ -61,7 +79,7 @@ def _figure(
             x += [*places, None]
             y += [
                 *(round(h, 4) for h in heights),
-                round(_between(value, min(values), max(values), log), 4),
+                round(_between(on.clip(value), low, high, log), 4),
                 None,
             ]
         if x:
@@ -73,10 +91,18 @@ def _figure(
                     f"fifth {index + 1}",
                     CLASSES[index],
                     line=look,
-                    opacity=0.6,
+                    opacity=STRENGTH[index],
                     hoverinfo="skip",
                 )
             )
+    if best := study.result.best:
+        steps = [height(p, best.parameters[p.name]) for p in parameters]
+        end = _between(best.metrics[study.metric], low, high, log)
+        top = [round(step, 4) for step in (*steps, end)]
+        traces.append(
+            line(list(places), top, "best", GREEN, line={"width": 4}, hoverinfo="skip")
+            | {"mode": "lines+markers", "marker": {"symbol": "star", "size": 11}}
+        )
     names = [
         escaped(name) for name in (*(parameter.name for parameter in parameters), study.metric)
     ]
@@ -91,7 +117,7 @@ def _figure(
     drawn = figure(traces, x_axis, y_axis, height=360, showlegend=False)
     ends = [
         *((_end(p, 0), _end(p, 1)) for p in parameters),
-        (f"{min(values):.4g}", f"{max(values):.4g}"),
+        (f"{low:.4g}", f"{high:.4g}"),
     ]
     drawn["layout"]["margin"] = {"l": 14, "r": 14, "t": 10, "b": 46}
     drawn["layout"]["annotations"] = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,19 +11,17 @@ from tuner.analysis.importance import Surface
 from tuner.analysis.view import View
 from tuner.report.data import ranked, sample
 from tuner.report.figure import (
-    AMBER,
-    GREEN,
+    GREY,
     Figure,
-    axis,
     figure,
     line,
-    markers,
     parameter_axis,
     rounded,
     shown,
 )
 from tuner.report.plots.drawn import Drawn, nothing
-from tuner.result import Trial, TrialState
+from tuner.report.scale import objective, outside, points, scale
+from tuner.result import Trial
 from tuner.space import Parameter, Value
 
 MOST = 12  # parameters; those that matter most
@@ -39,7 +36,6 @@ def draw(study: View) -> Drawn:
         return nothing(study.metric)
     order = {name: index for index, name in enumerate(study.effects)}
     parameters = sorted(study.experiment.parameters, key=lambda p: order.get(p.name, len(order)))
-    model = ", and the mean of the model over all other parameters" if study.surface else ""
     left = (
         f" The {MOST} most important of {len(parameters)} are shown."
         if len(parameters) > MOST
@@ -47,12 +43,22 @@ def draw(study: View) -> Drawn:
     )
     chosen = _chosen(study)
     if len(chosen) < len(study.complete):
-        left += f" {len(chosen)} of {len(study.complete)} trials are drawn: the best, and a sample of the rest."
-    late = " Late trials are darker." + (
-        " Trials that were stopped early are orange." if study.caution else ""
+        left += (
+            f" {len(chosen)} of {len(study.complete)} trials are drawn: the best, and a sample of "
+            "the rest."
+        )
+    model = ", and the model's mean" if study.surface else ""
+    text = (
+        f"The {study.metric} at each value of a parameter{model}. Late trials are stronger."
+        f"{outside(study)}{left}"
     )
-    text = f"The {study.metric} of each scored trial against one parameter{model}.{late}{study.caution}{left}"
-    return Drawn(text, tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST]))
+    method = (
+        "The line is the mean of a Gaussian process over all other parameters." + study.caution
+        if study.surface
+        else ""
+    )
+    figures = tuple(_slice(study, parameter, chosen) for parameter in parameters[:MOST])
+    return Drawn(text, figures, method)
 
 
 def _chosen(study: View) -> list[tuple[Trial, float]]:
@@ -63,35 +69,16 @@ def _chosen(study: View) -> list[tuple[Trial, float]]:
 
 
 def _slice(study: View, parameter: Parameter, drawn: Sequence[tuple[Trial, float]]) -> Figure:
-    stopped = [each for each in drawn if each[0].state is TrialState.EARLY_STOPPED]
-    others = [each for each in drawn if each[0].state is not TrialState.EARLY_STOPPED]
-    by_age = {
-        "color": [t.number for t, _ in others],
-        "colorscale": [[0, "#a5c8f5"], [1, "#1b56ab"]],
-        "showscale": False,
-    }
-    traces = [_points(parameter, stopped, "stopped early", {"color": AMBER})] if stopped else []
-    traces.append(_points(parameter, others, "trial", by_age))
-    values = rounded(value for _, value in drawn)
+    on = scale(study)
+    traces = points(
+        study, drawn, lambda trial: shown([trial.parameters[parameter.name]])[0], fade=True
+    )
     if study.surface:
         at, mean = dependence(study.surface, parameter)
-        traces.append(line(shown(at), rounded(mean), "model", GREEN, hoverinfo="skip"))
-    return figure(
-        traces, parameter_axis(parameter), axis(study.metric, values), height=280, showlegend=False
-    )
-
-
-def _points(
-    parameter: Parameter, drawn: Sequence[tuple[Trial, float]], name: str, look: Mapping[str, Any]
-) -> dict[str, Any]:
-    return markers(
-        shown(trial.parameters[parameter.name] for trial, _ in drawn),
-        rounded(value for _, value in drawn),
-        name,
-        marker=look,
-        customdata=[trial.number for trial, _ in drawn],
-        hovertemplate="trial %{customdata}<br>%{x}<br>%{y}<extra></extra>",
-    )
+        heights = rounded(map(on.clip, mean))
+        traces.insert(0, line(shown(at), heights, "model", GREY, hoverinfo="skip"))
+    across, up = parameter_axis(parameter), on.axis(study.metric)
+    return figure(traces, across, up, height=280, showlegend=False, **objective(on))
 
 
 def dependence(surface: Surface, parameter: Parameter) -> tuple[list[Value], list[float]]:

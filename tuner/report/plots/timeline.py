@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tuner.analysis.view import View
-from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure
+from tuner.report.figure import AMBER, BLUE, GREEN, GREY, PINK, RED, axis, figure
 from tuner.report.plots.drawn import Drawn
 from tuner.result import Trial, TrialState
 
 COLOURS = {
-    TrialState.SUCCEEDED: GREEN,
+    TrialState.SUCCEEDED: BLUE,
     TrialState.EARLY_STOPPED: AMBER,
-    TrialState.RUNNING: BLUE,
+    TrialState.RUNNING: GREEN,
     TrialState.FAILED: RED,
-    TrialState.METRICS_UNAVAILABLE: "#a83b32",
+    TrialState.METRICS_UNAVAILABLE: PINK,
     TrialState.KILLED: GREY,
 }
 UNITS = (
@@ -59,7 +59,8 @@ def draw(study: View) -> Drawn:
                 "y": [trial.number for trial, _, _ in chosen],
                 "base": [round(start / size, 4) for _, start, _ in chosen],
                 "x": [round(length / size, 4) for _, _, length in chosen],
-                "hovertemplate": f"trial %{{y}}: %{{x}} {unit}<extra>{state.value}</extra>",
+                "customdata": [trial.number for trial, _, _ in chosen], "hoverinfo": "text",
+                "textposition": "none",
             })  # fmt: skip
     busy = sum(length for _, _, length in held)
     text = f"When each trial ran. On average {busy / most if most else 1:.1f} trials ran at a time."
