@@ -119,6 +119,7 @@ def tune(
     additional_metrics: Sequence[str] = (),
     algorithm: str = "random",
     algorithm_settings: Mapping[str, object] | None = None,
+    stop_factors: Mapping[int, float] | None = None,
     parallel_trials: int = 1,
     max_failed_trials: int | None = None,
     packages_to_install: Sequence[str] = (),
@@ -144,6 +145,8 @@ def tune(
         name: The study's name; "" takes the function's.
         metric, direction, goal: The objective: `minimize` or `maximize`, and a value at which the
         search stops.
+        stop_factors: {4: 1.5} stops a trial at its fourth report if its best value so far is more than
+            1.5 times the best of an earlier trial by then. The function prints its reports.
         packages_to_install: On this machine, they are installed into an environment of their own.
         env, resources: Variables of each trial, and its limits on a cluster (`cpu`, `memory`,
         `gpu`).
@@ -165,6 +168,7 @@ def tune(
         additional_metrics=additional_metrics,
         algorithm=algorithm,
         algorithm_settings=algorithm_settings,
+        stop_factors=stop_factors,
         parallel_trials=parallel_trials,
         max_failed_trials=max_failed_trials,
         packages_to_install=packages_to_install,

@@ -11,6 +11,7 @@ import ast
 import builtins
 import dis
 import inspect
+import json
 import re
 import shlex
 import sys
@@ -20,7 +21,10 @@ from types import CodeType
 from typing import Any
 
 from tuner.errors import GantuneError
+from tuner.experiment.annotations import STOP_ANNOTATION
+from tuner.experiment.early_stopping import STOP_VARIABLE
 from tuner.katib.facts import API_VERSION
+from tuner.samplers.labels import STOP_LABEL
 
 _CONTAINER = "training-container"  # as in Katib's SDK
 _END = "END_OF_PROGRAM"
@@ -33,6 +37,28 @@ _READERS = {
 }
 _NOT_IN_JSON = re.compile(r'["\\\x00-\x1f]')
 
+# Ends the program at a missed threshold (docs/how-to/early-stopping.md), in Python 3.7 and newer.
+# METRIC is the name of the objective.
+_WATCHER = r"""
+import re as _re, sys as _sys
+_stop_at = [_re.split("([gl]t)", each) for each in _os.environ.get("GAN_TUNER_STOP_AT", "").split("_") if each]
+class _Watched:
+    values, line = [], ""
+    def __getattr__(self, name):
+        return getattr(_sys.__stdout__, name)
+    def write(self, text):
+        count = _sys.__stdout__.write(text)
+        *lines, self.line = (self.line + text).split("\n")
+        for value in _re.findall(r"(?m)(?:^|\s)METRIC\s*=\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)", "\n".join(lines)):
+            self.values.append(float(value))
+            low, high, count_of = min(self.values), max(self.values), len(self.values)
+            if any(count_of == int(n) and (low > float(t) if how == "gt" else high < float(t)) for n, how, t in _stop_at):
+                print("stopped=1", file=_sys.__stdout__, flush=True)
+                _sys.exit(0)
+        return count
+if _stop_at:
+    _sys.stdout = _Watched()
+"""
 Objective = Callable[[dict[str, Any]], Any]
 
 
@@ -48,6 +74,7 @@ def document(
     additional_metrics: Sequence[str] = (),
     algorithm: str = "random",
     algorithm_settings: Mapping[str, object] | None = None,
+    stop_factors: Mapping[int, float] | None = None,
     parallel_trials: int = 1,
     max_failed_trials: int | None = None,
     packages_to_install: Sequence[str] = (),
@@ -71,7 +98,10 @@ def document(
         + (_read(variables[key], ranges[key]) if key in ranges else _constant(key, value))
         for key, value in parameters.items()
     )
-    script = _installation(packages_to_install, pip_index_urls) + _script(objective, inputs, metric)
+    watcher = _WATCHER.replace("METRIC", re.escape(metric)) if stop_factors else ""
+    script = _installation(packages_to_install, pip_index_urls) + _script(
+        objective, inputs, metric, _escaped(watcher)
+    )
     spec: dict[str, Any] = {
         "objective": _given(
             {"type": direction, "goal": goal, "objectiveMetricName": metric}
@@ -95,10 +125,16 @@ def document(
             {**(env or {}), **{variables[key]: f"{_PLACEHOLDER}{key}}}" for key in ranges}},
             resources or {},
             trial_timeout,
+            thresholds=bool(stop_factors),
         )
         | {"trialParameters": [{"name": key, "reference": key} for key in ranges]},
     }
-    metadata = {"name": name or objective.__name__.lower().replace("_", "-").strip("-")}
+    metadata: dict[str, Any] = {
+        "name": name or objective.__name__.lower().replace("_", "-").strip("-")
+    }
+    if stop_factors:
+        factors = {str(report): factor for report, factor in stop_factors.items()}
+        metadata["annotations"] = {STOP_ANNOTATION: json.dumps(factors)}
     return {
         "apiVersion": API_VERSION,
         "kind": "Experiment",
@@ -113,14 +149,22 @@ def _template(
     env: Mapping[str, str],
     resources: Mapping[str, object],
     timeout: int | None,
+    *,
+    thresholds: bool,
 ) -> dict[str, Any]:
     """Return the trialTemplate of a Job that runs the script, without trialParameters."""
+    variables: list[dict[str, Any]] = [
+        {"name": key, "value": str(value)} for key, value in env.items()
+    ]
+    if thresholds:
+        path = f"metadata.labels['{STOP_LABEL}']"
+        variables.append({"name": STOP_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": path}}})
     container = {
         "name": _CONTAINER,
         "image": image or f"python:{sys.version_info.major}.{sys.version_info.minor}-slim",
         "command": ["sh", "-c"],
         "args": [script],
-        "env": [{"name": key, "value": str(value)} for key, value in env.items()],
+        "env": variables,
         "resources": {
             "limits": {"nvidia.com/gpu" if key == "gpu" else key: v for key, v in resources.items()}
         },
@@ -197,7 +241,7 @@ def _constant(name: str, value: Any) -> str:
     return _escaped(text)
 
 
-def _script(objective: Objective, inputs: str, metric: str) -> str:
+def _script(objective: Objective, inputs: str, metric: str, watcher: str) -> str:
     """Return the line of `sh -c` that writes the program and runs it; its last command prints the metrics.
 
     An empty line comes first, because a progress bar may have left its last line unfinished.
@@ -208,7 +252,7 @@ def _script(objective: Objective, inputs: str, metric: str) -> str:
         "trap 'rm -rf \"$program\"' EXIT\n"
         f"cat > \"$program/{program}\" <<'{_END}'\n"
         f"{_escaped(_source(objective))}\n"
-        "import os as _os\n"
+        f"import os as _os\n{watcher}"
         f"metrics = {objective.__name__}({{{inputs}}})\n"
         f"if metrics is not None and not isinstance(metrics, dict):\n    metrics = {{{metric!r}: metrics}}\n"
         "print()\nfor name, value in (metrics or {}).items():\n    print(f'{name}={float(value)!r}')\n"

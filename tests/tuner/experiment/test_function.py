@@ -354,3 +354,51 @@ def test_example_of_the_documentation_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\{'lr': .*, 'layers': \d\} \d\.\d+\n", done.stdout), done.stdout
+
+
+def prints_reports(parameters: dict[str, Any]) -> None:
+    for report in range(1, 6):
+        print("epoch", report, end="  ")
+        print(f"loss={parameters['x'] / report}", flush=True)
+
+
+def test_function_stops_itself(tmp_path: Path) -> None:
+    made = function.document(
+        prints_reports, {"x": search.double(min=1, max=9)}, stop_factors={2: 1.5, 4: 1.2}
+    )
+    assert json.loads(made["metadata"]["annotations"]["gan-tuner/stop-factors"]) == {
+        "2": 1.5,
+        "4": 1.2,
+    }
+    [container] = made["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["env"][-1]["valueFrom"] == {
+        "fieldRef": {"fieldPath": "metadata.labels['gan-tuner/stop-at']"}
+    }
+    (variable,) = (each["name"] for each in container["env"] if "value" in each)
+    for label, lines in (("2gt4_4gt0.9", 4), ("2gt1.9", 2), ("2gt4_4gt1", 5), ("", 5)):
+        ran = subprocess.run(
+            ["sh", "-c", container["args"][0].replace("$$", "$")],
+            cwd=tmp_path,
+            env={**os.environ, variable: "4", "GAN_TUNER_STOP_AT": label},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        printed = [line for line in ran.stdout.splitlines() if line]
+        assert sum("loss=" in line for line in printed) == lines, label
+        assert ("stopped=1" in printed) is (lines < 5)
+
+
+def test_local_engine_stops_a_function(tmp_path: Path) -> None:
+    result = tuner.tune(
+        prints_reports,
+        {"x": search.double(min=1, max=9)},
+        n_trials=8,
+        stop_factors={2: 1.5},
+        seed=1,
+        store=tmp_path,
+    )
+    states = {trial.state for trial in result.trials}
+    assert states == {TrialState.SUCCEEDED, TrialState.EARLY_STOPPED}
