@@ -19,7 +19,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help tune report test chaos test-oldest lint format types docs check clean
+.PHONY: help tune report test gpu-check chaos test-oldest lint format types docs check clean
 
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ format: $(VENV)/.installed-dev ## Fix style and formatting
 
 types: $(VENV)/.installed-dev ## Check the types
 	$(BIN)/mypy
+
+gpu-check: $(VENV)/.installed-dev ## Check the trainer on a GPU, within five minutes
+	timeout 300 $(BIN)/python -m bench.gpu_check
 
 docs: $(VENV)/.installed-dev ## Build the documentation into site/
 	PYTHONPATH='$(CURDIR)' NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean

@@ -98,54 +98,35 @@ class Config:
         0.0, "decay rate of the gradient's running mean", low=0.0, below=1.0, per_trial=True
     )
     beta2: float = _flag(
-        0.99,
-        "decay rate of the squared gradient's running mean",
-        low=0.0,
-        below=1.0,
+        0.99, "decay rate of the squared gradient's running mean", low=0.0, below=1.0,
         per_trial=True,
-    )
+    )  # fmt: skip
     weight_decay: float = _flag(
-        0.0,
-        "weight decay, added to the gradient; adamw: decoupled",
-        low=0.0,
-        high=10.0,
+        0.0, "weight decay, added to the gradient; adamw: decoupled", low=0.0, high=10.0,
         per_trial=True,
-    )
+    )  # fmt: skip
     d_lr_ratio: float = _flag(
-        1.0,
-        "learning rate of the discriminator divided by --lr",
-        low=1e-4,
-        high=1e4,
+        1.0, "learning rate of the discriminator divided by --lr", low=1e-4, high=1e4,
         per_trial=True,
-    )
+    )  # fmt: skip
     n_critic: int = _flag(1, "discriminator steps per generator step", low=1, high=100)
     # objective
     loss: str = _flag(
-        "ns",
-        "; ".join(f"{name}: {loss.help}" for name, loss in LOSSES.items()),
+        "ns", "; ".join(f"{name}: {loss.help}" for name, loss in LOSSES.items()),
         choices=tuple(LOSSES),
-    )
+    )  # fmt: skip
     r1_gamma: float = _flag(
-        1.0,
-        "weight of the gradient penalty on real images; 0: none",
-        low=0.0,
-        high=1e4,
+        1.0, "weight of the gradient penalty on real images; 0: none", low=0.0, high=1e4,
         per_trial=True,
-    )
+    )  # fmt: skip
     r2_gamma: float = _flag(
-        0.0,
-        "weight of the gradient penalty on generated images; 0: none",
-        low=0.0,
-        high=1e4,
+        0.0, "weight of the gradient penalty on generated images; 0: none", low=0.0, high=1e4,
         per_trial=True,
-    )
+    )  # fmt: skip
     label_smoothing: float = _flag(
-        0.0,
-        "subtract this from the target 1 of real images; not with hinge and wgan",
-        low=0.0,
-        below=0.5,
-        per_trial=True,
-    )
+        0.0, "subtract this from the target 1 of real images; not with hinge and wgan", low=0.0,
+        below=0.5, per_trial=True,
+    )  # fmt: skip
     ema_decay: float = _flag(
         0.999, "decay of the running mean of the generator's weights, which is evaluated; 0: none",
         low=0.0, below=1.0, per_trial=True,
@@ -171,11 +152,9 @@ class Config:
         high=65536,
     )
     d_hidden: tuple[int, ...] | None = _flag(
-        None,
-        "the same for the discriminator; default: --g-hidden in reverse order",
-        low=1,
+        None, "the same for the discriminator; default: --g-hidden in reverse order", low=1,
         high=65536,
-    )
+    )  # fmt: skip
     spectral_norm: bool = _flag(
         False, "divide each weight matrix of the discriminator by its largest singular value"
     )
@@ -202,6 +181,10 @@ class Config:
     samples: int = _flag(
         2000, "number of generated images per score", unit="images", low=64, high=1_000_000
     )
+    inception: Path | None = _flag(
+        None, "score with the Inception network whose weights this .safetensors file holds, so that"
+        " fd is the FID of papers; default: the data set's own extractor",
+    )  # fmt: skip
     seed: int = _flag(
         0, "seed of weights, noise and batch order", low=0, high=2**63 - 1, per_trial=True
     )
@@ -219,11 +202,9 @@ class Config:
         "fp32", "precision of matrix products; tf32 needs CUDA", choices=("fp32", "tf32", "bf16")
     )
     threads: int = _flag(
-        0,
-        "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest",
-        low=0,
+        0, "CPU threads; 0: as the networks' size, the cgroup and OMP_NUM_THREADS suggest", low=0,
         high=1024,
-    )
+    )  # fmt: skip
     output_dir: Path | None = _flag(
         None,
         "write weights, samples.png, real.png, run.json, metrics.jsonl and the checkpoint to this directory",
@@ -239,12 +220,9 @@ class Config:
         "address that --metrics-port listens on; 0.0.0.0: reachable from other hosts, as a scraped pod needs",
     )
     checkpoint_interval: float = _flag(
-        30.0,
-        "time between checkpoints in --output-dir; 0: after each step",
-        unit="seconds",
-        low=0.0,
-        high=1e6,
-    )
+        30.0, "time between checkpoints in --output-dir; 0: after each step", unit="seconds",
+        low=0.0, high=1e6,
+    )  # fmt: skip
     resume: str = _flag(
         "auto", "auto: continue from the checkpoint in --output-dir if there is one; never: start again;"
         " must: fail without a checkpoint",

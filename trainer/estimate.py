@@ -16,6 +16,8 @@ FLOAT = 4  # bytes
 G_COPIES, D_COPIES = 6, 6
 # a checkpoint holds 4 and 3 of them, and exists twice while it is serialised
 SAVED_G, SAVED_D = 8, 6
+INCEPTION_BYTES = 2**30  # weights, and the activations of a part of the images
+FEATURE_BYTES = 80_000  # per sample: 2,048 features, and their copies in float64
 SCORE_BYTES = 8_000
 """Bytes per sample during an evaluation, next to its image and noise: features, moments, sorted projections."""
 
@@ -32,7 +34,9 @@ def parts(config: Config, arch: Arch, *, on_cpu: bool) -> dict[str, int]:
     batch = FLOAT * config.bs * (config.latent_dim * config.n_critic + int(in_step * per_image))
     batch = max(batch, FLOAT * int(min(config.samples, CHUNK) * in_score * per_image))
     samples = config.samples * (2 * FLOAT * config.latent_dim + 2 * pixels + SCORE_BYTES)
+    inception = INCEPTION_BYTES + config.samples * FEATURE_BYTES if config.inception else 0
     return {
+        "--inception": inception,
         "--latent-dim, --g-hidden and --d-hidden": weights,
         "--bs, --n-critic, --g-hidden and --d-hidden": batch,
         "--samples": samples,

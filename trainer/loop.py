@@ -138,11 +138,8 @@ class Training:
         history = self._checked_history(meta)
         self._check_counts(meta, history)
         self.step.load_state(tensors)
-        self.done, self.evaluated, self.evaluated_at = (
-            meta["done"],
-            meta["evaluated"],
-            meta["evaluated_at"],
-        )
+        self.done, self.evaluated = meta["done"], meta["evaluated"]
+        self.evaluated_at = meta["evaluated_at"]
         self.seconds, self.train_seconds = float(meta["seconds"]), float(meta["train_seconds"])
         self.alive, self.untrained, self.history = meta["alive"], meta["untrained"], history
 
@@ -260,15 +257,9 @@ class Training:
         return found
 
     def _evaluation(
-        self,
-        trial: int,
-        means: Sequence[float],
-        scores: dict[str, float],
-        speed: float,
-        *,
-        diverged: bool,
-        final: bool,
-    ) -> Evaluation:
+        self, trial: int, means: Sequence[float], scores: dict[str, float], speed: float, *,
+        diverged: bool, final: bool,
+    ) -> Evaluation:  # fmt: skip
         values = {
             "epoch": round(self.done * self.images_per_step / len(self.images.train), 4), "step": self.done,
             "loss": means[1], "generator_loss": means[1], "discriminator_loss": means[0],

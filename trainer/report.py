@@ -30,38 +30,24 @@ GAUGES = {  # metric -> name and help of its gauge; units as Prometheus names th
     "generator_loss": ("gan_trainer_generator_loss", "The generator's loss"),
     "discriminator_loss": ("gan_trainer_discriminator_loss", "The discriminator's loss"),
     "fd": ("gan_trainer_frechet_distance", "Frechet distance of generated to held-out images"),
-    "sw": (
-        "gan_trainer_sliced_wasserstein_distance",
-        "Sliced Wasserstein distance of generated to held-out images",
-    ),
+    "sw": ("gan_trainer_sliced_wasserstein_distance",
+        "Sliced Wasserstein distance of generated to held-out images"),
     "precision": ("gan_trainer_precision_ratio", "Share of generated images that look real"),
-    "recall": (
-        "gan_trainer_recall_ratio",
-        "Share of held-out images that the generator could draw",
-    ),
-    "density": (
-        "gan_trainer_density",
-        "Real neighbourhoods around a generated image, divided by their expected number",
-    ),
+    "recall": ("gan_trainer_recall_ratio",
+        "Share of held-out images that the generator could draw"),
+    "density": ("gan_trainer_density",
+        "Real neighbourhoods around a generated image, divided by their expected number"),
     "coverage": ("gan_trainer_coverage_ratio", "Share of held-out images near a generated image"),
-    "train_fd": (
-        "gan_trainer_train_frechet_distance",
-        "Frechet distance of generated to training images",
-    ),
-    "copied": (
-        "gan_trainer_copied_ratio",
-        "Share of generated images that are near copies of a training image",
-    ),
-    "images_per_second": (
-        "gan_trainer_images_per_second",
-        "Training images used per second since the last evaluation",
-    ),
-    "train_seconds": (
-        "gan_trainer_train_seconds",
-        "Seconds of training so far, without evaluations",
-    ),
+    "train_fd": ("gan_trainer_train_frechet_distance",
+        "Frechet distance of generated to training images"),
+    "copied": ("gan_trainer_copied_ratio",
+        "Share of generated images that are near copies of a training image"),
+    "images_per_second": ("gan_trainer_images_per_second",
+        "Training images used per second since the last evaluation"),
+    "train_seconds": ("gan_trainer_train_seconds",
+        "Seconds of training so far, without evaluations"),
     "diverged": ("gan_trainer_diverged", "1 if the training diverged, else 0"),
-}
+}  # fmt: skip
 
 
 class ReportError(OSError):

@@ -13,6 +13,7 @@ from trainer import __version__, checkpoint, data, estimate, machine, memory, st
 from trainer.checkpoint import CHECKPOINT, GENERATOR, CheckpointError
 from trainer.config import Config, UsageError
 from trainer.evaluate import Evaluator, load_extractor
+from trainer.inception import load_inception
 from trainer.loop import Evaluation, Training, architecture
 from trainer.process import GracefulStop, Stopped
 from trainer.report import GAUGES, Gauges, ReportError, Sink
@@ -23,7 +24,7 @@ REAL_PNG = "real.png"  # held-out images, to compare the samples with
 GRID_IMAGES = 64  # in each of both files
 DIVERGED = 3
 ANYWHERE = (  # flags that do not change the results, so that a run may be resumed with other values
-    "preset", "data_dir", "device", "threads", "output_dir", "metrics_file", "metrics_port", "metrics_host",
+    "preset", "data_dir", "inception", "device", "threads", "output_dir", "metrics_file", "metrics_port", "metrics_host",
     "stop_at", "stop_metric", "checkpoint_interval", "resume", "on_divergence",
 )  # fmt: skip
 
@@ -42,7 +43,7 @@ def run(config: Config, stop: GracefulStop) -> int:
         device = machine.device(config.device)
         images = data.load(config.dataset, config.data_dir, device)
         _require_memory(config, images, device)
-        extractor = load_extractor(images)
+        extractor = load_inception(config.inception) if config.inception else load_extractor(images)
         training = Training([config], images, Evaluator(images, extractor, config.samples))
         if not config.threads:
             torch.set_num_threads(machine.threads_for(training.weights, torch.get_num_threads()))

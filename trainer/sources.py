@@ -5,6 +5,7 @@ available memory before anything is decoded.
 """
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,9 +131,9 @@ def _reason(error: BaseException) -> str:
 def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the PNG and JPEG files in a folder, sorted by path: uint8 [N, C, H, W], grey if all are grey, else RGB.
 
-    All images must have the same size, because scaling is the user's decision. Labels are the names
-    of the sub-folders, if every image is in one and there are at least two. Raises DataError with
-    the name of the file.
+    Transparent images are composed on white. All images must have the same size, because scaling is
+    the user's decision. Labels are the names of the sub-folders, if every image is in one and there
+    are at least two. Raises DataError with the name of the file.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
@@ -140,10 +141,18 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     channels, width, height = _layout(paths)
     _require_size(folder, (len(paths), channels, height, width))
     images = np.empty((len(paths), channels, height, width), np.uint8)
+    transparent = 0
     for i, path in enumerate(progress(paths, f"reading {len(paths)} images")):
         with _opened(path) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            opaque: Image.Image = image
+            if image.has_transparency_data:
+                transparent += 1
+                white = Image.new("RGBA", image.size, "white")
+                opaque = Image.alpha_composite(white, image.convert("RGBA"))
+            pixels = np.asarray(opaque.convert("L" if channels == 1 else "RGB"))
         images[i] = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    if transparent:
+        print(f"{transparent} transparent images were composed on white", file=sys.stderr)
     classes = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
     names = sorted(set(classes))
     labels = (

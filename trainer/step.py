@@ -49,14 +49,10 @@ class Step:
         self.ema = self.g.flat.clone()
         self.g_optimizer = Optimizer(self.g, configs, [c.lr for c in configs])
         self.d_optimizer = Optimizer(self.d, configs, [c.lr * c.d_lr_ratio for c in configs])
-        self.gamma1, self.gamma2 = (
-            self._column(configs, "r1_gamma")[:, 0],
-            self._column(configs, "r2_gamma")[:, 0],
-        )
-        self.smooth, self.fading = (
-            self._column(configs, "label_smoothing"),
-            1 - self._column(configs, "ema_decay"),
-        )
+        self.gamma1 = self._column(configs, "r1_gamma")[:, 0]
+        self.gamma2 = self._column(configs, "r2_gamma")[:, 0]
+        self.smooth = self._column(configs, "label_smoothing")
+        self.fading = 1 - self._column(configs, "ema_decay")
         self.r1, self.r2 = any(c.r1_gamma for c in configs), any(c.r2_gamma for c in configs)
         self.sums = torch.zeros(2, e, dtype=torch.float64, device=self.device)
         self.age = torch.zeros(1, device=self.device)  # steps so far, on the device
@@ -69,13 +65,13 @@ class Step:
 
     def __call__(self) -> None:
         """Draw noise and batches, then update every trial, without waiting for the device."""
-        self._draw()
+        self.draw()
         if self.device.type == "cuda" and self._graph is None:
             self._capture()
         if self._graph is not None:
             self._graph.replay()
         else:
-            self._update()
+            self.update()
 
     def sample(self, trial: int, z: Tensor, weights: Tensor | None = None) -> Tensor:
         """Map noise [S, Z] to images, uint8 [S, C, H, W], with one trial's evaluated generator (the running mean)."""
@@ -136,7 +132,7 @@ class Step:
             generator.set_state(state[f"rng.{e}"].cpu())
         self.position = position
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         """Fill `z` and `index` from the random generator of each trial."""
         for k in range(self.config.n_critic):
             for e, generator in enumerate(self.generators):
@@ -160,7 +156,8 @@ class Step:
             torch.randperm(len(self.images), generator=generator, out=self.order[e])
         self.position = 0
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Update both networks of every trial from `z` and `index`, without the CUDA graph."""
         c = self.config
         with self._precision():
             for k in range(c.n_critic):
@@ -225,11 +222,11 @@ class Step:
         with torch.cuda.stream(stream):
             # libraries choose kernels and allocate on first use, which cannot be recorded
             for _ in range(3):
-                self._update()
+                self.update()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._update()
+            self.update()
         self.load_state(before)
 
     def _column(self, configs: Sequence[Config], name: str) -> Tensor:

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSIONS = [f"1.{minor}" for minor in range(31, 37)]
-SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
+IMAGES = "images"  # reads a prepared volume, as those of the article do
+SEARCHES = sorted(path.stem for path in MANIFESTS.glob("*.yaml") if path.stem != IMAGES)
 ARTICLE = sorted(f"article/{path.stem}" for path in MANIFESTS.glob("article/*.yaml"))
 CONFIGS = ["katib", "katib-suggestions"]  # overlays that configure Katib itself
 OVERLAYS = sorted(

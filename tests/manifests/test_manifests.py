@@ -29,6 +29,12 @@ def test_check_finds_no_problems() -> None:
     assert k8s.check(*files).strip().endswith("no problems")
 
 
+def test_check_finds_no_problems_in_images() -> None:
+    found = k8s.check(k8s.MANIFESTS / f"{k8s.IMAGES}.yaml")
+    assert set(re.findall(r" \[([\w-]+)\]$", found, re.MULTILINE)) <= {"missing-file"}
+    assert found.endswith(("1 warning", "no problems"))
+
+
 def test_check_warns_about_loss() -> None:
     found = k8s.check(*(k8s.MANIFESTS / f"{name}.yaml" for name in k8s.ARTICLE))
     assert found.count("[gan-loss]") == len(k8s.ARTICLE)
@@ -36,8 +42,8 @@ def test_check_warns_about_loss() -> None:
     assert rules <= {"gan-loss", "missing-file"}  # the latter without data/mnist
 
 
-@pytest.mark.parametrize("name", k8s.ARTICLE)
-def test_article_names_the_file_that_trials_read(name: str) -> None:
+@pytest.mark.parametrize("name", [*k8s.ARTICLE, k8s.IMAGES])
+def test_manifest_names_the_file_that_trials_read(name: str) -> None:
     annotations = k8s.experiment(k8s.search(name))["metadata"]["annotations"]
     [(path, command)] = json.loads(annotations["gan-tuner/required-files"]).items()
     config = Config.parse([flag for flag in flags(name) if "${" not in flag])
@@ -45,7 +51,7 @@ def test_article_names_the_file_that_trials_read(name: str) -> None:
     assert command.endswith(f"--dataset {config.dataset} --data-dir {config.data_dir}")
 
 
-@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE])
+@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE, k8s.IMAGES])
 def test_each_file_is_complete(name: str) -> None:
     namespace, experiment = k8s.documents(k8s.search(name))
     assert (
@@ -67,7 +73,7 @@ def test_each_file_is_complete(name: str) -> None:
     assert [strategy["name"] for strategy in spec["objective"]["metricStrategies"]] == metrics
 
 
-@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE])
+@pytest.mark.parametrize("name", [*k8s.SEARCHES, *k8s.ARTICLE, k8s.IMAGES])
 def test_trainer_accepts_all_value_pairs(name: str) -> None:
     experiment = k8s.experiment(k8s.search(name))
     args = container(k8s.trial(experiment))["args"]
@@ -82,7 +88,7 @@ def test_trainer_accepts_all_value_pairs(name: str) -> None:
             Config.parse(argv)
 
 
-@pytest.mark.parametrize("name", k8s.SEARCHES)
+@pytest.mark.parametrize("name", [*k8s.SEARCHES, k8s.IMAGES])
 def test_first_trial_is_the_preset(name: str) -> None:
     experiment = k8s.experiment(k8s.search(name))
     [point] = json.loads(experiment["metadata"]["annotations"]["gan-tuner/first-trials"])
@@ -206,10 +212,22 @@ def test_searches_are_links_to_base() -> None:
 
 @pytest.mark.parametrize("version", k8s.VERSIONS)
 def test_searches_and_trials_are_valid(version: str, tmp_path: Path) -> None:
-    texts = [k8s.search(name) for name in (*k8s.SEARCHES, *k8s.ARTICLE, "data/mnist")]
+    texts = [k8s.search(name) for name in (*k8s.SEARCHES, *k8s.ARTICLE, k8s.IMAGES, "data/mnist")]
     objects = [document for text in texts for document in k8s.documents(text)]
     trials = [k8s.trial(document) for document in objects if document["kind"] == "Experiment"]
     k8s.kubeconform(objects + trials, version, tmp_path)
+
+
+def test_images_share_the_template_of_the_article() -> None:
+    images, article = (without_args(name) for name in (k8s.IMAGES, "article/tpe"))
+    spec = images["spec"]["template"]["spec"]
+    [volume] = [v for v in spec["volumes"] if v["name"] == "data"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "photos"
+    volume["persistentVolumeClaim"]["claimName"] = "mnist"
+    assert images["spec"].pop("activeDeadlineSeconds") > article["spec"].pop(
+        "activeDeadlineSeconds"
+    )
+    assert images == article
 
 
 def test_validation_finds_misspelt_keys(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ FLAGS = [
         ["python -m trainer.prepare --dataset {tmp} --data-dir {tmp}/d"],
     ),
     (["--dataset=digits", "64"], ["64"]),
+    (["--inception={tmp}/x"], ["--inception={tmp}/x", "No such file", "docs/reference/metrics.md"]),
 ]
 
 

@@ -138,6 +138,21 @@ def test_mixed_folder_becomes_rgb(tmp_path):
     assert np.array_equal(loaded.held_out[0, 2].numpy(), images[4])
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_images_are_composed_on_white(mode, tmp_path, capsys):
+    clear = np.zeros((10, 10, 4), np.uint8)  # black and transparent, with an opaque black half
+    clear[5:, :, 3] = 255
+    image = Image.fromarray(clear)
+    image = image.quantize(4) if mode == "P" else image.convert(mode)  # convert drops P's alpha
+    for name in "ab":
+        image.save(tmp_path / f"{name}.png")
+    images, _ = sources.read_folder(tmp_path)
+    assert images.shape == (2, 1 if mode == "LA" else 3, 10, 10)
+    assert (images[:, :, :5] == 255).all()
+    assert (images[:, :, 5:] == 0).all()
+    assert "2 transparent images were composed on white" in capsys.readouterr().err
+
+
 def test_sub_folders_are_labels(tmp_path):
     images, labels = blobs(100, 9, 9)
     for name in (0, 1):
