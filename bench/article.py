@@ -99,7 +99,7 @@ def show_best(found: Sequence[Found], grids: Path) -> None:
     for search in found:
         for metric in OBJECTIVES:
             trial = search.best(metric)
-            shown = {key: f"{float(value):.2g}" for key, value in trial.parameters.items()}
+            shown = {key: f"{float(value):.3g}" for key, value in trial.parameters.items()}
             values = {key: f"{trial.metrics[key]:.4g}" for key in (*OBJECTIVES, "coverage")}
             print(f"  {search.name:7} by {search.objective:4} lowest {metric:4} {shown} {values}")
             samples = search.folder / "trials" / trial.name / "mounts" / "output" / trial.name
