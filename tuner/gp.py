@@ -9,8 +9,7 @@ The acquisition function is the logarithm of the expected improvement in its sta
 2023, arXiv 2310.20708, eq. 9). For trials that are still running, it is the mean over values that the
 model draws for them (Snoek et al. 2012, arXiv 1206.2944, sec. 3.2).
 
-scipy is imported where a model is fitted: it takes most of a second, which commands without a model
-do not need.
+scipy is imported where it is needed: the import takes most of a second.
 
 Points have one coordinate per dimension: a number's is in [0, 1], a choice's is its index.
 Shapes: N trials, D dimensions, F features (one for a number, one for each choice), S points, M draws.
@@ -37,8 +36,7 @@ ITERATIONS = 60  # of L-BFGS, for the hyperparameters
 LENGTH_SCALE, AMPLITUDE, NOISE = (0.7, 0.9), (1.0, 1.0), (1e-3, 2.0)
 LENGTH_SCALES, AMPLITUDES, NOISES = (0.02, 50.0), (0.05, 20.0), (1e-6, 2.0)  # bounds
 START = (0.5, 1.0, 1e-2)  # length scale, amplitude, noise from which they are fitted
-JITTER = 1e-8  # of the diagonal, so that equal points can be factored
-LEAST_VARIANCE = 1e-12
+JITTER, LEAST_VARIANCE = 1e-8, 1e-12  # of trials, so that equal ones can be factored; of a point
 SAME = 1e-9  # scaled squared distance of points that count as one
 
 CANDIDATES = 1024  # points at which the acquisition function is evaluated first
@@ -70,7 +68,8 @@ class Process:
         x: The trials [N, D].
         y: Their values [N], with mean 0 and variance 1.
         choices: How many choices each dimension has [D]; 0 for a number.
-        theta: The logarithms of the length scales [D], the amplitude and the noise, both variances.
+        theta: The logarithms of the length scales [D], the amplitude and the noise (variances).
+        priors: The medians of their exponentials, and the standard deviations of theta [D + 2, 2].
         loss: Minus the logarithm of the posterior density of theta, up to a constant.
     """
 
@@ -81,12 +80,13 @@ class Process:
         choices: Sequence[int],
         theta: Array | None = None,
         iterations: int = ITERATIONS,
+        noise: float = NOISE[0],
     ) -> None:
-        """Fit the process. `theta` is where the fit starts; with 0 iterations, it is taken as it is."""
+        """Fit the process from `theta`, or take it as it is with 0 iterations. `noise` is its prior median."""
         from scipy.linalg import cho_solve, cholesky
 
-        self.x, self.y, self.choices = x, y, tuple(choices)
-        self.loss = math.nan
+        self.x, self.y, self.choices, self.loss = x, y, tuple(choices), math.nan
+        self.priors = np.array([LENGTH_SCALE] * len(choices) + [AMPLITUDE, (noise, NOISE[1])])
         if theta is None:
             theta = np.log([START[0]] * x.shape[1] + [*START[1:]])
         self.theta = self._fitted(theta, iterations) if iterations else theta
@@ -153,12 +153,12 @@ class Process:
         inverse = lower + np.tril(lower, -1).T
         weights = inverse @ self.y
         outer = np.outer(weights, weights) - inverse  # twice d log likelihood / d covariance
-        priors = np.array([LENGTH_SCALE] * len(precisions) + [AMPLITUDE, NOISE])
-        prior = (theta - np.log(priors[:, 0])) / priors[:, 1]
+        medians, spreads = self.priors.T
+        prior = (theta - np.log(medians)) / spreads
         loss = 0.5 * self.y @ weights + np.log(np.diag(factor)).sum() + 0.5 * prior @ prior
         by_scale = precisions * (distances @ (outer * slope).ravel())
         by_variance = [-0.5 * np.sum(outer * kernel), -0.5 * noise * np.trace(outer)]
-        return float(loss), np.concatenate([by_scale, by_variance]) + prior / priors[:, 1]
+        return float(loss), np.concatenate([by_scale, by_variance]) + prior / spreads
 
 
 class Improvement:

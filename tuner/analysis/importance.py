@@ -25,6 +25,9 @@ from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parame
 MIN_TRIALS = 4
 MAX_TRIALS = 250  # the fit costs N^3: beyond, an even choice over the order of the objective
 SAMPLES = 1024
+# The prior median of the noise's variance. A search needs a smaller one, to approach an optimum; with this
+# one, fewer of the effects in ten noisy trials are those of the noise.
+NOISE = 1e-2
 REPEATS = 40  # of the bootstrap
 REFIT = 60  # trials up to which each repetition of the bootstrap fits the length scales again
 LOG_SCALES = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
@@ -56,6 +59,7 @@ class Surface:
             _coordinates(parameters, units),
             np.asarray((y - self._centre) / self._spread),
             [len(p.choices) if isinstance(p, Categorical) else 0 for p in parameters],
+            noise=NOISE,
         )
 
     def mean(self, units: Array) -> Array:
@@ -114,6 +118,7 @@ def shares(surface: Surface, repeats: int = REPEATS) -> dict[str, Interval]:
             model.choices,
             model.theta,
             iterations=15 if size <= REFIT else 0,
+            noise=NOISE,
         )
         for name, share in _scaled(_effects(surface.parameters, again, SAMPLES // 4)).items():
             drawn[name].append(share)
