@@ -20,6 +20,7 @@ from tuner.check import Severity, check_data
 from tuner.errors import GantuneError, UnsupportedError
 from tuner.init import config, document, objective, probe, ranges, usage
 from tuner.init.document import Draft
+from tuner.init.sources import BEFORE
 from tuner.init.usage import Flag, Place
 from tuner.metrics.reports import filters
 from tuner.result import Goal
@@ -271,7 +272,7 @@ def _template(
     made, before = config.copies(made, edits)
     if before or after:
         line = " ".join(word if _PLACED.fullmatch(word) else shlex.quote(word) for word in made)
-        line = "\n".join([*before, f"{line} && {after}" if after else line])
+        line = "\n".join([*before, f"{BEFORE}{line} && {after}" if after else line])
         return ["sh", "-c"], [line], variables
     first = next(
         (

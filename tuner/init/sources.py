@@ -2,7 +2,9 @@
 
 Katib's collectors read what a program prints. So a drafted command prints the file after the
 program has finished: JSON as it is, each row of a CSV file as `name=value`. Event files of
-TensorBoard have a collector of their own, which needs them below one directory.
+TensorBoard have a collector of their own, which needs them below one directory. Only files that are
+newer than the trial's start count, because the working directory may hold those of earlier runs, and
+a program may choose a new directory for each run.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from tuner.errors import UnsupportedError
 from tuner.metrics.names import is_score, role
 from tuner.metrics.reports import Report, Reports
 
+_MARK = ".gantune-start"
+BEFORE = f"touch {_MARK} && "  # what the shell runs before the program
 EVENTS = "/var/log/katib/events"  # the directory of the collector TensorFlowEvent
 _FILES = 20_000  # files of the working directory that are looked at
 _BYTES = 1 << 20  # of one file that are read
@@ -26,7 +30,7 @@ _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv"}
 # one line of `name=value` for each row; an empty cell is left out
 _ROWS = (
-    'awk -F, \'{gsub(/["\\r]/, "")} NR == 1 {n = split($0, names); next} '
+    'awk -F, \'{gsub(/["\\r]/, "")} FNR == 1 {n = split($0, names); next} '
     '{for (i = 1; i <= n; i++) if ($i != "") printf "%s=%s ", names[i], $i; print ""}\''
 )
 
@@ -59,7 +63,7 @@ class Written:
         changed = [path for path, state in _files() if self._before.get(path) != state]
         made = [_source(path, frozenset(settings)) for path in changed if "tfevents" not in path]
         if folders := sorted({os.path.dirname(path) for path in changed if "tfevents" in path}):
-            made.append(_events(os.path.commonpath(folders) or "."))
+            made.append(_events(os.path.commonpath(folders) or ".", changed))
         able = [source for source in made if any(is_score(one.name) for one in source.reports.all)]
         return sorted(able, key=lambda source: not _held_out(source))
 
@@ -103,12 +107,12 @@ def _source(path: str, settings: frozenset[str]) -> Source:
         names = next(rows, [])
         for row in rows:
             reports.read(" ".join(f"{n}={v}" for n, v in zip(names, row, strict=False) if v))
-        return Source(path, reports, f"{_ROWS} {shlex.quote(path)}")
+        return Source(path, reports, _find(path, _ROWS))
     reports.read(text)
-    return Source(path, reports, f"cat {shlex.quote(path)}")
+    return Source(path, reports, _find(path, "cat"))
 
 
-def _events(folder: str) -> Source:
+def _events(folder: str, changed: Iterable[str]) -> Source:
     if find_spec("tensorboard") is None:
         raise UnsupportedError(
             f"the program writes event files of TensorBoard into {folder}, whose reader is not "
@@ -126,5 +130,13 @@ def _events(folder: str) -> Source:
             reports.add(
                 Report(name, f"the tag {name} in {folder}", separator=r"\s*=\s*", whole=False)
             )
-    quoted = shlex.quote(folder)
-    return Source(folder, reports, f"mkdir -p {EVENTS} && cp -r {quoted}/. {EVENTS}", events=True)
+    name = next(path for path in changed if "tfevents" in path)
+    after = f"mkdir -p {EVENTS} && {_find(name, f'cp -t {EVENTS}', '*tfevents*')}"
+    return Source(folder, reports, after, events=True)
+
+
+def _find(path: str, command: str, name: str = "") -> str:
+    """Return a command for the new files with this name, below the path's first directory."""
+    top, base = PurePosixPath(path).parts[0], name or PurePosixPath(path).name
+    where = f"{shlex.quote(top)} -name {shlex.quote(base)} -newer {_MARK}"
+    return f"find {where} -exec {command} {{}} +"

@@ -19,17 +19,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tuner.metrics.names import Role, is_counter, is_score, role, role_word, slug
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LINE = 2000  # characters of a line that are read
+_MATCHES = 30  # of a line
 _NAME = 70  # characters of a name
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]|\d{1,4}[:-]\d\d[:-]\d\d\S*")
 _EXPLICIT = re.compile(rf"(['\"]?)\s*(=>|->|[:=|│])\s*(['\"]?)({NUMBER})(?![\w.]|:\d)")
 _LOOSE = re.compile(
-    rf"((?:[A-Za-z_][\w/.-]*[ ]){{0,3}}[A-Za-z_][\w/.-]*)(\s+(?:is|was|of)\s+|\s+)({NUMBER})(?![\w.]|:\d)"
+    rf"(?<![\w/.-])((?:[A-Za-z_][\w/.-]*[ ]){{0,3}}[A-Za-z_][\w/.-]*)(\s+(?:is|was|of)\s+|\s+)({NUMBER})(?![\w.]|:\d)"
 )
 # what a name does not contain
 _DELIMITER = re.compile(r"[:=|│,;\[\]{}<>\t]|\s{2,}|\s-+\s|(?<!\w)['\"(]|['\")](?!\w)|^\W+")
@@ -87,10 +89,10 @@ class Reports:
             self._read_line(line)
 
     def _read_line(self, raw: str) -> None:
-        line = _CLOCK.sub(" ", _ESCAPE.sub("", raw[:_LINE]))
-        found = list(_explicit(line))
+        line = re.sub(r" {3,}", "  ", _CLOCK.sub(" ", _ESCAPE.sub("", raw[:_LINE])))
+        found = list(islice(_explicit(line), _MATCHES))
         if not any(is_score(report.name) for report, _, _ in found):
-            found += _loose(line)
+            found += islice(_loose(line), _MATCHES)
         if not found and (said := role(line)) is not Role.UNKNOWN:
             self._section = said
         for report, start, value in found:
@@ -195,6 +197,8 @@ def _explicit(line: str) -> Iterable[tuple[Report, int, str]]:
             last = body.rfind("(") if body.endswith(")") else len(body)
             cuts = [cut.end() for cut in _DELIMITER.finditer(body[: max(last, 0)])]
             name = body[cuts[-1] if cuts else 0 :].strip()
+        if len(name) > 2 * _NAME:
+            continue
         gap, name = "", _COUNT.sub("", name) if is_score(_COUNT.sub("", name)) else name
         if (tail := _TRAILING.search(name)) and is_score(name):
             kept = name[: tail.start()]

@@ -68,3 +68,17 @@ def test_program_runs_without_an_edit(home: Path, form: str) -> None:
     assert ran.returncode == 0, ran.stderr + (home / "made.yaml").read_text()
     [trial] = Store(home / ".gantune").of(EngineKind.LOCAL).result(made.name).trials
     assert trial.metrics[objective] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("form", ["variable", "event files"])
+def test_files_of_the_draft_run_do_not_count(home: Path, form: str) -> None:
+    line, parameter, objective, _ = FORMS[form]
+    drafted = gantune(home, "init", "--trials", "2", "-o", "made.yaml", *line.split())
+    assert drafted.returncode == 0, drafted.stderr
+    ran = gantune(home, "run", "made.yaml", "--local")
+    assert ran.returncode == 0, ran.stderr
+    name = load(home / "made.yaml").name
+    first, second = Store(home / ".gantune").of(EngineKind.LOCAL).result(name).trials
+    assert first.parameters != second.parameters
+    for trial in (first, second):
+        assert trial.metrics[objective] == pytest.approx(1 - float(trial.parameters[parameter]))

@@ -2,9 +2,13 @@
 
 import csv
 import os
+import time
+from pathlib import Path
 
 lr = float(os.environ.get("LR", "0.1"))
-with open("metrics.csv", "w", newline="") as file:
+folder = Path("logs", str(time.time()))  # a new one for each run
+folder.mkdir(parents=True)
+with (folder / "metrics.csv").open("w", newline="") as file:
     rows = csv.writer(file)
     rows.writerow(["epoch", "train_loss", "val_loss"])
     rows.writerows([epoch, lr, 1 - lr] for epoch in range(2))
