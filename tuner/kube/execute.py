@@ -103,6 +103,13 @@ def pipe(
         session.stop()
 
 
+class _Discard:
+    """A file that keeps nothing."""
+
+    def write(self, data: object) -> None:
+        """Ignore the data."""
+
+
 class _Reader(io.RawIOBase):
     """The chunks of a command as a file. An empty chunk is the end."""
 
@@ -185,7 +192,7 @@ class _Session:
         connect = CoreV1Api(self._cluster.new_api()).connect_get_namespaced_pod_exec
         options = {"stdin": False, "stdout": True, "stderr": True, "tty": False, "binary": True}
         try:
-            return stream(
+            opened = stream(
                 connect,
                 self._request.name,
                 self._request.namespace,
@@ -194,6 +201,9 @@ class _Session:
                 _preload_content=False,
                 **options,
             )
+            # the kubernetes client would keep a second copy of everything that it receives
+            opened._all = _Discard()
+            return opened
         except (ApiException, AttributeError) as error:
             failed = Unreachable(
                 f"{self._request}: {one_line(str(hidden(error, ApiException)), 200)}"

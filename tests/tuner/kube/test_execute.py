@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.tuner.loopback import Loopback
 from tuner.errors import ClusterError, Forbidden, NotFound, Timeout, Unreachable
 from tuner.kube import Cluster
-from tuner.kube.execute import Output, execute
+from tuner.kube.execute import Output, execute, pipe
 
 
 @pytest.fixture
@@ -73,3 +74,41 @@ def test_other_answers_are_typed_errors(server: Loopback, cluster: Cluster) -> N
     server.silent = True
     with pytest.raises(Unreachable):
         output(cluster, "cat", "/x")
+
+
+READER = """
+import resource, sys
+from tuner.kube import Cluster
+from tuner.kube.execute import execute, pipe
+cluster = Cluster.connect()
+execute(cluster, "p", "main", ["echo", "x"], namespace="gan", most=9, seconds=9)
+before, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+with pipe(cluster, "p", "main", ["head", "-c", str(64 << 20), "/dev/zero"], namespace="gan") as stream:
+    while chunk := stream.read(1 << 18):
+        size += len(chunk)
+print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.usefixtures("cluster")
+def test_stream_is_not_held_in_memory() -> None:
+    ran = subprocess.run([sys.executable, "-c", READER], capture_output=True, text=True, check=True)
+    size, grown = map(int, ran.stdout.split())
+    assert size == 64 << 20
+    assert grown < 32 << 10  # KiB
+
+
+def test_stream_of_a_failing_command_raises(cluster: Cluster) -> None:
+    with (
+        pipe(cluster, "p", "main", ["cat", "/no/such/file"], namespace="gan") as stream,
+        pytest.raises(ClusterError, match="/no/such/file"),
+    ):
+        stream.read()
+
+
+def test_silent_stream_times_out(cluster: Cluster) -> None:
+    with (
+        pipe(cluster, "p", "main", ["sleep", "3"], namespace="gan", silence=0.5) as stream,
+        pytest.raises(Timeout, match="nothing was received"),
+    ):
+        stream.read()
