@@ -20,7 +20,7 @@ from tuner.metrics.parsing import number
 POLL_SECONDS = 0.2  # of one poll, unless the caller has less time
 NAME_LIMIT = 8  # names of other metrics that a message lists
 _NAME_BYTES = 1 << 16  # bytes of the file that are searched for them
-_CHUNK = 1 << 15  # bytes of one read, which take some milliseconds
+_CHUNK = 1 << 14  # bytes of one read, which take some milliseconds
 _MARK = 256  # bytes before the offset, which show whether the file was rewritten
 # bytes that are in no match of the default filter
 _CUT = re.compile(rb"[^\w|+\-.=\s]|(?<![=\s])\s(?![=\s])")

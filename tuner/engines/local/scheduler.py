@@ -38,10 +38,8 @@ from tuner.store import curves
 TICK = 0.2  # seconds between two looks at the metrics of running trials
 # The turns of reading: together with TICK, a trial that floods its output keeps the client from
 # the others for a small part of the time only.
-POLL_TIME = 0.02  # seconds for the new metrics of all running trials
-READ_TIME = (
-    0.02  # seconds for a finished trial while others run, and the pause before the next turn
-)
+POLL_TIME = 0.01  # seconds for the new metrics of all running trials
+READ_TIME, READ_PAUSE = 0.01, 0.04  # seconds for a finished trial while others run, and between
 READING_TIME = 0.2  # seconds for the metrics of a finished trial once a stop has been asked for
 STOP_SECONDS = GRACE + 1.0  # for running trials to exit once a stop has been asked for
 SOLO_CRASHES = 3  # deaths of the server while a trial runs alone, after which the trial is Failed
@@ -181,7 +179,7 @@ class Scheduler:
 
     def _wait(self, runner: Runner) -> Iterator[Event]:
         """Wait a little for trials to finish, and judge those that did."""
-        pause = READ_TIME if self._running else 0.0
+        pause = READ_PAUSE if self._running else 0.0
         ends, aborted = runner.wait(pause if self._reading else TICK), self.aborting
         for number, end in ends:
             if not end.crash:
