@@ -36,7 +36,8 @@ def test_pins_are_constraints_without_hashes() -> None:
 
 def test_declared_packages_are_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
+    # MLflow's packages need another protobuf than Katib's SDK, so CI does not install them
+    extras = (v for k, v in project["optional-dependencies"].items() if k != "mlflow")
     declared = [*project["dependencies"], *(one for extra in extras for one in extra)]
     names = {normal(re.split(r"[\[<>=~!;]", one)[0].strip()) for one in declared} - {"gan-tuner"}
     pinned = {normal(name) for name in re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.MULTILINE)}
