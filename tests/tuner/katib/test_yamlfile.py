@@ -179,3 +179,11 @@ def test_libyaml_reads_ordinary_manifests(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(yamlfile, "YAML", refuse)
     assert len(yamlfile.parse(MANIFEST.encode(), "f.yaml")) >= 1
+
+
+def test_missing_file_names_a_similar_one(tmp_path: Path) -> None:
+    (tmp_path / "moons.yaml").write_text("a: 1")
+    with pytest.raises(ManifestError, match="No such file or directory; did you mean 'moons.yaml'"):
+        yamlfile.read(tmp_path / "moon.yaml")
+    with pytest.raises(ManifestError, match="No such file or directory$"):
+        yamlfile.read(tmp_path / "other" / "x.yaml")
