@@ -175,7 +175,7 @@ def _failures(study: View) -> str:
     title = f"{failed} of {len(study.result.trials)} trials failed or diverged"
     rows = []
     for group in groups:
-        logs = f"gantune logs {study.result.name} {group.numbers[0]}"
+        logs = f"gantune logs {study.result.name} --trial {group.numbers[0]}"
         advice = next((text for pattern, text in ADVICE if pattern.search(group.reason)), "")
         rows.append(html.Reason(group, advice, logs))
     return html.failures(title, rows, failed, tone)

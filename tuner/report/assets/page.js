@@ -155,7 +155,7 @@
     });
     const tools = panel.appendChild(make("div", "", "tools"));
     if (row.dataset.command) tools.append(copier(row.dataset.command, "copy: train this"));
-    tools.append(copier(`gantune logs ${row.closest(".trials").dataset.study} ${number}`, "copy: show its log"));
+    tools.append(copier(`gantune logs ${row.closest(".trials").dataset.study} --trial ${number}`, "copy: show its log"));
     scope.append(panel);
     panel.focus({ preventScroll: true });
   }
