@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=study_names)
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=study_names)
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="Write the page to this file; - is stdout.",
 )
-@click.option("--serve", is_flag=True, help="Serve the page and keep it up to date until Ctrl-C.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Serve the page, or without NAME all studies of the store, until Ctrl-C.",
+)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="With --serve: listen on this address."
 )
@@ -58,9 +62,12 @@ def report(
     gantune report gan-bayes -o report.html
     gantune report gan-bayes gan-tpe -o both.html
     gantune report gan-bayes --serve
+    gantune report --serve
     """
     if serve and output is not None:
         raise click.UsageError("--serve and --output exclude each other")
+    if not names and not serve:
+        raise click.UsageError("name a study, or list all studies with --serve")
     from tuner.cli.views import locate, look, view
 
     facade = client(store_dir, **where)

@@ -1,4 +1,4 @@
-"""`gantune report NAME --serve`: the page of searches that may still run, kept up to date."""
+"""`gantune report [NAME...] --serve`: pages of searches that may still run, kept up to date."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tuner.cli.terminal import plain, say
+from tuner.errors import StudyError, StudyNotFound
 
 if TYPE_CHECKING:
     from tuner.api import Client, EngineKind
     from tuner.report import View
+    from tuner.result import Result
 
 
 CLUSTER_INTERVAL = 5.0  # seconds between two requests for the state of a study on a cluster
@@ -52,12 +54,33 @@ class Loader:
             say(f"warning: {plain(missing)}", err=True)
 
 
+class Listing:
+    """Reads the results of all studies in the store at each call."""
+
+    def __init__(self, facade: Client) -> None:
+        self._facade = facade
+
+    def __call__(self) -> list[tuple[Result, str]]:
+        """Return the results with their engines. A study that cannot be read is left out."""
+        found = []
+        for name, kind in self._facade.store.all():
+            with suppress(StudyError):
+                found.append((self._facade.result(name, kind), kind.value))
+        return found
+
+
 def run(facade: Client, names: Sequence[str], *, local: bool | None, host: str, port: int) -> None:
     """Serve until Ctrl-C. Raises StudyNotFound before the server starts, and UnsupportedError without the extra."""
+    from tuner.report import listing
     from tuner.report.serve import ANY_HOST, LOOPBACK, Live, serve
 
     def warn(message: str) -> None:
         say(f"warning: {plain(message)}", err=True)
+
+    def open_study(key: str) -> Live:
+        if key not in {f"{kind.value}/{name}" for name, kind in facade.store.all()}:
+            raise StudyNotFound(f"there is no study {key}")
+        return Live(Loader(facade, [key], None), warn)
 
     def started(address: str) -> None:
         say(address)
@@ -69,5 +92,10 @@ def run(facade: Client, names: Sequence[str], *, local: bool | None, host: str, 
             f"the page is readable from {others} for everybody who has the address; it is not encrypted"
         )
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has shut down
-        serve(Live(Loader(facade, names, local), warn), host=host, port=port, started=started)
+        if names:
+            first = Live(Loader(facade, names, local), warn)
+            serve(first, host=host, port=port, started=started)
+        else:
+            first = Live(Listing(facade), warn, listing)
+            serve(first, host=host, port=port, started=started, open_study=open_study)
     say("stopped", err=True)

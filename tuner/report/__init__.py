@@ -20,9 +20,9 @@ from tuner.analysis.view import View
 from tuner.gp import one_thread
 from tuner.report import data, html, scale, verdict
 from tuner.report.plots import COMPARISONS, PLOTS
-from tuner.result import Goal, StudyState, Trial, TrialState
+from tuner.result import Goal, Result, StudyState, Trial, TrialState
 
-__all__ = ["View", "content", "page"]
+__all__ = ["View", "content", "listing", "page"]
 
 LEAD = 3  # trials whose images are on the first screen
 ADVICE = (
@@ -67,6 +67,21 @@ def content(studies: Sequence[View], *, now: datetime | None = None) -> tuple[st
             return _title(studies[0]), head + _study(studies[0], "")
         title = ", ".join(study.result.name for study in studies)
         return title, _several(title, studies, now)
+
+
+def listing(results: Sequence[tuple[Result, str]]) -> tuple[str, str]:
+    """Return the title and the HTML of the list of studies, each with the name of its engine."""
+    rows = []
+    for result, engine in results:
+        best, metric = result.best, result.objective.metric
+        finished = sum(trial.state.finished for trial in result.trials)
+        score = f"{metric} {best.metrics[metric]:.4g}" if best else ""
+        cells = result.state.value, f"{finished} of {len(result.trials)}", score
+        where = data.assignments(best) if best else ""
+        rows.append((f"{engine}/{result.name}", (result.name, engine, *cells, where)))
+    headings = "study", "engine", "state", "finished", "best", "parameters"
+    found = html.linked(headings, rows) if rows else html.note("There are no studies yet.")
+    return "Studies", html.heading("Studies", f"{len(rows)} in this store") + found
 
 
 def _title(study: View) -> str:

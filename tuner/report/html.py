@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
+from urllib.parse import quote
 
 from tuner.report.data import Failure, Table
 from tuner.report.plots import Drawn
@@ -394,6 +395,20 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = "".join(
         f"<tr>{''.join(f'<td class={chr(34)}words wrap{chr(34)}>{escape(cell)}</td>' for cell in row)}</tr>"
         for row in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def linked(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Return a table whose first cells link to (path below this page) of each row."""
+    head = "".join(f'<th class="words">{escape(name)}</th>' for name in headings)
+    body = "".join(
+        f'<tr><td class="words"><a href="{escape(quote(path), quote=True)}/">{escape(cells[0])}</a></td>'
+        f"{''.join(_cell(cell, True) for cell in cells[1:])}</tr>"
+        for path, cells in rows
     )
     return (
         '<div class="scroll" tabindex="0"><table>'

@@ -168,7 +168,7 @@ def points(
             if fade and name == "trial":
                 last = max(1, study.result.trials[-1].number)
                 look = mark | {"opacity": [round(0.3 + 0.6 * t.number / last, 2) for t in trials]}
-            traces.append(_marks(name, trials, values, x, look))
+            traces.append(_marks(name, trials, values, x, look) | {"cliponaxis": False})
     return traces
 
 

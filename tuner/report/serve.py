@@ -1,7 +1,8 @@
-"""Serves the page while a search runs, and keeps it up to date. Needs starlette and uvicorn (the `serve` extra).
+"""Serves pages of searches and keeps them up to date. Needs starlette and uvicorn (the `report` extra).
 
-Two routes below a random token: the page, and its content if it is newer than what the browser has.
-A thread reads the studies and renders; requests only return what is ready.
+Below a random token there are the first page and one page for each study that it links to, each with
+a route for its content if that is newer than what the browser has. A thread for each page reads the
+studies and renders; requests only return what is ready.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tuner import report
-from tuner.analysis.view import View
 from tuner.errors import GantuneError, UnsupportedError
 from tuner.report import html
 
@@ -30,17 +31,26 @@ ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 - to recognise them, not to liste
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+Open: TypeAlias = "Callable[[str], Live]"
+
+
 class Live:
-    """The page's content, renewed by a thread as long as the context is open.
+    """The content of a page, renewed by a thread as long as the context is open.
 
     Args:
-        load: Reads the studies.
-        warn: Receives each new reason why they could not be read.
+        load: Reads what the page shows.
+        warn: Receives each new reason why that could not be read.
+        render: Returns the title and the HTML of what was read.
     """
 
-    def __init__(self, load: Callable[[], Sequence[View]], warn: Callable[[str], None]) -> None:
-        self._load, self._warn = load, warn
-        self._studies: Sequence[View] = ()
+    def __init__(
+        self,
+        load: Callable[[], Sequence[Any]],
+        warn: Callable[[str], None],
+        render: Callable[[Sequence[Any]], tuple[str, str]] = report.content,
+    ) -> None:
+        self._load, self._warn, self._render = load, warn, render
+        self._studies: Sequence[Any] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
         self._trouble = ""
@@ -52,7 +62,7 @@ class Live:
         """Read the studies, and render them if they have changed. Raises GantuneError."""
         studies = self._load()
         if studies != self._studies:
-            self.title, self.body = report.content(studies)
+            self.title, self.body = self._render(studies)
             self._studies = studies
             self.version += 1
 
@@ -78,14 +88,67 @@ class Live:
         self._thread.join()
 
 
-def serve(live: Live, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `started` receives the address. Raises UnsupportedError without the extra."""
+class Pages:
+    """The pages of one server: the first one, and those of studies, opened at the first request.
+
+    Args:
+        first: The first page.
+        open_study: Opens the page of a study, by `ENGINE/NAME`. Raises GantuneError.
+    """
+
+    def __init__(self, first: Live, open_study: Open | None = None) -> None:
+        self._first, self._open = first, open_study
+        self._opened: dict[str, Live] = {}
+        self._lock = threading.Lock()
+        self._context = ExitStack()
+
+    def find(self, key: str) -> Live | None:
+        """Return the page of a study, or the first page for ""; None for an unknown study."""
+        if not key:
+            return self._first
+        if self._open is None:
+            return None
+        with self._lock:
+            if key not in self._opened:
+                try:
+                    live = self._open(key)
+                except GantuneError:
+                    return None
+                self._opened[key] = self._context.enter_context(live)
+            return self._opened[key]
+
+    def __enter__(self) -> Pages:
+        self._context.enter_context(self._first)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
+
+
+def serve(
+    first: Live,
+    *,
+    host: str,
+    port: int,
+    started: Callable[[str], None],
+    open_study: Open | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. Raises UnsupportedError without the extra.
+
+    Args:
+        first: The first page.
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+        started: Receives the address of the first page.
+        open_study: Opens the page of a study that the first page links to.
+    """
     try:
         import uvicorn
     except ImportError as error:
         raise _no_server() from error
     token = secrets.token_urlsafe(16)
-    app = application(live, token, host)
+    pages = Pages(first, open_study)
+    app = application(pages, token, host)
     try:
         listening = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -94,7 +157,7 @@ def serve(live: Live, *, host: str, port: int, started: Callable[[str], None]) -
         raise UnsupportedError(
             f"port {port} of {host} cannot be opened ({error.strerror}). Choose another one with --port or --host"
         ) from error
-    with listening, live:
+    with listening, pages:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listening.getsockname()[1]}/{token}/")
         config = uvicorn.Config(
@@ -103,7 +166,7 @@ def serve(live: Live, *, host: str, port: int, started: Callable[[str], None]) -
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def application(live: Live, token: str, host: str) -> Starlette:
+def application(pages: Pages, token: str, host: str) -> Starlette:
     """Return the web application. Requests with another token or a foreign Host header get no content."""
     try:
         from starlette.applications import Starlette
@@ -119,17 +182,20 @@ def application(live: Live, token: str, host: str) -> Starlette:
         "X-Content-Type-Options": "nosniff",
     }
 
-    def allowed(request: Request) -> bool:
-        return secrets.compare_digest(str(request.path_params["token"]).encode(), token.encode())
+    def wanted(request: Request) -> Live | None:
+        given = request.path_params
+        if not secrets.compare_digest(str(given["token"]).encode(), token.encode()):
+            return None
+        return pages.find(f"{given['engine']}/{given['name']}" if "name" in given else "")
 
     def page(request: Request) -> Response:
-        if not allowed(request):
+        if (live := wanted(request)) is None:
             return PlainTextResponse("not found\n", 404)
         document = html.document(live.title, live.body, plots=True, version=live.version)
         return HTMLResponse(document, headers=headers)
 
     def content(request: Request) -> Response:
-        if not allowed(request):
+        if (live := wanted(request)) is None:
             return PlainTextResponse("not found\n", 404)
         known = request.query_params.get("version") == str(live.version)
         shape = {"version": live.version} | (
@@ -141,7 +207,12 @@ def application(live: Live, token: str, host: str) -> Starlette:
     # no DNS rebinding
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     return Starlette(
-        routes=[Route("/{token}/", page), Route("/{token}/content", content)], middleware=[guard]
+        routes=[
+            Route(f"{prefix}/{end}", endpoint)
+            for prefix in ("/{token}", "/{token}/{engine}/{name}")
+            for end, endpoint in (("", page), ("content", content))
+        ],
+        middleware=[guard],
     )
 
 

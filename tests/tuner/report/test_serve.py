@@ -99,6 +99,30 @@ def test_browser_follows_the_search(
     assert opened.faults == []
 
 
+def test_serves_all_studies_of_the_store(home: Path) -> None:
+    assert gantune(home, "run", "toy.yaml", "--local")[0] == 0
+    process = start(home, "report", "--serve")
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    try:
+        status, text, _ = get(address)
+        assert status == 200
+        assert 'href="local/toy/"' in text
+        assert "Succeeded" in text
+        status, text, _ = get(f"{address}local/toy/")
+        assert status == 200
+        assert "toy: minimise fd" in text
+        assert get(f"{address}local/toy/content?version=1")[1] == '{"version":1}'
+        root = address.rsplit("/", 2)[0]
+        wrong = "local/other/", "katib/toy/", "local/..%2Ftoy/", "local/toy/x"
+        assert {get(address + path)[0] for path in wrong} == {404}
+        assert get(f"{root}/x/local/toy/")[0] == 404
+        assert get(f"{address}local/toy/", Host="evil.example")[0] == 400
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_live_content_keeps_its_version_without_changes() -> None:
     found = [View(search(3), experiment(["x"]))]
     warnings: list[str] = []
@@ -108,7 +132,8 @@ def test_live_content_keeps_its_version_without_changes() -> None:
     found = [View(search(4), experiment(["x"]))]
     live.renew()
     assert live.version == 2
-    assert "gan-x: minimise fd" in live.body
+    assert live.title == "gan-x: minimise fd"
+    assert "minimise fd" in live.body
 
 
 def test_live_content_survives_a_missing_study(monkeypatch: pytest.MonkeyPatch) -> None:

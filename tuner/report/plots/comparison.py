@@ -87,13 +87,14 @@ def importances(studies: Sequence[View]) -> Drawn:
             label(study),
             PALETTE[i % len(PALETTE)],
         )
-        for i, study in enumerate(held)
+        for i, study in reversed(list(enumerate(held)))  # plotly draws bars from the bottom
     ]
     height = 100 + (14 + 18 * len(held)) * len(names)
     x = axis("share of the total effect", range=[0, 1.04])
     drawn = figure(
         traces, x, axis("", ticksuffix=" "), height=height, barmode="group", showlegend=True
     )
+    drawn["layout"]["legend"] |= {"traceorder": "reversed"}
     return Drawn(
         f"How much each parameter matters in each study.{_others(studies, held)}", (drawn,)
     )

@@ -75,8 +75,7 @@ def _slice(study: View, parameter: Parameter, drawn: Sequence[tuple[Trial, float
     )
     if study.surface:
         at, mean = dependence(study.surface, parameter)
-        heights = rounded(map(on.clip, mean))
-        traces.insert(0, line(shown(at), heights, "model", GREY, hoverinfo="skip"))
+        traces.insert(0, line(shown(at), rounded(mean), "model", GREY, hoverinfo="skip"))
     across, up = parameter_axis(parameter), on.axis(study.metric)
     return figure(traces, across, up, height=280, showlegend=False, **objective(on))
 
