@@ -82,7 +82,8 @@ def _contour(study: View, surface: Surface, across: Parameter, up: Parameter) ->
         hoverinfo="text",
         showlegend=False,
     )
-    best = [trial for trial in trials if trial is study.result.best]
+    winner = study.result.best
+    best = [trial for trial in trials if trial is winner]
     star = markers(
         shown(t.parameters[across.name] for t in best),
         shown(t.parameters[up.name] for t in best),  # type: ignore[arg-type]

@@ -61,7 +61,8 @@ def draw(study: View) -> Drawn:
 
 def _star(study: View, both: list[tuple[Trial, float, float]]) -> list[dict[str, Any]]:
     """Return the mark of the best trial; empty if it does not report both scores."""
-    held = [each for each in both if each[0] is study.result.best]
+    best = study.result.best
+    held = [each for each in both if each[0] is best]
     look = {"color": GREEN, "symbol": "star", "size": 17, "opacity": 1}
     return [
         markers([train], [value], "best", marker=look, customdata=[t.number], hoverinfo="text")
