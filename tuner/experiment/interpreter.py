@@ -1,4 +1,4 @@
-"""Which Python interpreter `python` in a manifest means on this machine: the one that the user would get.
+"""Which interpreter `python` in a manifest means on this machine: the one the user would get.
 
 A program that starts gantune with an interpreter (`python -m tuner`, a script, a notebook) has
 chosen it. The command `gantune` has not, where PATH found it: pipx and `uv tool` keep gantune in an
@@ -34,7 +34,7 @@ def is_own(program: str) -> bool:
 
 
 def search_path() -> str:
-    """Return PATH with the interpreter's directory first, so that `sh -c "python ..."` starts it too."""
+    """Return PATH with the interpreter first, so that `sh -c "python ..."` starts it too."""
     path = os.environ.get("PATH", os.defpath)
     program = python()
     if shutil.which("python", path=path) == program:

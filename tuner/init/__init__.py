@@ -158,7 +158,7 @@ def name_of(argv: Sequence[str]) -> str:
 
 
 def _variables(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the environment variables that a command line sets first, as in `LR=0.1 ./train`, and the rest."""
+    """Return the variables that a command line sets first (`LR=0.1 ./train`), and the rest."""
     words, found = list(argv), []
     while len(words) > 1 and (match := _ASSIGNMENT.fullmatch(words[0])):
         found.append((match[1], match[2]))
@@ -175,7 +175,7 @@ def _named_variables(tune: Sequence[str]) -> dict[str, str]:
 def _chosen(
     argv: Sequence[str], places: Sequence[Place], known: Sequence[Flag], tune: Sequence[str]
 ) -> list[Place]:
-    """Return the parameters to vary: those that `tune` names, else those of the command line, else usual ones."""
+    """Return the parameters to vary: of `tune`, else of the command line, else usual ones."""
     every = [*places, *(Place(flag) for flag in known)]
     if tune:
         named = [_named(argv, name, every) for name in tune]
@@ -225,7 +225,7 @@ def _named(argv: Sequence[str], name: str, every: Sequence[Place]) -> Place:
 
 
 def _variable(argv: Sequence[str], text: str, every: Sequence[Place]) -> Place:
-    """Return an environment variable with its value: the stated one, the current one, or the script's default."""
+    """Return a variable with its value: stated, current, or the script's default."""
     name, equals, value = text.partition("=")
     for place in every:
         if place.variable == name and not equals:
@@ -256,7 +256,7 @@ def _scripts(argv: Sequence[str]) -> Iterator[str]:
 def _template(
     argv: Sequence[str], variables: dict[str, str], chosen: Sequence[Place], after: str
 ) -> tuple[list[str], list[str], dict[str, str]]:
-    """Return command, args and environment with a placeholder for each parameter, in the style of the command line."""
+    """Return command, args and environment with a placeholder for each parameter."""
     made, edits = list(argv), []
     for place in chosen:
         value = f"${{trialParameters.{place.flag.name}}}"

@@ -1,4 +1,4 @@
-"""Values of a YAML or JSON configuration file as parameters: each trial gets a copy with its values in place.
+"""Values of a YAML or JSON file as parameters: each trial gets a copy with its values in place.
 
 The text of the file goes into the manifest, with placeholders for the values, and the trial's
 command writes it before the program starts. Everything else in the file, comments too, stays as it
@@ -34,7 +34,7 @@ def files(argv: Sequence[str]) -> list[str]:
 
 
 def places(file: str) -> list[Place]:
-    """Return the values of a file, by their keys with dots. Raises UnsupportedError where it cannot be read."""
+    """Return the values of a file, by their keys with dots. Raises UnsupportedError."""
     text = _text(file)
     try:
         root = yaml.compose(text, yaml.SafeLoader)

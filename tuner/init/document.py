@@ -168,7 +168,7 @@ def _template(draft: Draft) -> list[str]:
 
 
 def _args(args: Sequence[str]) -> list[str]:
-    """Return the arguments; a shell line of several lines is a block, without a line end at its end."""
+    """Return the arguments; a shell line of several lines is a block without a last line end."""
     if not args:
         return []
     if len(args) == 1 and "\n" in args[0] and _BLOCK.fullmatch(args[0]):

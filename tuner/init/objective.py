@@ -1,4 +1,4 @@
-"""Which of a program's metrics a search optimises, and why: held-out data first, then scores before losses.
+"""Which of a program's metrics a search optimises, and why: held-out data first, losses last.
 
 What the names do not settle is an error that lists the candidates. A wrong guess would tune the
 wrong thing without a word.
@@ -28,7 +28,7 @@ from tuner.result import Goal
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The objective, the other metrics worth a record, and why it was chosen ("" where it is the only one)."""
+    """The objective, the other metrics, and why it was chosen ("" where it is the only one)."""
 
     report: Report
     others: tuple[Report, ...]
@@ -43,7 +43,7 @@ def choose(
     Args:
         reports: What the program prints.
         metric: The metric that the user names, as it is printed or as `test_accuracy`; "" for none.
-        sections: Whether a name is printed below a heading of training data and one of held-out data.
+        sections: Whether a name is below a heading of training data and one of held-out data.
 
     Raises:
         UnsupportedError: The metric is not printed, or several metrics could be the objective.
@@ -75,7 +75,7 @@ def choose(
 
 
 def candidates(reports: Sequence[Report]) -> list[Report]:
-    """Return the metrics that may be an objective: scores, or else values that change or are no counts."""
+    """Return possible objectives: scores, or else values that change or are no counts."""
     if scores := [each for each in reports if is_score(each.name)]:
         return scores
     return [

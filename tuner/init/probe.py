@@ -103,7 +103,7 @@ def metrics_of(
 
 
 class _Watch:
-    """Decides when a run has shown all its metrics: no new one comes for a while after a score."""
+    """Decides when a run has shown its metrics: no new one comes for a while after a score."""
 
     def __init__(self, settings: Collection[str]) -> None:
         self.reports, self.written = Reports(settings), Written()
@@ -139,7 +139,7 @@ class _Watch:
         return time.monotonic() - self._since > (SETTLE_SECONDS if useful else LONGER_SECONDS)
 
     def _written_enough(self) -> bool:
-        """Return whether a file holds several values of a score; the output is only about the program itself."""
+        """Return whether a file holds several values of a held-out score."""
         if time.monotonic() < self._looked + FILE_SECONDS:
             return False
         self._looked = time.monotonic()

@@ -48,7 +48,7 @@ def tunable(flag: Flag) -> bool:
 
 
 def typical(flag: Flag) -> bool:
-    """Return whether most searches vary the flag: a rate, a share, a size, or one with stated bounds."""
+    """Return whether most searches vary the flag: a rate, share or size, or with stated bounds."""
     return tunable(flag) and bool(
         flag.bounds is not None
         or words(flag.name) & (_RATES | _SHARES | _SIZES)

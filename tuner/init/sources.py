@@ -1,10 +1,10 @@
-"""The files that a program writes its metrics into, and the shell line that shows them to Katib's collector.
+"""The files that a program writes its metrics into, and the shell line that prints them.
 
 Katib's collectors read what a program prints. So a drafted command prints the file after the
 program has finished: JSON as it is, each row of a CSV file as `name=value`. Event files of
 TensorBoard have a collector of their own, which needs them below one directory. Only files that are
-newer than the trial's start count, because the working directory may hold those of earlier runs, and
-a program may choose a new directory for each run.
+newer than the trial's start count, because the working directory may hold those of earlier runs,
+and a program may choose a new directory for each run.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Reports:
         return list(self._found.values())
 
     def sections(self, name: str) -> bool:
-        """Whether lines below a heading of training data and of held-out data have the same name."""
+        """Whether a name is below a heading of training data and one of held-out data."""
         kinds = self._sections.get(name, set())
         return Role.TRAINING in kinds and any(kind.held_out for kind in kinds)
 
@@ -165,7 +165,7 @@ def filters(reports: Sequence[Report], others: Sequence[Report] = ()) -> list[st
 
 
 def hint(text: str, metric: str) -> str:
-    """Return how a program prints a metric that was not found, and what reads it; "" if it does not print it."""
+    """Return how a program prints a metric that was not found, and what reads it, or ""."""
     reports = Reports()
     reports.read(text)
     found = [each for each in reports.all if slug(each.shown) == slug(metric)]

@@ -1,4 +1,4 @@
-"""`python` in a manifest is the user's interpreter: that of the active environment, or PATH's first."""
+"""`python` in a manifest is the interpreter of the active environment, or PATH's first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gantune init` drafts a right manifest for each common way to take parameters and to report metrics.
+"""`gantune init` drafts a right manifest for each common way to take and to report values.
 
 docs/bring-your-own.md lists the same forms.
 """

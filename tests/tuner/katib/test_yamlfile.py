@@ -183,7 +183,9 @@ def test_libyaml_reads_ordinary_manifests(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_missing_file_names_a_similar_one(tmp_path: Path) -> None:
     (tmp_path / "moons.yaml").write_text("a: 1")
-    with pytest.raises(ManifestError, match="No such file or directory; did you mean 'moons.yaml'"):
+    with pytest.raises(
+        ManifestError, match=r"No such file or directory; did you mean 'moons.yaml'"
+    ):
         yamlfile.read(tmp_path / "moon.yaml")
-    with pytest.raises(ManifestError, match="No such file or directory$"):
+    with pytest.raises(ManifestError, match=r"No such file or directory$"):
         yamlfile.read(tmp_path / "other" / "x.yaml")
