@@ -33,7 +33,7 @@ from trainer.data import load
 from trainer.evaluate import Evaluator, load_extractor
 from trainer.loop import Training
 from tuner.analysis.view import View
-from tuner.api import run
+from tuner.client import Client
 from tuner.experiment.early_stopping import Rules
 from tuner.manifest import from_document
 from tuner.result import Goal, Objective, Result, Trial
@@ -86,7 +86,7 @@ def searched(flags: Sequence[str], store: Path, workers: int) -> list[Found]:
             described["objectiveMetricName"] = "fd"
             described["additionalMetricNames"][0] = "loss"
             document["metadata"]["name"] += "-fd"
-        result: Result = run(document, local=True, store=store, workers=workers)
+        result: Result = Client(store).run(document, local=True, workers=workers)
         folder = store / "local" / document["metadata"]["name"]
         view = View(result, from_document(document), curves=read_curves(folder))
         found.append(Found(name, objective, view, folder))

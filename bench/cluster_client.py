@@ -26,7 +26,7 @@ STARTED, IDLE = 20, 120  # seconds: until the lists are read, and of idleness af
 REPEATS = 5
 SUBMIT = """
 import sys
-from tuner.api import submit
+from tuner.client import submit
 from tuner.manifest import from_document
 import json
 submit(from_document(json.load(open(sys.argv[1]))))

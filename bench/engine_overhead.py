@@ -70,7 +70,7 @@ def _ours(
     with tempfile.TemporaryDirectory() as folder:
         engine = LocalEngine(Store(Path(folder)), workers=workers, seed=0)
         ended, start = 0, 0.0
-        for event in engine.watch(engine.submit(experiment)):
+        for event in engine.run(experiment):
             ended += event.kind is EventKind.TRIAL_ENDED
             if not start and ended == workers:  # the server has imported the module
                 start = time.perf_counter()

@@ -25,7 +25,7 @@ from typing import Any
 
 from bench.provenance import line
 from bench.training import ROOT, final
-from tuner.api import run
+from tuner.client import Client
 from tuner.katib.facts import PLACEHOLDER
 from tuner.manifest import load
 from tuner.result import Result, Trial
@@ -114,10 +114,9 @@ def search(document: Mapping[str, Any], seed: int, plan: Plan) -> Search:
     """Run an Experiment with a search seed, and train its winner again."""
     name, again = f"{document['metadata']['name']}-{seed}", plan.again
     named = {**document, "metadata": {**document["metadata"], "name": name}}
-    result = run(
+    result = Client(plan.store).run(
         named,
         local=True,
-        store=plan.store,
         workers=again.workers,
         seed=seed,
         max_trials=plan.trials,

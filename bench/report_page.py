@@ -95,7 +95,8 @@ def study(store: Path, size: int) -> str:
     """Write a study of `size` finished trials, a seventh of them failed; returns its name."""
     experiment = _experiment()
     studies = Store(store).of(EngineKind.LOCAL)
-    folder = studies.submit(experiment)
+    studies.submit(experiment)
+    folder = studies.folder(experiment.name)
     journal = Journal(folder, writable=True)
     identity = journal.create(
         experiment.name, experiment.objective, seed=0, known=[], warm_start=""

@@ -158,11 +158,11 @@ def _run(experiment: Experiment, folder: Path, command: tuple[str, ...]) -> tupl
     engine = LocalEngine(
         Store(folder / ".gantune"), workers=TRIALS, seed=0, max_trials=TRIALS, command=command
     )
-    name, seen, result = engine.submit(experiment), [], None
-    timer = threading.Timer(LIMIT, engine.stop, [name])
+    seen, result = [], None
+    timer = threading.Timer(LIMIT, engine.stop, [experiment.name])
     timer.start()
     try:
-        for event in engine.watch(name):
+        for event in engine.run(experiment):
             result = event.result
             if event.kind is EventKind.WARNING:
                 seen.append(event.message)

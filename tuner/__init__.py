@@ -1,9 +1,9 @@
-"""Many trials: one Katib Experiment manifest, run by Katib on a cluster or by Optuna on this machine.
+"""Many trials: one Katib Experiment manifest, run by Katib on a cluster or on this machine.
 
 The command line is `gantune`; see tuner.cli. The same verbs for Python, imported when they are
 first used:
 
-    from tuner import Experiment, best, load, run, submit, watch
+    from tuner import Client, Experiment, best, load, run, submit, watch
 
     result = run("manifests/bayes.yaml", local=True)
     print(result.best)
@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuner.api import (
+    from tuner.client import (
+        Client,
         advice,
         best,
         check_store,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Client",
     "Experiment",
     "__version__",
     "advice",
@@ -65,5 +67,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tuner' has no attribute {name!r}")
     import importlib
 
-    home = "manifest" if name in ("Experiment", "load") else "api"
+    home = "manifest" if name in ("Experiment", "load") else "client"
     return getattr(importlib.import_module(f"tuner.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, the ones that are not imported yet included."""
+    return sorted({*globals(), *__all__})

@@ -24,7 +24,9 @@ GantuneError                 exit code 2, except where noted
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class GantuneError(Exception):
@@ -37,6 +39,7 @@ class ManifestError(GantuneError):
     """A manifest that cannot be read or breaks a rule, with the place where it does.
 
     `path` is for people (`spec.parameters[0].name`), `where` the same as keys and indices.
+    `problems` holds everything that `gantune check` finds in the manifest (tuner.check.Problem).
     """
 
     def __init__(
@@ -48,11 +51,12 @@ class ManifestError(GantuneError):
         path: str = "",
         rule: str = "",
         where: tuple[str | int, ...] = (),
+        problems: Sequence[Any] = (),
     ) -> None:
         place = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
         super().__init__(place + message)
         self.message, self.file, self.line, self.path, self.rule = message, file, line, path, rule
-        self.where = where
+        self.where, self.problems = where, problems
 
 
 class UnsupportedError(GantuneError):

@@ -1,4 +1,4 @@
-"""Reads a Katib Experiment (kubeflow.org/v1beta1) from a file or an object.
+"""Loads a Katib Experiment (kubeflow.org/v1beta1) from a file or an object.
 
 `load(path)` reads one file, refuses what `gantune check` calls an error, and applies the defaults
 of Katib's webhook (experiment_defaults.go), so that an Experiment always holds what the controller
@@ -9,13 +9,15 @@ only that the object can be understood.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from tuner import check
+from tuner.check import Problem
+from tuner.commands import gantune
 from tuner.errors import ManifestError
 from tuner.experiment import annotations as ours
 from tuner.experiment.model import (
@@ -39,12 +41,36 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def load(path: str | FilePath, name: str | None = None) -> Experiment:
-    """The Experiment of a file, or the one called `name` where the file holds several.
+    """Return the Experiment of a file, or the one called `name` where the file holds several.
 
-    Raises ManifestError, with file and line, for the first thing that `gantune check` calls an
-    error.
+    Raises ManifestError, with file and line, for the first error that `gantune check` finds.
     """
-    return choose(yamlfile.read(path), str(path), name)
+    return read(path, name)[0]
+
+
+def read(
+    source: str | FilePath | bytes, name: str | None = None, *, file: str = ""
+) -> tuple[Experiment, list[Problem]]:
+    """Read and check a manifest once; return its Experiment, and the warnings of `gantune check`.
+
+    Args:
+        source: The path of a file, or what it contains.
+        name: The name of the Experiment, where the file holds several.
+        file: The name of the manifest in messages; "" takes the path.
+
+    Raises:
+        ManifestError: The manifest is not YAML, or has errors. Then `problems` has all of them, and
+            the warnings.
+    """
+    data = source if isinstance(source, bytes) else yamlfile.read_bytes(source)
+    file = file or ("" if isinstance(source, bytes) else str(source))
+    documents = yamlfile.parse(data, file)
+    problems = check.check_documents(documents)
+    if errors := [each for each in problems if each.severity is check.Severity.ERROR]:
+        raise _refusal(errors, problems)
+    experiment = choose(documents, file, name, checked=True)
+    text = data.decode("utf-8-sig") if file.endswith((".yaml", ".yml")) else ""
+    return replace(experiment, source=text), problems
 
 
 def from_object(value: Mapping[str, Any]) -> Experiment:
@@ -105,23 +131,26 @@ def from_read(document: Document, *, checked: bool = False) -> Experiment:
 
 
 def _refuse(document: Document) -> None:
-    """ManifestError for the first error that the rules find."""
-    problems = [
-        found for found in check.check_document(document) if found.severity is check.Severity.ERROR
-    ]
-    if problems:
-        first = min(problems, key=lambda problem: problem.line)
-        # "" for an object of Python
-        hint = f": gantune check {document.file}" if document.file else ""
-        more = f" (and {len(problems) - 1} more{hint})" if len(problems) > 1 else ""
-        raise ManifestError(
-            first.message + more,
-            file=first.file,
-            line=first.line,
-            path=show(first.where),
-            rule=first.rule,
-            where=first.where,
-        )
+    """Raise ManifestError for the first error that the rules find."""
+    problems = check.check_document(document)
+    if errors := [each for each in problems if each.severity is check.Severity.ERROR]:
+        raise _refusal(errors, problems)
+
+
+def _refusal(errors: Sequence[Problem], problems: Sequence[Problem]) -> ManifestError:
+    first = min(errors, key=lambda problem: problem.line)
+    # "" for an object of Python
+    hint = f": {gantune('check', first.file)}" if first.file else ""
+    more = f" (and {len(errors) - 1} more{hint})" if len(errors) > 1 else ""
+    return ManifestError(
+        first.message + more,
+        file=first.file,
+        line=first.line,
+        path=show(first.where),
+        rule=first.rule,
+        where=first.where,
+        problems=problems,
+    )
 
 
 def from_document(document: Mapping[str, Any]) -> Experiment:

@@ -168,7 +168,7 @@ def test_stop_holds_without_a_max_trial_count(engine: KatibEngine, namespace: st
     engine.stop(name)
     count = len(engine.store.result(name).trials)
     time.sleep(30)
-    result = engine.collect(name)
+    result = engine.result(name)
     assert result.state is StudyState.STOPPED
     assert len(result.trials) == count
     assert all(trial.state.finished for trial in result.trials)

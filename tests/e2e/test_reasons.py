@@ -38,7 +38,7 @@ def engine(namespace: str, tmp_path: Path) -> KatibEngine:
 def test_deadline_is_the_reason(engine: KatibEngine) -> None:
     body = one_trial("late", "sleep 300")
     body.template.spec["spec"]["activeDeadlineSeconds"] = 10
-    result = list(engine.watch(engine.submit(body)))[-1].result
+    result = list(engine.run(body))[-1].result
     assert [trial.reason for trial in result.trials] == [
         "Job was active longer than specified deadline"
     ]

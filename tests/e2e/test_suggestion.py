@@ -73,7 +73,7 @@ class Lab:
     def locally(self, what: Experiment) -> Result:
         """The same manifest on this machine."""
         engine = LocalEngine(Store(self.folder / "local"), workers=1)
-        return list(engine.watch(engine.submit(what)))[-1].result
+        return list(engine.run(what))[-1].result
 
 
 @pytest.fixture

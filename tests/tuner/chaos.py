@@ -142,7 +142,7 @@ def collect(folder: Path) -> Result | None:
     """The result so far, None before there is a study."""
     if not (study(folder) / "journal.jsonl").exists():
         return None
-    return LocalEngine(Store(folder / ".gantune")).collect("study")
+    return LocalEngine(Store(folder / ".gantune")).result("study")
 
 
 def kill(client: subprocess.Popen[bytes], folder: Path, victim: str) -> bool:

@@ -152,7 +152,7 @@ def run(root: Path, what: Experiment, **options: Any) -> Result:
 
 def events(engine: LocalEngine, what: Experiment) -> list[Event]:
     """Every event of a run."""
-    return list(engine.watch(engine.submit(what)))
+    return list(engine.run(what))
 
 
 def table(result: Result) -> list[tuple[Any, ...]]:

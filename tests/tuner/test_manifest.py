@@ -127,7 +127,7 @@ def test_several_experiments_are_told_apart_by_name(tmp_path: Path) -> None:
         manifest.load(path)
     with pytest.raises(ManifestError, match="no Experiment named 'third'"):
         manifest.load(path, "third")
-    with pytest.raises(ManifestError, match="2 Experiments are named 'gan-bayes'"):
+    with pytest.raises(ManifestError, match="two Experiments are named 'gan-bayes'"):
         manifest.load(written(tmp_path, f"{TEXT}\n---\n{TEXT}"), "gan-bayes")
 
 

@@ -28,7 +28,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_takes_an_object(tmp_path: Path) -> None:
     given = small()
     before = json.dumps(given)
-    assert len(tuner.run(given, local=True, store=tmp_path).trials) == 2
+    assert len(tuner.Client(tmp_path).run(given, local=True).trials) == 2
     assert json.dumps(given) == before
 
 
@@ -36,9 +36,9 @@ def test_run_refuses_an_object_with_an_error(tmp_path: Path) -> None:
     given = small()
     given["spec"]["parallelTrialCount"] = 0
     with pytest.raises(ManifestError, match=r"^spec\.parallelTrialCount must be at least 1, got 0"):
-        tuner.run(given, local=True, store=tmp_path)
+        tuner.Client(tmp_path).run(given, local=True)
     with pytest.raises(ManifestError, match=r"^no Experiment \(kubeflow"):
-        tuner.run({"kind": "Pod"}, local=True, store=tmp_path)
+        tuner.Client(tmp_path).run({"kind": "Pod"}, local=True)
     with pytest.raises(
         GantuneError, match="an Experiment is a path, a dict or a V1beta1Experiment, got int"
     ):
@@ -82,7 +82,7 @@ def model() -> Any:
 
 
 def test_run_takes_a_model_of_kubeflow_katib(tmp_path: Path) -> None:
-    result = tuner.run(model(), local=True, seed=1, store=tmp_path)
+    result = tuner.Client(tmp_path).run(model(), local=True, seed=1)
     assert [trial.state.value for trial in result.trials] == ["Succeeded"] * 2
 
 
@@ -107,7 +107,7 @@ def test_manifest_becomes_a_model_without_loss(path: Path) -> None:
 def test_model_runs_as_its_manifest(tmp_path: Path) -> None:
     pytest.importorskip("kubeflow.katib")
     found = [
-        tuner.run(source, local=True, seed=1, store=tmp_path / str(i)).trials
+        tuner.Client(tmp_path / str(i)).run(source, local=True, seed=1).trials
         for i, source in enumerate((small(), tuner.to_katib(small())))
     ]
     assert [t.parameters for t in found[0]] == [t.parameters for t in found[1]]

@@ -5,6 +5,7 @@ The baseline is the first trial that the Experiment names (tuner.samplers.first)
 
 from __future__ import annotations
 
+from tuner.commands import gantune
 from tuner.result import Goal, Result
 
 # a best trial that costs up to this many times as much as the baseline is not called more expensive
@@ -38,7 +39,7 @@ def sentence(result: Result) -> str:
     noise = result.objective.seed_noise
     known = f"seed noise is about {_percent(noise)}" if noise else "part of it may be seed noise"
     found = f"{metric} {value:.3g}, {share}better than the baseline {least:.3g}"
-    return f"{found}; {known}: run `gantune confirm {result.name}`"
+    return f"{found}; {known}: run `{gantune('confirm', result.name)}`"
 
 
 def runner_up_sentence(result: Result) -> str:

@@ -23,6 +23,7 @@ from tuner.check.portable import STOCK_SERVICE_RULES
 from tuner.check.reading import RULES as READING
 from tuner.check.rule import Problem, Rule, Severity
 from tuner.check.view import View
+from tuner.commands import gantune
 from tuner.errors import GantuneError, ManifestError
 from tuner.katib import yamlfile
 from tuner.katib.facts import API_VERSION, GROUP, KINDS, is_experiment
@@ -151,7 +152,8 @@ def explain(name: str) -> Rule:
     if name in RULES:
         return RULES[name]
     raise GantuneError(
-        f"no rule named {name[:60]!r}{nearest(name, RULES)}; `gantune check --explain all` lists them"
+        f"no rule named {name[:60]!r}{nearest(name, RULES)}; "
+        f"`{gantune('check', '--explain', 'all')}` lists them"
     )
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from tuner import __version__
-from tuner.cli import hints
+from tuner.cli import repeat
 from tuner.cli.terminal import plain, say
 from tuner.errors import GantuneError
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     2 wrong usage or input, 6 the cluster refused or did not answer, 130 interrupted; a watch has
     more (tuner.cli.cluster). Each error is one line on stderr.
     """
-    hints.forget()
+    repeat.forget()
     try:
         code = gantune.main(args=argv, prog_name="gantune", standalone_mode=False)
         sys.stdout.flush()

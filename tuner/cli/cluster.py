@@ -13,41 +13,35 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuner.cli.options import (
-    choosing,
     client,
     cluster_options,
     engine_option,
     events_option,
+    load,
     store_option,
     study_names,
 )
 from tuner.cli.terminal import say
+from tuner.commands import gantune
 from tuner.result import StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from tuner.api import Client, Experiment, KatibEngine
-    from tuner.engines.base import Event
-    from tuner.result import Result
+    from tuner.client import Client
+    from tuner.engines.base import Engine, Event
+    from tuner.experiment.model import Experiment
 
 # 5 and 6 are tuner.errors' Deadline and ClusterError.
 EXIT_CODES = {StudyState.FAILED: 1, StudyState.STOPPED: 3, StudyState.DELETED: 4}
 
 
-def run(
-    experiment: Experiment,
-    katib: KatibEngine,
-    earlier: Result | None = None,
-    *,
-    form: str = "table",
-) -> int:
-    """`gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
-    name = katib.submit(experiment, earlier)
-    say(f"{name} is on {katib.cluster.server}", err=True)  # made now, or there before and joined
-    if katib.served:
-        say(katib.served, err=True)
-    return follow(katib.watch(name), name, experiment.max_trials, lambda: experiment, form=form)
+def run(experiment: Experiment, engine: Engine, *, form: str = "table") -> int:
+    """Run `gantune run FILE --cluster`: submit, then watch. Returns the exit code."""
+    name = experiment.name or experiment.generate_name
+    return follow(
+        engine.run(experiment), name, experiment.max_trials, lambda: experiment, form=form
+    )
 
 
 def follow(
@@ -57,16 +51,16 @@ def follow(
     experiment: Callable[[], Experiment],
     *,
     form: str = "table",
-    options: str = "",
+    options: Sequence[str] = (),
 ) -> int:
     """Show a search until it finishes.
 
     Args:
         events: The events of the search.
-        name: Its name.
+        name: Its name, as far as it is known before the first event.
         total: How many trials it will have, if that is known.
         experiment: Returns its Experiment. It is called after the last event, if there is a best
-        trial.
+            trial.
         form: The value of --format.
         options: The options that choose the study in the next command.
 
@@ -75,15 +69,18 @@ def follow(
     """
     from tuner.cli import live
 
+    def named() -> Iterator[Event]:
+        nonlocal name
+        for event in events:
+            name = event.result.name
+            yield event
+
     output = live.Output.choose(form)
     try:
-        result = live.follow(events, total=total, output=output)
+        result = live.follow(named(), total=total, output=output)
     except KeyboardInterrupt:
-        which = f"{name}{options}"
-        say(
-            f"left {name} running; `gantune watch {which}` comes back, `gantune stop {which}` ends it",
-            err=True,
-        )
+        watch, stop = gantune("watch", name, *options), gantune("stop", name, *options)
+        say(f"left {name} running; `{watch}` comes back, `{stop}` ends it", err=True)
         return 130
     if output is not live.Output.JSON:
         live.print_final(result, experiment, options)
@@ -103,17 +100,10 @@ def submit(file: Path, which: str | None, warm_start: str | None, **where: Any) 
 
     --warm-start needs the suggestion service of gan-tuner (manifests/overlays/katib-suggestions).
     """
-    from tuner.cli.checked import load
-
-    facade = client(**where)
     experiment = load(file, which, warnings=True)
-    earlier = facade.earlier(warm_start) if warm_start else None
-    katib = facade.cluster()
-    name = katib.submit(experiment, earlier)
+    name = client(**where).submit(experiment, warm_start=warm_start)
     say(name)
-    if katib.served:
-        say(katib.served, err=True)
-    say(f"next: gantune watch {name}", err=True)
+    say(f"next: {gantune('watch', name)}", err=True)
 
 
 @click.command()
@@ -143,23 +133,19 @@ def follow_study(
     facade: Client, name: str, *, local: bool | None, timeout: float | None = None, form: str
 ) -> int:
     """Show a study of either engine until it finishes; returns the exit code."""
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
 
-    if local or facade.find(name, local=local) is EngineKind.LOCAL:
-        study = facade.experiment(name, EngineKind.LOCAL)
-        events = facade.local().follow(name, timeout=timeout)
-        options = choosing(facade, name, EngineKind.LOCAL)
-        return follow(events, name, study.max_trials, lambda: study, form=form, options=options)
-    katib = facade.on_cluster(name, local=local, timeout=timeout)
-    options = choosing(facade, name, EngineKind.KATIB)
-    total = katib.max_trials(name)
+    engine = facade.engine(name, local=local, timeout=timeout)
+    here = local or facade.find(name, local=local) is EngineKind.LOCAL
+    kind = EngineKind.LOCAL if here else EngineKind.KATIB
+    events = engine.watch(name)
     return follow(
-        katib.watch(name),
+        events,
         name,
-        total,
-        lambda: facade.experiment(name, EngineKind.KATIB),
+        facade.max_trials(name, kind),
+        lambda: facade.experiment(name, kind),
         form=form,
-        options=options,
+        options=facade.choosing(name, kind),
     )
 
 
@@ -218,10 +204,9 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
         raise facade.store.unknown(name)
     # a study that had finished before is not stopped
     state = facade.result(name, kind).state.value.lower()
-    which = f"{name}{choosing(facade, name, kind)}"
-    say(
-        f"{name}: {state}; `gantune best {which}` and `gantune report {which}` still work", err=True
-    )
+    which = name, *facade.choosing(name, kind)
+    best, report = gantune("best", *which), gantune("report", *which)
+    say(f"{name}: {state}; `{best}` and `{report}` still work", err=True)
 
 
 @click.command()
@@ -231,7 +216,7 @@ def stop(name: str, local: bool | None, **where: Any) -> None:
 @store_option
 def delete(name: str, local: bool | None, store_dir: Path, **where: Any) -> None:
     """Delete the study NAME: a local one with its files, one on the cluster after its results are collected."""
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
 
     facade = client(store_dir, **where)
     here = local or facade.find(name, local=local) is EngineKind.LOCAL

@@ -27,7 +27,8 @@ from tuner.errors import StudyError, UnsupportedError
 
 if TYPE_CHECKING:
     from tuner.analysis.confirm import Confirmation
-    from tuner.api import Client, Experiment
+    from tuner.client import Client
+    from tuner.experiment.model import Experiment
     from tuner.result import Result
 
 
@@ -136,10 +137,10 @@ def _run(
     results = []
     for experiment in made:
         engine = facade.local(workers=workers, fresh=fresh)
-        with Interrupts(engine.finish, partial(engine.stop, experiment.name)) as interrupts:
-            study = engine.submit(experiment)
-            say(f"{study}: {experiment.max_trials} seeds", err=True)
-            events = engine.watch(study)
+        stop = partial(engine.stop, experiment.name)
+        with Interrupts(partial(stop, drain=True), stop) as interrupts:
+            events = engine.run(experiment)
+            say(f"{experiment.name}: {experiment.max_trials} seeds", err=True)
             if quiet:
                 results.append([event.result for event in events][-1])
             else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
 from tuner.cli.options import ensure_free, force_option
 from tuner.cli.terminal import say
+from tuner.commands import gantune
 
 
 # what follows the program's name is the program's, so no `--` is needed
@@ -86,4 +86,4 @@ def init(
     say(f"{made.objective} is read from: {made.matched}", err=True)
     if made.why:
         say(f"it is the objective because {made.why} (--metric chooses another)", err=True)
-    say(f"next: gantune run {shlex.quote(str(path))} --local", err=True)
+    say(f"next: {gantune('run', path, '--local')}", err=True)

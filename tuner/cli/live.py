@@ -1,6 +1,6 @@
-"""What people see while a search runs: a live table, plain lines where stdout is no terminal, or JSON events.
+"""Shows a search while it runs: a live table, lines where stdout is no terminal, or JSON events.
 
-`follow(engine.watch(name), ...)` draws the events of either engine and returns the last Result.
+`follow(engine.run(experiment), ...)` draws the events of either engine and returns the last Result.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -19,11 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis import gain
-from tuner.cli import hints, table
+from tuner.cli import table
 from tuner.cli.console import SafeConsole
-from tuner.cli.export import simplest_form
 from tuner.cli.terminal import plain, say
+from tuner.commands import gantune
 from tuner.engines.base import Event, EventKind
+from tuner.experiment.final import simplest_form
 from tuner.experiment.model import Experiment
 from tuner.result import Result, StudyState, Trial, TrialState
 
@@ -82,7 +83,7 @@ def _each(events: Iterable[Event], show: Callable[[Event], None]) -> Result:
         show(event)
         result = event.result
     if result is None:
-        raise RuntimeError("an engine's watch() must end with a STUDY_ENDED event")
+        raise RuntimeError("an engine's events must end with a STUDY_ENDED event")
     return result
 
 
@@ -256,7 +257,9 @@ def final(result: Result, width: int, rows: int = 20) -> RenderResult:
     yield from (Text(plain(text)) for text in gain.sentences(result))
 
 
-def print_final(result: Result, experiment: Callable[[], Experiment], options: str = "") -> None:
+def print_final(
+    result: Result, experiment: Callable[[], Experiment], options: Sequence[str] = ()
+) -> None:
     """Print `final` and the command that comes next.
 
     Args:
@@ -269,5 +272,5 @@ def print_final(result: Result, experiment: Callable[[], Experiment], options: s
         console.show(part)
     if result.best:
         form = simplest_form(experiment(), result.best.parameters)
-        best = hints.complete(f"next: gantune best {result.name}{options} --format {form}")
-        console.show(Text(best, style="dim"))
+        best = gantune("best", result.name, *options, "--format", form)
+        console.show(Text(f"next: {best}", style="dim"))

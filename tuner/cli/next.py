@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,10 @@ from tuner.cli.options import (
     study_names,
 )
 from tuner.cli.terminal import say
+from tuner.commands import Command, gantune
 
 if TYPE_CHECKING:
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
 
 
 @click.command("next")
@@ -62,7 +62,7 @@ def next_(
 
     facade = client(store_dir, **where)
     result, kind = read(facade, name, local=local)
-    study = facade.study(name, kind, images=False)
+    study = facade.view(name, kind, images=False)
     experiment = study.experiment
     new = new_name or next_name(experiment.name)
     path = output or Path(f"{new}.yaml")
@@ -82,12 +82,10 @@ def next_(
         say(f"next: {_command(path, name, kind)}", err=True)
 
 
-def _command(path: Path, name: str, kind: EngineKind) -> str:
+def _command(path: Path, name: str, kind: EngineKind) -> Command:
     """Return the command that runs the next search where the last one ran."""
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
 
     if kind is EngineKind.KATIB:
-        return shlex.join(["gantune", "submit", str(path)])
-    return shlex.join(
-        ["gantune", "run", str(path), "--local", "--warm-start", f"{kind.value}/{name}"]
-    )
+        return gantune("submit", path)
+    return gantune("run", path, "--local", "--warm-start", f"{kind.value}/{name}")

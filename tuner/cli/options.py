@@ -1,7 +1,8 @@
-"""Options that several commands share, each defined once."""
+"""Defines the options that several commands share, and reads what they name."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
@@ -9,28 +10,85 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tuner.cli import hints
+from tuner.cli import repeat
 from tuner.cli.terminal import say
-from tuner.errors import UnsupportedError
+from tuner.commands import gantune
+from tuner.errors import ManifestError, UnsupportedError
 from tuner.katib.facts import NAMESPACE
 from tuner.store.files import STORE
 
 if TYPE_CHECKING:
-    from tuner.api import Client, EngineKind
+    from tuner.client import Client, EngineKind
+    from tuner.experiment.model import Experiment
 
+STDIN_NAME = "<stdin>"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def client(store_dir: Path, **where: Any) -> Client:
-    """Return the facade for the options of `store_option` and `cluster_options`; its warnings go to stderr."""
-    from tuner.api import Client
+    """Return the client for the options of `store_option` and `cluster_options`.
 
-    return Client(store_dir, **where, notify=lambda message: say(f"warning: {message}", err=True))
+    Its messages go to stderr, each warning once.
+    """
+    from tuner.client import Client
+
+    warned: set[str] = set()
+
+    def notify(message: str) -> None:
+        if message not in warned:
+            warned.add(message)
+            say(f"warning: {message}", err=True)
+
+    return Client(store_dir, **where, notify=notify, note=lambda message: say(message, err=True))
+
+
+def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
+    """Return the Experiment in `file`, or in standard input for `-`, after a check.
+
+    Problems go to stderr. Warnings are about what Katib does differently: without `warnings` they
+    are counted in one line. With them, the faults of Katib's own suggestion services are left out,
+    because the engine knows which service will answer.
+
+    Raises:
+        ManifestError: The manifest is not YAML, or has an error.
+    """
+    from tuner.check import STOCK_SERVICE_RULES, Severity
+    from tuner.manifest import read
+
+    try:
+        if str(file) == "-":
+            experiment, problems = read(sys.stdin.buffer.read(), name, file=STDIN_NAME)
+        else:
+            experiment, problems = read(file, name)
+    except ManifestError as error:
+        # of the file itself, in contrast to which Experiment in it is meant
+        if error.rule not in ("unreadable", "no-experiment", "several-experiments"):
+            error.exit_code = 1
+        if not error.problems:
+            raise
+        errors = [each for each in error.problems if each.severity is Severity.ERROR]
+        others = [each for each in error.problems if each.severity is not Severity.ERROR]
+        *before, last = errors
+        for problem in [*before, *others]:
+            say(str(problem), err=True)
+        refusal = ManifestError(
+            f"{last.message} [{last.rule}]", file=last.file, line=last.line, rule=last.rule
+        )
+        refusal.exit_code = 1
+        raise refusal from error
+    if warnings:
+        for problem in problems:
+            if problem.rule not in STOCK_SERVICE_RULES:
+                say(str(problem), err=True)
+    elif problems:
+        count = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
+        say(f"{file}: {count} for use on a cluster: {gantune('check', file)}", err=True)
+    return experiment
 
 
 def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the studies of the store whose names start with what was typed, for the shell's completion."""
-    from tuner.api import Client
+    from tuner.client import Client
     from tuner.errors import GantuneError
 
     try:
@@ -40,14 +98,19 @@ def study_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     return [name for name in names if name.startswith(incomplete)]
 
 
-def choosing(facade: Client, name: str, kind: EngineKind) -> str:
-    """Return the option by which a command finds this study where both engines have the name."""
-    others = [
-        other
-        for other in type(kind)
-        if other is not kind and name in facade.store.of(other).names()
-    ]
-    return f" --{'local' if kind == 'local' else 'cluster'}" if others else ""
+def refresh(
+    facade: Client, name: str, *, local: bool | None, curves: bool
+) -> tuple[str, EngineKind]:
+    """Bring the study NAME, local/NAME or katib/NAME up to date; return its name and engine.
+
+    Raises StudyNotFound, and StudyError if NAME is ambiguous.
+    """
+    from tuner.client import EngineKind
+
+    prefix, _, own = name.rpartition("/")
+    if prefix in tuple(EngineKind):
+        name, local = own, prefix == EngineKind.LOCAL
+    return name, facade.refresh(name, local=local, curves=curves).kind
 
 
 def store_option(command: Command) -> Command:
@@ -60,7 +123,7 @@ def store_option(command: Command) -> Command:
         type=click.Path(file_okay=False, path_type=Path),
         default=STORE,
         show_default=True,
-        callback=hints.remember,
+        callback=repeat.remember,
         help="Keep studies in this directory.",
     )(command)
 
@@ -85,19 +148,19 @@ def cluster_options(command: Command) -> Command:
             "-n",
             "--namespace",
             default="",
-            callback=hints.remember,
+            callback=repeat.remember,
             help="Cluster: use this namespace, not the study's or context's.",
         ),
         click.option(
             "--context",
-            callback=hints.remember,
+            callback=repeat.remember,
             help="Cluster: use this context of the kubeconfig, not the current one.",
         ),
         click.option(
             "--katib-namespace",
             default=NAMESPACE,
             show_default=True,
-            callback=hints.remember,
+            callback=repeat.remember,
             help="Cluster: expect Katib in this namespace.",
         ),
     )

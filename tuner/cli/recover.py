@@ -1,4 +1,4 @@
-"""Commands that repair and continue a local study: `gantune check-store`, `retry`."""
+"""`gantune check-store`, `retry`: repair and continue a local study."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     The exit code is 1 if one is damaged. `--repair` keeps the records before the damage, and lost
     trials run again.
     """
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
 
     facade = client(store_dir)
-    store, engine = facade.store, facade.local()
+    store = facade.store
     if repair and name is None:
         raise click.UsageError("--repair needs the NAME of a study")
     studies = store.of(EngineKind.LOCAL)
@@ -40,9 +40,7 @@ def check_store(name: str | None, repair: bool, store_dir: Path) -> int:
     code = 0
     for each in [name] if name is not None else studies.names():
         try:
-            if repair and (saved := engine.repair(each)):
-                say(f"{each}: the damaged file is kept as {saved}")
-            health = engine.check(each)
+            health = facade.check_store(each, repair=repair)
             if health.damage:
                 raise StudyDamaged(f"{health.path}:{health.damage}")
             torn = ", an unfinished last line" if health.torn else ""
@@ -78,12 +76,12 @@ def retry(
     \b
     gantune retry gan-bayes --trial 3
     """
-    from tuner.api import EngineKind
     from tuner.cli.live import Output
     from tuner.cli.run import Options, run_here
+    from tuner.client import EngineKind
 
     facade = client(store_dir)
-    numbers = facade.local().retry(name, trials or None)
+    numbers = facade.reset(name, trials or None)
     if numbers:
         say(f"runs again: trial {', '.join(map(str, numbers))}", err=True)
     options = Options(workers=workers, seed=None, max_trials=None, fresh=False, warm_start=None)

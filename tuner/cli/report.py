@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.options import client, cluster_options, engine_option, store_option, study_names
-from tuner.cli.terminal import plain, say
+from tuner.cli.options import (
+    client,
+    cluster_options,
+    engine_option,
+    refresh,
+    store_option,
+    study_names,
+)
+from tuner.cli.terminal import say
+from tuner.commands import gantune
 
 if TYPE_CHECKING:
-    from tuner.report import View
+    from tuner.analysis.view import View
 
 
 @click.command()
@@ -68,27 +75,19 @@ def report(
         raise click.UsageError("--serve and --output exclude each other")
     if not names and not serve:
         raise click.UsageError("name a study, or list all studies with --serve")
-    from tuner.cli.views import locate, look, view
-
     facade = client(store_dir, **where)
     if serve:
         from tuner.cli.serving import run
 
         run(facade, names, local=local, host=host, port=port)
         return
+    found = [refresh(facade, name, local=local, curves=output is not None) for name in names]
+    studies = [facade.view(*each, images=output is not None) for each in found]
     if output is None:
-        _print(
-            [view(facade, *locate(facade, name, local=local), images=False) for name in names],
-            names,
-        )
+        _print(studies, names)
         return
     from tuner.report import page
 
-    places = [locate(facade, name, local=local) for name in names]
-    for place in places:
-        if missing := look(facade, *place):
-            say(f"warning: {plain(missing)}", err=True)
-    studies = [view(facade, *place) for place in places]
     document = page(studies)
     if str(output) == "-":
         sys.stdout.write(document)
@@ -108,7 +107,4 @@ def _print(studies: list[View], names: tuple[str, ...]) -> None:
     for part in compare(studies) if len(studies) > 1 else summary(studies[0]):
         console.show(part)
     console.print()
-    say(
-        f"write the page: {shlex.join(['gantune', 'report', *names, '-o', 'report.html'])}",
-        err=True,
-    )
+    say(f"write the page: {gantune('report', *names, '-o', 'report.html')}", err=True)

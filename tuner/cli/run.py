@@ -1,4 +1,4 @@
-"""`gantune run FILE`: searches on the cluster or on this machine, and shows the search until it finishes."""
+"""`gantune run FILE`: runs a search on the cluster or on this machine, and shows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +16,20 @@ import click
 
 from tuner.cli.options import (
     Command,
-    choosing,
     client,
     cluster_options,
     events_option,
+    load,
     store_option,
 )
 from tuner.cli.terminal import say
+from tuner.commands import gantune
+from tuner.errors import StudyNotFound
 
 if TYPE_CHECKING:
-    from tuner.api import Client, Experiment
     from tuner.cli.live import Output
+    from tuner.client import Client
+    from tuner.experiment.model import Experiment
     from tuner.result import Result
 
 AUTO = "auto"
@@ -157,7 +162,6 @@ def run(
     gantune run manifests/bayes.yaml --local --workers 2
     gantune run manifests/bayes.yaml --local --max-trials 40    continue with more trials
     """
-    from tuner.cli.checked import load
     from tuner.cli.live import Output
 
     if local and remote:
@@ -184,7 +188,7 @@ def run(
 
     experiment = with_first_trials(experiment, options.first) if options.first else experiment
     earlier = facade.earlier(options.warm_start) if options.warm_start else None
-    return cluster.run(experiment, facade.cluster(), earlier, form=form)
+    return cluster.run(experiment, facade.cluster(earlier=earlier), form=form)
 
 
 def _where(facade: Client) -> tuple[bool, str]:
@@ -195,15 +199,16 @@ def _where(facade: Client) -> tuple[bool, str]:
 
 def run_here(experiment: Experiment, options: Options, output: Output, facade: Client) -> int:
     """Run on this machine and show the search; a study on the cluster to warm-start from is collected first."""
-    from tuner.api import EngineKind
     from tuner.cli.interrupts import Interrupts
     from tuner.cli.live import follow
+    from tuner.client import EngineKind
     from tuner.result import StudyState
 
     if options.warm_start:
         other, kind = facade.store.earlier(options.warm_start, experiment.name)
         if kind is not EngineKind.LOCAL or options.warm_start == experiment.name:
-            facade.update(other)
+            with suppress(StudyNotFound):  # the engine says so
+                facade.refresh(other, local=False)
     engine = facade.local(
         workers=options.workers,
         seed=options.seed,
@@ -214,11 +219,12 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
         command=options.command,
         debug=options.debug,
     )
-    with Interrupts(engine.finish, lambda: engine.stop(experiment.name)) as interrupts:
-        name = engine.submit(experiment)
-        total = facade.experiment(name, EngineKind.LOCAL).max_trials
-        result = follow(engine.watch(name), total=total, output=output, note=interrupts.note)
-    _conclude(result, output, experiment, choosing(facade, name, EngineKind.LOCAL))
+    stop = partial(engine.stop, experiment.name)
+    with Interrupts(partial(stop, drain=True), stop) as interrupts:
+        events = engine.run(experiment)
+        total = facade.max_trials(experiment.name, EngineKind.LOCAL)
+        result = follow(events, total=total, output=output, note=interrupts.note)
+    _conclude(result, output, experiment, facade.choosing(result.name, EngineKind.LOCAL))
     if result.state is StudyState.STOPPED:
         say(f"interrupted; to continue: {again(sys.argv[1:])}", err=True)
         return interrupts.exit_code or INTERRUPTED  # the debugger ends a search without a signal
@@ -226,8 +232,8 @@ def run_here(experiment: Experiment, options: Options, output: Output, facade: C
 
 
 def again(argv: list[str]) -> str:
-    """The line that continues what `argv` began: the same, but for --fresh."""
-    return shlex.join(["gantune", *(word for word in argv if word != "--fresh")])
+    """Return the command that continues what `argv` began: the same without --fresh."""
+    return str(gantune(*(word for word in argv if word != "--fresh")))
 
 
 def _refuse_local_options(options: Options) -> None:
@@ -245,7 +251,7 @@ def _refuse_local_options(options: Options) -> None:
         )
 
 
-def _conclude(result: Result, output: Output, experiment: Experiment, options: str) -> None:
+def _conclude(result: Result, output: Output, experiment: Experiment, options: list[str]) -> None:
     from tuner.cli.live import Output, print_final
 
     if output is not Output.JSON:

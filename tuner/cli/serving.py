@@ -11,8 +11,8 @@ from tuner.cli.terminal import plain, say
 from tuner.errors import StudyError, StudyNotFound
 
 if TYPE_CHECKING:
-    from tuner.api import Client, EngineKind
-    from tuner.report import View
+    from tuner.analysis.view import View
+    from tuner.client import Client
     from tuner.result import Result
 
 
@@ -20,38 +20,25 @@ CLUSTER_INTERVAL = 5.0  # seconds between two requests for the state of a study 
 
 
 class Loader:
-    """Reads the studies again whenever it is called; those on a cluster are brought up to date first."""
+    """Reads the studies again at each call, after an update of those on a cluster."""
 
     def __init__(self, facade: Client, names: Sequence[str], local: bool | None) -> None:
-        from tuner.cli.views import locate
+        from tuner.cli.options import refresh
 
         self._facade = facade
-        self._places = [locate(facade, name, local=local) for name in names]
-        self._warned: set[str] = set()
-        for place in self._places:
-            self._look(*place)
-        self._asked = time.monotonic()
+        self._studies = [refresh(facade, name, local=local, curves=True) for name in names]
+        self._refreshed = time.monotonic()
 
     def __call__(self) -> list[View]:
-        """Return what the page shows. A cluster that does not answer leaves what was collected last."""
-        from tuner.api import EngineKind
-        from tuner.cli.views import view
+        """Return what the page shows; without an answer of the cluster, what was collected last."""
+        from tuner.client import EngineKind
 
-        if time.monotonic() - self._asked > CLUSTER_INTERVAL:
-            for name, kind in self._places:
+        if time.monotonic() - self._refreshed > CLUSTER_INTERVAL:
+            for name, kind in self._studies:
                 if kind is EngineKind.KATIB:
-                    self._facade.refresh(name)
-                    self._look(name, kind)
-            self._asked = time.monotonic()
-        return [view(self._facade, name, kind) for name, kind in self._places]
-
-    def _look(self, name: str, kind: EngineKind) -> None:
-        from tuner.cli.views import look
-
-        missing = look(self._facade, name, kind)
-        if missing and missing not in self._warned:
-            self._warned.add(missing)
-            say(f"warning: {plain(missing)}", err=True)
+                    self._facade.refresh(name, local=False, curves=True)
+            self._refreshed = time.monotonic()
+        return [self._facade.view(name, kind) for name, kind in self._studies]
 
 
 class Listing:

@@ -74,7 +74,7 @@ def export(
         from tuner.export.mlflow import export as to_server
         from tuner.report import page
 
-        study = facade.study(name, kind, images=True)
+        study = facade.view(name, kind, images=True)
         files = {"manifest.yaml": study.source.encode(), "report.html": page([study]).encode()}
         tags = dict(study.record) | {"engine": kind.value}
         count = to_server(
@@ -91,6 +91,6 @@ def export(
     ensure_free(path, force)
     if path.exists():
         path.unlink()
-    study = facade.study(name, kind, images=False)
+    study = facade.view(name, kind, images=False)
     write(path, form, study.result, study.experiment, study.curves)
     say(f"{path}: {len(result.trials)} trials of {name}, {FORMATS[form].about}", err=True)

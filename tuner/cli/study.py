@@ -1,4 +1,4 @@
-"""Commands that read a study, whichever engine ran it: `gantune list`, `status`, `best`."""
+"""`gantune list`, `status`, `best`: read a study, whichever engine ran it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from tuner.cli.options import (
     study_names,
 )
 from tuner.cli.terminal import plain, say
+from tuner.commands import gantune
 from tuner.errors import CommandError, StudyError
 
 if TYPE_CHECKING:
-    from tuner.api import Client, EngineKind, Experiment
+    from tuner.client import Client, EngineKind
+    from tuner.experiment.model import Experiment
     from tuner.result import Result, Trial
 
 
 def read(facade: Client, name: str, *, local: bool | None) -> tuple[Result, EngineKind]:
-    """The study's Result and engine; raises what `Client.locate` raises."""
-    kind = facade.locate(name, local=local)
+    """Return the study's Result and engine; raises what `Client.refresh` raises."""
+    kind = facade.refresh(name, local=local).kind
     return facade.result(name, kind), kind
 
 
@@ -52,7 +54,7 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
     if on_cluster:
         _list_cluster(facade, form)
         return
-    from tuner.api import EngineKind
+    from tuner.client import EngineKind
     from tuner.result import StudyState
 
     results: list[tuple[Result, EngineKind]] = []
@@ -64,14 +66,14 @@ def list_(form: str, on_cluster: bool, store_dir: Path, **where: Any) -> None:
                 and kind is EngineKind.KATIB
                 and facade.result(name, kind).state is StudyState.RUNNING
             ):
-                away = facade.update(name) is not None
+                away = facade.refresh(name, local=False).error is not None
             results.append((facade.result(name, kind), kind))
         except StudyError as error:  # one damaged study does not hide the others
             say(f"warning: {' '.join(str(error).split())}", err=True)
     if form == "json":
         say(json.dumps([_summary(result, kind) for result, kind in results], indent=2))
     elif not results:
-        say(f"no studies in {store_dir}: begin one with `gantune run FILE`", err=True)
+        say(f"no studies in {store_dir}: begin one with `{gantune('run', 'FILE')}`", err=True)
     else:
         _print_list(results)
 
@@ -81,8 +83,7 @@ def _list_cluster(facade: Client, form: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    katib = facade.cluster()
-    found = katib.overview()
+    found = facade.cluster().studies()
     if form == "json":
         rows = [
             each._asdict()
@@ -96,7 +97,8 @@ def _list_cluster(facade: Client, form: str) -> None:
         return
     if not found:
         say(
-            f"no Experiments in namespace {katib.listed_namespace}: create one with `gantune submit FILE`",
+            f"no Experiments in namespace {facade.listed_namespace}: create one with "
+            f"`{gantune('submit', 'FILE')}`",
             err=True,
         )
         return
@@ -211,9 +213,10 @@ def best(name: str, form: str, local: bool | None, store_dir: Path, **where: Any
     elif form == "args":
         _print_args(facade.experiment(name, kind), trial)
     elif form == "env":
-        from tuner.cli import export
+        from tuner.experiment import final
 
-        for variable, value in export.env(facade.experiment(name, kind), trial.parameters).items():
+        found = final.variables(facade.experiment(name, kind), trial.parameters)
+        for variable, value in found.items():
             say(f"{variable}={shlex.quote(value)}")
     else:
         _print_trial(result, trial)
@@ -232,9 +235,9 @@ def _best_of(result: Result) -> Trial:
 
 
 def _command(experiment: Experiment, trial: Trial) -> str:
-    from tuner.cli.training import Trainer
+    from tuner.experiment.final import CommandLine
 
-    if line := Trainer(experiment).line(trial.parameters):
+    if line := CommandLine(experiment).line(trial.parameters):
         return line
     raise CommandError(
         f"the command of {experiment.name}'s trials does not carry all parameters, or would run a "
@@ -243,9 +246,9 @@ def _command(experiment: Experiment, trial: Trial) -> str:
 
 
 def _print_args(experiment: Experiment, trial: Trial) -> None:
-    from tuner.cli import export
+    from tuner.experiment import final
 
-    line, split = export.quoted(export.args(experiment, trial.parameters))
+    line, split = final.quoted(final.flags(experiment, trial.parameters))
     say(line)
     if split:
         say(
@@ -286,9 +289,9 @@ def _print_trial(result: Result, trial: Trial) -> None:
         )
     console = SafeConsole()
     console.print(grid)
-    if said := gain.sentences(result):
+    if sentences := gain.sentences(result):
         console.print()
-        for each in said:
+        for each in sentences:
             console.show(Text(plain(each)))
     if front := gain.front_lines(result):
         heading = (

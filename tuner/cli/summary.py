@@ -11,11 +11,12 @@ from rich.text import Text
 from tuner.analysis import gain
 from tuner.cli import table
 from tuner.cli.terminal import plain
+from tuner.commands import gantune
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tuner.report import View
+    from tuner.analysis.view import View
 
 BAR = 24  # characters of the longest bar
 SPARK = 60  # characters of the history
@@ -54,7 +55,7 @@ def summary(study: View) -> Iterator[RenderableType]:
     changes = advice(result, study.experiment)
     if changes:
         yield Text("")
-        yield Text(plain(f"next search (`gantune next {result.name}` writes it)"), style="dim")
+        yield Text(plain(f"next search (`{gantune('next', result.name)}` writes it)"), style="dim")
         yield from (
             Text(f"  {plain(str(change))}", overflow="ellipsis", no_wrap=True)
             for change in changes[:ROWS]

@@ -1,4 +1,4 @@
-"""The one way to the terminal: every text that a person sees passes `clean`, and no other module of the CLI prints.
+"""Prints to the terminal: every text that a person sees passes `clean`. No other module prints.
 
 Names, parameter values, failure reasons and log lines come from manifests, programs and clusters.
 They may hold escape sequences that steer a terminal, characters that reorder text, or rich's
@@ -8,8 +8,6 @@ markup. Here they are data.
 from __future__ import annotations
 
 import click
-
-from tuner.cli import hints
 
 _KEPT = "\n\t"
 
@@ -24,10 +22,10 @@ def clean(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text as one clean line, with its follow-up commands completed."""
-    return clean(hints.complete(" ".join(text.split())))
+    """Return a text as one clean line."""
+    return clean(" ".join(text.split()))
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text to stdout, or to stderr, where follow-up commands are completed."""
-    click.echo(clean(hints.complete(text) if err else text), err=err, nl=nl)
+    """Print a text to stdout or stderr."""
+    click.echo(clean(text), err=err, nl=nl)

@@ -25,11 +25,12 @@ def _local(store: Store, **options: Any) -> Engine:
 
 
 def _katib(store: Store, *, context: str | None = None, **options: Any) -> Engine:
-    # imports the Kubernetes client, which local studies do not need
+    from functools import partial
+
     from tuner.engines.katib import KatibEngine
     from tuner.kube import Cluster
 
-    return KatibEngine(Cluster.connect(context), store, **options)
+    return KatibEngine(partial(Cluster.connect, context), store, **options)
 
 
 ENGINES: Mapping[EngineKind, Factory] = {EngineKind.LOCAL: _local, EngineKind.KATIB: _katib}

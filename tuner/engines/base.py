@@ -1,4 +1,4 @@
-"""The Engine protocol and its events.
+"""Defines the Engine protocol, which runs studies, and its events.
 
 There are two engines: tuner.engines.local (Optuna, this machine) and tuner.engines.katib (a
 cluster). The registry in tuner.engines lists them, and tests/tuner/engine_contract.py tests both.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from tuner.analysis.view import View
 from tuner.experiment.model import Experiment
 from tuner.result import Result, StudyState, Trial
 from tuner.store.transfer import FileRecord, Progress
@@ -38,29 +40,47 @@ class Event:
     message: str = ""
 
 
+class Overview(NamedTuple):
+    """A study in a list of all: counts of its trials, and when it was created."""
+
+    name: str
+    state: StudyState
+    finished: int
+    max_trials: int | None  # None without a limit
+    created: datetime | None
+
+
 class Engine(Protocol):
     """Runs Experiments. A verb that an engine does not support raises UnsupportedError.
 
     Every method raises GantuneError, and nothing else, for what a user can correct.
     """
 
-    def submit(self, experiment: Experiment) -> str:
-        """Create the study, or join the one that exists with the same spec; returns its name.
+    def run(self, experiment: Experiment) -> Iterator[Event]:
+        """Create the study, or join the one with the same spec, and yield its events.
 
-        Raises StudyChanged where a study of this name has another spec.
+        STUDY_ENDED is the last one. The call itself refuses what cannot run: StudyChanged where a
+        study of this name has another spec. The local engine runs trials in the iteration.
         """
         ...
 
     def watch(self, name: str) -> Iterator[Event]:
-        """Yield events until the study finishes, STUDY_ENDED last. The local engine runs trials in the iteration."""
+        """Yield the events of a study that runs, STUDY_ENDED last. Watching changes nothing."""
         ...
 
-    def collect(self, name: str) -> Result:
-        """Return everything known now, and store it so that it can be read after the study is gone."""
+    def result(self, name: str) -> Result:
+        """Return everything known now, and store it, so that it survives the study."""
         ...
 
-    def stop(self, name: str) -> None:
-        """Stop the study and its running trials; what has been observed is kept."""
+    def view(self, name: str, *, images: bool = True) -> View:
+        """Return everything that a report shows of the study, as the store holds it."""
+        ...
+
+    def stop(self, name: str, *, drain: bool = False) -> None:
+        """Stop the study and its running trials; what has been observed is kept.
+
+        With `drain`, the running trials finish, and no new one starts.
+        """
         ...
 
     def logs(
@@ -88,6 +108,6 @@ class Engine(Protocol):
         """Delete the study and return its last result."""
         ...
 
-    def studies(self) -> list[tuple[str, StudyState]]:
-        """Return the name and state of each study."""
+    def studies(self) -> list[Overview]:
+        """Return an overview of each study, by name."""
         ...

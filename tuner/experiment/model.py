@@ -94,6 +94,7 @@ class Experiment:
     required_files: Files = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
+    source: str = ""  # the text of the manifest; "" where it was not written as YAML
 
     @property
     def baseline(self) -> Mapping[str, Value]:
@@ -132,4 +133,12 @@ def with_first_trials(experiment: Experiment, points: Sequence[Mapping[str, str]
     }
     return replace(
         experiment, first_trials=first, document={**experiment.document, "metadata": metadata}
+    )
+
+
+def with_max_trials(experiment: Experiment, max_trials: int) -> Experiment:
+    """Return the Experiment with another maxTrialCount, in its document too."""
+    spec = {**experiment.document["spec"], "maxTrialCount": max_trials}
+    return replace(
+        experiment, max_trials=max_trials, document={**experiment.document, "spec": spec}
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
+from tuner.commands import gantune
 from tuner.errors import GantuneError, NoCluster, Timeout, Unreachable
 from tuner.kube.errors import (
     Expired,
@@ -107,7 +108,7 @@ class Cluster:
             except config.ConfigException:
                 raise NoCluster(
                     f"no cluster: not in a pod, and no usable kubeconfig ({why}): set KUBECONFIG, or run a search here "
-                    "with `gantune run FILE --local`"
+                    f"with `{gantune('run', 'FILE', '--local')}`"
                 ) from error
             namespace, in_pod = _pod_namespace(), True
         api = client.ApiClient(configuration)

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from tuner.analysis import gain
 from tuner.analysis.advice import advice
 from tuner.analysis.view import View
+from tuner.commands import gantune
 from tuner.gp import one_thread
 from tuner.report import data, html, scale, verdict
 from tuner.report.plots import COMPARISONS, PLOTS
@@ -190,7 +191,7 @@ def _failures(study: View) -> str:
     title = f"{failed} of {len(study.result.trials)} trials failed or diverged"
     rows = []
     for group in groups:
-        logs = f"gantune logs {study.result.name} --trial {group.numbers[0]}"
+        logs = str(gantune("logs", study.result.name, "--trial", group.numbers[0]))
         advice = next((text for pattern, text in ADVICE if pattern.search(group.reason)), "")
         rows.append(html.Reason(group, advice, logs))
     return html.failures(title, rows, failed, tone)
@@ -284,7 +285,7 @@ def _samples(study: View, name: str) -> Section:
     if not study.samples:
         return Section(name, "Samples", missing=study.samples_note or "no trial wrote samples.png.")
     best, baseline = study.result.best, study.result.baseline_trial
-    order = [trial for trial, _ in data.ranked(study)]
+    order = [trial for trial, _ in study.ranked]
     ranked = {trial.number for trial in order}
     order += [trial for trial in study.result.trials if trial.number not in ranked]
     order = [trial for trial in order if trial.number in study.samples]
@@ -314,7 +315,7 @@ def _next(study: View, name: str) -> Section:
     if not changes:
         missing = "there are too few trials, or they show no trend."
         return Section(name, "What to change in the next search", missing=missing)
-    line = study.next_command or f"gantune next {study.result.name}"
+    line = study.next_command or str(gantune("next", study.result.name))
     content = html.items(changes) + html.command("Write the manifest of that search:", line)
     return Section(name, "What to change in the next search", content)
 

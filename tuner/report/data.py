@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tuner.analysis.view import View
-from tuner.result import Goal, Result, Trial, TrialState
+from tuner.result import Result, Trial, TrialState
 from tuner.space import Value
 from tuner.space import text as exact
 
@@ -53,21 +53,6 @@ class Failure:
     reason: str
     numbers: tuple[int, ...]
     shared: str = ""
-
-
-def ranked(study: View) -> list[tuple[Trial, float]]:
-    """Return the scored trials, best first; equal ones by number."""
-    sign = 1 if study.result.objective.goal_type is Goal.MINIMIZE else -1
-    return sorted(study.scored, key=lambda item: sign * item[1])
-
-
-def sample(order: Sequence[tuple[Trial, float]], most: int) -> list[tuple[Trial, float]]:
-    """Return at most `most` of the ranked trials: the best half of that many, and an even choice of the others."""
-    if len(order) <= most:
-        return list(order)
-    head, rest = list(order[: most // 2]), order[most // 2 :]
-    step = len(rest) / (most - len(head))
-    return head + [rest[int(index * step)] for index in range(most - len(head))]
 
 
 def counts(result: Result) -> dict[str, int]:
@@ -165,7 +150,7 @@ def table(study: View) -> Table:
     A cell without a value is empty. Metrics that equal another one in every trial are left out.
     """
     result = study.result
-    order = [trial for trial, _ in ranked(study)]
+    order = [trial for trial, _ in study.ranked]
     scored = {trial.number for trial in order}
     order += [trial for trial in result.trials if trial.number not in scored]
     parameters = list(dict.fromkeys(name for trial in result.trials for name in trial.parameters))

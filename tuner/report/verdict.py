@@ -10,6 +10,7 @@ import numpy as np
 
 from tuner.analysis.advice import shown
 from tuner.analysis.view import View
+from tuner.commands import gantune
 from tuner.errors import CommandError
 from tuner.katib.containers import primary_container
 from tuner.result import Goal, StudyState
@@ -60,10 +61,10 @@ def verdict(study: View) -> Verdict:
             if running
             else ("no trial succeeded", Tone.BAD)
         )
-        then = f"gantune watch {result.name}" if running else f"gantune status {result.name}"
+        then = str(gantune("watch" if running else "status", result.name))
         return Verdict("", metric, direction, badge, tone, then)
     badge, tone = _gained(study)
-    then = f"gantune confirm {result.name}" if tone is not Tone.BAD else _next(study)
+    then = str(gantune("confirm", result.name)) if tone is not Tone.BAD else _next(study)
     return Verdict(f"{best.metrics[metric]:.4g}", metric, direction, badge, tone, then)
 
 
@@ -90,7 +91,7 @@ def _gained(study: View) -> tuple[str, Tone]:
 
 
 def _next(study: View) -> str:
-    return study.next_command or f"gantune next {study.result.name}"
+    return study.next_command or str(gantune("next", study.result.name))
 
 
 def comparison(studies: Sequence[View]) -> tuple[str, Tone]:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import StudyError
-from tuner.store.files import replace_checked
+from tuner.store.files import read_checked, replace_checked
 
 SAMPLES = ("samples.png", "samples.jpg", "samples.jpeg")
 REAL = ("real.png", "real.jpg", "real.jpeg")
 KEPT = "samples"  # the directory of a study on a cluster that has images, such as TRIAL.jpg
-REAL_KEPT = "_real.jpg"  # no trial has such a name
+REAL_TRIAL = "_real"  # no trial has such a name
 MAX_BYTES = 16 << 20  # of a file
 MAX_PIXELS = 1 << 24  # of an image
 SIDE = 360  # pixels of a thumbnail's longer side
@@ -73,7 +73,7 @@ def keep(study: Path, trial: str, folder: Path) -> None:
 
     Raises StudyError.
     """
-    for name, names in ((f"{trial}.jpg", SAMPLES), (REAL_KEPT, REAL)):
+    for name, names in ((f"{trial}.jpg", SAMPLES), (f"{REAL_TRIAL}.jpg", REAL)):
         data = find([folder], names)
         if data is None or (small := thumbnail(data)) is None:
             continue
@@ -84,6 +84,15 @@ def keep(study: Path, trial: str, folder: Path) -> None:
             raise StudyError(
                 f"{study / KEPT / name} cannot be written: {error.strerror}"
             ) from error
+
+
+def kept(study: Path, trial: str) -> Thumbnail | None:
+    """Return the image of a trial that `keep` has stored; REAL_TRIAL gives the real images."""
+    try:
+        data = read_checked(study / KEPT / f"{trial}.jpg")
+    except (OSError, ValueError):
+        return None
+    return thumbnail(data)
 
 
 def find(folders: Sequence[Path], names: Sequence[str], *, since: float = 0.0) -> bytes | None:

@@ -8,7 +8,7 @@ manifest.json   the Experiment as it was submitted, its place on a cluster (tune
 journal.jsonl   local engine: every trial (tuner.engines.local.journal)
 curves.jsonl    every value that finished trials reported; running-curves.json: of running trials (tuner.store.curves)
 *.commit        the commit marks of the journal and the curves (tuner.store.records), which find a lost end
-samples/        Katib engine: thumbnails of the images of trials (tuner.snapshot)
+samples/        Katib engine: thumbnails of the images of trials (tuner.store.images)
 result.json     the result that the engine saved last
 lock            a process that works on the study holds it (flock); the kernel releases it when the process exits
 trials/NAME/    local engine: one directory for each trial: output.log, and what it wrote under its mounts
@@ -29,21 +29,22 @@ from pathlib import Path
 from typing import Any
 
 from tuner import manifest
+from tuner.commands import gantune
 from tuner.errors import GantuneError, StudyChanged, StudyDamaged, StudyError, StudyNotFound
 from tuner.experiment.model import Experiment
-from tuner.katib import yamlfile
 from tuner.result import Result, StudyState
 from tuner.store import files, records
 from tuner.store.lock import LOCK, Lock
 
 MANIFEST, _RESULT = "manifest.json", "result.json"
 _CHOSEN = "max_trials"  # the key of a number of trials that `run --max-trials` or `extend` chose
-# what may change: the counts that Katib lets one edit, but the lag
+# fields that may differ on resume: the counts that Katib lets one edit, except parallelTrialCount
 _BUDGET = ("max_trials", "max_failed_trials")
-_NO_MATTER = (
+_IGNORED_FIELDS = (
     *_BUDGET,
     "document",
     "file",
+    "source",
     "resume_policy",
     "generate_name",
     "namespace",
@@ -172,8 +173,8 @@ class Studies:
         place: Mapping[str, str] | None = None,
         max_trials: int | None = None,
         lock: Lock | None = None,
-    ) -> Path:
-        """Create the study's directory, or join the one that exists.
+    ) -> Experiment:
+        """Store the Experiment as a study, or join the study that exists.
 
         Args:
             experiment: The Experiment to store.
@@ -185,7 +186,7 @@ class Studies:
             lock: The study's lock, if the caller holds it.
 
         Returns:
-            The study's directory.
+            The Experiment with its number of trials.
 
         Raises:
             StudyChanged: The study has another manifest; the message shows the difference.
@@ -201,21 +202,15 @@ class Studies:
                 _refuse_change(held, experiment)
             shape = {"experiment": _shape(experiment), "document": experiment.document}
             identity = {"id": held["id"]} if held and held.get("id") else {}
-            source = (
-                {"source": text}
-                if (text := _source(experiment) or (held or {}).get("source"))
-                else {}
-            )
+            text = experiment.source or (held or {}).get("source")
+            source = {"source": text} if text else {}
             origin = {"origin": dict(place)} if place else {}
-            chosen = (
-                {_CHOSEN: count}
-                if (count := max_trials or _chosen_before(held, experiment))
-                else {}
-            )
+            count = max_trials or _chosen_before(held, experiment)
+            chosen = {_CHOSEN: count} if count else {}
             _write(folder / MANIFEST, shape | identity | source | origin | chosen)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from error
-        return folder
+        return replace(experiment, max_trials=count) if count else experiment
 
     def source(self, name: str) -> str:
         """Return the text of the manifest that was submitted last, with its comments; "" where there is none."""
@@ -298,7 +293,11 @@ class Studies:
 def _not_found(root: Path, name: str, names: Collection[str], more: str = "") -> StudyNotFound:
     """Return the error for a study that a directory does not have, with the most similar names or how to begin."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "begin one with `gantune run FILE`"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"begin one with `{gantune('run', 'FILE')}`"
+    )
     if names and not near:
         hint = f"there {'is' if len(names) == 1 else 'are'} {', '.join(list(names)[:5])}"
     return StudyNotFound(f"no study {name!r} in {root}: {hint}{f'; {more}' if more else ''}")
@@ -332,23 +331,13 @@ def _refuse_change(held: Mapping[str, Any], experiment: Experiment) -> None:
 def _shape(experiment: Experiment) -> dict[str, Any]:
     """The Experiment without what may change, as JSON holds it."""
     bare = replace(experiment, document={})
-    shape = {key: value for key, value in asdict(bare).items() if key not in _NO_MATTER}
+    shape = {key: value for key, value in asdict(bare).items() if key not in _IGNORED_FIELDS}
     shape["parameters"] = {
         parameter.name: {"type": type(parameter).__name__} | asdict(parameter)
         for parameter in experiment.parameters
     }
     loaded: dict[str, Any] = json.loads(json.dumps(shape, default=str))
     return loaded
-
-
-def _source(experiment: Experiment) -> str:
-    """Return the text of the file that the Experiment was read from; "" where it is not a manifest that one writes."""
-    if not experiment.file.endswith((".yaml", ".yml")):
-        return ""
-    try:
-        return yamlfile.read_bytes(experiment.file).decode()
-    except (GantuneError, UnicodeDecodeError):
-        return ""
 
 
 def _difference(old: Any, new: Any, path: str) -> Iterator[str]:

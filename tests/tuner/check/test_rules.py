@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tuner.checked import read
 
 from tuner.check import RULES, Severity, check_data, check_document, check_file, explain
-from tuner.checked import read
 from tuner.errors import GantuneError
 from tuner.katib.yamlfile import parse
 

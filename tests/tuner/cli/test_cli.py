@@ -321,12 +321,12 @@ def test_terminal_shows_table_and_restores_cursor(home):
 
 def test_page_and_flags_show_the_same_trial():
     """export and report read the same Result; a Result with a failed better trial must not confuse either."""
-    from tuner.cli import export
+    from tuner.experiment import final
 
     found = search(30)
     assert found.best is not None
     names = list(found.best.parameters)
-    flags = export.args(
+    flags = final.flags(
         experiment(
             ["x", *(f"--{n}=${{trialParameters.{n}}}" for n in names)], **{n: n for n in names}
         ),

@@ -314,7 +314,7 @@ def test_local_study_warm_starts_from_cluster(server: Loopback, folder: Path) ->
 
     server.replay("random-ok")
     store = Store(folder / ".gantune")
-    client(folder / ".gantune").update("random-ok")
+    client(folder / ".gantune").refresh("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
     body["metadata"] = {"name": "here"}
     body["spec"]["maxTrialCount"] = body["spec"]["parallelTrialCount"] = 1
@@ -329,7 +329,7 @@ def test_local_study_warm_starts_from_cluster(server: Loopback, folder: Path) ->
     ]
     container["args"] = ["${trialParameters.lr}", "${trialParameters.bs}"]
     engine = LocalEngine(store, warm_start="random-ok", workers=1)
-    events = list(engine.watch(engine.submit(from_document(body))))
+    events = list(engine.run(from_document(body)))
     assert any(
         "6 trials of random-ok are known to the sampler" in event.message for event in events
     )

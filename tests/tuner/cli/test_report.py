@@ -15,9 +15,9 @@ import pytest
 from tests.tuner.cli.test_cli import MANIFEST, SCRIPT, gantune, home
 from tests.tuner.loopback import Loopback
 from tests.tuner.samples import OBJECTIVE, PARAMETERS, experiment, search
-from tuner.api import Client
-from tuner.cli import training
 from tuner.cli.serving import Loader
+from tuner.client import Client
+from tuner.experiment import final
 from tuner.manifest import load
 from tuner.result import StudyState
 from tuner.store.studies import EngineKind, Store
@@ -34,7 +34,7 @@ FLAGS = [
 
 
 def test_command_of_the_manifest_trains_anywhere() -> None:
-    line = training.Trainer(load("manifests/bayes.yaml")).line({"lr": 0.002, "bs": 77})
+    line = final.CommandLine(load("manifests/bayes.yaml")).line({"lr": 0.002, "bs": 77})
     assert (
         line
         == "python -m trainer --lr=0.002 --bs=77 --epochs=100 --seed=0 --evals=5 --samples=10000 --resume=auto"
@@ -44,7 +44,7 @@ def test_command_of_the_manifest_trains_anywhere() -> None:
 def test_values_are_quoted_for_the_shell() -> None:
     args = ["--note=a b", *FLAGS, "--b1=${trialParameters.beta1}"]
     made = experiment(["python", "train.py"], args=args, **CARRIED)
-    assert shlex.split(training.Trainer(made).line(POINT)) == [
+    assert shlex.split(final.CommandLine(made).line(POINT)) == [
         "python", "train.py", "--note=a b", "--lr=0.001", "--bs", "64", "--loss=it's", "--b1=0.5"
     ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_variables_precede_the_command() -> None:
     made = experiment(
         ["x", *FLAGS], env=[{"name": "BETA", "value": "${trialParameters.beta1}"}], **CARRIED
     )
-    assert training.Trainer(made).line(POINT).startswith("BETA=0.5 x --lr=0.001")
+    assert final.CommandLine(made).line(POINT).startswith("BETA=0.5 x --lr=0.001")
 
 
 def test_shell_scripts_are_filled_in() -> None:
@@ -62,7 +62,7 @@ def test_shell_scripts_are_filled_in() -> None:
         lr="lr",
         trial="${trialSpec.Name}",
     )
-    assert training.Trainer(made).line({"lr": 0.5}) == "sh -c 'train 0.5 training'"
+    assert final.CommandLine(made).line({"lr": 0.5}) == "sh -c 'train 0.5 training'"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_command_with_a_value_that_could_be_code_is_not_shown(
     command: list[str], tmp_path: Path
 ) -> None:
     entries = [{"name": "LOSS", "value": "${trialParameters.loss}"}]
-    trainer = training.Trainer(experiment(command, env=entries, loss="loss"))
+    trainer = final.CommandLine(experiment(command, env=entries, loss="loss"))
     for value in ("$(touch X)", "'; touch X; '", "a b", "`touch X`"):
         assert trainer.line({"loss": value}) == ""
     line = trainer.line({"loss": "hinge"})
@@ -98,7 +98,9 @@ def test_copied_command_passes_any_value_as_data(value: str, tmp_path: Path) -> 
         ["sh", "-c", 'printf %s. "$LOSS"'],
         ["sh", "-c", 'printf %s. "$1"', "sh", "${trialParameters.loss}"],
     ):
-        line = training.Trainer(experiment(command, env=entries, loss="loss")).line({"loss": value})
+        line = final.CommandLine(experiment(command, env=entries, loss="loss")).line(
+            {"loss": value}
+        )
         done = subprocess.run(
             line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
         )
@@ -108,7 +110,7 @@ def test_copied_command_passes_any_value_as_data(value: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("command", [["x"], []])
 def test_no_command_without_the_parameters(command: list[str]) -> None:
-    assert training.Trainer(experiment(command, **CARRIED)).line(POINT) == ""
+    assert final.CommandLine(experiment(command, **CARRIED)).line(POINT) == ""
 
 
 @pytest.fixture
@@ -205,7 +207,8 @@ def test_served_cluster_study_is_refreshed(
     steps = server.steps("random-ok", "gan")
     for _ in range(3):
         next(steps)
-    load_again = Loader(Client(tmp_path, namespace="gan"), ["random-ok"], None)
+    client = Client(tmp_path, namespace="gan", notify=lambda message: None)
+    load_again = Loader(client, ["random-ok"], None)
     assert load_again()[0].result.state is StudyState.RUNNING
     for _ in steps:
         pass

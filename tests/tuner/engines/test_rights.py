@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 import tuner
 from tests.tuner.clusters import FastClock
+from tests.tuner.engines.katib.test_details import RUNNING_FROM
 from tests.tuner.engines.katib.test_files import fill
-from tests.tuner.engines.katib.test_look import EMPTY, RUNNING_FROM, mount
 from tests.tuner.loopback import RESPONSES, Loopback
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "katib.md"
@@ -64,19 +64,18 @@ def used(
     tuner.submit("made.yaml")
     for number, _ in enumerate(server.steps("random-ok")):
         if number == RUNNING_FROM:
-            mount(server, tmp_path / "volume", EMPTY)
             tuner.status("random-ok")
-            tuner.api.Client().look("random-ok")
+            tuner.Client().refresh("random-ok", curves=True)
     list(tuner.watch("random-ok"))
     list(tuner.logs("random-ok", "random-ok-2p7hm8wp"))
     for stalled in ("suspended-jobs", "restricted-early-stopping", "nan-objective"):
         server.replay(stalled)
-        engine = tuner.api.Client(".gantune").cluster()
+        engine = tuner.Client(".gantune").cluster()
         engine.timeout, engine.clock = 75, FastClock()
         with pytest.raises(tuner.errors.Deadline):
             list(engine.watch(stalled))
     fill(server)
-    engine = tuner.api.Client(".gantune").cluster()
+    engine = tuner.Client(".gantune").cluster()
     engine.clock = FastClock(1000)
     with pytest.raises(tuner.errors.Timeout):  # nothing runs its pod
         engine.files("big", tmp_path / "files")

@@ -33,7 +33,7 @@ def quadratic(parameters: dict[str, Any]) -> float:
 
 
 def test_returned_number_is_the_metric(tmp_path: Path) -> None:
-    result = tuner.tune(quadratic, {"lr": LR}, n_trials=3, seed=1, store=tmp_path)
+    result = tuner.Client(tmp_path).tune(quadratic, {"lr": LR}, n_trials=3, seed=1)
     assert (result.name, result.state) == ("quadratic", StudyState.SUCCEEDED)
     assert len(result.trials) == 3
     for trial in result.trials:
@@ -65,9 +65,8 @@ def test_values_keep_their_types_and_source_its_characters(tmp_path: Path) -> No
         "n_trials": 2,
         "additional_metrics": ["length"],
         "env": env,
-        "store": tmp_path,
     }
-    result = tuner.tune(returns_a_dict, parameters, **options)
+    result = tuner.Client(tmp_path).tune(returns_a_dict, parameters, **options)
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 2, [
         t.reason for t in result.trials
     ]
@@ -91,7 +90,7 @@ def leaves_a_line_unfinished(parameters: dict[str, Any]) -> float:
 
 
 def test_unfinished_line_does_not_hide_the_metric(tmp_path: Path) -> None:
-    result = tuner.tune(leaves_a_line_unfinished, {"lr": LR}, n_trials=1, store=tmp_path)
+    result = tuner.Client(tmp_path).tune(leaves_a_line_unfinished, {"lr": LR}, n_trials=1)
     assert [trial.metrics for trial in result.trials] == [{"loss": 0.5}], result.trials[0].reason
 
 
@@ -130,21 +129,20 @@ def test_printed_metrics_and_modules_of_the_start_directory(
     options: dict[str, Any] = {
         "metric": "accuracy",
         "direction": "maximize",
-        "store": tmp_path,
         "name": "own-name",
     }
-    result = tuner.tune(
+    result = tuner.Client(tmp_path).tune(
         prints, {"lr": LR}, n_trials=2, goal=99.0, parallel_trials=2, workers=2, **options
     )
     assert [trial.metrics["accuracy"] for trial in result.trials] == [
         t.parameters["lr"] for t in result.trials
     ]
-    assert tuner.best("own-name", store=tmp_path) == result.best
+    assert tuner.Client(tmp_path).best("own-name") == result.best
 
 
 def test_same_call_continues_and_larger_count_extends(tmp_path: Path) -> None:
-    first = tuner.tune(quadratic, {"lr": LR}, n_trials=2, seed=1, store=tmp_path)
-    second = tuner.tune(quadratic, {"lr": LR}, n_trials=3, seed=1, store=tmp_path)
+    first = tuner.Client(tmp_path).tune(quadratic, {"lr": LR}, n_trials=2, seed=1)
+    second = tuner.Client(tmp_path).tune(quadratic, {"lr": LR}, n_trials=3, seed=1)
     assert second.trials[:2] == first.trials
     assert len(second.trials) == 3
 
@@ -153,9 +151,9 @@ def test_failure_of_the_function_is_a_failed_trial(tmp_path: Path) -> None:
     def fails(parameters: dict[str, Any]) -> None:
         raise ValueError("no data")
 
-    result = tuner.tune(fails, {"lr": LR}, n_trials=1, store=tmp_path)
+    result = tuner.Client(tmp_path).tune(fails, {"lr": LR}, n_trials=1)
     assert result.trials[0].state is TrialState.FAILED
-    assert "ValueError: no data" in "\n".join(tuner.logs("fails", store=tmp_path))
+    assert "ValueError: no data" in "\n".join(tuner.Client(tmp_path).logs("fails"))
 
 
 def test_ranges_of_both_sdks_are_taken() -> None:
@@ -249,9 +247,11 @@ def test_image_runs_on_the_cluster(
         return [*server.steps("failing", uid=item["metadata"]["uid"])]
 
     server.controller = controller
-    options: dict[str, Any] = {"name": "failing", "image": "python:3.12-slim", "store": tmp_path}
+    options: dict[str, Any] = {"name": "failing", "image": "python:3.12-slim"}
     with pytest.warns(UserWarning, match="2 of 2 trials failed"):
-        assert tuner.tune(quadratic, {"lr": LR}, **options).state is StudyState.FAILED
+        assert (
+            tuner.Client(tmp_path).tune(quadratic, {"lr": LR}, **options).state is StudyState.FAILED
+        )
     script = sent[0]["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
         "containers"
     ][0]["args"][0]
@@ -275,12 +275,11 @@ def test_packages_stay_out_of_this_environment(
         return value
 
     with pytest.warns(UserWarning, match="an environment of their own"):
-        result = tuner.tune(
+        result = tuner.Client(tmp_path / "store").tune(
             uses_package,
             {"lr": LR},
             n_trials=1,
             packages_to_install=[NAME],
-            store=tmp_path / "store",
         )
     assert result.trials[0].metrics == {"loss": 1.0}
     assert missing_here()
@@ -392,13 +391,12 @@ def test_function_stops_itself(tmp_path: Path) -> None:
 
 
 def test_local_engine_stops_a_function(tmp_path: Path) -> None:
-    result = tuner.tune(
+    result = tuner.Client(tmp_path).tune(
         prints_reports,
         {"x": search.double(min=1, max=9)},
         n_trials=8,
         stop_factors={2: 1.5},
         seed=1,
-        store=tmp_path,
     )
     states = {trial.state for trial in result.trials}
     assert states == {TrialState.SUCCEEDED, TrialState.EARLY_STOPPED}

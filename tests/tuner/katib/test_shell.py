@@ -217,7 +217,7 @@ def test_search_with_hostile_value_starts_no_trial(
     )
     engine = LocalEngine(Store(tmp_path / "store"), workers=1)
     with pytest.raises(CommandError, match=r"'\$\(touch X\)' of parameter lr|here-document"):
-        list(engine.watch(engine.submit(manifest.from_document(shape))))
+        list(engine.run(manifest.from_document(shape)))
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert not list(tmp_path.rglob("ran"))
 
@@ -233,7 +233,7 @@ def test_volumes_in_shell_lines_need_a_plain_store(tmp_path: Path, store: str) -
         trials=1,
     )
     engine = LocalEngine(Store(tmp_path / store), workers=1)
-    events = engine.watch(engine.submit(manifest.from_document(shape)))
+    events = engine.run(manifest.from_document(shape))
     if store == "store":
         assert [*events][-1].result.best is not None
     else:

@@ -200,6 +200,6 @@ def test_mutated_objects_are_read_or_refused(
             server.put(plural, mutated(item, generator))
         engine: KatibEngine = engine_on(tmp_path / str(number), notify=lambda message: None)
         try:
-            engine.collect("big", with_curves=False)
+            engine.result("big", with_curves=False)
         except (ClusterError, GantuneError) as error:
             assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples import PARAMETERS, START, experiment, result, search, trial
+from tuner.analysis.view import sample
 from tuner.report import View, data, html, scale
 from tuner.report.figure import PALETTE, Figure
 from tuner.report.plots import (
@@ -249,8 +250,8 @@ def test_contour_is_low_where_trials_are() -> None:
 
 
 def test_parallel_draws_best_half_and_a_sample() -> None:
-    ranked = data.ranked(study(search(1000)))
-    chosen = data.sample(ranked, 100)
+    ranked = study(search(1000)).ranked
+    chosen = sample(ranked, 100)
     assert len(chosen) == len({each.number for each, _ in chosen}) == 100
     assert chosen[:50] == ranked[:50]
     assert chosen[-1][1] > ranked[len(ranked) * 9 // 10][1]

@@ -33,7 +33,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Observ
 
     def observe() -> Any:
         held = studies.held("study")
-        return table(LocalEngine(store).collect("study")), held, curves.read(folder)
+        return table(LocalEngine(store).result("study")), held, curves.read(folder)
 
     return folder, observe
 
@@ -41,7 +41,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Observ
 @pytest.fixture
 def remote(local: tuple[Path, Observe], tmp_path: Path) -> tuple[Path, Observe]:
     """A stored study of a cluster, and what it says."""
-    result = LocalEngine(Store(tmp_path)).collect("study")
+    result = LocalEngine(Store(tmp_path)).result("study")
     studies = Store(tmp_path / "remote").of(EngineKind.KATIB)
     folder = studies.submit(experiment(trials=3, parallel=1))
     studies.save_result(result)

@@ -42,7 +42,7 @@ def test_submitted_experiment_is_read_back(tmp_path: Path) -> None:
     store.submit(what)
     assert replace(store.experiment("study"), file="") == what
     assert store.result("study").state is StudyState.RUNNING
-    assert LocalEngine(Store(tmp_path)).collect("study").state is StudyState.STOPPED
+    assert LocalEngine(Store(tmp_path)).result("study").state is StudyState.STOPPED
 
 
 def test_budget_may_change_and_the_rest_may_not(tmp_path: Path) -> None:

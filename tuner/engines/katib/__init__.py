@@ -9,7 +9,6 @@ NaN. So the best trial is always Result.best, computed again from the trials.
 """
 
 from tuner.engines.katib.engine import KatibEngine
-from tuner.engines.katib.look import look
 from tuner.engines.katib.sync import refresh
 
-__all__ = ["KatibEngine", "look", "refresh"]
+__all__ = ["KatibEngine", "refresh"]

@@ -12,7 +12,6 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from pathlib import Path
 
 from tuner.errors import StudyDamaged, StudyError
 from tuner.experiment.model import Experiment
@@ -35,9 +34,9 @@ class ClusterStudies(Studies):
     def __init__(self, store: Store) -> None:
         super().__init__(store.of(EngineKind.KATIB).root)
 
-    def remember(self, experiment: Experiment, origin: Origin) -> Path:
-        """Store an Experiment that the cluster has; returns the study's directory."""
-        return self.submit(experiment, place=asdict(origin))
+    def remember(self, experiment: Experiment, origin: Origin) -> None:
+        """Store an Experiment that the cluster has."""
+        self.submit(experiment, place=asdict(origin))
 
     def save(self, result: Result, uid: str) -> None:
         """Store a result in the study of the Experiment with this uid. Without such a study, store nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.engines.katib.objects import name_of, restartable, study_state
 from tuner.experiment.model import Experiment
 from tuner.result import StudyState
@@ -22,7 +23,7 @@ def refused_extension(item: Object, max_trials: int) -> str:
         return (
             f"{name} is {state.value} and Katib restarts only what ended at its maxTrialCount with resumePolicy "
             f"LongRunning or FromVolume (here {policy}): submit it under another name, or continue on this machine "
-            f"with `gantune run FILE --local --warm-start {name}`"
+            f"with `{gantune('run', 'FILE', '--local', '--warm-start', name)}`"
         )
     return ""
 
@@ -32,7 +33,7 @@ def differences(item: Object, experiment: Experiment) -> Iterator[str]:
     name, held = name_of(item), item["spec"]
     if (asks := experiment.max_trials) is not None and held.get("maxTrialCount") != asks:
         refused = refused_extension(item, asks)
-        fix = refused or f"`gantune extend {name} --max-trials {asks}` changes it"
+        fix = refused or f"`{gantune('extend', name, '--max-trials', asks)}` changes it"
         yield f"{name} has maxTrialCount {held.get('maxTrialCount')}, not {asks}: {fix}"
     if (asks := experiment.max_failed_trials) is not None and held.get(
         "maxFailedTrialCount"

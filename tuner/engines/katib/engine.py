@@ -1,4 +1,4 @@
-"""KatibEngine: the Engine protocol on a cluster, and the verbs that only a cluster has."""
+"""Runs Experiments on a cluster: KatibEngine, the Engine protocol with Katib."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tuner.engines.base import Event, EventKind
+from tuner.analysis.view import View
+from tuner.commands import gantune
+from tuner.engines.base import Event, EventKind, Overview
 from tuner.engines.katib import (
     budget,
     curves,
+    details,
     diagnose,
     files,
     logs,
@@ -57,37 +61,63 @@ _STORE_INTERVAL = 5.0  # seconds after which a watch stores its trials again, fo
 class KatibEngine:
     """Searches on one cluster, stored in one store.
 
-    `namespace` overrides the manifest's. `timeout` ends a watch after so many seconds. `notify`
-    receives warnings outside a watch. `clock` measures all waits.
+    `cluster` is the connection, or a function that makes it when a verb first needs one. `namespace`
+    overrides the manifest's. `timeout` ends a watch after so many seconds. `notify`
+    receives warnings outside a watch, `note` other messages. `earlier` is a study to warm-start from. `clock` measures all waits.
     """
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Cluster | Callable[[], Cluster],
         store: Store,
         *,
         namespace: str = "",
         katib_namespace: str = NAMESPACE,
         timeout: float | None = None,
+        earlier: Result | None = None,
         notify: Callable[[str], None] = lambda message: None,
+        note: Callable[[str], None] = lambda message: None,
         clock: Clock | None = None,
         db_manager: str = "",
     ) -> None:
-        self.cluster, self.store = cluster, ClusterStudies(store)
+        self._cluster = cluster
+        self.store = ClusterStudies(store)
         self.namespace, self.katib_namespace = namespace, katib_namespace
-        self.timeout, self.notify, self.db_manager = timeout, notify, db_manager
+        self.timeout, self.db_manager = timeout, db_manager
+        self.earlier, self.notify, self.note = earlier, notify, note
         self.clock = clock or Clock()
         self.served = ""  # who answers for the algorithm of the Experiment that was created last
 
-    @guarded
-    def submit(self, experiment: Experiment, earlier: Result | None = None) -> str:
-        """Create the Experiment, or join an existing one with the same spec; sends at most five requests.
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster; the first use connects, and raises Unreachable without a kubeconfig."""
+        return self._cluster if isinstance(self._cluster, Cluster) else self._cluster()
 
-        `earlier` is a study to warm-start from. Raises StudyChanged with the difference; Denied
-        with the webhook's message; NotFound without Katib or without the namespace;
-        UnsupportedError for a warm start with a service of Katib. Once it is created, nothing
-        raises.
+    def run(self, experiment: Experiment) -> Iterator[Event]:
+        """Create the Experiment as `submit` does, and yield its events until it finishes.
+
+        It is created at once. Without this client, it runs on.
         """
+        study = self._submitted(experiment)
+        # it was created now, or was there before and was joined
+        self.note(f"{study.name} is on {self.cluster.server}")
+        return self._events(study)
+
+    def submit(self, experiment: Experiment) -> str:
+        """Create the Experiment, or join an existing one with the same spec; returns its name.
+
+        It sends at most five requests, and once the Experiment is created, nothing raises.
+
+        Raises:
+            StudyChanged: Its spec differs; the message shows the difference.
+            Denied: A webhook refused it; the message is the webhook's.
+            NotFound: There is no Katib, or no such namespace.
+            UnsupportedError: A service of Katib cannot be warm-started.
+        """
+        return self._submitted(experiment).name
+
+    @guarded
+    def _submitted(self, experiment: Experiment) -> LiveExperiment:
         namespace = self._need(self.namespace or experiment.namespace or self.cluster.namespace)
         self.store.ensure_writable(experiment.name)
         study = self._joined(experiment, namespace) if experiment.name else None
@@ -95,29 +125,36 @@ class KatibEngine:
             service, warnings = preflight.preflight(
                 self.cluster, experiment, namespace, self.katib_namespace
             )
-            experiment, notes = services.prepared(experiment, service, earlier)
+            experiment, notes = services.prepared(experiment, service, self.earlier)
             for warning in filter(None, [*warnings, *notes, files.lost(experiment)]):
                 self.notify(warning)
-            self.served = service.describe(experiment.algorithm.name)
             study = self._created(experiment, namespace)
-        elif earlier is not None:
+            self.served = service.describe(experiment.algorithm.name)
+            self.note(self.served)
+        elif self.earlier is not None:
             self.notify(f"--warm-start has no effect: {study.name} was already on the cluster")
         try:
             self._remember(study)
         except StudyError as error:
             self.notify(f"{study.name} is on the cluster, but could not be stored: {error}")
-        return study.name
+        return study
 
     @guarded
     def watch(self, name: str) -> Iterator[Event]:
-        """Events until the Experiment succeeds, fails, is stopped or is deleted; Deadline when its time has passed.
+        """Yield events until the Experiment succeeds, fails, is stopped or is deleted.
 
-        The result is stored on the way and at the end, whichever it is.
+        The result is stored on the way and at the end, whichever it is. Raises Deadline after
+        `timeout` seconds.
         """
         study = self._find(name)
         # a finished study is stored after its trials are read
         if study.state is StudyState.RUNNING:
             self._remember(study)
+        return self._events(study)
+
+    @guarded
+    def _events(self, study: LiveExperiment) -> Iterator[Event]:
+        name = study.name
         known = self._known(study)
         watcher = Watcher(self.cluster, study, known=known, timeout=self.timeout, clock=self.clock)
         kept = self.clock.now()
@@ -156,8 +193,8 @@ class KatibEngine:
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
     @guarded
-    def collect(self, name: str, *, with_curves: bool = True) -> Result:
-        """All trials with their metrics, pods' reasons and curves, stored under the store's NAME directory.
+    def result(self, name: str, *, with_curves: bool = True) -> Result:
+        """Collect and store all trials, with their metrics, their pods' reasons and their curves.
 
         `notify` receives what is doubtful in Katib's status: another best trial, or a goal that was
         not reached.
@@ -168,9 +205,20 @@ class KatibEngine:
             self.notify(warning)
         return result
 
+    def view(self, name: str, *, images: bool = True) -> View:
+        """Return what a report shows of the study, as it was collected last."""
+        return details.view(self.store, name, images=images)
+
     @guarded
-    def stop(self, name: str) -> None:
-        """Stop the search and its running trials. The Experiment and every finished trial are kept."""
+    def stop(self, name: str, *, drain: bool = False) -> None:
+        """Stop the search and its running trials. The Experiment and finished trials are kept.
+
+        Raises UnsupportedError for `drain`, because Katib has no such state.
+        """
+        if drain:
+            raise UnsupportedError(
+                f"Katib cannot let the running trials of {name} finish: stop them, or wait"
+            )
         study = self._find(name)
         self._remember(study)
         if complete(self.cluster, study):
@@ -267,25 +315,11 @@ class KatibEngine:
         return trial, found
 
     @guarded
-    def max_trials(self, name: str) -> int | None:
-        """The Experiment's maxTrialCount; None without one."""
-        return self._find(name).experiment.max_trials
-
-    @guarded
-    def studies(self) -> list[tuple[str, StudyState]]:
-        """Return the name and state of each Experiment in the namespace."""
-        return [(each.name, each.state) for each in self.overview()]
-
-    @guarded
-    def overview(self) -> list[objects.Overview]:
+    def studies(self) -> list[Overview]:
         """Return what one list says of each Experiment in the namespace."""
-        found = self.cluster.list(EXPERIMENTS, namespace=self.listed_namespace)
+        namespace = self._need(self.namespace or self.cluster.namespace)
+        found = self.cluster.list(EXPERIMENTS, namespace=namespace)
         return [objects.overview(item) for item in found]
-
-    @property
-    def listed_namespace(self) -> str:
-        """The namespace that `overview` lists."""
-        return self._need(self.namespace or self.cluster.namespace)
 
     def _created(self, experiment: Experiment, namespace: str) -> LiveExperiment:
         body = _body(experiment, namespace)
@@ -310,7 +344,7 @@ class KatibEngine:
             raise StudyChanged(
                 f"Experiment {experiment.name} exists in namespace {namespace} with a different spec "
                 f"({'; '.join(changes[:6])}{' ...' if len(changes) > 6 else ''}): rename it, or "
-                f"`gantune delete {experiment.name}` first"
+                f"`{gantune('delete', experiment.name)}` first"
             )
         self.notify(
             f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}"
@@ -393,8 +427,10 @@ class KatibEngine:
                 raise NotFound(
                     f"{error}; the store has it from {origin.server}: pass --context"
                 ) from error
-            here = f"what was collected of {name} is here still: `gantune status {name}`, `best`, `report`"
-            raise NotFound(f"{error}; {here}") from error
+            raise NotFound(
+                f"{error}; what was collected of {name} is still here: "
+                f"`{gantune('status', name)}`, `best`, `report`"
+            ) from error
 
     def _remember(self, study: LiveExperiment) -> None:
         """Make NAME in the store the study of this Experiment. The study of another one is kept as an archive."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.engines.katib import objects
 from tuner.engines.katib.objects import PodView, containers, name_of
 from tuner.errors import ClusterError, NotFound
@@ -43,7 +44,7 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
             if which in (trial.name, str(trial.number), trial.name.removeprefix(f"{result.name}-")):
                 return trial
         raise NotFound(
-            f"{result.name} has no trial {which}: `gantune status {result.name}` lists them"
+            f"{result.name} has no trial {which}: `{gantune('status', result.name)}` lists them"
         )
     if not result.trials:
         raise NotFound(f"{result.name} has no trial yet")

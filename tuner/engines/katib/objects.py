@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
+from tuner.engines.base import Overview
 from tuner.experiment.early_stopping import STOPPED_METRIC
 from tuner.experiment.model import Experiment, Strategy
 from tuner.katib.facts import SIDECAR, TRIAL_LABEL, UNAVAILABLE_METRIC
@@ -144,16 +145,6 @@ def study_state(item: Object) -> tuple[StudyState, str]:
     if "Failed" in true:
         return StudyState.FAILED, str(true["Failed"].get("message", ""))
     return StudyState.RUNNING, ""
-
-
-class Overview(NamedTuple):
-    """One Experiment in a list of all: counts of its trials, and when it was created."""
-
-    name: str
-    state: StudyState
-    finished: int
-    max_trials: int | None  # None without a limit
-    created: datetime | None
 
 
 def overview(item: Object) -> Overview:

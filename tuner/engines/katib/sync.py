@@ -1,10 +1,11 @@
-"""Updates what the store holds of a search on a cluster, for every command that reads a study."""
+"""Updates what the store holds of a study on a cluster, before a command reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from tuner.engines.katib.archive import ClusterStudies
+from tuner.engines.katib.details import fetch_curves
 from tuner.engines.katib.engine import KatibEngine
 from tuner.engines.katib.experiment import fetch_live
 from tuner.errors import ClusterError, NotFound
@@ -22,24 +23,31 @@ def refresh(
     context: str | None = None,
     katib_namespace: str = NAMESPACE,
     timeout: float = 3.0,
+    curves: bool = False,
     notify: Callable[[str], None] = lambda message: None,
 ) -> ClusterError | None:
     """Collect NAME where it may have changed; each request is sent once, for `timeout` seconds.
 
-    Returns why the cluster gave nothing, None when all is well. Of a search that has finished with
-    all its trials, the cluster is only asked whether it is still the same one, and no answer is no
-    error. A name that the store does not know is looked up on the cluster. Raises the error where
-    `namespace` or `context` ask for another Experiment than the store's, whose results must not be
-    used for it.
+    Of a search that has finished with all its trials, the cluster is only asked whether it is still
+    the same one, and no answer is no error. A name that the store does not know is looked up on the
+    cluster. With `curves`, new learning curves are stored too, and `notify` receives which are
+    missing.
+
+    Returns:
+        Why the cluster gave nothing; None when all is well.
+
+    Raises:
+        ClusterError: `namespace` or `context` ask for another Experiment than the store's, whose
+            results must not be used for it.
     """
     studies = ClusterStudies(store)
     origin, ended = None, False
     if name in studies.names():
         if studies.archived(name):
             return None
-        origin, held = studies.origin(name), studies.result(name)
-        ended = held.state is not StudyState.RUNNING and all(
-            trial.state.finished for trial in held.trials
+        origin, stored = studies.origin(name), studies.result(name)
+        ended = stored.state is not StudyState.RUNNING and all(
+            trial.state.finished for trial in stored.trials
         )
     moved = bool(origin and namespace and namespace != origin.namespace)
     elsewhere = moved or bool(origin and context)
@@ -48,17 +56,23 @@ def refresh(
         # the current context has changed since
         if origin and not context and origin.server != cluster.server:
             raise NotFound(
-                f"it is on {origin.server}, but the current context is for {cluster.server}: pass --context"
+                f"it is on {origin.server}, but the current context is for {cluster.server}: "
+                "pass --context"
             )
         elsewhere = moved or bool(origin and origin.server != cluster.server)
         engine = KatibEngine(
             cluster, store, namespace=namespace, katib_namespace=katib_namespace, notify=notify
         )
+        unchanged = False
         if origin and ended and not elsewhere:
             now = fetch_live(cluster, name, origin.namespace)
-            if now.uid == origin.uid and now.state is not StudyState.RUNNING:
-                return None
-        engine.collect(name, with_curves=False)
+            unchanged = now.uid == origin.uid and now.state is not StudyState.RUNNING
+        if not unchanged:
+            engine.result(name, with_curves=False)
+        if curves and (
+            missing := fetch_curves(cluster, studies, name, katib_namespace=katib_namespace)
+        ):
+            notify(f"{name}: {missing}")
     except ClusterError as error:
         if elsewhere:
             raise

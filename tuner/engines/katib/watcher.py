@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.engines.base import Event, EventKind
 from tuner.engines.katib import diagnose, logs, objects, trials
 from tuner.engines.katib.changes import Changes
@@ -99,7 +100,8 @@ class Watcher:
                 if end is not None and self.clock.now() > end:
                     name = self.experiment.name
                     raise Deadline(
-                        f"{name} did not finish within {self.timeout:g} s and is still running: `gantune watch {name}`"
+                        f"{name} did not finish within {self.timeout:g} s and is still running: "
+                        f"`{gantune('watch', name)}`"
                     )
                 change = self._changes.get(self.clock.timeout(_POLL))
                 if change is not None:

@@ -1,4 +1,4 @@
-"""What of an Experiment a local run does otherwise than Katib, so that more Experiments run without a change.
+"""Adapts an Experiment to a local run, so that more Experiments run without a change.
 
 Each difference is a warning. What cannot run at all is refused elsewhere
 (tuner.engines.local.engine).
@@ -16,7 +16,6 @@ from typing import Any
 from tuner.errors import CommandError, UnsupportedError
 from tuner.experiment.model import AlgorithmSpec, CollectorKind, Experiment
 from tuner.katib.containers import primary_container
-from tuner.manifest import from_document
 
 _MPI = ("mpirun", "mpiexec", "orterun", "horovodrun")
 _MPI_VALUES = {  # how many values follow an option of Open MPI's mpirun; no other option has any
@@ -62,17 +61,15 @@ def with_command(experiment: Experiment, argv: Sequence[str]) -> Experiment:
     Raises UnsupportedError where the manifest has a command.
     """
     document: dict[str, Any] = copy.deepcopy(dict(experiment.document))
-    spec = document.get("spec", {}).get("trialTemplate", {}).get("trialSpec") or {}
+    spec: dict[str, Any] = document["spec"]["trialTemplate"]["trialSpec"]
     container = primary_container(spec, experiment.template.primary_container)
     if container.get("command") or not isinstance(container, dict):
         raise UnsupportedError(
-            f"--command is for a container without a command, but {container.get('name')} has one: change the manifest"
+            "--command is for a container without a command, but "
+            f"{container.get('name')} has one: change the manifest"
         )
     container["command"] = list(argv)
-    changed = from_document(document)
-    return replace(
-        changed, name=experiment.name, file=experiment.file, first_trials=experiment.first_trials
-    )
+    return replace(experiment, template=replace(experiment.template, spec=spec), document=document)
 
 
 def _collector(experiment: Experiment) -> tuple[Experiment, str]:

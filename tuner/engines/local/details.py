@@ -1,59 +1,77 @@
-"""What the local engine knows of a study beyond its result, for those who only read it. Needs no lock."""
+"""What a report shows of a local study, from its files. No lock is needed, so it may still run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from tuner.analysis.view import View, commands, curve_names, record
 from tuner.engines.local.adapt import adapt
 from tuner.engines.local.journal import Journal
 from tuner.engines.local.reading import metrics_reader
-from tuner.experiment.early_stopping import Cut
 from tuner.experiment.model import Experiment
-from tuner.result import Observation, Result, StudyState, Trial
+from tuner.result import Observation, Result, StudyState, Trial, TrialState
+from tuner.store import curves
 from tuner.store.curves import Curves
+from tuner.store.images import REAL, SAMPLES, Thumbnail, find, thumbnail
 from tuner.store.lock import Lock
+from tuner.store.studies import EngineKind, Studies
+
+# what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
+RUN_RECORD = "run.json"
+RECORD_BYTES = 256 << 10  # larger files are ignored
+REAL_TRIALS = 3  # the best trials that are searched for real images
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What was decided once for a study, and its result.
+def view(studies: Studies, name: str, *, images: bool = True) -> View:
+    """Return what a report shows of the study `name`.
 
-    Attributes:
-        seed: The sampler's seed; None before the first trial is proposed.
-        warm_start: The study whose trials the sampler received first; "" without one.
-        known: How many trials these were.
-        cuts: The early-stopping rule of each trial that has one, by the trial's number.
+    Args:
+        studies: The local studies of a store.
+        name: The name of the study.
+        images: Whether to read the images of the trials.
+
+    Raises:
+        StudyError: There is no such study, or its files cannot be read.
     """
-
-    result: Result
-    seed: int | None
-    warm_start: str
-    known: int
-    cuts: dict[int, tuple[Cut, ...]]
-
-
-def details(folder: Path, identity: str, experiment: Experiment) -> Details:
-    """Return the details of the study in `folder`. Raises StudyError where its journal cannot be read."""
-    alive = Lock.held(folder)
-    journal = Journal(folder, identity=identity)
-    header = journal.header
-    idle = StudyState.RUNNING if alive else StudyState.STOPPED
-    return Details(
-        result=journal.result(alive=alive)
-        if header
-        else Result(experiment.name, idle, experiment.objective),
-        seed=header.get("seed"),
-        warm_start=str(header.get("warm_start", "")),
-        known=len(header.get("known", ())),
-        cuts={entry.number: entry.cuts for entry in journal.entries if entry.cuts},
+    experiment, folder = studies.experiment(name), studies.folder(name)
+    journal = Journal(folder, identity=studies.identity(name))
+    result = result_of(journal, experiment)
+    running = [trial for trial in result.trials if trial.state is TrialState.RUNNING]
+    stored = curves.read(folder, curve_names(experiment), running=True)
+    study = View(
+        result,
+        experiment,
+        EngineKind.LOCAL.value,
+        stored | running_curves(experiment, folder, running),
+        {entry.number: entry.cuts for entry in journal.entries if entry.cuts},
+        commands=commands(experiment, result),
+        record=tuple(_record(experiment, journal, folder, result.best).items()),
+        source=studies.source(name),
+    )
+    if not images:
+        return study
+    shown = study.pictured
+    found = {trial.number: _image(folder, trial, SAMPLES) for trial in shown}
+    real = (_image(folder, trial, REAL) for trial in shown[:REAL_TRIALS])
+    return replace(
+        study,
+        samples={number: image for number, image in found.items() if image},
+        real=next((image for image in real if image), None),
     )
 
 
-def directories(folder: Path, trial: str) -> list[Path]:
-    """Return the directories that a trial may have written to: its mounts, and its working directory."""
-    return [folder / "trials" / trial / name for name in ("mounts", "files")]
+def result_of(journal: Journal, experiment: Experiment) -> Result:
+    """Return everything that a journal holds now. A study that a process works on is Running."""
+    alive = Lock.held(journal.path.parent)
+    if journal.header:
+        return journal.result(alive=alive)
+    # submitted, but no trial was proposed yet
+    state = StudyState.RUNNING if alive else StudyState.STOPPED
+    return Result(experiment.name, state, experiment.objective)
 
 
 def running_curves(
@@ -66,9 +84,61 @@ def running_curves(
     for trial in trials:
         tail = metrics_reader(adapted, folder / "trials" / trial.name)
         tail.poll()
-        curves = {
+        reported = {
             metric: tuple(Observation(metric, value) for value in tail.curve(metric))
             for metric in metrics
         }
-        found[trial.name] = {metric: curve for metric, curve in curves.items() if curve}
+        found[trial.name] = {metric: curve for metric, curve in reported.items() if curve}
     return found
+
+
+def _record(
+    experiment: Experiment, journal: Journal, folder: Path, best: Trial | None
+) -> dict[str, str]:
+    """Return what is needed to repeat the search."""
+    sampler = "the sampler on this machine (gan-tuner with Optuna)"
+    facts = {"engine": "local", "points proposed by": sampler, **dict(record(experiment))}
+    if "image" in facts:
+        facts["image"] += " (on a cluster; the trials of this search ran without it)"
+    header = journal.header
+    if header.get("seed") is not None:
+        facts["seed"] = str(header["seed"])
+    if origin := header.get("warm_start"):
+        facts["warm start"] = f"{len(header.get('known', ()))} trials of {origin}"
+    return facts | (_trainer(_directories(folder, best)) if best else {})
+
+
+def _directories(folder: Path, trial: Trial) -> list[Path]:
+    """Return the directories that a trial may have written to: its mounts, and where it ran."""
+    return [folder / "trials" / trial.name / name for name in ("mounts", "files")]
+
+
+def _image(folder: Path, trial: Trial, names: tuple[str, ...]) -> Thumbnail | None:
+    # a copy of the user's own file is older
+    since = trial.started.timestamp() - 1 if trial.started else 0.0
+    found = find(_directories(folder, trial), names, since=since)
+    return thumbnail(found) if found else None
+
+
+def _trainer(folders: list[Path]) -> dict[str, str]:
+    """Return what a trainer wrote about itself: versions, device, hashes of data and extractor."""
+    shape = _run_record(folders)
+    facts = {
+        key.replace("_", " "): value for key, value in shape.items() if key.endswith("_sha256")
+    }
+    facts |= {"device": shape.get("device_name") or shape.get("device")}
+    versions = shape.get("versions")
+    if isinstance(versions, dict):
+        facts["trainer's versions"] = ", ".join(
+            f"{name} {version}" for name, version in versions.items()
+        )
+    return {name: value[:300] for name, value in facts.items() if isinstance(value, str)}
+
+
+def _run_record(folders: list[Path]) -> dict[str, Any]:
+    found = find(folders, (RUN_RECORD,))
+    try:
+        shape = json.loads(found) if found and len(found) <= RECORD_BYTES else {}
+    except (ValueError, RecursionError):
+        return {}
+    return shape if isinstance(shape, dict) else {}

@@ -1,7 +1,9 @@
-"""LocalEngine: an Experiment on this machine. The protocol is in tuner.engines.base.
+"""Runs Experiments on this machine: LocalEngine, the Engine protocol with Optuna's samplers.
 
 engine = LocalEngine(Store(".gantune"), workers=2, seed=0)
-for event in engine.watch(engine.submit(load("manifests/bayes.yaml"))): ...
+for event in engine.run(load("manifests/bayes.yaml")): ...
+
+docs/local.md describes its behaviour.
 """
 
 from __future__ import annotations
@@ -10,14 +12,15 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.engines.base import Event, EventKind
-from tuner.engines.local import files, logs, recovery
+from tuner.engines.base import Event, EventKind, Overview
+from tuner.engines.local import details, files, logs, recovery
 from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.follow import Follower, events
 from tuner.engines.local.journal import Journal, TrialRecord
@@ -25,10 +28,10 @@ from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import CommandError, StudyError, UnsupportedError
 from tuner.experiment.annotations import missing_file
-from tuner.experiment.early_stopping import rules
+from tuner.experiment.early_stopping import Rules, rules
 from tuner.experiment.model import Experiment, with_first_trials
 from tuner.metrics import compiled
-from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.result import Result, Trial, TrialState
 from tuner.samplers.first import left_out
 from tuner.store.files import remove
 from tuner.store.lock import Lock
@@ -36,7 +39,9 @@ from tuner.store.studies import EngineKind, Store
 from tuner.store.transfer import FileRecord, Progress
 
 if TYPE_CHECKING:
+    from tuner.analysis.view import View
     from tuner.engines.local.session import Session
+    from tuner.samplers import Sampler
 
 OWNER_TIMEOUT = 1.0  # seconds until a process that has just locked a study has written its id
 STOP_TIMEOUT = 60.0  # seconds until another process has ended its trials after SIGTERM
@@ -61,6 +66,7 @@ class LocalEngine:
     command: the command of the primary container, where the manifest leaves it to the image's entry
     point.
     debug: run trials one at a time in this process, so that breakpoints work.
+    timeout: seconds after which a watch ends.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class LocalEngine:
         first: Sequence[Mapping[str, str]] = (),
         command: Sequence[str] = (),
         debug: bool = False,
+        timeout: float | None = None,
     ) -> None:
         for option, count in (("workers", workers), ("max_trials", max_trials)):
             if count is not None and count < 1:
@@ -83,115 +90,118 @@ class LocalEngine:
         self._workers, self._seed = workers, seed
         self._fresh, self._max_trials, self._warm_start = fresh, max_trials, warm_start
         self._first, self._command, self._debug = first, command, debug
+        self._timeout = timeout
         self._lock: Lock | None = None
         self._session: Session | None = None
-        self._warnings: list[str] = []
-        self._finish = False
+        self._draining = False
 
-    def submit(self, experiment: Experiment) -> str:
-        """Create the study or join it, and hold its lock until it has been watched to the end.
+    def run(self, experiment: Experiment) -> Iterator[Event]:
+        """Create the study or join it, run its trials, and yield the events, STUDY_ENDED last.
 
-        Raises UnsupportedError for what this engine cannot run, CommandError where the trial's
-        command or a required file is missing, StudyChanged, StudyLocked, StudyDamaged, StudyNotFound for an unknown
-        study to warm-start from.
+        What cannot run is refused before anything is written. The lock of the study is held until
+        the iterator ends, which also happens after `stop`; the last event then says how to resume.
+
+        Raises:
+            UnsupportedError: This engine cannot run the Experiment.
+            CommandError: The trial's command, or a required file, is missing.
+            StudyError: Another process works on the study, its files are damaged, the store has
+                another manifest under this name, or this machine fails (a full disk). Then the
+                trials that ran run again when the study is resumed.
         """
         if not experiment.name:
             experiment = replace(experiment, name=experiment.generate_name.rstrip("-"))
-        experiment = with_command(experiment, self._command) if self._command else experiment
-        added = self._first_trials(experiment)
+        from tuner.engines.local.session import Session  # takes half a second, as Optuna does
+
+        name = experiment.name
+        if self._command:
+            experiment = with_command(experiment, self._command)
+        given, header = experiment, self._header(name)
+        added = list(self._first) or list(header.get("first", []))
         experiment = with_first_trials(experiment, added) if added else experiment
-        self._refuse(adapt(experiment)[0])
+        adapted, warnings = adapt(experiment)
         # read before --fresh clears it
         known, note = self._known(experiment) if self._warm_start else ([], "")
+        seed = self._seed_of(experiment)
+        if header:
+            seed = int(header["seed"])
+            known = [(dict(point), float(value)) for point, value in header["known"]]
+            warnings += self._ignored(header)
+        elif note:
+            warnings.append(note)
+        sampler, stopping = self._checked(adapted, seed, known)
         # before anything of it changes: another process may run it
-        self._hold(self._store.create(experiment.name))
+        self._hold(self._store.create(name))
         try:
-            self._store.submit(
+            stored = self._store.submit(
                 experiment, fresh=self._fresh, max_trials=self._max_trials, lock=self._lock
             )
             self._fresh = False
-            journal = self._journal(experiment.name, writable=True)
-            try:
-                self._warnings += (
-                    self._explain(journal) if journal.header else [note] if note else []
-                )
-                self._begin(experiment, journal, known, added)
-            finally:
+            journal = self._journal(name, writable=True)
+            if journal.header and not header:  # another process created it since
                 journal.close()
+                self._release()
+                return self.run(given)
+            self._begin(experiment, journal, seed, known, added)
+            journal.resume()
         except BaseException:
             self._release()
             raise
-        return experiment.name
-
-    def watch(self, name: str) -> Iterator[Event]:
-        """Run the study; STUDY_ENDED is last, also after `finish` or `stop`, and says how to resume.
-
-        Raises StudyError where this machine fails (a full disk): the search is paused, and the
-        trials that ran run again when it is resumed.
-        """
-        experiment, differences = adapt(self._store.experiment(name))
-        self._warnings += differences
-        if short := left_out(experiment.first_trials, experiment.max_trials):
-            self._warnings.append(f"{short} or more (--max-trials)")
-        self._hold(self._store.folder(name))
-        try:
-            journal = self._journal(name, writable=True)
-            try:
-                if not journal.header:
-                    raise StudyError(
-                        f"study {name} was never submitted: submit it before you watch it"
-                    )
-                journal.resume()
-                yield from self._run(experiment, journal)
-            finally:
-                with suppress(StudyError):  # on a full disk; the journal has everything
-                    self._store.save_result(journal.result(alive=False))
-                journal.close()
-        finally:
-            self._release()
-        result = self.collect(name)
-        yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
-
-    def _run(self, experiment: Experiment, journal: Journal) -> Iterator[Event]:
-        from tuner.engines.local.session import Session  # imports Optuna, which takes half a second
-
-        self._session = Session(
-            experiment,
+        if short := left_out(stored.first_trials, stored.max_trials):
+            warnings.append(f"{short} or more (--max-trials)")
+        session = partial(
+            Session,
+            replace(adapted, max_trials=stored.max_trials),
             journal,
+            sampler,
+            stopping,
             workers=self._workers,
             max_trials=self._max_trials,
             debug=self._debug,
         )
+        return self._events(session, journal, warnings)
+
+    def _events(
+        self, session: Callable[[], Session], journal: Journal, warnings: Sequence[str]
+    ) -> Iterator[Event]:
         try:
-            if self._finish:
-                self._session.finish()
-            for message in self._warnings:
-                yield Event(EventKind.WARNING, journal.result(alive=True), message=message)
-            yield from self._session.events()
+            try:
+                self._session = session()
+                if self._draining:
+                    self._session.finish()
+                for message in warnings:
+                    yield Event(EventKind.WARNING, journal.result(alive=True), message=message)
+                yield from self._session.events()
+            finally:
+                if self._session is not None:
+                    self._session.close()
+                self._session = None
+                result = journal.result(alive=False)
+                with suppress(StudyError):  # on a full disk; the journal has everything
+                    self._store.save_result(result)
+                journal.close()
         finally:
-            self._session.close()
-            self._session = None
+            self._release()
+        yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 
-    def collect(self, name: str) -> Result:
-        """Return everything that the journal holds now. A study that a client works on is Running."""
-        objective = self._store.experiment(name).objective
-        alive = Lock.held(self._store.folder(name))
-        result = self._journal(name).result(alive=alive)
-        if not result.name:  # submitted, but no trial was proposed yet
-            return Result(name, StudyState.RUNNING if alive else StudyState.STOPPED, objective)
-        return result
+    def watch(self, name: str) -> Iterator[Event]:
+        """Yield the events of a study that another process runs, until none works on it any more.
 
-    def follow(self, name: str, *, timeout: float | None = None) -> Iterator[Event]:
-        """Yield the events of a study that another process runs, until none works on it any more; takes no lock.
-
-        Raises Deadline after `timeout` seconds.
+        It takes no lock and runs no trial. Raises Deadline after `timeout` seconds.
         """
         follower = Follower(
             adapt(self._store.experiment(name))[0],
             self._store.folder(name),
-            lambda: self.collect(name),
+            lambda: self.result(name),
         )
-        return events(follower, timeout=timeout)
+        return events(follower, timeout=self._timeout)
+
+    def result(self, name: str) -> Result:
+        """Return everything that the journal holds now. A study that a client works on is Running."""
+        return details.result_of(self._journal(name), self._store.experiment(name))
+
+    def view(self, name: str, *, images: bool = True) -> View:
+        """Return what a report shows of the study, with or without the trials' images."""
+        return details.view(self._store, name, images=images)
 
     def logs(
         self, name: str, which: str | None = None, *, best: bool = False, follow: bool = False
@@ -201,7 +211,7 @@ class LocalEngine:
         With `follow`, continue until the trial has finished or its client is gone. Raises
         StudyNotFound.
         """
-        trial = logs.choose(self.collect(name), which, best=best)
+        trial = logs.choose(self.result(name), which, best=best)
         path = self._store.folder(name) / "trials" / trial.name / "output.log"
         yield from logs.lines(path, (lambda: self._runs(name, trial.number)) if follow else None)
 
@@ -217,7 +227,7 @@ class LocalEngine:
 
         Raises NotFound if the trial wrote none, and StudyError if they cannot be copied.
         """
-        trial = logs.choose(self.collect(name), which, best=which is None)
+        trial = logs.choose(self.result(name), which, best=which is None)
         folder = self._store.folder(name) / "trials" / trial.name
         return trial, files.copy(folder, trial.name, target, progress)
 
@@ -255,7 +265,7 @@ class LocalEngine:
 
     def extend(self, name: str, max_trials: int) -> None:
         """Let the study have `max_trials` trials when it is watched next. Raises UnsupportedError where it has more."""
-        count = len(self.collect(name).trials)
+        count = len(self.result(name).trials)
         if max_trials <= count:
             raise UnsupportedError(
                 f"--max-trials must exceed the {count} trials that {name} has, got {max_trials}"
@@ -264,7 +274,7 @@ class LocalEngine:
 
     def delete(self, name: str) -> Result:
         """Remove the study with everything that its trials wrote; returns what it was."""
-        result = self.collect(name)
+        result = self.result(name)
         self._store.delete(name)
         return result
 
@@ -279,30 +289,29 @@ class LocalEngine:
             return recovery.repair(folder, self._store.identity(name))
 
     def _runs(self, name: str, number: int) -> bool:
-        return self.collect(name).trials[number].state is TrialState.RUNNING
+        return self.result(name).trials[number].state is TrialState.RUNNING
 
     def _journal(self, name: str, *, writable: bool = False) -> Journal:
         return Journal(
             self._store.folder(name), identity=self._store.identity(name), writable=writable
         )
 
-    def finish(self) -> None:
-        """Start no new trial and let those that run finish; for a first Ctrl-C. May be called from a handler."""
-        self._finish = True
-        if self._session is not None:
-            self._session.finish()
-
-    def stop(self, name: str) -> None:
-        """End the running trials; they run again when the study is resumed. May be called from a handler or thread.
+    def stop(self, name: str, *, drain: bool = False) -> None:
+        """End the running trials; they run again when the study is resumed.
 
         If another process runs the study, that process receives SIGTERM, and `stop` waits until it
         has exited. Raises StudyError where it does not exit in time.
+
+        It may be called from a signal handler or thread. With `drain`, the running trials of this
+        engine finish, and no new one starts; for a first Ctrl-C.
         """
-        self.finish()
+        self._draining = True
         if self._session is not None:
-            self._session.stop()
+            (self._session.finish if drain else self._session.stop)()
+        if drain or self._lock is not None:
+            return
         folder = self._store.folder(name)
-        if self._lock is not None or (owner := _owner(folder)) in (0, os.getpid()):
+        if (owner := _owner(folder)) in (0, os.getpid()):
             return
         try:
             os.kill(owner, signal.SIGTERM)
@@ -319,9 +328,17 @@ class LocalEngine:
                 )
             time.sleep(0.05)
 
-    def studies(self) -> list[tuple[str, StudyState]]:
-        """Return the name and state of each local study."""
-        return [(name, self.collect(name).state) for name in self._store.names()]
+    def studies(self) -> list[Overview]:
+        """Return an overview of each local study."""
+        return [self._overview(name) for name in self._store.names()]
+
+    def _overview(self, name: str) -> Overview:
+        experiment = self._store.experiment(name)
+        result = details.result_of(self._journal(name), experiment)
+        finished = sum(trial.state.finished for trial in result.trials)
+        began = [trial.started for trial in result.trials if trial.started]
+        created = min(began, default=None)
+        return Overview(name, result.state, finished, experiment.max_trials, created)
 
     def _hold(self, folder: Path) -> None:
         if self._lock is None:
@@ -332,38 +349,41 @@ class LocalEngine:
             self._lock.release()
             self._lock = None
 
-    def _refuse(self, experiment: Experiment) -> None:
-        """Raise UnsupportedError for what this engine does not have, CommandError for a missing file."""
+    def _checked(
+        self, experiment: Experiment, seed: int, known: Sequence[Known]
+    ) -> tuple[Sampler, Rules | None]:
+        """Return what proposes the trials and what stops them early.
+
+        Raises UnsupportedError for what this engine does not have, CommandError for a missing file.
+        """
         ensure_readable(experiment.collector)
         compiled(experiment.collector.filters)
-        experiment.sampler(0)
-        rules(experiment)
+        sampler, stopping = experiment.sampler(seed, known), rules(experiment)
         if missing := missing_file(experiment.required_files):
             raise CommandError(missing)
+        return sampler, stopping
 
-    def _first_trials(self, experiment: Experiment) -> list[Mapping[str, str]]:
-        """Return the first trials to add to the manifest's: the given ones, or else those that the study began with."""
-        if self._first or self._fresh or experiment.name not in self._store.names():
-            return list(self._first)
-        # no header before the first run
-        return list(self._journal(experiment.name).header.get("first", []))
+    def _header(self, name: str) -> Mapping[str, Any]:
+        """Return what was decided when the study began; empty for a study that is to begin."""
+        if self._fresh or name not in self._store.names():
+            return {}
+        return self._journal(name).header
+
+    def _seed_of(self, experiment: Experiment) -> int:
+        if self._seed is not None:
+            return self._seed
+        state = experiment.algorithm.settings.get("random_state")
+        return int(state) if state else secrets.randbelow(2**31)
 
     def _begin(
         self,
         experiment: Experiment,
         journal: Journal,
-        known: list[Known],
-        first: list[Mapping[str, str]],
+        seed: int,
+        known: Sequence[Known],
+        first: Sequence[Mapping[str, str]],
     ) -> None:
-        """Decide once for a study: its seed, its added first trials, and what it knows from an earlier one."""
-        state = experiment.algorithm.settings.get("random_state")
-        seed = (
-            self._seed
-            if self._seed is not None
-            else int(state)
-            if state
-            else secrets.randbelow(2**31)
-        )
+        """Write down what is decided once for a study, unless it has begun."""
         identity = journal.create(
             experiment.name,
             experiment.objective,
@@ -376,18 +396,18 @@ class LocalEngine:
         if self._store.identity(experiment.name) != identity:
             self._store.identify(experiment.name, identity)
 
-    def _explain(self, journal: Journal) -> Iterator[str]:
-        """Yield which options a study that has begun does not follow."""
-        seed, origin = journal.header["seed"], journal.header["warm_start"]
+    def _ignored(self, header: Mapping[str, Any]) -> Iterator[str]:
+        """Yield which options have no effect on a study that has begun."""
+        seed, origin = header["seed"], header["warm_start"]
         if self._seed is not None and self._seed != seed:
             yield (
                 f"--seed {self._seed} has no effect: the study continues with its own seed {seed}. "
                 "Start over with --fresh to use another one"
             )
         if self._warm_start and self._warm_start != origin:
+            began = f"with the trials of {origin}" if origin else "without an earlier study"
             yield (
-                f"--warm-start {self._warm_start} has no effect: the study already began "
-                f"{f'with the trials of {origin}' if origin else 'without an earlier study'}. "
+                f"--warm-start {self._warm_start} has no effect: the study already began {began}. "
                 "Start over with --fresh to use it"
             )
 
@@ -395,7 +415,7 @@ class LocalEngine:
         """Return the study to warm-start from."""
         name, engine = self._all.earlier(self._warm_start or "", own)
         return (
-            self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.collect(name)
+            self._all.of(engine).result(name) if engine is EngineKind.KATIB else self.result(name)
         )
 
     def _known(self, experiment: Experiment) -> tuple[list[Known], str]:

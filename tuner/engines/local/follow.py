@@ -22,8 +22,8 @@ POLL = 0.5  # seconds between two looks at the journal
 class Follower:
     """The result of a study, with what its running trials have reported so far."""
 
-    def __init__(self, experiment: Experiment, folder: Path, collect: Callable[[], Result]) -> None:
-        self._experiment, self._folder, self._collect = experiment, folder, collect
+    def __init__(self, experiment: Experiment, folder: Path, read: Callable[[], Result]) -> None:
+        self._experiment, self._folder, self._read = experiment, folder, read
         self._tails: dict[int, MetricsReader] = {}
         self._seen: tuple[object, ...] = ()
         self._stored: Result | None = None
@@ -32,7 +32,7 @@ class Follower:
         """Return the study as it is now. The journal is only read when it has changed."""
         seen = self._signature()
         if self._stored is None or seen != self._seen:
-            self._stored, self._seen = self._collect(), seen
+            self._stored, self._seen = self._read(), seen
         running = [trial for trial in self._stored.trials if trial.state is TrialState.RUNNING]
         self._tails = {
             trial.number: self._tails.get(trial.number) or self._tail(trial) for trial in running

@@ -30,6 +30,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.errors import StudyDamaged, StudyError
 from tuner.result import Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
@@ -304,9 +305,10 @@ def fault(contents: records.Contents, identity: str) -> str:
     if identity and header.get("id") != identity:
         return "1: the file belongs to another study: restore the study's own file, or start over with --fresh"
     if contents.damage:
+        repair = gantune("check-store", header.get("name"), "--repair")
         return (
-            f"{good + 1}: {contents.damage}, and the {good} records before it are intact. Restore the file, or keep "
-            f"these records with `gantune check-store {header.get('name')} --repair`: lost trials run again"
+            f"{good + 1}: {contents.damage}, and the {good} records before it are intact. Restore "
+            f"the file, or keep these records with `{repair}`: lost trials run again"
         )
     return ""
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tuner.commands import gantune
 from tuner.errors import StudyNotFound
 from tuner.result import Result, Trial, TrialState
 
@@ -26,7 +27,7 @@ def choose(result: Result, which: str | None, *, best: bool) -> Trial:
             if which in (trial.name, str(trial.number)):
                 return trial
         raise StudyNotFound(
-            f"{result.name} has no trial {which}: `gantune status {result.name}` lists them"
+            f"{result.name} has no trial {which}: `{gantune('status', result.name)}` lists them"
         )
     begun = [
         trial for trial in result.trials if trial.state is not TrialState.WAITING and trial.started

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from tuner.commands import gantune
 from tuner.engines.base import Event, EventKind
 from tuner.engines.local.journal import Journal, TrialRecord
 from tuner.engines.local.launcher import Launcher
@@ -119,7 +120,8 @@ class Scheduler:
             entry.reason = f"the server process died {SOLO_CRASHES} times while only this trial ran"
             self._waiting.remove(number)
             self._journal.finish(entry)
-            hint = f"run it again with `gantune retry {self._experiment.name} --trial {number}`"
+            retry = gantune("retry", self._experiment.name, "--trial", number)
+            hint = f"run it again with `{retry}`"
             yield Event(
                 EventKind.WARNING,
                 self.result(),

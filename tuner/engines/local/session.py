@@ -1,4 +1,4 @@
-"""One run of a study on this machine: from where its journal is to the end of the search, or to where it is stopped."""
+"""Runs a study once: from where its journal ends until the search finishes or is stopped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tuner.engines.local.push import search_path
 from tuner.engines.local.push.hook import sitecustomize
 from tuner.engines.local.runner import Runner
 from tuner.engines.local.scheduler import Scheduler
-from tuner.experiment.early_stopping import rules
+from tuner.experiment.early_stopping import Rules
 from tuner.experiment.model import CollectorKind, Experiment
+from tuner.samplers import Sampler
 
 
 class Session:
@@ -30,6 +31,8 @@ class Session:
         self,
         experiment: Experiment,
         journal: Journal,
+        sampler: Sampler,
+        stopping: Rules | None,
         *,
         workers: int | None,
         max_trials: int | None,
@@ -37,15 +40,12 @@ class Session:
     ) -> None:
         self._experiment, self._journal = experiment, journal
         self._workers, self._max_trials, self._debug = workers, max_trials, debug
-        known = [(dict(point), float(value)) for point, value in journal.header["known"]]
-        proposer = experiment.sampler(int(journal.header["seed"]), known)
-        stopping = rules(experiment)
         self._launcher = Launcher(
             experiment, journal.path.parent, from_scratch=stopping is not None
         )
         self._limit = max_trials if max_trials is not None else experiment.max_trials
         self._scheduler = Scheduler(
-            experiment, journal, proposer, stopping, self._launcher, self._limit
+            experiment, journal, sampler, stopping, self._launcher, self._limit
         )
         self._runner: Runner | None = None
         self._warnings: list[str] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tuner.analysis.view import Cut, View
-from tuner.report.data import ranked, sample
+from tuner.analysis.view import Cut, View, sample
+from tuner.commands import gantune
 from tuner.report.figure import AMBER, BLUE, GREEN, GREY, RED, axis, figure, line, rounded
 from tuner.report.plots.drawn import Drawn
 from tuner.result import Trial, TrialState
@@ -18,7 +18,7 @@ def draw(study: View) -> Drawn:
     chosen = choose(study)
     if not chosen:
         watch = (
-            f" gantune watch {study.result.name} collects those of a cluster."
+            f" {gantune('watch', study.result.name)} collects those of a cluster."
             if study.engine == "katib"
             else ""
         )
@@ -73,9 +73,7 @@ def draw(study: View) -> Drawn:
 def choose(study: View) -> list[Trial]:
     """Return the trials whose curves are drawn, the best one last so that it is on top."""
     drawn = [
-        (trial, value)
-        for trial, value in ranked(study)
-        if len(study.curve(trial, study.metric)) > 1
+        (trial, value) for trial, value in study.ranked if len(study.curve(trial, study.metric)) > 1
     ]
     running = [
         trial

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuner.analysis.view import View
+from tuner.analysis.view import TRAIN_PREFIX, View
 from tuner.report.figure import AMBER, BLUE, GREEN, GREY, axis, figure, line, markers, rounded
 from tuner.report.plots.drawn import Drawn
 from tuner.result import Trial
 
-PREFIX = "train_"
-
 
 def draw(study: View) -> Drawn:
     """Draw the scores of all trials against each other, and both curves of the best trial."""
-    metric, other = study.metric, PREFIX + study.metric
+    metric, other = study.metric, TRAIN_PREFIX + study.metric
     both = [
         (trial, value, trial.metrics[other])
         for trial, value in study.scored

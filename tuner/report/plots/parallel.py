@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tuner.analysis.view import View
-from tuner.report.data import ranked, sample
+from tuner.analysis.view import View, sample
 from tuner.report.figure import (
     AMBER,
     BLUE,
@@ -41,7 +40,7 @@ def draw(study: View) -> Drawn:
     parameters = study.experiment.parameters
     order = [
         (trial, value)
-        for trial, value in ranked(study)
+        for trial, value in study.ranked
         if all(p.name in trial.parameters for p in parameters)
     ]
     if len(order) < 2:

@@ -8,8 +8,7 @@ import numpy as np
 
 from tuner.analysis import importance
 from tuner.analysis.importance import Surface
-from tuner.analysis.view import View
-from tuner.report.data import ranked, sample
+from tuner.analysis.view import View, sample
 from tuner.report.figure import (
     GREY,
     Figure,
@@ -64,7 +63,7 @@ def draw(study: View) -> Drawn:
 def _chosen(study: View) -> list[tuple[Trial, float]]:
     """The trials that are drawn, by number."""
     able = {trial.number for trial, _ in study.complete}
-    drawn = sample([item for item in ranked(study) if item[0].number in able], POINTS)
+    drawn = sample([item for item in study.ranked if item[0].number in able], POINTS)
     return sorted(drawn, key=lambda item: item[0].number)
 
 

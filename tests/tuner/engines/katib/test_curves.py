@@ -80,7 +80,7 @@ def test_one_missing_curve_does_not_block_others(
         return values(2)
 
     database.answer = answer
-    engine.collect("big")
+    engine.result("big")
     assert had(engine) == {f"big-{i:08d}" for i in range(6)} - {"big-00000001"}
     assert len(notes) == 1
     assert notes[0].startswith(
@@ -100,7 +100,7 @@ def test_silent_db_manager_is_abandoned(
 
     database.answer = answer
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.3)
-    engine.collect("big")
+    engine.result("big")
     release.set()
     assert len(database.calls) == 3
     assert (
@@ -141,7 +141,7 @@ def test_unsupported_filter_loses_only_the_curve(
     }
     engine.db_manager = "127.0.0.1:9"
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    assert engine.collect("big").best is not None
+    assert engine.result("big").best is not None
     assert (
         "the curves of 6 trials could not be read: Katib's DB manager does not answer" in notes[0]
     )
@@ -165,11 +165,11 @@ def test_one_pod_list_serves_all_trials(
         server.logs[f"{trial}-x/{SIDECAR}"] = "2026-01-02T03:04:05Z 2026-01-02T03:04:05Z fd=1.5\n"
     engine.db_manager = NOWHERE
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    engine.collect("big")
+    engine.result("big")
     assert had(engine) == {"big-00000007", "big-00000042"}
     # the Experiment, its trials, its pods
     assert (server.count("GET", "/log"), len(server.requests)) == (2, 5)
-    engine.collect("big")
+    engine.result("big")
     assert len(server.requests) == 8  # what was had is not read again
 
 
@@ -193,7 +193,7 @@ def test_json_metrics_are_read_from_logs(
     server.logs[f"p/{SIDECAR}"] = "".join([f"{klog}Trial Name: big-00000001\n", *lines])
     engine.db_manager = NOWHERE
     monkeypatch.setattr("tuner.kube.dbmanager._TIMEOUT", 0.1)
-    engine.collect("big")
+    engine.result("big")
     curve = curves.read(engine.store.folder("big"))["big-00000001"]["fd"]
     assert [(seen.metric, seen.value) for seen in curve] == [("fd", 0.5), ("fd", 1.5), ("fd", 2.5)]
     assert all(seen.time for seen in curve)
@@ -206,7 +206,7 @@ def test_curves_follow_an_archived_study(engine: KatibEngine, database: DbServer
         return values(2)
 
     database.answer = answer
-    engine.collect("big")
+    engine.result("big")
     assert had(engine) == set()
     assert len(curves.read(engine.store.folder("big.1"))) == 6
 

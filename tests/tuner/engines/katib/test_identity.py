@@ -46,13 +46,13 @@ def test_one_name_in_two_namespaces_is_two_studies(
     counts = []
     for namespace in ("team-a", "team-b", "team-a", "team-b"):
         engine.namespace = namespace
-        counts.append(len(engine.collect("big").trials))
+        counts.append(len(engine.result("big").trials))
         assert len(engine.store.result("big").trials) == counts[-1]
     assert counts == [2, 3, 2, 3]
     assert engine.store.names() == ["big", "big.1"]
     assert len(engine.store.result("big.1").trials) == 2
     engine.namespace = ""
-    assert len(engine.collect("big").trials) == 3  # where it was collected last
+    assert len(engine.result("big").trials) == 3  # where it was collected last
     assert "the store's big was another Experiment: its results are big.1 now" in notes
 
 
@@ -60,10 +60,10 @@ def test_stop_keeps_what_the_archive_alone_knows(server: Loopback, engine: Katib
     big(server, 2, "team-a")
     big(server, 3, "team-b")
     engine.namespace = "team-a"
-    engine.collect("big")
+    engine.result("big")
     server.remove("trials", "team-a", "big-00000000")
     engine.namespace = "team-b"
-    engine.collect("big")
+    engine.result("big")
     engine.namespace = "team-a"
     engine.stop("big")
     assert [trial.name for trial in engine.store.result("big").trials] == [
@@ -77,15 +77,15 @@ def test_experiment_named_like_archive_keeps_it(server: Loopback, engine: KatibE
     server.replay("gpu-unschedulable")
     big(server, 2, "gan")
     change(server, "experiments", "big", lambda item: item.update(status={}))  # at work
-    engine.collect("big")
+    engine.result("big")
     big(server, 3, "team-b")
     engine.namespace = "team-b"
-    engine.collect("big")
+    engine.result("big")
     dotted = copy.deepcopy(server.objects["experiments", "gan", "gpu-unschedulable"])
     dotted["metadata"] |= {"name": "big.1", "uid": "dotted"}
     server.put("experiments", dotted)
     engine.namespace = "gan"
-    assert engine.collect("big.1").trials == ()
+    assert engine.result("big.1").trials == ()
     assert [engine.store.archived(name) for name in engine.store.names()] == ["", "", "big"]
     archive = engine.store.result("big.2")
     assert (archive.state, len(archive.trials)) == (StudyState.RUNNING, 2)
@@ -95,7 +95,7 @@ def test_a_damaged_archive_stands_in_nobodys_way(server: Loopback, engine: Katib
     for count, namespace in enumerate(("team-a", "team-b", "gan"), 1):
         big(server, count, namespace)
         engine.namespace = namespace
-        assert len(engine.collect("big").trials) == count
+        assert len(engine.result("big").trials) == count
         for path in engine.store.root.glob("big.*/*.json"):
             path.write_text("{")
     assert list(engine.watch("big"))[-1].result.state is StudyState.SUCCEEDED
@@ -103,14 +103,14 @@ def test_a_damaged_archive_stands_in_nobodys_way(server: Loopback, engine: Katib
 
 def test_another_cluster_has_its_own(server: Loopback, engine: KatibEngine, tmp_path: Path) -> None:
     big(server, 2, "gan")
-    engine.collect("big")
+    engine.result("big")
     with Loopback() as other:
         engine.cluster = _cluster(other, tmp_path / "other")
         with pytest.raises(NotFound, match=rf"the store has it from {server.url}: pass --context"):
-            engine.collect("big")
+            engine.result("big")
         big(other, 3, "gan")
         change(other, "experiments", "big", lambda item: item["metadata"].update(uid="another"))
-        assert len(engine.collect("big").trials) == 3
+        assert len(engine.result("big").trials) == 3
     assert len(engine.store.result("big.1").trials) == 2
 
 
@@ -127,7 +127,7 @@ def test_deleted_name_accepts_another_spec(
 ) -> None:
     big(server, 2, "gan")
     body = copy.deepcopy(server.objects["experiments", "gan", "big"])
-    engine.collect("big")
+    engine.result("big")
     # at work again, when it is deleted
     change(server, "experiments", "big", lambda item: item.update(status={}))
     assert engine.delete("big").state is StudyState.DELETED
@@ -142,7 +142,7 @@ def test_deleted_name_accepts_another_spec(
 
 def test_replaced_running_experiment_is_finished(server: Loopback, engine: KatibEngine) -> None:
     server.replay("gpu-unschedulable")
-    engine.collect("gpu-unschedulable")
+    engine.result("gpu-unschedulable")
     body = copy.deepcopy(server.remove("experiments", "gan", "gpu-unschedulable"))
     engine.submit(from_document({**body, "metadata": {"name": "gpu-unschedulable"}}))
     old = engine.store.result("gpu-unschedulable.1")
@@ -168,7 +168,7 @@ def test_a_local_study_may_have_the_same_name(
     here = Store(tmp_path / "store").of(EngineKind.LOCAL)
     here.submit(experiment())
     assert engine.submit(experiment()) == "made"
-    assert engine.collect("made").state is StudyState.RUNNING
+    assert engine.result("made").state is StudyState.RUNNING
     assert here.names() == engine.store.names() == ["made"]
     assert "origin" not in (here.held("made") or {})
 
@@ -235,11 +235,11 @@ def test_template_is_read_from_config_map(server: Loopback, engine: KatibEngine)
     written = item["spec"]["trialTemplate"].pop("trialSpec")
     source = {"configMapName": "templates", "configMapNamespace": "gan", "templatePath": "job.yaml"}
     item["spec"]["trialTemplate"]["configMap"] = source
-    assert len(engine.collect("big").trials) == 2  # nothing but an export needs it
+    assert len(engine.result("big").trials) == 2  # nothing but an export needs it
     assert engine.store.experiment("big").template.spec == {}
     metadata = {"name": "templates", "namespace": "gan"}
     server.put("configmaps", {"metadata": metadata, "data": {"job.yaml": json.dumps(written)}})
-    engine.collect("big")
+    engine.result("big")
     assert engine.store.experiment("big").template.spec == written
     engine.stop("big")
     engine.delete("big")
@@ -251,7 +251,7 @@ def test_going_on_here_leaves_the_clusters_study(
     """`gantune run FILE --local --warm-start NAME`, with the FILE that NAME came from, then once more with --fresh."""
     server.replay("random-ok")
     body = copy.deepcopy(server.objects["experiments", "gan", "random-ok"])
-    engine.collect("random-ok")
+    engine.result("random-ok")
     container = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"][
         "containers"
     ][0]
@@ -266,22 +266,19 @@ def test_going_on_here_leaves_the_clusters_study(
         here = LocalEngine(
             Store(tmp_path / "store"), warm_start="random-ok", workers=1, fresh=fresh
         )
-        assert (
-            here.submit(from_document({**body, "metadata": {"name": "random-ok"}})) == "random-ok"
-        )
-        events = list(here.watch("random-ok"))
+        events = list(here.run(from_document({**body, "metadata": {"name": "random-ok"}})))
         assert any(
             "6 trials of random-ok are known to the sampler" in event.message for event in events
         )
     assert len(engine.store.result("random-ok").trials) == 6
-    assert len(here.collect("random-ok").trials) == 1
+    assert len(here.result("random-ok").trials) == 1
 
 
 def test_fresh_never_clears_the_clusters_study(
     server: Loopback, engine: KatibEngine, tmp_path: Path
 ) -> None:
     server.replay("random-ok")
-    engine.collect("random-ok")
+    engine.result("random-ok")
     held = engine.store.experiment("random-ok")
     Store(tmp_path / "store").of(EngineKind.LOCAL).submit(held, fresh=True)
     assert len(engine.store.result("random-ok").trials) == 6

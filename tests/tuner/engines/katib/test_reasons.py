@@ -75,7 +75,7 @@ def test_deadline_wins_over_exit_code(server: Loopback, engine: KatibEngine) -> 
             name,
             lambda item, last=failed: item["status"]["conditions"].append(last),
         )
-    assert reasons(engine.collect("failing")) == {TIMED_OUT}
+    assert reasons(engine.result("failing")) == {TIMED_OUT}
     assert watched(server, engine, TIMED_OUT).result.trials
 
 
@@ -105,7 +105,7 @@ def test_eviction_wins_over_exit_code(
     server: Loopback, engine: KatibEngine, status: dict[str, Any], reason: str
 ) -> None:
     fail_pods(server, containerStatuses=containers(ended(143), ended(255)), **status)
-    assert reasons(engine.collect("failing")) == {reason}
+    assert reasons(engine.result("failing")) == {reason}
     assert watched(server, engine, reason).result.trials
 
 
@@ -127,7 +127,7 @@ def test_collector_failure_names_its_cause(
     fail_pods(server, containerStatuses=containers(ended(0), ended(255)))
     for key in [key for key in server.logs if key.endswith(SIDECAR)]:
         server.logs[key] = f"{KLOG.replace('F1122', 'I1122')}epoch=1 fd=3\n{KLOG}{log}\n"
-    result = engine.collect("failing")
+    result = engine.result("failing")
     (reason,) = reasons(result)
     assert reason.startswith(f"the metrics collector failed: {cause}")
     assert log in reason

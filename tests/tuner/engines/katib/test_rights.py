@@ -37,13 +37,13 @@ def test_refused_collect_stores_nothing(server: Loopback, engine: KatibEngine) -
     server.replay("random-ok")
     refuse_trials(server)
     with pytest.raises(Forbidden, match="trials"):
-        engine.collect("random-ok")
+        engine.result("random-ok")
     assert engine.store.names() == []
 
 
 def test_refused_watch_keeps_earlier_results(server: Loopback, engine: KatibEngine) -> None:
     server.replay("random-ok")
-    engine.collect("random-ok")
+    engine.result("random-ok")
     before = engine.store.result("random-ok")
     refuse_trials(server)
     with pytest.raises(Forbidden, match="trials"):
@@ -57,7 +57,7 @@ def test_refused_watch_leaves_study_running(server: Loopback, engine: KatibEngin
     server.replay("random-ok")
     finished = server.objects["experiments", "gan", "random-ok"]
     go_on(server, "random-ok")
-    engine.collect("random-ok")
+    engine.result("random-ok")
     server.put("experiments", finished)
     refuse_trials(server)
     with pytest.raises(Forbidden, match="trials"):

@@ -181,7 +181,7 @@ def test_unreadable_annotations_of_a_live_search_are_ignored(
     }
     item["metadata"]["annotations"] = invalid  # Katib does not check them
     server.put("experiments", item)
-    assert engine.collect("bayes").baseline == {}
+    assert engine.result("bayes").baseline == {}
     assert engine.store.experiment("bayes").document["metadata"]["annotations"] == {"team": "a"}
     engine.submit(with_first())
     assert notes[-1] == "1 of the first trials will not run: bayes was already on the cluster"
@@ -263,7 +263,8 @@ def test_warm_start_gives_the_local_engines_points(
     configure(server, config("katib-suggestions"))
     before = earlier(30)
     outside = replace(before.trials[0], number=30, parameters={"lr": 7.0, "bs": 64})
-    engine.submit(bayes(), replace(before, trials=(*before.trials, outside)))
+    engine.earlier = replace(before, trials=(*before.trials, outside))
+    engine.submit(bayes())
     assert "30 trials of before are known to the sampler, 1 lie outside this space" in notes
     [item] = [item for key, item in server.objects.items() if key[0] == "experiments"]
     remote = manifest.from_document(item).sampler(7)
@@ -278,7 +279,8 @@ def test_large_earlier_study_is_cut_to_a_bound(
     server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
     configure(server, config("katib-suggestions"))
-    engine.submit(bayes(), earlier(1000))
+    engine.earlier = earlier(1000)
+    engine.submit(bayes())
     rows = json.loads(sent(server)[EARLIER_SETTING])["trials"]
     assert len(rows) == MOST_EARLIER
     assert [row[-1] for row in rows[:100]] == list(range(100))  # the best half, minimized
@@ -291,18 +293,20 @@ def test_warm_start_does_not_change_joined_search(
 ) -> None:
     configure(server, config("katib-suggestions"))
     engine.submit(bayes())
-    engine.submit(bayes(), earlier(3))
+    engine.earlier = earlier(3)
+    engine.submit(bayes())
     assert EARLIER_SETTING not in sent(server)
     assert notes[-1] == "--warm-start has no effect: bayes was already on the cluster"
 
 
 def test_warm_start_on_stock_service_names_overlay(server: Loopback, engine: KatibEngine) -> None:
     configure(server, config("katib"))
+    engine.earlier = earlier(3)
     with pytest.raises(
         UnsupportedError,
         match=r"--warm-start is not possible: .*install manifests/overlays/katib-sug",
     ):
-        engine.submit(bayes(), earlier(3))
+        engine.submit(bayes())
     assert not any(key[0] == "experiments" for key in server.objects)
 
 

@@ -171,14 +171,14 @@ def test_reason_and_node_survive_the_pod(
         said.startswith(f"2 of 2 trials failed: {why}; ") and remedy in said
         for said in warnings(events)
     )
-    assert engine.collect(scenario) == result
+    assert engine.result(scenario) == result
 
 
 def test_nan_is_never_best_even_for_katib(
     server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
     server.replay("nan-objective")
-    result = engine.collect("nan-objective")
+    result = engine.result("nan-objective")
     assert result.best is None
     assert [trial.state for trial in result.trials] == [TrialState.METRICS_UNAVAILABLE] * 2
     (doubt,) = [note for note in notes if "best" in note]
@@ -237,7 +237,7 @@ def test_trial_numbers_stay_from_event_to_store(server: Loopback, engine: KatibE
         for trial in event.result.trials:
             assert numbers.setdefault(trial.name, trial.number) == trial.number
     assert sorted(numbers.values()) == list(range(6))
-    again = engine.collect("random-ok")
+    again = engine.result("random-ok")
     assert {trial.name: trial.number for trial in again.trials} == numbers
 
 
@@ -324,7 +324,7 @@ def test_a_search_that_was_extended_is_watched_on(server: Loopback, engine: Kati
         "random-ok",
         lambda item: item["spec"].update(resumePolicy="LongRunning"),
     )
-    engine.collect("random-ok")
+    engine.result("random-ok")
     assert engine.store.result("random-ok").state is StudyState.SUCCEEDED
     engine.extend("random-ok", 12)
     assert engine.store.result("random-ok").state is StudyState.RUNNING

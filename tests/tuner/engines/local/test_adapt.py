@@ -176,7 +176,7 @@ def test_command_of_the_image_can_be_given(tmp_path: Path) -> None:
     with pytest.raises(
         UnsupportedError, match="--command is for a container without a command, but main has one"
     ):
-        LocalEngine(Store(tmp_path), command=["true"]).submit(
+        LocalEngine(Store(tmp_path), command=["true"]).run(
             manifest.from_document(document(trials=1, name="other"))
         )
 

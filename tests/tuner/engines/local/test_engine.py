@@ -50,7 +50,7 @@ def test_events_tell_the_story_of_every_trial(tmp_path: Path) -> None:
     best = told[-1].result.best
     assert best is not None
     assert best.metrics["fd"] == min(trial.metrics["fd"] for trial in told[-1].result.trials)
-    assert LocalEngine(Store(tmp_path)).collect("study") == told[-1].result
+    assert LocalEngine(Store(tmp_path)).result("study") == told[-1].result
 
 
 def test_running_trials_report_their_metrics(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_running_trials_report_their_metrics(tmp_path: Path) -> None:
     script = f"echo fd=5; while [ ! -e {gate} ]; do sleep 0.01; done; echo fd=3"
     engine = LocalEngine(Store(tmp_path), workers=1)
     seen: list[Event] = []
-    for event in engine.watch(engine.submit(experiment(command=SHELL, args=[script], trials=1))):
+    for event in engine.run(experiment(command=SHELL, args=[script], trials=1)):
         seen.append(event)
         if event.kind is EventKind.TRIAL_REPORTED:
             gate.touch()
@@ -233,10 +233,9 @@ def test_workers_die_with_a_killed_client(tmp_path: Path) -> None:
 def test_finish_lets_running_trials_end_and_resumes(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", experiment())
     engine = LocalEngine(Store(tmp_path / "cut"), workers=2)
-    name = engine.submit(experiment())
-    for event in engine.watch(name):
+    for event in engine.run(experiment()):
         if event.kind is EventKind.TRIAL_ENDED and event.trial and event.trial.number == 2:
-            engine.finish()
+            engine.stop("study", drain=True)
     assert event.kind is EventKind.STUDY_ENDED
     assert event.result.state is StudyState.STOPPED
     assert all(
@@ -277,8 +276,7 @@ def test_stop_ends_running_trials_and_resumes(workers: int, tmp_path: Path) -> N
     gate, note = tmp_path / "gate", tmp_path / "runs"
     engine = LocalEngine(Store(tmp_path), workers=workers)
     what = experiment(args=[*ARGS, f"--gate={gate}", f"--note={note}"], trials=4)
-    name = engine.submit(what)
-    usual = signal.signal(signal.SIGUSR1, lambda *_: engine.stop(name))
+    usual = signal.signal(signal.SIGUSR1, lambda *_: engine.stop("study"))
 
     def second_ctrl_c() -> None:
         while not note.exists():
@@ -288,7 +286,7 @@ def test_stop_ends_running_trials_and_resumes(workers: int, tmp_path: Path) -> N
     thread = threading.Thread(target=second_ctrl_c)
     thread.start()
     try:
-        *_, last = engine.watch(name)
+        *_, last = engine.run(what)
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, usual)
@@ -300,17 +298,18 @@ def test_stop_ends_running_trials_and_resumes(workers: int, tmp_path: Path) -> N
 
 def test_closing_the_generator_frees_the_study(tmp_path: Path) -> None:
     engine = LocalEngine(Store(tmp_path), workers=2)
-    watching = engine.watch(engine.submit(experiment()))
+    watching = engine.run(experiment())
     next(watching)
     watching.close()  # type: ignore[attr-defined]
     assert run(tmp_path, experiment(), workers=2).state is StudyState.SUCCEEDED
 
 
 def test_second_process_is_told_of_the_first(tmp_path: Path) -> None:
-    first = LocalEngine(Store(tmp_path))
-    first.submit(experiment())
+    running = LocalEngine(Store(tmp_path)).run(experiment())
+    next(running)
     with pytest.raises(StudyLocked, match=rf"in use by process {os.getpid()}"):
-        LocalEngine(Store(tmp_path)).submit(experiment())
+        LocalEngine(Store(tmp_path)).run(experiment())
+    running.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("option", ["workers", "max_trials"])
@@ -322,13 +321,14 @@ def test_counts_below_one_are_refused(option: str, count: int, tmp_path: Path) -
 
 def test_refused_second_process_changes_nothing(tmp_path: Path) -> None:
     """Not the number of trials, and not the study's id, which the first process writes at the same time."""
-    first = LocalEngine(Store(tmp_path))
-    first.submit(experiment())
+    running = LocalEngine(Store(tmp_path)).run(experiment())
+    next(running)
     stored = (tmp_path / "local" / "study" / "manifest.json").read_bytes()
     for options in ({"max_trials": 50}, {"fresh": True}):
         with pytest.raises(StudyLocked):
-            LocalEngine(Store(tmp_path), **options).submit(experiment())  # type: ignore[arg-type]
+            LocalEngine(Store(tmp_path), **options).run(experiment())  # type: ignore[arg-type]
     assert (tmp_path / "local" / "study" / "manifest.json").read_bytes() == stored
+    running.close()  # type: ignore[attr-defined]
 
 
 def test_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
@@ -337,14 +337,14 @@ def test_damaged_journal_is_named_with_its_line(tmp_path: Path) -> None:
     lines = journal.read_bytes().split(b"\n")
     journal.write_bytes(b"\n".join([*lines[:3], b"rubbish", *lines[3:]]))
     with pytest.raises(StudyDamaged, match=r"journal\.jsonl:4: the checksum is wrong"):
-        LocalEngine(Store(tmp_path)).submit(experiment())
+        LocalEngine(Store(tmp_path)).run(experiment())
     assert run(tmp_path, experiment(), fresh=True).state is StudyState.SUCCEEDED
 
 
 def test_changed_manifest_is_refused_with_the_difference(tmp_path: Path) -> None:
     run(tmp_path, experiment())
     with pytest.raises(StudyChanged, match=r'algorithm\.name: "random" -> "tpe"'):
-        LocalEngine(Store(tmp_path)).submit(experiment("tpe"))
+        LocalEngine(Store(tmp_path)).run(experiment("tpe"))
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
@@ -390,7 +390,7 @@ def test_command_that_cannot_run_is_one_line(
     with pytest.raises(CommandError, match=message) as caught:
         run(tmp_path, experiment(command=command), workers=workers)
     assert "\n" not in str(caught.value)
-    assert not LocalEngine(Store(tmp_path)).collect("study").best
+    assert not LocalEngine(Store(tmp_path)).result("study").best
 
 
 def test_values_are_arguments_and_no_shell_sees_them(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_custom_collector_without_a_file_is_refused(tmp_path: Path) -> None:
         UnsupportedError,
         match="Custom without a fileSystemPath does not run locally, because no cont",
     ):
-        LocalEngine(Store(tmp_path)).submit(what)
+        LocalEngine(Store(tmp_path)).run(what)
 
 
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,8 +438,8 @@ def test_missing_required_file_stops_the_search(
     )
     message = "data/a.npz does not exist.*Create it with: python prepare.py"
     with pytest.raises(CommandError, match=message):
-        LocalEngine(Store(tmp_path / "store")).submit(wanted)
+        LocalEngine(Store(tmp_path / "store")).run(wanted)
     assert list(tmp_path.iterdir()) == []  # nothing was created
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.npz").touch()
-    assert LocalEngine(Store(tmp_path / "store")).submit(wanted) == "study"
+    assert run(tmp_path / "store", wanted).state is StudyState.SUCCEEDED

@@ -65,10 +65,10 @@ def test_scalars_of_both_versions_are_metrics(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     engine = LocalEngine(Store(tmp_path / "store"), workers=2)
     what = writing("test/fd", "train/loss", "test/loss", args=(f"--gate={gate}",), trials=3)
-    for event in engine.watch(engine.submit(what)):
+    for event in engine.run(what):
         if event.trial and event.trial.state is TrialState.RUNNING and event.trial.metrics:
             gate.touch()
-    result = engine.collect("study")
+    result = engine.result("study")
     assert gate.exists()
     assert [trial.state for trial in result.trials] == [TrialState.SUCCEEDED] * 3, result.trials[
         0
@@ -120,7 +120,7 @@ def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         UnsupportedError, match=r"not installed: pip install 'gan-tuner\[tensorboard\]'"
     ):
-        LocalEngine(Store(tmp_path)).submit(writing("test/fd"))
+        LocalEngine(Store(tmp_path)).run(writing("test/fd"))
     assert importlib.util.find_spec("tensorboard") is not None
 
 

@@ -34,7 +34,7 @@ def test_files_of_the_best_trial(
 ) -> None:
     engine = searched(tmp_path, monkeypatch, folder)
     trial, [found] = engine.files("study", tmp_path / "out")
-    best = engine.collect("study").best
+    best = engine.result("study").best
     assert best is not None
     assert trial.number == best.number
     assert found.path == ("here/lr" if folder == "here" else "lr")

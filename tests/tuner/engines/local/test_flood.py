@@ -20,9 +20,9 @@ from tuner.engines.local import LocalEngine
 from tuner.store.studies import Store
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 engine = LocalEngine(Store(Path(sys.argv[1])), workers=2)
-name = engine.submit(experiment(command=["sh", "-c"], args=[sys.argv[2]], trials=4, parallel=3))
+what = experiment(command=["sh", "-c"], args=[sys.argv[2]], trials=4, parallel=3)
 before, order, messages = 0, [], []
-for event in engine.watch(name):
+for event in engine.run(what):
     before = before or peak()
     if event.kind.value == "trial_ended":
         order.append(event.trial.number)

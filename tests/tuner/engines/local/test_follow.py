@@ -59,12 +59,12 @@ def follow(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_follows_a_search_in_another_process(tmp_path: Path, search: subprocess.Popen[str]) -> None:
-    engine = LocalEngine(Store(tmp_path))
+    engine = LocalEngine(Store(tmp_path), timeout=60)
     studies = Store(tmp_path).of(EngineKind.LOCAL)
     while "toy" not in studies.names() or not Lock.held(studies.folder("toy")):
         time.sleep(0.05)
     seen = []
-    for event in engine.follow("toy", timeout=60):
+    for event in engine.watch("toy"):
         seen.append(event)
         reported = {
             e.trial.number
@@ -105,7 +105,7 @@ def test_watch_and_status_follow_local_studies(
 def test_finished_study_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TRIALS)
     result = run(tmp_path, experiment(args=[*ARGS], trials=3))
-    seen = list(LocalEngine(Store(tmp_path)).follow("study"))
+    seen = list(LocalEngine(Store(tmp_path)).watch("study"))
     assert [event.kind for event in seen] == [EventKind.TRIAL_ENDED] * 3 + [EventKind.STUDY_ENDED]
     assert seen[-1].result == result
     assert result.state is StudyState.SUCCEEDED
@@ -113,7 +113,7 @@ def test_finished_study_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_unknown_study_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(StudyNotFound):
-        list(LocalEngine(Store(tmp_path)).follow("none"))
+        list(LocalEngine(Store(tmp_path)).watch("none"))
 
 
 def test_timeout_raises_deadline(tmp_path: Path, search: subprocess.Popen[str]) -> None:
@@ -121,4 +121,4 @@ def test_timeout_raises_deadline(tmp_path: Path, search: subprocess.Popen[str]) 
     while "toy" not in studies.names() or not Lock.held(studies.folder("toy")):
         time.sleep(0.05)
     with pytest.raises(Deadline, match="did not finish within"):
-        list(LocalEngine(Store(tmp_path)).follow("toy", timeout=0.2))
+        list(LocalEngine(Store(tmp_path), timeout=0.2).watch("toy"))

@@ -36,7 +36,7 @@ def journal(whole: Result, tmp_path: Path) -> Path:
 
 def read(journal: Path) -> Result:
     """What the engine makes of the file."""
-    return LocalEngine(Store(journal.parents[2])).collect("study")
+    return LocalEngine(Store(journal.parents[2])).result("study")
 
 
 def refused(journal: Path, data: bytes) -> bool:
@@ -100,7 +100,7 @@ def test_concatenated_and_foreign_journals_are_refused(journal: Path, tmp_path: 
         assert refused(journal, data)
         journal.write_bytes(data)
         with pytest.raises(StudyDamaged, match=rf"{journal}:\d+: "):
-            LocalEngine(Store(tmp_path)).submit(WHAT)
+            LocalEngine(Store(tmp_path)).run(WHAT)
 
 
 def test_missing_journal_is_refused(journal: Path) -> None:
@@ -108,7 +108,7 @@ def test_missing_journal_is_refused(journal: Path) -> None:
     with pytest.raises(StudyDamaged, match=r"journal\.jsonl is missing: restore it"):
         read(journal)
     with pytest.raises(StudyDamaged):
-        LocalEngine(Store(journal.parents[2])).submit(WHAT)
+        LocalEngine(Store(journal.parents[2])).run(WHAT)
 
 
 @pytest.mark.parametrize("torn", [b'{"crc":"00', b"{", b"\x00\x00"])

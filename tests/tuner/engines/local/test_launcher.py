@@ -40,7 +40,7 @@ MINIMUM = {
 def run(shape: dict[str, Any], folder: Path, workers: int = 1) -> tuple[Result, list[Event]]:
     """Run an Experiment from `folder`."""
     engine = LocalEngine(Store(folder / ".gantune"), workers=workers, seed=7)
-    events = list(engine.watch(engine.submit(manifest.from_document(shape))))
+    events = list(engine.run(manifest.from_document(shape)))
     return events[-1].result, events
 
 

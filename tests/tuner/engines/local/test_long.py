@@ -27,10 +27,10 @@ WHAT = experiment(
 def run(store: Path, until: int) -> tuple[Result, int]:
     """Run the search until `until` trials have finished in it: its result, and how many finished in this run."""
     engine, finished = LocalEngine(Store(store), workers=PARALLEL), 0
-    for event in engine.watch(engine.submit(WHAT)):
+    for event in engine.run(WHAT):
         finished += event.kind is EventKind.TRIAL_ENDED
         if finished == until:
-            engine.finish()
+            engine.stop("study", drain=True)
     return event.result, finished
 
 

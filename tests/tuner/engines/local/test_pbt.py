@@ -129,7 +129,7 @@ def test_missing_checkpoint_of_a_parent_is_named(tmp_path: Path) -> None:
     )
     what = experiment("pbt", command=["sh", "-c"], args=[script], trials=9, parallel=1)
     engine = LocalEngine(Store(tmp_path), workers=1, seed=1)
-    watched = engine.watch(engine.submit(what))
+    watched = engine.run(what)
     next(event for event in watched if event.trial and event.trial.number == 4)
     for number in range(5):
         path = tmp_path / "local" / "study" / "trials" / f"study-{number}" / "mounts"
@@ -277,7 +277,7 @@ def test_absolute_links_lead_into_the_copy(tmp_path: Path) -> None:
     echo fd=$step
     """
     run(tmp_path, experiment("pbt", command=["sh", "-c"], args=[script], trials=7, parallel=1))
-    trials = LocalEngine(Store(tmp_path)).collect("study").trials
+    trials = LocalEngine(Store(tmp_path)).result("study").trials
     seen = points(tmp_path)
     for number in (5, 6):
         assert trials[number].metrics["fd"] == trials[seen[number][PARENT]].metrics["fd"] + 1

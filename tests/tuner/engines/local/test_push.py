@@ -199,17 +199,17 @@ def test_script_of_the_katib_sdk_runs_unchanged(
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.engines.local.push.find_spec", lambda _: None)
     with pytest.raises(UnsupportedError, match=r"pip install 'gan-tuner\[cluster\]'"):
-        LocalEngine(Store(tmp_path)).submit(pushing())
+        LocalEngine(Store(tmp_path)).run(pushing())
 
 
 def test_running_trial_shows_its_reports(tmp_path: Path) -> None:
     gate, what = tmp_path / "gate", pushing(f"--gate={tmp_path / 'gate'}")
     engine = LocalEngine(Store(tmp_path))
-    for event in engine.watch(engine.submit(what)):
+    for event in engine.run(what):
         if event.trial and event.trial.state is TrialState.RUNNING and event.trial.metrics:
             found = running_curves(what, tmp_path / "local" / "study", [event.trial])["study-0"]
             assert found["fd"][0].value == event.trial.metrics["fd"]
-            followed = LocalEngine(Store(tmp_path)).follow("study", timeout=SECONDS)
+            followed = LocalEngine(Store(tmp_path), timeout=SECONDS).watch("study")
             shown = next(
                 each.trial.metrics for each in followed if each.trial and each.trial.metrics
             )

@@ -71,7 +71,7 @@ def test_retry_gives_the_table_of_a_first_success(
     broken.unlink()
     engine = LocalEngine(Store(tmp_path / "store"))
     assert engine.retry("study", [2]) == [2]
-    waiting = engine.collect("study")
+    waiting = engine.result("study")
     assert waiting.state is StudyState.STOPPED
     assert [trial.state for trial in waiting.trials[1:3]] == [TrialState.FAILED, TrialState.WAITING]
     assert (waiting.trials[2].metrics, waiting.trials[2].reason) == ({}, "")
@@ -137,11 +137,11 @@ def test_killed_client_fails_no_trial(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", KILLED, str(store), str(gate)]
     for _ in range(4):
         assert subprocess.run(argv, env=environment, check=False).returncode == -9
-        states = {trial.state for trial in LocalEngine(Store(store)).collect("study").trials}
+        states = {trial.state for trial in LocalEngine(Store(store)).result("study").trials}
         assert states <= {TrialState.SUCCEEDED, TrialState.WAITING}
     gate.unlink()
     assert subprocess.run(argv, env=environment, check=False).returncode == 0
-    trials = LocalEngine(Store(store)).collect("study").trials
+    trials = LocalEngine(Store(store)).result("study").trials
     assert [trial.state for trial in trials] == [TrialState.SUCCEEDED] * 4
 
 
@@ -183,7 +183,7 @@ def test_stop_does_not_wait_for_a_server_that_hangs(
     monkeypatch.setattr(pool, "_CLOSE_SECONDS", 0.2)
     what = experiment(args=[*ARGS, f"--gate={tmp_path / 'gate'}"], trials=2, parallel=1)
     engine = LocalEngine(Store(tmp_path))
-    for event in engine.watch(engine.submit(what)):
+    for event in engine.run(what):
         if event.kind is EventKind.TRIAL_STARTED:
             for pid in marked(tmp_path / "local" / "study"):
                 os.kill(pid, signal.SIGSTOP)
@@ -199,7 +199,7 @@ def test_suspects_are_kept_over_a_restart(tmp_path: Path) -> None:
     what = experiment(command=SHELL, args=[script], trials=3, parallel=1)
     for count in (1, 2):
         engine = LocalEngine(Store(tmp_path))
-        for event in engine.watch(engine.submit(what)):
+        for event in engine.run(what):
             if event.kind is EventKind.WARNING:
                 engine.stop("study")
         journal = Journal(tmp_path / "local" / "study")
@@ -216,7 +216,7 @@ def test_stopped_trial_that_exits_cleanly_runs_again(tmp_path: Path) -> None:
     args = [script.replace("GATE", str(tmp_path / "gate"))]
     what = experiment(command=["sh", "-c"], args=args, trials=2, parallel=1)
     engine = LocalEngine(Store(tmp_path))
-    for event in engine.watch(engine.submit(what)):
+    for event in engine.run(what):
         if event.kind is EventKind.TRIAL_REPORTED:
             engine.stop("study")
     assert [trial.state for trial in event.result.trials] == [TrialState.WAITING]
@@ -228,10 +228,9 @@ def test_stopping_is_not_a_crash(tmp_path: Path) -> None:
     what = experiment(args=[*ARGS, f"--gate={tmp_path / 'gate'}"], trials=2, parallel=1)
     for _ in range(3):
         engine = LocalEngine(Store(tmp_path), workers=2)
-        name = engine.submit(what)
-        for event in engine.watch(name):
+        for event in engine.run(what):
             if event.kind is EventKind.TRIAL_STARTED:
-                engine.stop(name)
+                engine.stop("study")
     (tmp_path / "gate").touch()
     assert [trial.state for trial in run(tmp_path, what).trials] == [TrialState.SUCCEEDED] * 2
 
@@ -267,7 +266,7 @@ def test_added_first_trials_belong_to_the_study(tmp_path: Path) -> None:
         with pytest.raises(
             StudyChanged, match=r"another manifest \(first_trials: .*start over with --fresh"
         ):
-            LocalEngine(Store(tmp_path / "cut"), first=other).submit(what)
+            LocalEngine(Store(tmp_path / "cut"), first=other).run(what)
     again = run(tmp_path / "cut", what, fresh=True)
     assert again.trials[0].parameters != {"lr": 1e-3, "bs": 64}
 
@@ -276,7 +275,7 @@ def test_changed_first_trials_of_the_manifest_are_refused(tmp_path: Path) -> Non
     what = experiment(trials=2)
     run(tmp_path, with_first_trials(what, [{"lr": "1e-3", "bs": "64"}]))
     with pytest.raises(StudyChanged, match="first_trials"):
-        LocalEngine(Store(tmp_path)).submit(what)
+        LocalEngine(Store(tmp_path)).run(what)
 
 
 def test_first_trial_takes_the_rest_from_the_manifest(tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_warns_of_first_trials_beyond_the_budget(tmp_path: Path) -> None:
         "--max-trials 3: the study has 2 trials and continues"
     ]
     assert [
-        trial.parameters["bs"] for trial in LocalEngine(Store(tmp_path)).collect("study").trials
+        trial.parameters["bs"] for trial in LocalEngine(Store(tmp_path)).result("study").trials
     ] == [64, 32, 33]
 
 
@@ -313,7 +312,7 @@ def test_more_trials_do_not_continue_beyond_a_goal(tmp_path: Path) -> None:
 def test_unknown_study_to_warm_start_from_is_refused(tmp_path: Path) -> None:
     run(tmp_path, experiment(name="first", trials=2))
     with pytest.raises(StudyNotFound, match=r"no study 'frist' in .*: did you mean first"):
-        LocalEngine(Store(tmp_path), warm_start="frist").submit(experiment(name="second"))
+        LocalEngine(Store(tmp_path), warm_start="frist").run(experiment(name="second"))
     assert Store(tmp_path).of(EngineKind.LOCAL).names() == ["first"]
 
 
@@ -339,7 +338,7 @@ def test_followed_log_continues_until_the_trial_finished(tmp_path: Path) -> None
     gate = tmp_path / "gate"
     script = f"echo fd=5; while [ ! -e {gate} ]; do sleep 0.01; done; echo fd=3"
     engine = LocalEngine(Store(tmp_path), workers=1)
-    watching = engine.watch(engine.submit(experiment(command=SHELL, args=[script], trials=1)))
+    watching = engine.run(experiment(command=SHELL, args=[script], trials=1))
     next(watching)
     lines = LocalEngine(Store(tmp_path)).logs("study", follow=True)
     assert next(lines) == "fd=5"

@@ -80,7 +80,7 @@ def test_trial_without_disk_space_runs_again(tmp_path: Path) -> None:
     what = experiment(command=["sh", "-c"], args=[script], trials=2)
     with pytest.raises(StudyError, match="study-0 ran out of disk space"):
         run(tmp_path, what, workers=1)
-    result = LocalEngine(Store(tmp_path)).collect("study")
+    result = LocalEngine(Store(tmp_path)).result("study")
     assert result.state is StudyState.STOPPED
     assert not any(trial.state.finished for trial in result.trials)
     full.unlink()

@@ -54,7 +54,7 @@ def test_store_may_have_any_name_and_move(tmp_path: Path) -> None:
     for name in ("störe 日本, a:b", "link"):
         assert table(run(tmp_path / name, WHAT)) == whole
     (tmp_path / "real").rename(tmp_path / "moved")
-    assert table(LocalEngine(Store(tmp_path / "moved")).collect("study")) == whole
+    assert table(LocalEngine(Store(tmp_path / "moved")).result("study")) == whole
     assert len(run(tmp_path / "moved", WHAT, max_trials=3).trials) == 3
     shutil.copytree(tmp_path / "moved", tmp_path / "copied")
     assert len(run(tmp_path / "copied", WHAT, max_trials=3).trials) == 3
@@ -120,5 +120,5 @@ def test_closed_terminal_ends_the_search(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert gone(tmp_path / ".gantune" / "local" / "study")
-    result = LocalEngine(Store(tmp_path / ".gantune")).collect("study")
+    result = LocalEngine(Store(tmp_path / ".gantune")).result("study")
     assert result.state is StudyState.STOPPED

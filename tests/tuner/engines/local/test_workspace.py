@@ -331,7 +331,8 @@ from tuner.store.studies import EngineKind, Store
 """
 DELETE = """
 studies = Store(sys.argv[2]).of(EngineKind.LOCAL)
-folder = studies.submit(experiment())
+studies.submit(experiment())
+folder = studies.folder(experiment().name)
 os.rename(sys.argv[3], folder / "trials")
 if sys.argv[4] == "fresh":
     studies.submit(experiment(), fresh=True)

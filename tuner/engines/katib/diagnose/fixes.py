@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tuner.commands import gantune
 from tuner.katib.facts import COMPONENT_LABEL
 from tuner.result import Trial
 
@@ -47,7 +48,7 @@ def fix(reason: str, experiment: str, trial: Trial, *, retain: bool) -> str:
         return "change the trialTemplate, or the policy or the quota that refuses it"
     if trial.state.finished and not retain:
         return "set trialTemplate.retain to true, so that its pod and its log are kept"
-    return f"see `gantune logs {experiment} --trial {trial.number}`"
+    return f"see `{gantune('logs', experiment, '--trial', trial.number)}`"
 
 
 def suggestion_fix(reason: str, algorithm: str) -> str:

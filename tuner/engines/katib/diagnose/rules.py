@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.engines.katib import trials
 from tuner.engines.katib.diagnose.fixes import fix, refusal_fix, suggestion_fix
 from tuner.engines.katib.diagnose.snapshot import Findings, Snapshot
@@ -261,8 +262,9 @@ def _nan(snapshot: Snapshot) -> str:
     metric, name = snapshot.experiment.objective.metric, snapshot.experiment.name
     bad = next((f" ({trial.name})" for trial in snapshot.trials if metric not in trial.metrics), "")
     return (
-        f"the suggestion service fails on a trial without a finite {metric}{bad}, so no new trials are created "
-        f"and Katib reports Running forever: `gantune stop {name}` keeps the results; "
+        f"the suggestion service fails on a trial without a finite {metric}{bad}, so no new trials "
+        f"are created and Katib reports Running forever: `{gantune('stop', name)}` keeps the "
+        "results; "
         "let the trainer print a finite, bad value instead"
     )
 
@@ -272,7 +274,7 @@ def _see(snapshot: Snapshot) -> str:
     pending = any(pod.phase == "Pending" for pod in snapshot.suggestion_pods)
     verb = "describe pods" if pending else "logs"
     pods = f"`kubectl {verb} -n {snapshot.namespace} -l {SUGGESTION_LABEL}={name}`"
-    return f"see {pods}; `gantune stop {name}` keeps the results"
+    return f"see {pods}; `{gantune('stop', name)}` keeps the results"
 
 
 def _refusal(message: str) -> str:

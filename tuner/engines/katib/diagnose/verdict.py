@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tuner.commands import gantune
 from tuner.engines.katib import objects
 from tuner.engines.katib.diagnose.fixes import fix
 from tuner.result import Result, StudyState, TrialState
@@ -70,4 +71,4 @@ def _left_running(result: Result) -> Iterator[str]:
     # after a stop, Katib deletes them itself
     if running and result.state in (StudyState.SUCCEEDED, StudyState.FAILED):
         what = f"the search has finished, but {running} of its trials still run"
-        yield f"{what}: stop them with `gantune stop {result.name}`"
+        yield f"{what}: stop them with `{gantune('stop', result.name)}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from pathlib import Path
 
@@ -41,11 +42,13 @@ def test_every_command_has_a_python_verb() -> None:
         "to_katib",
         "tune",
     }
-    assert verbs | {"Experiment", "load", "__version__"} == set(tuner.__all__)
+    assert verbs | {"Client", "Experiment", "load", "__version__"} == set(tuner.__all__)
     for name in verbs:
         verb = getattr(tuner, name)
         assert f"{name}(" in verb.__doc__, f"no example in {name}"
         assert f" {name}" in tuner.__doc__ or name in tuner.__all__
+        assert "self" not in inspect.signature(verb).parameters
+    assert set(tuner.__all__) <= set(dir(tuner))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tuner.nothing
 

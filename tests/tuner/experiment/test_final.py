@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.samples import experiment
-from tuner.cli import export
 from tuner.errors import CommandError
+from tuner.experiment import final
 from tuner.experiment.command import Command
 
 BOTH = {"lr": "lr", "bs": "bs"}
@@ -27,7 +27,7 @@ def test_only_the_flags_that_carry_parameters():
         "--output-dir=/output/${trialSpec.Name}",
         "--bs=${trialParameters.bs}",
     ]
-    assert export.args(experiment(command, args=args, **BOTH), POINT) == ["--lr=0.00042", "--bs=64"]
+    assert final.flags(experiment(command, args=args, **BOTH), POINT) == ["--lr=0.00042", "--bs=64"]
 
 
 def test_a_flag_and_its_value_as_two_elements():
@@ -40,16 +40,16 @@ def test_a_flag_and_its_value_as_two_elements():
         "--bs",
         "${trialParameters.bs}",
     ]
-    assert export.args(experiment(command, **BOTH), POINT) == ["--lr", "0.00042", "--bs", "64"]
+    assert final.flags(experiment(command, **BOTH), POINT) == ["--lr", "0.00042", "--bs", "64"]
 
 
 def test_trial_parameter_may_rename_search_parameter():
-    found = export.args(experiment(["x", "--rate=${trialParameters.rate}"], rate="lr"), {"lr": 0.1})
+    found = final.flags(experiment(["x", "--rate=${trialParameters.rate}"], rate="lr"), {"lr": 0.1})
     assert found == ["--rate=0.1"]
 
 
 def test_an_element_that_carries_two():
-    found = export.args(
+    found = final.flags(
         experiment(["x", "--adam=${trialParameters.lr},${trialParameters.bs}"], **BOTH), POINT
     )
     assert found == ["--adam=0.00042,64"]
@@ -79,7 +79,7 @@ def test_an_element_that_carries_two():
 )
 def test_values_unfit_for_flags_are_refused(command, says):
     with pytest.raises(CommandError, match=says) as error:
-        export.args(experiment(command, name="${trialSpec.Name}", **BOTH), POINT)
+        final.flags(experiment(command, name="${trialSpec.Name}", **BOTH), POINT)
     assert "--format env or json" in str(error.value)
 
 
@@ -93,7 +93,7 @@ def test_values_unfit_for_flags_are_refused(command, says):
 )
 def test_simplest_form_fits_the_command(command, parameters, form):
     point = dict.fromkeys(parameters.values(), 1)
-    assert export.simplest_form(experiment(command, **parameters), point) == form
+    assert final.simplest_form(experiment(command, **parameters), point) == form
 
 
 HOSTILE = [
@@ -113,8 +113,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_values_are_data_to_a_shell(value, tmp_path):
-    line, split = export.quoted(
-        export.args(experiment(["x", "--act=${trialParameters.act}"], act="act"), {"act": value})
+    line, split = final.quoted(
+        final.flags(experiment(["x", "--act=${trialParameters.act}"], act="act"), {"act": value})
     )
     run = subprocess.run(
         ["sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(PRINT_ARGV)} {line}"],
@@ -132,7 +132,7 @@ def test_values_are_data_to_a_shell(value, tmp_path):
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_variables_survive_eval(value, tmp_path):
-    (name, text), *_ = export.env(experiment(["x"]), {"act-fn": value}).items()
+    (name, text), *_ = final.variables(experiment(["x"]), {"act-fn": value}).items()
     run = subprocess.run(
         ["sh", "-c", f'eval {shlex.quote(f"{name}={shlex.quote(text)}")}; printf %s. "$act_fn"'],
         cwd=tmp_path,
@@ -149,7 +149,7 @@ def test_variables_have_the_names_that_the_container_uses():
         {"name": "LEARNING_RATE", "value": "${trialParameters.lr}"},
         {"name": "HOME", "value": "/tmp"},
     ]
-    assert export.env(experiment(["x"], env=entries, **BOTH), POINT) == {
+    assert final.variables(experiment(["x"], env=entries, **BOTH), POINT) == {
         "LEARNING_RATE": "0.00042",
         "bs": "64",
     }
@@ -157,7 +157,7 @@ def test_variables_have_the_names_that_the_container_uses():
 
 def test_two_parameters_cannot_share_a_variable():
     with pytest.raises(CommandError, match="variable a_b"):
-        export.env(experiment(["x"]), {"a-b": 1, "a_b": 2})
+        final.variables(experiment(["x"]), {"a-b": 1, "a_b": 2})
 
 
 def test_trial_directory_may_lie_under_its_mount():
@@ -171,7 +171,7 @@ def test_trial_directory_may_lie_under_its_mount():
 
 def test_floats_read_back_exactly():
     value = 0.1 + 0.2
-    (flag,) = export.args(experiment(["x", "--lr=${trialParameters.lr}"], lr="lr"), {"lr": value})
+    (flag,) = final.flags(experiment(["x", "--lr=${trialParameters.lr}"], lr="lr"), {"lr": value})
     assert float(flag.removeprefix("--lr=")) == value
 
 
@@ -180,10 +180,10 @@ def test_floats_read_back_exactly():
 )
 def test_env_refuses_reserved_variables(name: str) -> None:
     with pytest.raises(CommandError, match="use --format json"):
-        export.env(experiment(["x"]), {name: 1})
+        final.variables(experiment(["x"]), {name: 1})
 
 
 def test_env_refuses_reserved_container_variables() -> None:
     entries = [{"name": "LD_PRELOAD", "value": "${trialParameters.lr}"}]
     with pytest.raises(CommandError, match="LD_PRELOAD"):
-        export.env(experiment(["x"], env=entries, **BOTH), POINT)
+        final.variables(experiment(["x"], env=entries, **BOTH), POINT)
