@@ -349,6 +349,11 @@ class KatibEngine:
         self.notify(
             f"joined {experiment.name}, in namespace {namespace} since {item['metadata']['creationTimestamp']}"
         )
+        if objects.study_state(item)[0] is StudyState.STOPPED:
+            self.notify(
+                f"{experiment.name} was stopped, so no more trials run: to go on, rename the Experiment and submit it "
+                f"with --warm-start {experiment.name}"
+            )
         for note in budget.differences(item, experiment):
             self.notify(note)
         held = services.with_first_of(experiment, item)

@@ -128,6 +128,16 @@ def test_what_an_api_server_drops_is_no_difference() -> None:
     )
 
 
+def test_joined_search_that_was_stopped_says_so(
+    server: Loopback, engine: KatibEngine, notes: list[str]
+) -> None:
+    what = from_document(copy.deepcopy(BODY))
+    engine.submit(what)
+    engine.stop("made")
+    engine.submit(what)
+    assert "made was stopped, so no more trials run: to go on, rename the Experiment" in notes[-1]
+
+
 def test_another_budget_is_joined_and_extend_is_named(
     server: Loopback, engine: KatibEngine, notes: list[str]
 ) -> None:
