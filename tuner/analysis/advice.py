@@ -23,7 +23,7 @@ from tuner.analysis.expected import expected_best
 from tuner.analysis.importance import Interval, Surface
 from tuner.experiment.model import Experiment
 from tuner.gp import Array, one_thread
-from tuner.result import Goal, Result, Trial
+from tuner.result import Goal, Result, Trial, TrialState
 from tuner.samplers.transform import dimension, size
 from tuner.space import Categorical, Discrete, Distribution, Double, Int, Parameter, Value, text
 
@@ -48,6 +48,7 @@ SAMPLES, LINE = 4096, 33
 CLEARLY_WORSE = 0.5
 # gains from the second half of the trials that call for fewer, and for more trials
 FLAT, STEEP = 0.02, 0.1
+DEARER = 1.2  # times the cost of a trial at the bound, from which a reason says it
 # how far a positive bound moves at most: lr 1e-2 becomes 4e-2, batch size 32 becomes 8
 STRETCH = 4.0
 
@@ -102,6 +103,7 @@ class _View:
     Attributes:
         units: The trials [N, P].
         values: The objective of each trial [N].
+        costs: What each trial cost [N]; NaN if that is unknown, or if the trial was stopped early.
         believed: What the model predicts for each trial [N]; lower is better, whichever way the
         objective is.
         points: Points all over the space [S, P], and `predicted` what the model says about them
@@ -114,6 +116,7 @@ class _View:
     trials: tuple[Trial, ...]
     units: Array
     values: Array
+    costs: Array
     believed: Array
     points: Array
     predicted: Array
@@ -173,12 +176,18 @@ def _look(result: Result, experiment: Experiment) -> _View | None:
             tuple(trial for trial, _ in held),
             units,
             np.array([value for _, value in held]),
+            np.array([_cost(result, trial) for trial, _ in held]),
             sign * surface.mean(units),
             points,
             sign * surface.mean(points),
             importance.shares(surface),
             *_lines(surface, units[int(np.argmin(sign * surface.mean(units)))], sign),
         )
+
+
+def _cost(result: Result, trial: Trial) -> float:
+    cost = result.cost(trial) if trial.state is TrialState.SUCCEEDED else None
+    return math.nan if cost is None else cost
 
 
 def _has(trial: Trial, parameter: Parameter) -> bool:
@@ -205,7 +214,14 @@ def _lines(surface: Surface, at: Array, sign: float) -> tuple[Array, Array]:
 def _change(view: _View, index: int) -> Change | None:
     """Return what to do about one parameter; None to leave it."""
     parameter = view.experiment.parameters[index]
-    if _negligible(view, index):
+    negligible = _negligible(view, index)
+    wider, down = parameter, False
+    # what seems negligible inside the range may matter beyond the bound that the best trials sit on
+    if view.lines[index] > MATTERS or (negligible and isinstance(parameter, Double | Int)):
+        down, up = (_sits(view, index, lower=lower) for lower in (True, False))
+        if down != up and not isinstance(parameter, Categorical):
+            wider = _stretched(parameter, down=down, up=up)
+    if negligible and wider == parameter:
         value = view.trials[view.leader].parameters[parameter.name]
         share = view.effects[parameter.name].value
         metric = view.experiment.objective.metric
@@ -214,9 +230,6 @@ def _change(view: _View, index: int) -> Change | None:
     if isinstance(parameter, Categorical):
         return _fewer_choices(view, index, parameter)
     low, high = _promising(view, index)
-    matters = view.lines[index] > MATTERS
-    down, up = (matters and _sits(view, index, lower=lower) for lower in (True, False))
-    wider = _stretched(parameter, down=down, up=up) if down != up else parameter
     narrow = _between(parameter, low, high)
     if wider != parameter:
         return _widened(view, index, wider, narrow, down)
@@ -275,14 +288,30 @@ def _widened(view: _View, index: int, wider: Parameter, narrow: Parameter, down:
     if isinstance(wider, Double | Int) and isinstance(narrow, Double | Int):
         wider = replace(wider, high=narrow.high) if down else replace(wider, low=narrow.low)  # type: ignore[arg-type]
         bound = text(parameter.low if down else parameter.high)  # type: ignore[union-attr]
+        new = text(wider.low if down else wider.high)
     else:
         assert isinstance(wider, Discrete)  # noqa: S101
         assert isinstance(narrow, Discrete)  # noqa: S101
         inside = [c for c in wider.choices if c in narrow.choices or c not in parameter.choices]  # type: ignore[union-attr]
         wider = Discrete(wider.name, tuple(inside))
         bound = (min if down else max)(parameter.choices, key=float)  # type: ignore[union-attr]
+        new = (min if down else max)(wider.choices, key=float)
     reason = f"most of the best {BEST} trials sit on the {edge} bound {bound}, so the optimum may be beyond it"
+    if (times := _dearer(view, index, float(bound), float(new))) > DEARER:
+        reason += f"; a trial at {new} takes about {times:.1f} times as long as one at {bound}"
     return Change(Kind.WIDEN, parameter.name, reason, space=wider)
+
+
+def _dearer(view: _View, index: int, bound: float, new: float) -> float:
+    """Return how much more a trial beyond the bound costs, by a power law that is fitted to the costs; 1 if unknown."""
+    name = view.experiment.parameters[index].name
+    values = np.array([float(trial.parameters[name]) for trial in view.trials])
+    known = (view.costs > 0) & (values > 0)
+    if bound <= 0 or new <= 0 or len(np.unique(values[known])) < TRIED:
+        return 1.0
+    values, costs = np.log(values[known]), np.log(view.costs[known])
+    exponent = np.cov(values, costs)[0, 1] / values.var(ddof=1)
+    return float((new / bound) ** exponent)
 
 
 def _fewer_choices(view: _View, index: int, parameter: Categorical) -> Change | None:

@@ -103,6 +103,39 @@ def test_widens_at_the_bound(goal: Goal) -> None:
     assert change.space.high < 256
 
 
+def test_widens_instead_of_fixing_at_a_bound() -> None:
+    """Within the range, bs seems negligible; the best trials sit on its lower bound all the same."""
+
+    def score(point: dict[str, Value]) -> float:
+        return math.exp(decades(point) ** 2) * (1 + int(point["bs"]) / 5000)
+
+    result, experiment = study([LR, BS], score, count=30)
+    points = [{"lr": 1e-3 * 1.01**k, "bs": 32 + k} for k in range(6)]
+    best = tuple(
+        Trial(30 + n, f"t-{30 + n}", TrialState.SUCCEEDED, point, {"fd": score(point)})
+        for n, point in enumerate(points)
+    )
+    change = by_name(advice(replace(result, trials=result.trials + best), experiment))["bs"]
+    assert change.kind is Kind.WIDEN
+    assert isinstance(change.space, Int)
+    assert change.space.low == 8
+
+
+def test_says_what_widening_costs() -> None:
+    result, experiment = study([BS, LR], lambda p: int(p["bs"]) / 10 + decades(p), count=40)
+    assert "times as long" not in by_name(advice(result, experiment))["bs"].reason
+    objective = replace(result.objective, cost_metric="seconds")
+    trials = tuple(
+        replace(each, metrics={**each.metrics, "seconds": 640 / int(each.parameters["bs"])})
+        for each in result.trials
+    )
+    dearer = replace(result, objective=objective, trials=trials)
+    assert by_name(advice(dearer, experiment))["bs"].reason == (
+        "most of the best 3 trials sit on the lower bound 32, so the optimum may be beyond it; "
+        "a trial at 8 takes about 4.0 times as long as one at 32"
+    )
+
+
 @pytest.mark.parametrize(
     ("parameter", "low", "wider"),
     [
