@@ -46,7 +46,7 @@ def study(*values: float | None, goal: Goal = Goal.MINIMIZE, same: bool = False)
         )
         for number, value in enumerate(values)
     )
-    return Result("study", StudyState.SUCCEEDED, Objective("fd", goal), trials)
+    return Result("study", StudyState.SUCCEEDED, Objective("fd", goal, seed_noise=0.04), trials)
 
 
 def container(experiment: Experiment) -> dict[str, Any]:
@@ -250,9 +250,10 @@ def test_nothing_to_confirm_is_one_line(home: Path) -> None:
         (home / "bad.yaml")
         .read_text()
         .replace("name: study", "name: bad")
-        .replace("noisy.py", "missing.py")
+        .replace("noisy.py", "failing.py")
     )
     (home / "bad.yaml").write_text(text)
+    (home / "failing.py").write_text("raise SystemExit(1)\n")
     assert gantune(home, "run", "bad.yaml", "--local").returncode == 1
     done = gantune(home, "confirm", "bad")
     assert done.returncode == 2
