@@ -39,7 +39,7 @@ done
 gantune best tpe
 gantune report tpe
 gantune report train random -o report.html
-python - <<'PROGRAM'
+cat >api.py <<'PROGRAM'
 from tuner import best, run, search, tune
 
 
@@ -51,4 +51,5 @@ assert len(run("random.yaml", local=True, max_trials=12).trials) == 12
 assert best("random") is not None
 assert tune(loss, {"x": search.double(min=-3, max=3)}, n_trials=4).best is not None
 PROGRAM
+python api.py
 echo "the client works without torch"
