@@ -65,7 +65,7 @@ def used(
     for number, _ in enumerate(server.steps("random-ok")):
         if number == RUNNING_FROM:
             tuner.status("random-ok")
-            tuner.Client().refresh("random-ok", curves=True)
+            tuner.Client(notify=lambda message: None).refresh("random-ok", curves=True)
     list(tuner.watch("random-ok"))
     list(tuner.logs("random-ok", "random-ok-2p7hm8wp"))
     for stalled in ("suspended-jobs", "restricted-early-stopping", "nan-objective"):

@@ -64,7 +64,7 @@ def test_shows_images_and_the_trainer_s_record(tmp_path: Path) -> None:
     text = page([found])
     assert text.count("data:image/jpeg;base64,") == 5
     order = [
-        text.index(f'alt="trial {t.number}"')
+        text.index(f'alt="Images: trial {t.number}')
         for t in sorted(found.result.trials, key=lambda t: t.metrics["fd"])
     ]
     assert order == sorted(order)

@@ -329,7 +329,7 @@ def test_logs_extend_and_delete_work_on_local_studies(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="must exceed the 2 trials"):
         engine.extend("study", 2)
     engine.extend("study", 3)
-    assert len(list(engine.watch("study"))[-1].result.trials) == 3
+    assert len(list(engine.run(what))[-1].result.trials) == 3
     assert engine.delete("study").name == "study"
     assert list((tmp_path / "local").iterdir()) == []
 
