@@ -70,7 +70,7 @@ $(OLDEST)/.installed: pyproject.toml $(VENV)/.installed-dev
 test-oldest: $(OLDEST)/.installed ## Run the cluster client's tests with the oldest kubernetes package
 	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -c 'import kubernetes as k; assert k.__version__ < "36", k.__version__'
 	PYTHONPATH='$(CURDIR)/$(OLDEST)' $(BIN)/python -m pytest -q tests/tuner/kube tests/tuner/test_client.py \
-		tests/tuner/engines/katib/test_contract.py tests/tuner/engines/katib/test_curves.py tests/tuner/engines/katib/test_engine.py
+		tests/tuner/engines/katib/test_contract.py tests/tuner/engines/katib/test_observations.py tests/tuner/engines/katib/test_engine.py
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .

@@ -20,10 +20,10 @@ from tuner.report.plots import (
     Plot,
     contour,
     cost,
-    curves,
     expected,
     history,
     importances,
+    learning_curves,
     overfitting,
     parallel,
     slices,
@@ -265,20 +265,20 @@ def test_parallel_places_values_on_their_axes() -> None:
 
 def test_curves_draw_the_best_trial_last() -> None:
     found = reporting(12)
-    chosen = curves.choose(found)
+    chosen = learning_curves.choose(found)
     best = found.result.best
     assert best is not None
     # the running one is drawn over it
     assert [each.number for each in chosen][-2:] == [best.number, 11]
-    assert curves.thresholds(found) == [(2, 8.0), (4, 5.0)]
-    figure = curves.draw(found).figures[0]
+    assert learning_curves.thresholds(found) == [(2, 8.0), (4, 5.0)]
+    figure = learning_curves.draw(found).figures[0]
     assert figure["data"][-1]["x"] == [2, 4]
     assert len(figure["data"]) == len(chosen) + 1
 
 
 def test_long_curves_are_thinned() -> None:
-    figure = curves.draw(reporting(8, reports=5000)).figures[0]
-    assert max(len(trace["x"]) for trace in figure["data"]) <= 2 * curves.POINTS
+    figure = learning_curves.draw(reporting(8, reports=5000)).figures[0]
+    assert max(len(trace["x"]) for trace in figure["data"]) <= 2 * learning_curves.POINTS
     assert figure["data"][0]["x"][-1] == 5000
 
 

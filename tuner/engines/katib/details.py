@@ -7,7 +7,7 @@ from dataclasses import replace
 from tuner.analysis.view import View, commands, curve_names, record
 from tuner.commands import gantune
 from tuner.engines.katib.archive import ClusterStudies
-from tuner.engines.katib.curves import collect, running
+from tuner.engines.katib.observations import collect, running
 from tuner.errors import ClusterError
 from tuner.katib.facts import EXPERIMENT_LABEL, NAMESPACE
 from tuner.kube import PODS, Cluster

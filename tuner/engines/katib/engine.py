@@ -15,12 +15,12 @@ from tuner.commands import gantune
 from tuner.engines.base import Event, EventKind, Overview
 from tuner.engines.katib import (
     budget,
-    curves,
     details,
     diagnose,
     files,
     logs,
     objects,
+    observations,
     preflight,
     services,
     spec,
@@ -393,7 +393,7 @@ class KatibEngine:
 
     def _curves(self, study: LiveExperiment, result: Result) -> None:
         kept = self.store.kept(study.name, study.uid)
-        missing = kept and curves.collect(
+        missing = kept and observations.collect(
             self.cluster,
             study.experiment,
             result,

@@ -1,10 +1,9 @@
-"""Schedules trials in numerical order, so that timing and the number of workers do not affect results.
+"""Schedules trials in numerical order, so timing and the number of workers do not affect results.
 
-With P = parallelTrialCount, trial k is asked once the trials up to k - P have finished, and the
-sampler is told exactly those. Trials start in the order of their numbers. Stop conditions (a goal,
-too many failures, the last trial) are
-evaluated in the order of numbers too: one applies once every earlier trial has finished, and later
-trials are Killed then, whatever they reached. So the table is the same for any number of workers,
+With P = parallelTrialCount, trial k is proposed once the trials up to k - P have finished, and the
+sampler observes exactly those. Trials start in the order of their numbers. Stop conditions (a goal,
+too many failures, the last trial) are evaluated in the order of numbers too: one applies once every
+earlier trial has finished, and later trials are Killed then, whatever they reached. So the table is the same for any number of workers,
 and after any interruption.
 
 A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError,
@@ -67,10 +66,10 @@ class Scheduler:
         self._reading: dict[int, tuple[MetricsReader, Exit, bool]] = {}
         self._waiting: deque[int] = deque()  # in the order of numbers
         self._stopping: set[int] = set()
-        self._seen: dict[int, int] = {}  # observations that have been shown
+        self._shown: dict[int, int] = {}  # observations that have been shown
         self._history: list[Past] = []  # what the sampler knows: one for each entry
-        self._told = 0  # trials up to here are told in `_history`
-        self._settled = 0  # trials up to here have finished, and been counted
+        self._observed = 0  # trials before this number are observed in `_history`
+        self._finished = 0  # trials before this number have finished, in order
         self._failures: Counter[str] = Counter()  # reasons of those that have no objective
         self._failed = 0
         self._thinned = False  # a warning about a curve was given
@@ -87,7 +86,7 @@ class Scheduler:
             elif self._reaches(entry):
                 self._lower(entry.number)
         if max_trials is not None:
-            # those that were asked are part of the study
+            # those that were proposed are part of the study
             self._limit = max(max_trials, len(journal.entries))
 
     @property
@@ -133,12 +132,15 @@ class Scheduler:
         """Propose due trials and evaluate stop conditions in order. Return True if the study is finished."""
         end: dict[str, object] | None = None
         while end is None:
-            while not self.draining and self._ask():
+            while not self.draining and self._propose():
                 pass
-            if self._settled == len(self.entries) or not self.entries[self._settled].state.finished:
+            if (
+                self._finished == len(self.entries)
+                or not self.entries[self._finished].state.finished
+            ):
                 break
-            end = self._settle(self.entries[self._settled])
-        if end is None and self._limit is not None and self._settled >= self._limit:
+            end = self._conclude(self.entries[self._finished])
+        if end is None and self._limit is not None and self._finished >= self._limit:
             end = self._last()
         self._journal.conclude(end)
         return end is not None
@@ -210,18 +212,18 @@ class Scheduler:
     def _fresh(self, number: int) -> bool:
         """True once for each time a running trial has more observations."""
         reader = self._running[number]
-        seen, self._seen[number] = self._seen.get(number, 0), len(reader.observations)
+        seen, self._shown[number] = self._shown.get(number, 0), len(reader.observations)
         return len(reader.observations) != seen  # fewer after the trainer rewrote its file
 
-    def _ask(self) -> bool:
-        """Ask the next trial, if it may be; with its cuts fixed by what has been told."""
+    def _propose(self) -> bool:
+        """Propose the next trial if it is due. What is observed by then fixes its thresholds."""
         number, lag = len(self.entries), self._experiment.parallel_trials
-        told = max(number - lag + 1, 0)
-        if (self._limit is not None and number >= self._limit) or self._settled < told:
+        observed = max(number - lag + 1, 0)
+        if (self._limit is not None and number >= self._limit) or self._finished < observed:
             return False
-        for entry in self.entries[self._told : told]:
+        for entry in self.entries[self._observed : observed]:
             self._history[entry.number] = Past(entry.point, entry.values, True, self._value(entry))
-        self._told = max(self._told, told)
+        self._observed = max(self._observed, observed)
         proposal = self._sampler.propose(self._history)
         if proposal is None:
             self._limit = number
@@ -229,7 +231,7 @@ class Scheduler:
             return False
         cuts: list[tuple[int, float]] = []
         if self._rules is not None:
-            ended = [entry for entry in self.entries[:told] if entry.curve]
+            ended = [entry for entry in self.entries[:observed] if entry.curve]
             finished = [entry.curve for entry in ended if entry.state is TrialState.SUCCEEDED]
             cuts = self._rules.cuts(number, [entry.curve for entry in ended], finished)
         name = f"{self._experiment.name}-{number}"
@@ -243,8 +245,8 @@ class Scheduler:
         counts = entry.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
         return entry.metrics.get(self._experiment.objective.metric) if counts else None
 
-    def _settle(self, entry: TrialRecord) -> dict[str, object] | None:
-        """Count the next trial in the order of numbers; how the search ends, where it ends with this one."""
+    def _conclude(self, entry: TrialRecord) -> dict[str, object] | None:
+        """Evaluate the stop conditions for the next trial in order; return how the search ends."""
         objective, most = self._experiment.objective, self._experiment.max_failed_trials
         if self._reaches(entry):
             self._lower(entry.number)
@@ -260,7 +262,7 @@ class Scheduler:
             self._failed = failed
             self._failures[entry.reason] += 1
         self._scored = self._scored or self._value(entry) is not None
-        self._settled += 1
+        self._finished += 1
         return None
 
     def _reaches(self, entry: TrialRecord) -> bool:

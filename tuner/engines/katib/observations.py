@@ -1,4 +1,4 @@
-"""Learning curves: from Katib's DB manager, or, if it cannot be reached, from the pods' logs.
+"""Reads the observations of trials from Katib's DB manager, or else from the logs of their pods.
 
 `tuner.store.curves` stores them. The curve of a finished trial is requested once: what the file already
 holds is not fetched again. The file stays open meanwhile, so that writes still reach it after

@@ -1,4 +1,4 @@
-"""Learning curves: the objective of each trial against the number of its report, with the early-stopping rule."""
+"""Draws learning curves: the objective of each trial by report, with the early-stopping rule."""
 
 from __future__ import annotations
 
