@@ -28,7 +28,12 @@ from tuner.engines.katib import (
 )
 from tuner.engines.katib.archive import ClusterStudies, Origin
 from tuner.engines.katib.clock import Clock
-from tuner.engines.katib.experiment import LiveExperiment, fetch_live, read_result
+from tuner.engines.katib.experiment import (
+    LiveExperiment,
+    fetch_live,
+    not_stopped,
+    read_result,
+)
 from tuner.engines.katib.guard import guarded
 from tuner.engines.katib.objects import name_of
 from tuner.engines.katib.stop import complete, end_trials
@@ -188,7 +193,9 @@ class KatibEngine:
             self._remember(study)
         self.store.save(result, study.uid)
         yield from watcher.ends(result)
-        for warning in diagnose.warnings(study.item, result):
+        for warning in filter(
+            None, [*diagnose.warnings(study.item, result), not_stopped(self.cluster, study)]
+        ):
             yield Event(EventKind.WARNING, result, message=warning)
         yield Event(EventKind.STUDY_ENDED, result, message=result.reason)
 

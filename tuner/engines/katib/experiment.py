@@ -18,6 +18,7 @@ from tuner.kube import CONFIG_MAPS, EXPERIMENTS, PODS, SUGGESTIONS, TRIALS, Clus
 from tuner.kube.errors import one_line
 from tuner.manifest import from_document
 from tuner.result import Result, StudyState, Trial, TrialState
+from tuner.samplers.labels import FACTORS_SETTING, MEDIAN_SETTING, NOT_STOPPED_SETTING
 
 Object = Mapping[str, Any]
 # failed trials whose collector's log is read for one result: each costs a request
@@ -139,6 +140,20 @@ def _pods(
     except ClusterError as error:
         notify(f"nodes and the reasons of failed pods are not shown: {error}")
         return {}
+
+
+def not_stopped(cluster: Cluster, study: LiveExperiment) -> str:
+    """Return why our suggestion service stops no trial although it is asked to, "" if it does."""
+    settings = study.experiment.algorithm.settings
+    if not {FACTORS_SETTING, MEDIAN_SETTING} & settings.keys():
+        return ""
+    try:
+        suggestion = cluster.get(SUGGESTIONS, study.name, namespace=study.namespace)
+    except ClusterError:
+        return ""
+    kept = suggestion.get("status", {}).get("algorithmSettings") or ()
+    found = {str(one.get("name")): str(one.get("value", "")) for one in kept}
+    return one_line(found.get(NOT_STOPPED_SETTING, ""))
 
 
 def _suggestion_says(cluster: Cluster, study: LiveExperiment) -> str:

@@ -6,6 +6,7 @@ import copy
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -344,3 +345,22 @@ def test_an_extension_from_elsewhere_is_heard(server: Loopback, engine: KatibEng
             break
     change(server, "experiments", "random-ok", lambda item: item["spec"].update(maxTrialCount=12))
     until_warned(watch, "all 6 trials have finished and no new trial was created since")
+
+
+def test_reason_why_nothing_was_stopped_is_a_warning(server: Loopback, engine: KatibEngine) -> None:
+    server.replay("random-ok")
+    settings = [{"name": "not_stopped", "value": "no trial is stopped: add stopped"}]
+    asked = [{"name": "stop_factors", "value": '{"2": 1.5}'}]
+
+    def asks(item: dict[str, Any]) -> None:
+        item["spec"]["algorithm"]["algorithmSettings"] = asked
+
+    change(server, "experiments", "random-ok", asks)
+    change(
+        server,
+        "suggestions",
+        "random-ok",
+        lambda item: item["status"].update(algorithmSettings=settings),
+    )
+    events = list(engine.watch("random-ok"))
+    assert any("no trial is stopped: add stopped" in event.message for event in events)
