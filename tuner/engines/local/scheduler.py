@@ -3,8 +3,8 @@
 With P = parallelTrialCount, trial k is proposed once the trials up to k - P have finished, and the
 sampler observes exactly those. Trials start in the order of their numbers. Stop conditions (a goal,
 too many failures, the last trial) are evaluated in the order of numbers too: one applies once every
-earlier trial has finished, and later trials are Killed then, whatever they reached. So the table is the same for any number of workers,
-and after any interruption.
+earlier trial has finished, and later trials are Killed then, whatever they reached. So the table is
+the same for any number of workers, and after any interruption.
 
 A failure of this machine (a full disk) is not the trial's: the search is paused by a StudyError,
 and the trial runs again when it is resumed. If the server that forks trials dies, its trials run
