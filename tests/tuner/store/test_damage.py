@@ -43,7 +43,8 @@ def remote(local: tuple[Path, Observe], tmp_path: Path) -> tuple[Path, Observe]:
     """A stored study of a cluster, and what it says."""
     result = LocalEngine(Store(tmp_path)).result("study")
     studies = Store(tmp_path / "remote").of(EngineKind.KATIB)
-    folder = studies.submit(experiment(trials=3, parallel=1))
+    studies.submit(experiment(trials=3, parallel=1))
+    folder = studies.folder("study")
     studies.save_result(result)
     curves.replace_running(folder, {})
 

@@ -118,7 +118,8 @@ def test_killed_search_continues_with_the_same_table(tmp_path: Path) -> None:
         time.sleep(0.01)
     client.kill()
     client.wait()
-    result = list(LocalEngine(Store(root), workers=2).watch("study"))[-1].result
+    what = manifest.load(tmp_path / "search.yaml")
+    result = list(LocalEngine(Store(root), workers=2).run(what))[-1].result
     assert table(result) == table(whole)
     check(root, 14)
 

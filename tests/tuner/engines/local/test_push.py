@@ -18,6 +18,7 @@ from tuner.engines.local import LocalEngine
 from tuner.engines.local.details import running_curves
 from tuner.errors import StudyError, UnsupportedError
 from tuner.experiment.model import Experiment
+from tuner.manifest import load
 from tuner.result import Result, Trial, TrialState
 from tuner.store import curves
 from tuner.store.studies import Store
@@ -145,8 +146,7 @@ def test_reports_survive_sigkill_of_the_client(tmp_path: Path) -> None:
     client.wait()
     assert psutil.wait_procs(others, SECONDS)[1] == []
     gate.touch()
-    engine = LocalEngine(Store(store), workers=2)
-    result = list(engine.watch("study"))[-1].result
+    result = run(store, load(tmp_path / "search.yaml"), workers=2)
     check(result, 2)
     stored = curves.read(store / "local" / "study")["study-0"]["fd"]
     lr = result.trials[0].metrics["fd"] / 2
