@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from tuner.analysis.view import View
 from tuner.commands import gantune
 from tuner.engines import ENGINES
 from tuner.engines.base import Engine
@@ -20,6 +19,7 @@ from tuner.result import Result
 from tuner.store.studies import EngineKind, Store
 
 if TYPE_CHECKING:
+    from tuner.analysis.view import View
     from tuner.engines.katib import KatibEngine
     from tuner.engines.local import LocalEngine
 

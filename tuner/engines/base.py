@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tuner.analysis.view import View
 from tuner.experiment.model import Experiment
 from tuner.result import Result, StudyState, Trial
 from tuner.store.transfer import FileRecord, Progress
+
+if TYPE_CHECKING:
+    # the fork server imports this package, and a process with NumPy's threads cannot be isolated
+    from tuner.analysis.view import View
 
 
 class EventKind(StrEnum):

@@ -7,11 +7,6 @@ from dataclasses import replace
 from tuner.analysis.view import View, commands, curve_names, record
 from tuner.commands import gantune
 from tuner.engines.katib.archive import ClusterStudies
-from tuner.engines.katib.observations import collect, running
-from tuner.errors import ClusterError
-from tuner.katib.facts import EXPERIMENT_LABEL, NAMESPACE
-from tuner.kube import PODS, Cluster
-from tuner.result import TrialState
 from tuner.store import curves
 from tuner.store.images import REAL_TRIAL, kept
 from tuner.store.studies import EngineKind
@@ -56,39 +51,3 @@ def view(studies: ClusterStudies, name: str, *, images: bool = True) -> View:
         real=kept(folder, REAL_TRIAL),
         samples_note=note.format(files=files),
     )
-
-
-def fetch_curves(
-    cluster: Cluster, studies: ClusterStudies, name: str, *, katib_namespace: str = NAMESPACE
-) -> str:
-    """Store the curves of a study that are new on the cluster, those of running trials included.
-
-    Returns which curves are missing, and why; "" if none is. Raises StudyError where they cannot be
-    written.
-    """
-    origin = studies.origin(name)
-    if origin is None or studies.archived(name) or cluster.server != origin.server:
-        return ""
-    experiment, result = studies.experiment(name), studies.result(name)
-    folder, namespace = studies.folder(name), origin.namespace
-    missing = collect(
-        cluster,
-        experiment,
-        result,
-        folder,
-        namespace=namespace,
-        katib_namespace=katib_namespace,
-        address="",
-    )
-    if any(trial.state is TrialState.RUNNING for trial in result.trials):
-        try:
-            pods = list(
-                cluster.list(
-                    PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"
-                )
-            )
-        except ClusterError as error:
-            return missing or f"the curves of running trials could not be read: {error}"
-        logged = running(cluster, experiment, result.trials, pods, namespace)
-        curves.replace_running(folder, logged)
-    return missing

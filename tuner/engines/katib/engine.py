@@ -8,14 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tuner.analysis.view import View
 from tuner.commands import gantune
 from tuner.engines.base import Event, EventKind, Overview
 from tuner.engines.katib import (
     budget,
-    details,
     diagnose,
     files,
     logs,
@@ -54,9 +52,11 @@ from tuner.katib.facts import API_VERSION, NAMESPACE
 from tuner.kube import EXPERIMENTS, Cluster
 from tuner.result import Result, StudyState, Trial
 from tuner.store import images
-from tuner.store.curves import read as stored_curves
 from tuner.store.studies import Store
 from tuner.store.transfer import FileRecord, Progress
+
+if TYPE_CHECKING:
+    from tuner.analysis.view import View
 
 # reads, a second apart, of an Experiment that is being deleted; its finalizer takes one or two
 _DELETE_POLLS = 10
@@ -214,6 +214,8 @@ class KatibEngine:
 
     def view(self, name: str, *, images: bool = True) -> View:
         """Return what a report shows of the study, as it was collected last."""
+        from tuner.engines.katib import details  # imports NumPy, which takes a while
+
         return details.view(self.store, name, images=images)
 
     @guarded
@@ -413,16 +415,9 @@ class KatibEngine:
             self.notify(missing)
 
     def _reported(self, study: LiveExperiment, result: Result) -> list[str]:
-        """What the one trial of `result` reported, as metric lines."""
+        """Return what the one trial of `result` reported, as metric lines."""
         self._curves(study, result)
-        lines: dict[str, list[str]] = {}
-        for metric, values in (
-            stored_curves(self.store.folder(study.name)).get(result.trials[0].name, {}).items()
-        ):
-            for seen in values:
-                time = f"{seen.time:%Y-%m-%dT%H:%M:%S.%fZ} " if seen.time else ""
-                lines.setdefault(time, []).append(f"{metric}={seen.value}")
-        return [time + " ".join(values) for time, values in lines.items()]
+        return observations.metric_lines(self.store.folder(study.name), result.trials[0].name)
 
     def _find(self, name: str) -> LiveExperiment:
         """The Experiment on the cluster: where the store says that it is, unless a namespace was given."""

@@ -88,6 +88,16 @@ def running(
     return found
 
 
+def metric_lines(folder: Path, trial: str) -> list[str]:
+    """Return the stored observations of a trial as it printed them, one line for each time."""
+    lines: dict[str, list[str]] = {}
+    for metric, values in read(folder).get(trial, {}).items():
+        for value in values:
+            time = f"{value.time:%Y-%m-%dT%H:%M:%S.%fZ} " if value.time else ""
+            lines.setdefault(time, []).append(f"{metric}={value.value}")
+    return [time + " ".join(values) for time, values in lines.items()]
+
+
 def _by_trial(pods: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for item in pods:

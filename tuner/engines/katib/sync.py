@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tuner.engines.katib.archive import ClusterStudies
-from tuner.engines.katib.details import fetch_curves
 from tuner.engines.katib.engine import KatibEngine
 from tuner.engines.katib.experiment import fetch_live
+from tuner.engines.katib.observations import collect, running
 from tuner.errors import ClusterError, NotFound
-from tuner.katib.facts import NAMESPACE
-from tuner.kube import Cluster
-from tuner.result import StudyState
+from tuner.katib.facts import EXPERIMENT_LABEL, NAMESPACE
+from tuner.kube import PODS, Cluster
+from tuner.result import StudyState, TrialState
+from tuner.store import curves as stored
 from tuner.store.studies import Store
 
 
@@ -78,3 +79,39 @@ def refresh(
             raise
         return None if ended else error
     return None
+
+
+def fetch_curves(
+    cluster: Cluster, studies: ClusterStudies, name: str, *, katib_namespace: str = NAMESPACE
+) -> str:
+    """Store the curves of a study that are new on the cluster, those of running trials included.
+
+    Returns which curves are missing, and why; "" if none is. Raises StudyError where they cannot be
+    written.
+    """
+    origin = studies.origin(name)
+    if origin is None or studies.archived(name) or cluster.server != origin.server:
+        return ""
+    experiment, result = studies.experiment(name), studies.result(name)
+    folder, namespace = studies.folder(name), origin.namespace
+    missing = collect(
+        cluster,
+        experiment,
+        result,
+        folder,
+        namespace=namespace,
+        katib_namespace=katib_namespace,
+        address="",
+    )
+    if any(trial.state is TrialState.RUNNING for trial in result.trials):
+        try:
+            pods = list(
+                cluster.list(
+                    PODS, namespace=namespace, labels=f"{EXPERIMENT_LABEL}={experiment.name}"
+                )
+            )
+        except ClusterError as error:
+            return missing or f"the curves of running trials could not be read: {error}"
+        logged = running(cluster, experiment, result.trials, pods, namespace)
+        stored.replace_running(folder, logged)
+    return missing

@@ -10,14 +10,13 @@ from typing import Any
 
 from tuner.analysis.view import View, commands, curve_names, record
 from tuner.engines.local.adapt import adapt
-from tuner.engines.local.journal import Journal
+from tuner.engines.local.journal import Journal, result_of
 from tuner.engines.local.reading import metrics_reader
 from tuner.experiment.model import Experiment
-from tuner.result import Observation, Result, StudyState, Trial, TrialState
+from tuner.result import Observation, Trial, TrialState
 from tuner.store import curves
 from tuner.store.curves import Curves
 from tuner.store.images import REAL, SAMPLES, Thumbnail, find, thumbnail
-from tuner.store.lock import Lock
 from tuner.store.studies import EngineKind, Studies
 
 # what a trainer may write: {"versions": {...}, "data_sha256": ..., "device_name": ...}
@@ -62,16 +61,6 @@ def view(studies: Studies, name: str, *, images: bool = True) -> View:
         samples={number: image for number, image in found.items() if image},
         real=next((image for image in real if image), None),
     )
-
-
-def result_of(journal: Journal, experiment: Experiment) -> Result:
-    """Return everything that a journal holds now. A study that a process works on is Running."""
-    alive = Lock.held(journal.path.parent)
-    if journal.header:
-        return journal.result(alive=alive)
-    # submitted, but no trial was proposed yet
-    state = StudyState.RUNNING if alive else StudyState.STOPPED
-    return Result(experiment.name, state, experiment.objective)
 
 
 def running_curves(

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.engines.base import Event, EventKind, Overview
-from tuner.engines.local import details, files, logs, recovery
+from tuner.engines.local import files, logs, recovery
 from tuner.engines.local.adapt import adapt, with_command
 from tuner.engines.local.follow import Follower, events
-from tuner.engines.local.journal import Journal, TrialRecord
+from tuner.engines.local.journal import Journal, TrialRecord, result_of
 from tuner.engines.local.reading import ensure_readable
 from tuner.engines.local.recovery import Health
 from tuner.errors import CommandError, StudyError, UnsupportedError
@@ -197,10 +197,12 @@ class LocalEngine:
 
     def result(self, name: str) -> Result:
         """Return everything that the journal holds now. A study that a client works on is Running."""
-        return details.result_of(self._journal(name), self._store.experiment(name))
+        return result_of(self._journal(name), self._store.experiment(name))
 
     def view(self, name: str, *, images: bool = True) -> View:
         """Return what a report shows of the study, with or without the trials' images."""
+        from tuner.engines.local import details  # imports NumPy, which takes a while
+
         return details.view(self._store, name, images=images)
 
     def logs(
@@ -334,7 +336,7 @@ class LocalEngine:
 
     def _overview(self, name: str) -> Overview:
         experiment = self._store.experiment(name)
-        result = details.result_of(self._journal(name), experiment)
+        result = result_of(self._journal(name), experiment)
         finished = sum(trial.state.finished for trial in result.trials)
         began = [trial.started for trial in result.trials if trial.started]
         created = min(began, default=None)

@@ -32,9 +32,11 @@ from typing import Any
 
 from tuner.commands import gantune
 from tuner.errors import StudyDamaged, StudyError
+from tuner.experiment.model import Experiment
 from tuner.result import Objective, Result, StudyState, Trial, TrialState
 from tuner.space import Value
 from tuner.store import records
+from tuner.store.lock import Lock
 
 FILE = "journal.jsonl"
 FORMAT = 1
@@ -311,6 +313,16 @@ def fault(contents: records.Contents, identity: str) -> str:
             f"the file, or keep these records with `{repair}`: lost trials run again"
         )
     return ""
+
+
+def result_of(journal: Journal, experiment: Experiment) -> Result:
+    """Return everything that a journal holds now. A study that a process works on is Running."""
+    alive = Lock.held(journal.path.parent)
+    if journal.header:
+        return journal.result(alive=alive)
+    # submitted, but no trial was proposed yet
+    state = StudyState.RUNNING if alive else StudyState.STOPPED
+    return Result(experiment.name, state, experiment.objective)
 
 
 def _objective(header: Mapping[str, Any]) -> Objective:

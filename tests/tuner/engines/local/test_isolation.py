@@ -138,3 +138,13 @@ def test_ctrl_c_lets_trials_finish_unharmed(tmp_path: Path) -> None:
     result = run(tmp_path / ".gantune", experiment("grid", **search))
     assert result.state is StudyState.SUCCEEDED
     assert [t.state for t in result.trials] == [TrialState.SUCCEEDED] * 2
+
+
+def test_fork_server_starts_with_one_thread() -> None:
+    """A process with NumPy's threads cannot enter a user namespace (unshare)."""
+    code = (
+        "import os, sys, tuner.engines.local.forkserver\n"
+        "assert 'numpy' not in sys.modules\n"
+        "assert len(os.listdir('/proc/self/task')) == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
