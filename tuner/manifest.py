@@ -69,7 +69,7 @@ def read(
     if errors := [each for each in problems if each.severity is check.Severity.ERROR]:
         raise _refusal(errors, problems)
     experiment = choose(documents, file, name, checked=True)
-    text = data.decode("utf-8-sig") if file.endswith((".yaml", ".yml")) else ""
+    text = data.decode("utf-8-sig", "replace") if file.endswith((".yaml", ".yml")) else ""
     return replace(experiment, source=text), problems
 
 

@@ -52,7 +52,7 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
     Raises:
         ManifestError: The manifest is not YAML, or has an error.
     """
-    from tuner.check import STOCK_SERVICE_RULES, Severity
+    from tuner.check import LOCAL_RULES, STOCK_SERVICE_RULES, Severity
     from tuner.manifest import read
 
     try:
@@ -78,7 +78,7 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
         raise refusal from error
     if warnings:
         for problem in problems:
-            if problem.rule not in STOCK_SERVICE_RULES:
+            if problem.rule not in (*STOCK_SERVICE_RULES, *LOCAL_RULES):
                 say(str(problem), err=True)
     elif problems:
         count = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"

@@ -18,12 +18,15 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from tuner.errors import UnsupportedError
+from tuner.katib.facts import DEFAULT_PATHS
 from tuner.metrics.names import is_score, role
 from tuner.metrics.reports import Report, Reports
 
 _MARK = ".gantune-start"
 BEFORE = f"touch {_MARK} && "  # what the shell runs before the program
-EVENTS = "/var/log/katib/events"  # the directory of the collector TensorFlowEvent
+EVENTS = DEFAULT_PATHS["TensorFlowEvent"][1].rstrip(
+    "/"
+)  # the directory of the collector TensorFlowEvent
 _FILES = 20_000  # files of the working directory that are looked at
 _BYTES = 1 << 20  # of one file that are read
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}

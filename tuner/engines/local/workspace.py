@@ -222,9 +222,9 @@ def _mount(directory: Path, start: Path, shared_memory: int | None, *, strict: b
         own = link(directory)  # before anything is mounted over it
         layers, bound = _layers(directory, start, link)
         with contextlib.suppress(*ignored):
-            namespace.protect_packages(start)
-        with contextlib.suppress(*ignored):
             namespace.mount_temporary(directory, start, link)
+        with contextlib.suppress(*ignored):  # after /tmp, below which an environment may be
+            namespace.protect_packages(start)
         for options, point in layers:
             mount("overlay", str(point), "overlay", 0, f"userxattr,{options}")
             # the kernel's answer where the file system lacks a feature
