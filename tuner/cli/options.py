@@ -76,10 +76,11 @@ def load(file: Path, name: str | None, *, warnings: bool) -> Experiment:
         )
         refusal.exit_code = 1
         raise refusal from error
+    hidden = (*LOCAL_RULES, *STOCK_SERVICE_RULES) if warnings else LOCAL_RULES
+    problems = [problem for problem in problems if problem.rule not in hidden]
     if warnings:
         for problem in problems:
-            if problem.rule not in (*STOCK_SERVICE_RULES, *LOCAL_RULES):
-                say(str(problem), err=True)
+            say(str(problem), err=True)
     elif problems:
         count = f"{len(problems)} warning{'s' if len(problems) > 1 else ''}"
         say(f"{file}: {count} for use on a cluster: {gantune('check', file)}", err=True)
