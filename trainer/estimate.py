@@ -18,7 +18,7 @@ G_COPIES, D_COPIES = 6, 6
 SAVED_G, SAVED_D = 8, 6
 INCEPTION_BYTES = 2**30  # weights, and the activations of a part of the images
 FEATURE_BYTES = 80_000  # per sample: 2,048 features, and their copies in float64
-SCORE_BYTES = 8_000
+SCORE_BYTES = 11_000
 """Bytes per sample during an evaluation, next to its image and noise: features, moments, sorted projections."""
 
 

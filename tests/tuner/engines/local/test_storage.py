@@ -152,7 +152,7 @@ def test_check_store_says_how_to_recover(tmp_path: Path) -> None:
     code, _, status = gantune(tmp_path, "status", "study")
     assert code == 2
     assert "gantune check-store study --repair" in status
-    code, out, _ = gantune(tmp_path, "check-store", "study", "--repair")
+    code, out, note = gantune(tmp_path, "check-store", "study", "--repair")
     assert code == 0
-    assert "study: the damaged file is kept as" in out
+    assert "study: the damaged file is kept as" in note
     assert "study: 5 records of 1 finished trials are intact" in out
