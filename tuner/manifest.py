@@ -335,6 +335,8 @@ def _get(mapping: Mapping[str, Any], key: str, kind: type[T], at: Path) -> T | N
     value = mapping.get(key)
     if value is None:
         return None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # kubectl writes 12.0 as 12
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _wrong(value, _KINDS[kind], (*at, key))
     return value

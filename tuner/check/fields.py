@@ -93,6 +93,7 @@ TYPES: dict[str, dict[str, str]] = {
 }
 JOB = "batch.Job"
 
+_TRIAL_SPEC = ("spec", "trialTemplate", "trialSpec")
 _QUANTITY = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?\d+)?\Z")
 _EXEMPT = {"limits", "requests"}  # validator.go: device plugins' resources are not compared
 _WANTED = {
@@ -123,7 +124,10 @@ def table() -> Mapping[str, Mapping[str, str]]:
 
 
 def walk(value: Any, kind: str, path: Path) -> Iterator[tuple[str, Path, str]]:
-    """Yield (`unknown-key` | `wrong-type` | `round-trip`, path, message) for each value that is not of type `kind`."""
+    """Yield (rule, path, message) for each value that is not of type `kind`.
+
+    The rules are unknown-key, ignored-key, wrong-type and round-trip.
+    """
     lost_if_empty, kind = kind.endswith("-"), kind.rstrip("-")
     if value is None:
         yield (
@@ -218,7 +222,10 @@ def _walk_fields(
             yield from walk(item, fields[key], (*path, key))
         else:
             where = f"in {show(path)}" if path else "at the top"
-            yield "unknown-key", (*path, key), f"unknown key {key!r} {where}{nearest(key, fields)}"
+            similar = nearest(key, fields)
+            # Katib accepts it and drops it: an error only where it replaces a key that is meant
+            rule = "unknown-key" if similar or path[:3] == _TRIAL_SPEC else "ignored-key"
+            yield rule, (*path, key), f"unknown key {key!r} {where}{similar}"
 
 
 def nearest(word: str, known: Any) -> str:
@@ -234,9 +241,10 @@ def _fits(value: Any, kind: str) -> bool:
     if kind == "bool" or isinstance(value, bool):
         return kind == "bool" and isinstance(value, bool)
     if kind in ("int", "int32"):
-        return isinstance(value, int) and abs(value) < 2 ** (31 if kind == "int32" else 63)
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return whole and abs(value) < 2 ** (31 if kind == "int32" else 63)
     if kind == "float":
-        return isinstance(value, int | float) and abs(value) < 1e308 and math.isfinite(value)
+        return isinstance(value, int | float) and math.isfinite(value)
     if kind == "quantity":
         return isinstance(value, int | float) or (
             isinstance(value, str) and bool(_QUANTITY.match(value))

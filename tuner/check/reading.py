@@ -61,8 +61,15 @@ RULES = (
     ),
     error(
         "unknown-key",
-        "Katib's CRD has no schema: a key that it does not know is dropped silently, and a default takes its "
-        "place. In a Job the webhook refuses it.",
+        "Katib's CRD has no schema: a key that it does not know is dropped silently, and a default takes the "
+        "place of the key that is meant. In a Job the webhook refuses it.",
+        f"experiment_types.go, common_types.go; {VALIDATOR}:440-485",
+        _elsewhere,
+    ),
+    warning(
+        "ignored-key",
+        "Katib's CRD has no schema: a key that it does not know is dropped silently. This one resembles no known "
+        "key, so it may be a comment or hold anchors.",
         f"experiment_types.go, common_types.go; {VALIDATOR}:440-485",
         _elsewhere,
     ),

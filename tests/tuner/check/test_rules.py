@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tuner import manifest
 from tuner.check import RULES, Severity, check_data, check_document, check_file, explain
 from tuner.cli.options import load
 from tuner.errors import GantuneError
@@ -99,6 +100,7 @@ CASES: list[tuple[str, list[tuple[str, str]], str]] = [
     ("yaml-ambiguous", [("description: batch size", "description: on")], "description: on"),
     ("kind", [("kind: Experiment", "kind: Experimnt")], "kind: Experimnt"),
     ("kind", [("apiVersion: kubeflow.org/v1beta1", "apiVersion: kubeflow.org/v1alpha3")], "v1alpha3"),
+    ("ignored-key", [("kind: Experiment", "x-base: {a: 1}\nkind: Experiment")], "x-base"),
     ("unknown-key", [("  maxFailedTrialCount:", "  maxfailedtrials: 1\n  maxFailedTrialCount:")], "maxfailedtrials"),
     ("unknown-key", [("restartPolicy: Never", "restartPolicy: Never\n            volume: []")], "volume: []"),
     ("wrong-type", [('min: "1e-5"', "min: 1e-5")], "min: 1e-5"),
@@ -436,3 +438,16 @@ def test_missing_file_is_no_warning_on_a_cluster(
     assert "missing-file" in [problem.rule for problem in check_data(text.encode(), "m.yaml")]
     load(tmp_path / "m.yaml", None, warnings=True)
     assert "missing-file" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("maxTrialCount: 20", "maxTrialCount: 20.0"),
+        ("type: minimize", "type: minimize\n    goal: 1e308"),
+    ],
+)
+def test_numbers_that_katib_decodes_are_accepted(edit: tuple[str, str]) -> None:
+    text = changed([edit]).encode()
+    assert check_data(text, "m.yaml") == []
+    assert manifest.read(text)[0].max_trials == 20
