@@ -73,13 +73,13 @@ class DbManager:
 
     @classmethod
     @contextmanager
-    def connect(cls, address: str, timeout: float = _TIMEOUT) -> Iterator[DbManager]:
+    def connect(cls, address: str, timeout: float | None = None) -> Iterator[DbManager]:
         """Connect to an address. Raises NoCluster without the package, Unreachable without an answer."""
         grpc, messages = _packages()
         options = [("grpc.max_receive_message_length", _LARGEST)]
         with grpc.insecure_channel(address, options) as channel:
             try:
-                grpc.channel_ready_future(channel).result(timeout=timeout)
+                grpc.channel_ready_future(channel).result(timeout or _TIMEOUT)
             except grpc.FutureTimeoutError as error:
                 raise Unreachable(f"Katib's DB manager does not answer at {address}") from error
             yield cls(
