@@ -9,6 +9,7 @@ import pytest
 
 from tests.tuner.clusters import engine_on
 from tests.tuner.loopback import Loopback
+from tuner import commands
 from tuner.engines.katib import KatibEngine
 
 
@@ -26,6 +27,14 @@ def kubeconfig(server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _no_repeated_options() -> Iterator[None]:
+    """Messages repeat the options of a command line, which ran in this process: not those of another test."""
+    commands.repeat(None)
+    yield
+    commands.repeat(None)
 
 
 @pytest.fixture
